@@ -1,0 +1,53 @@
+# Roofline's front door. `make help` lists the doors.
+CONFIG ?= examples/london.toml
+EXTRA  ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+DEMO   ?= demo
+PYTHON := .venv/bin/python
+READY  := .venv/.ready-$(EXTRA)
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+export PYTHONUNBUFFERED = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test features models report all check bench clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(PYTHON) || python3 -m venv .venv
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dev]'
+	@rm -f .venv/.ready-* && touch $@
+
+setup: $(READY)  ## Make .venv and install the pinned packages (EXTRA=cpu|gpu overrides the choice).
+
+demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report.
+	$(PYTHON) -m extract sample --out $(DEMO)
+	$(PYTHON) -m extract run --config $(DEMO)/demo.toml --allow-random-weights
+	$(PYTHON) -m models fit --config $(DEMO)/demo.toml
+	$(PYTHON) -m reports build --config $(DEMO)/demo.toml
+
+test: $(READY)  ## Run the tests.
+	$(PYTHON) -m pytest
+
+features: $(READY)  ## Push every tile through the frozen networks (CONFIG=settings.toml).
+	$(PYTHON) -m extract run --config $(CONFIG)
+
+models: $(READY)  ## Fit and score the models (CONFIG=settings.toml).
+	$(PYTHON) -m models fit --config $(CONFIG)
+
+report: $(READY)  ## Write the report (CONFIG=settings.toml).
+	$(PYTHON) -m reports build --config $(CONFIG)
+
+all: features models report  ## Features, models and report, one after the other (CONFIG=settings.toml).
+
+check: $(READY)  ## Lint, types, import contracts.
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+
+bench: $(READY)  ## Measure the extraction beside the bare network.
+	$(PYTHON) -m benchmarks.extract
+
+clean:  ## Remove .venv, caches, the demo and everything generated.
+	rm -rf .venv artifacts $(DEMO) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

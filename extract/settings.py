@@ -1,0 +1,273 @@
+"""The settings file: the sections every room shares, and [extract]; read, checked, and reported on."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+Pooling = Literal["avg", "max", "flat", "map"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+
+_CUT = re.compile(r"^(?P<backbone>[a-z0-9_]+)/(?P<layer>[^/:]+):(?P<pooling>[a-z]+)$")
+_RANDOM = re.compile(r"^random:\d+$")
+
+
+class SettingsError(ValueError):
+    """The settings file says something that cannot be used; the text says where, and what to write."""
+
+
+class Cut(NamedTuple):
+    """A backbone, one of its layers, and how that layer's map becomes a vector; `vgg16/block5_pool:avg`."""
+
+    backbone: str
+    layer: str
+    pooling: Pooling
+
+    def __str__(self) -> str:
+        """Give the cut as it is written everywhere: `<backbone>/<layer>:<pooling>`."""
+        return f"{self.backbone}/{self.dataset}"
+
+    @property
+    def dataset(self) -> str:
+        """Name of the cut inside its backbone's file: `<layer>:<pooling>`."""
+        return f"{self.layer}:{self.pooling}"
+
+
+def parse_cut(text: str) -> Cut:
+    """Take `<backbone>/<layer>:<pooling>` apart.
+
+    Raises
+    ------
+    ValueError : not of that form, or an unknown pooling.
+    """
+    match = _CUT.match(text)
+    if match is None:
+        raise ValueError(f"cut {text!r}: expected '<backbone>/<layer>:<pooling>', as 'vgg16/block5_pool:avg'")
+    if match["pooling"] not in POOLINGS:
+        known = ", ".join(POOLINGS)
+        raise ValueError(f"cut {text!r}: unknown pooling {match['pooling']!r}; expected one of {known}."
+                         + suggest(match["pooling"], POOLINGS))
+    return Cut(match["backbone"], match["layer"], match["pooling"])  # type: ignore[arg-type]
+
+
+def suggest(name: str, known: Any) -> str:
+    """Give ` Did you mean 'x'?` for the known name nearest to `name`, or nothing."""
+    near = difflib.get_close_matches(name.lower(), [str(k) for k in known], n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+class Strict(BaseModel):
+    """A section: unknown keys are errors, values do not change once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class GridSettings(Strict):
+    """Places from the id: x = ox + size·(id // rows) + size/2, y = oy − size·(id mod rows) − size/2."""
+
+    rows: int = Field(gt=0)
+    size_m: float = Field(gt=0)
+    origin: tuple[float, float]
+
+
+class TilesSettings(Strict):
+    """[tiles]: the table, the pictures, and what its columns mean."""
+
+    table: Path
+    images: Path
+    path: str = "{id}.png"
+    id: str = "id"
+    area: str
+    x: str | None = None
+    y: str | None = None
+    grid: GridSettings | None = None
+    groups: list[str] = []
+    max_pixels: int = Field(default=100_000_000, gt=0)
+    strict: bool = False
+
+    @model_validator(mode="after")
+    def _one_place(self) -> TilesSettings:
+        if (self.x is None) != (self.y is None):
+            raise ValueError("x and y go together: name both columns, or neither")
+        if self.x is not None and self.grid is not None:
+            raise ValueError("either x and y or grid says where a tile lies, not both: remove one")
+        return self
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, value: str) -> str:
+        if value.startswith("/") or ".." in Path(value).parts:
+            raise ValueError(f"expected a pattern inside the images folder, got {value!r}: remove the leading "
+                             "'/' or the '..', and set images to the folder itself")
+        if "{" not in value:
+            raise ValueError(f"expected a pattern with a column in braces, as 'LIDAR_{{id}}.png', got {value!r}")
+        return value
+
+
+class TargetsSettings(Strict):
+    """[targets]: the columns to predict, and the best reachable R² where it is known."""
+
+    columns: list[str] = Field(min_length=1)
+    ceiling: Path | None = None
+
+    @field_validator("columns")
+    @classmethod
+    def _unique(cls, value: list[str]) -> list[str]:
+        twice = sorted({name for name in value if value.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is listed twice: name every target once")
+        return value
+
+
+class ExtractSettings(Strict):
+    """[extract]: which networks, cut where, with which weights and numbers."""
+
+    cuts: list[str] = Field(min_length=1)
+    weights: str | dict[str, str] = "imagenet"
+    size: int = Field(default=224, ge=32, le=4096)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    batch: int = Field(default=32, ge=1, le=4096)
+    dtype: Literal["float16", "float32"] = "float16"
+    shard: int = Field(default=1024, ge=1)
+
+    @field_validator("cuts")
+    @classmethod
+    def _cuts(cls, value: list[str]) -> list[str]:
+        cuts = [parse_cut(text) for text in value]
+        twice = sorted({str(cut) for cut in cuts if cuts.count(cut) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is listed twice: name every cut once")
+        return value
+
+    @model_validator(mode="after")
+    def _weights(self) -> ExtractSettings:
+        if isinstance(self.weights, str):
+            if self.weights != "imagenet" and not _RANDOM.match(self.weights):
+                raise ValueError(f"weights: expected 'imagenet', 'random:<seed>' or a table with one entry a backbone, "
+                                 f"as {{ vgg16 = \"vgg16.h5\" }}, got {self.weights!r}")
+            return self
+        for backbone in self.weights:
+            if backbone not in self.backbones:
+                raise ValueError(f"weights: no cut uses the backbone {backbone!r}; the cuts use "
+                                 f"{', '.join(self.backbones)}.{suggest(backbone, self.backbones)}")
+        return self
+
+    @property
+    def backbones(self) -> list[str]:
+        """Names of the backbones that the cuts need, in the order of their first cut."""
+        return list(dict.fromkeys(parse_cut(text).backbone for text in self.cuts))
+
+    def cuts_of(self, backbone: str) -> list[Cut]:
+        """Cuts of one backbone, in the order of the settings."""
+        return [cut for cut in map(parse_cut, self.cuts) if cut.backbone == backbone]
+
+    def weights_of(self, backbone: str) -> str:
+        """Give what `backbone` is loaded from: `imagenet`, `random:<seed>` or the absolute path of a file."""
+        return self.weights if isinstance(self.weights, str) else self.weights.get(backbone, "imagenet")
+
+
+class Settings(Strict):
+    """The whole file as extract reads it; [models] and [reports] are left to the rooms that own them."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    out: Path | None = None
+    tiles: TilesSettings
+    targets: TargetsSettings
+    extract: ExtractSettings
+    models: Any = None
+    reports: Any = None
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this experiment is written: `out`, or `artifacts/<name>` where the command runs."""
+        return self.out if self.out is not None else Path.cwd() / "artifacts" / self.name
+
+    def as_json(self) -> dict[str, Any]:
+        """Settings as plain values, for the artifacts to carry."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
+    """Read and check a settings file.
+
+    Parameters
+    ----------
+    path : the TOML file; paths inside it are relative to its folder.
+    model : `Settings` of the calling room.
+
+    Returns
+    -------
+    The settings, with every path absolute.
+
+    Raises
+    ------
+    SettingsError : not there, not TOML, or a key or value that cannot be used (all of them, one a line).
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"settings {path}: no such file. Name one with --config (CONFIG= for make).") from None
+    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+        raise SettingsError(f"settings {path}: cannot be read as text: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"settings {path}: not TOML: {error}. Mend that line.") from None
+    try:
+        return model.model_validate(_with_absolute_paths(document, path.resolve().parent))
+    except ValidationError as error:
+        lines = [f"settings {path}: {_describe(problem, model)}" for problem in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _with_absolute_paths(document: dict[str, Any], base: Path) -> dict[str, Any]:
+    """Join every path of the file to the file's folder."""
+
+    def join(table: Any, *keys: str) -> None:
+        for key in keys:
+            if isinstance(table, dict) and isinstance(table.get(key), str):
+                table[key] = str(base / Path(table[key]).expanduser())
+
+    join(document, "out")
+    join(document.get("tiles"), "table", "images")
+    join(document.get("targets"), "ceiling")
+    extract = document.get("extract")
+    weights = extract.get("weights") if isinstance(extract, dict) else None
+    if isinstance(weights, dict):
+        join(weights, *(k for k, v in weights.items() if v != "imagenet" and not _RANDOM.match(str(v))))
+    return document
+
+
+def _describe(problem: ErrorDetails, model: type[BaseModel]) -> str:
+    """Turn one pydantic error into `[section] key: what, expected, got. Remedy.`"""
+    *parents, key = problem["loc"] or ("",)
+    where = "".join(f"[{p}] " if i == 0 else f"{p}." for i, p in enumerate(parents) if isinstance(p, str | int))
+    if problem["type"] == "extra_forbidden":
+        known = _fields(model, parents)
+        return f"{where}unknown key {key!r}; known: {', '.join(known)}.{suggest(str(key), known)}"
+    if problem["type"] == "missing":
+        return f"{where}{key}: missing; the key has to be set"
+    if problem["type"] == "value_error":
+        return f"{where}{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
+    return f"{where}{key}: {_lower(problem['msg'])}, got {problem['input']!r}"
+
+
+def _fields(model: type[BaseModel], parents: list[Any]) -> list[str]:
+    for parent in parents:
+        annotation = model.model_fields[str(parent)].annotation
+        classes = [c for c in (annotation, *get_args(annotation)) if isinstance(c, type) and issubclass(c, BaseModel)]
+        if not classes:
+            return []
+        model = classes[0]
+    return list(model.model_fields)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,0 +1,1 @@
+"""Embeddings in, scores out: many cheap models on one set of folds, compared honestly."""

@@ -1,0 +1,1 @@
+"""Scores in, one page out."""
