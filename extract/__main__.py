@@ -1,3 +1,5 @@
+"""`python -m extract`."""
+
 from extract.cli import main
 
 main()

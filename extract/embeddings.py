@@ -24,6 +24,7 @@ SCHEMA = "roofline.embeddings"
 SCHEMA_VERSION = 1
 OK, REJECTED = 1, 2
 _CHUNK_BYTES = 1 << 19
+_METADATA_BYTES = 1 << 18
 
 
 class EmbeddingsError(ValueError):
@@ -48,12 +49,14 @@ class ShardWriter:
     def __init__(self, path: Path, ids: pd.Series[Any], shapes: Mapping[str, tuple[int, ...]], *,
                  dtype: str, attributes: Mapping[str, Any]) -> None:
         self._path, self._partial = path, path.with_name(path.name + ".partial")
+        n = len(ids)
+        _check_room(self._partial, n * sum(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(dtype).itemsize)
         self._file = h5py.File(self._partial, "w")
         self._rows = 0
-        n = len(ids)
         _write_attributes(self._file, attributes)
         self._file.create_dataset("id", data=encode_ids(ids))
         self._status = self._file.create_dataset("status", (n,), np.uint8)
+        self._reason = self._file.create_dataset("reason", (n,), h5py.string_dtype())
         self._cuts = {name: self._create_cut(name, (n, *shape), dtype) for name, shape in shapes.items()}
         self._hashes = {name: hashlib.sha256() for name in shapes}
 
@@ -62,14 +65,15 @@ class ShardWriter:
         rows = max(1, min(shape[0], _CHUNK_BYTES // row_bytes))
         return self._file.create_dataset(f"cuts/{name}", shape, dtype, chunks=(rows, *shape[1:]), fillvalue=np.nan)
 
-    def append(self, rows: Mapping[str, NDArray[Any]], is_ok: NDArray[np.bool_]) -> None:
-        """Write the next rows of every cut; NaN where `is_ok` is false.
+    def append(self, rows: Mapping[str, NDArray[Any]], reasons: Sequence[str]) -> None:
+        """Write the next rows of every cut; NaN where there is a reason to reject the tile.
 
         Parameters
         ----------
         rows : cut → (n_rows, …), any float type.
-        is_ok : (n_rows,), false for a rejected tile.
+        reasons : (n_rows,), why the tile was rejected; empty where it was not.
         """
+        is_ok = np.array([not reason for reason in reasons])
         start, stop = self._rows, self._rows + len(is_ok)
         for name, values in rows.items():
             dataset = self._cuts[name]
@@ -78,6 +82,7 @@ class ShardWriter:
             dataset[start:stop] = block
             self._hashes[name].update(np.ascontiguousarray(block).tobytes())
         self._status[start:stop] = np.where(is_ok, OK, REJECTED)
+        self._reason[start:stop] = list(reasons)
         self._rows = stop
 
     def close(self) -> None:
@@ -95,6 +100,16 @@ class ShardWriter:
             self._file.close()
         finally:
             self._partial.unlink(missing_ok=True)
+
+
+def _check_room(path: Path, n_bytes: int) -> None:
+    """Reserve and release the space of a file: HDF5 can crash the process when a disk fills up under it."""
+    with path.open("wb") as handle:
+        try:
+            os.posix_fallocate(handle.fileno(), 0, n_bytes + _METADATA_BYTES)
+        except OSError:
+            path.unlink()
+            raise
 
 
 def saturate(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -116,7 +131,7 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def write_virtual(path: Path, shards: Sequence[Path]) -> None:
-    """Write the one file that shows all shards as one: ids and statuses copied, cuts virtual, attributes of the first."""
+    """Write the file that shows all shards as one: ids and statuses copied, cuts virtual, attributes of the first."""
     partial = path.with_name(path.name + ".partial")
     with _open(shards[0]) as first:
         attributes = dict(first.attrs)
@@ -148,6 +163,19 @@ def _read_rows(shards: Sequence[Path]) -> tuple[NDArray[Any], NDArray[np.uint8]]
             ids.append(file["id"][:])
             statuses.append(file["status"][:])
     return np.concatenate(ids), np.concatenate(statuses)
+
+
+def read_rejects(shards: Sequence[Path]) -> dict[int, str]:
+    """Give the rejected rows of a list of shards, counted over all of them, and the reason of each."""
+    rejects: dict[int, str] = {}
+    start = 0
+    for shard in shards:
+        with h5py.File(shard, "r") as file:
+            statuses = file["status"][:]
+            reasons = file["reason"].asstr()[:]
+        rejects |= {start + int(row): str(reasons[row]) for row in np.flatnonzero(statuses == REJECTED)}
+        start += len(statuses)
+    return rejects
 
 
 class Embeddings:

@@ -246,7 +246,7 @@ def _with_absolute_paths(document: dict[str, Any], base: Path) -> dict[str, Any]
 
 
 def _describe(problem: ErrorDetails, model: type[BaseModel]) -> str:
-    """Turn one pydantic error into `[section] key: what, expected, got. Remedy.`"""
+    """Turn one pydantic error into a line: [section] key, what, expected, got, remedy."""
     *parents, key = problem["loc"] or ("",)
     where = "".join(f"[{p}] " if i == 0 else f"{p}." for i, p in enumerate(parents) if isinstance(p, str | int))
     if problem["type"] == "extra_forbidden":

@@ -173,7 +173,7 @@ def _places(frame: pd.DataFrame, ids: pd.Series[Any], settings: Settings) -> NDA
     tiles = settings.tiles
     if tiles.grid is not None:
         if ids.dtype != np.int64:
-            raise TableError(f"table {tiles.table}: [tiles] grid needs whole-number ids, got {ids.iloc[0]!r}. Use x and y instead.")
+            raise TableError(f"table {tiles.table}: [tiles] grid needs whole-number ids, got {ids.iloc[0]!r}. Use x and y.")
         return grid_places(ids.to_numpy(), tiles.grid)
     if tiles.x is None or tiles.y is None:
         return None

@@ -1,3 +1,5 @@
+"""Scores in, one page out: `python -m reports`."""
+
 from reports.cli import main
 
 main()

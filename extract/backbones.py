@@ -1,0 +1,248 @@
+"""One frozen network a backbone: uint8 pictures in, every asked cut out."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import numpy as np
+
+from extract.settings import Cut, suggest
+
+
+class BackboneError(ValueError):
+    """A backbone, layer or weight file that cannot be used; the text says which, and what to write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """Where `keras.applications` keeps a network: `module` holds `network` and its `preprocess_input`."""
+
+    module: str
+    network: str
+
+
+# Keras 3's whole zoo; a network of your own needs one line here.
+REGISTRY: dict[str, Backbone] = {
+    "vgg16": Backbone("vgg16", "VGG16"),
+    "vgg19": Backbone("vgg19", "VGG19"),
+    "mobilenet": Backbone("mobilenet", "MobileNet"),
+    "mobilenetv2": Backbone("mobilenet_v2", "MobileNetV2"),
+    "mobilenetv3small": Backbone("mobilenet_v3", "MobileNetV3Small"),
+    "mobilenetv3large": Backbone("mobilenet_v3", "MobileNetV3Large"),
+    "xception": Backbone("xception", "Xception"),
+    "inceptionv3": Backbone("inception_v3", "InceptionV3"),
+    "inceptionresnetv2": Backbone("inception_resnet_v2", "InceptionResNetV2"),
+    **{f"resnet{n}": Backbone("resnet", f"ResNet{n}") for n in (50, 101, 152)},
+    **{f"resnet{n}v2": Backbone("resnet_v2", f"ResNet{n}V2") for n in (50, 101, 152)},
+    **{f"densenet{n}": Backbone("densenet", f"DenseNet{n}") for n in (121, 169, 201)},
+    **{f"efficientnetb{n}": Backbone("efficientnet", f"EfficientNetB{n}") for n in range(8)},
+    **{f"efficientnetv2{s}": Backbone("efficientnet_v2", f"EfficientNetV2{s.upper()}") for s in ("b0", "b1", "b2", "b3", "s", "m", "l")},
+    **{f"convnext{s}": Backbone("convnext", f"ConvNeXt{s.title() if len(s) > 2 else s.upper()}") for s in ("tiny", "small", "base", "large")},
+}
+
+
+@keras.saving.register_keras_serializable(package="roofline")
+class Preprocess(keras.layers.Layer):
+    """The backbone's own `preprocess_input` as a layer, in float32: uint8 goes in, nobody can forget or repeat it."""
+
+    def __init__(self, module: str, **kwargs: Any) -> None:
+        super().__init__(dtype="float32", trainable=False, **kwargs)
+        self.module = module
+        self._function = importlib.import_module(f"keras.applications.{module}").preprocess_input
+
+    def call(self, pictures: Any) -> Any:
+        """Scale (n, size, size, 3) RGB 0 … 255 to what the network was trained on."""
+        return self._function(keras.ops.cast(pictures, "float32"))
+
+    def get_config(self) -> dict[str, Any]:
+        """Give what rebuilds the layer."""
+        return {**super().get_config(), "module": self.module}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """A built backbone: the model, its cuts in output order, and what its weights are."""
+
+    model: keras.Model
+    cuts: list[Cut]
+    weights: str
+    weights_sha256: str
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one row of every cut, by dataset name."""
+        return {cut.dataset: tuple(out.shape[1:]) for cut, out in zip(self.cuts, self.model.outputs, strict=True)}
+
+
+def find_backbone(name: str) -> Backbone:
+    """Look a backbone up.
+
+    Raises
+    ------
+    BackboneError : unknown; names the nearest.
+    """
+    if name not in REGISTRY:
+        raise BackboneError(f"backbone {name!r}: unknown; known: {', '.join(REGISTRY)}.{suggest(name, REGISTRY)}")
+    return REGISTRY[name]
+
+
+def build_base(name: str, *, size: int, with_top: bool = False, weights: str | None = None) -> keras.Model:
+    """Build a network as Keras has it, random or with Keras's ImageNet weights.
+
+    Raises
+    ------
+    BackboneError : unknown name, or a size that the network does not take.
+    """
+    entry = find_backbone(name)
+    module = importlib.import_module(f"keras.applications.{entry.module}")
+    network = getattr(module, entry.network)
+    try:
+        return network(weights=weights, include_top=with_top, input_shape=(size, size, 3))
+    except ValueError as error:
+        raise BackboneError(f"backbone {name!r} at size {size}: {error}") from None
+
+
+def cuttable_layers(base: keras.Model) -> list[keras.layers.Layer]:
+    """Layers that can be cut: those with one output tensor of one row a picture, the input left out."""
+    return [layer for layer in base.layers[1:] if hasattr(layer.output, "shape") and len(layer.output.shape) in (2, 4)]
+
+
+def needs_top(name: str, layers: Sequence[str], *, size: int) -> bool:
+    """Tell whether a layer lies above the convolutions, so that the network has to be built with its top.
+
+    Raises
+    ------
+    BackboneError : a layer that the network has neither with nor without its top; names the nearest.
+    """
+    below = {layer.name for layer in cuttable_layers(build_base(name, size=size))}
+    if all(layer in below for layer in layers):
+        return False
+    known = [layer.name for layer in cuttable_layers(build_base(name, size=size, with_top=True))]
+    for layer in layers:
+        if layer not in known and layer not in below:
+            raise BackboneError(f"cut '{name}/{layer}': unknown layer {layer!r}; {name} has {known[0]} … {known[-1]} "
+                                f"(`python -m extract layers {name}` lists them).{suggest(layer, known)}")
+    return True
+
+
+def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = "float32") -> Network:
+    """Build the one model that gives every cut of a backbone, truncated at the deepest.
+
+    Parameters
+    ----------
+    cuts : cuts of one backbone.
+    size : side of the pictures [pixels].
+    weights : `imagenet`, `random:<seed>` or a weight file (.h5), which may cover just the layers that the cuts need.
+    dtype : what the network computes in; weights stay float32, outputs are float32.
+
+    Returns
+    -------
+    Network : (n, size, size, 3) uint8 → one float32 array a cut.
+
+    Raises
+    ------
+    BackboneError : unknown backbone or layer, weights that are not there or do not cover the cuts.
+    """
+    name = cuts[0].backbone
+    with_top = needs_top(name, [cut.layer for cut in cuts], size=size)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32" if dtype == "float32" else f"mixed_{dtype}")
+    try:
+        base = _load_base(name, size=size, with_top=with_top, weights=weights)
+        body = keras.Model(base.inputs, [base.get_layer(cut.layer).output for cut in cuts])
+        if Path(weights).is_absolute():
+            _load_file(body, Path(weights))
+        pictures = keras.Input((size, size, 3), dtype="uint8")
+        maps = body(Preprocess(REGISTRY[name].module)(pictures), training=False)
+        outputs = [_pool(map_, cut) for map_, cut in zip(maps if isinstance(maps, list) else [maps], cuts, strict=True)]
+        model = keras.Model(pictures, outputs, name=name)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    model.trainable = False
+    return Network(model=model, cuts=list(cuts), weights=weights, weights_sha256=_hash(body))
+
+
+def _load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.Model:
+    if weights == "imagenet":
+        try:
+            return build_base(name, size=size, with_top=with_top, weights="imagenet")
+        except BackboneError:
+            raise
+        except Exception as error:  # Keras raises a bare Exception when a download fails
+            raise BackboneError(f"weights of {name!r}: Keras has no ImageNet file here and could not fetch one ({error}). "
+                                f"Connect once, or set [extract] weights = {{ {name} = \"<file>.h5\" }}.") from None
+    if weights.startswith("random:"):
+        keras.utils.set_random_seed(int(weights.removeprefix("random:")))
+    return build_base(name, size=size, with_top=with_top)
+
+
+def _load_file(body: keras.Model, path: Path) -> None:
+    """Load a Keras .h5 weight file layer by layer, by name; what the file has beyond the cuts is left alone."""
+    if not path.is_file():
+        raise BackboneError(f"weights {path}: no such file. Mend [extract] weights.")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise BackboneError(f"weights {path}: not a readable HDF5 file ({error}). Fetch it again.") from None
+    with file:
+        groups = file["model_weights"] if "model_weights" in file else file
+        for layer in body.layers:
+            if layer.weights:
+                layer.set_weights(_read_layer(groups, layer, path))
+
+
+def _read_layer(groups: h5py.Group, layer: keras.layers.Layer, path: Path) -> list[Any]:
+    names = groups[layer.name].attrs.get("weight_names", []) if layer.name in groups else []
+    if len(names) != len(layer.weights):
+        raise BackboneError(f"weights {path}: layer {layer.name!r} is not covered ({len(names)} of {len(layer.weights)} arrays), "
+                            "and a cut needs it. Cut lower, or give a file that covers it.")
+    values = [groups[layer.name][name][()] for name in names]
+    for value, weight in zip(values, layer.weights, strict=True):
+        if tuple(value.shape) != tuple(weight.shape):
+            raise BackboneError(f"weights {path}: layer {layer.name!r} has shape {value.shape}, expected {tuple(weight.shape)}. "
+                                "The file is of another network or input size.")
+    return values
+
+
+def _pool(map_: Any, cut: Cut) -> Any:
+    """Turn a layer's output into what is stored, in float32: means of thousands of values need its digits."""
+    map_ = keras.layers.Activation("linear", dtype="float32")(map_)
+    if cut.pooling == "map" or (len(map_.shape) == 2 and cut.pooling in ("avg", "max")):
+        return map_
+    pooling = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D, "flat": keras.layers.Flatten}
+    return pooling[cut.pooling](dtype="float32")(map_)
+
+
+def _hash(model: keras.Model) -> str:
+    digest = hashlib.sha256()
+    for layer in model.layers:
+        for value in layer.get_weights():
+            digest.update(layer.name.encode())
+            digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
+
+
+def count_flops(layer: keras.layers.Layer) -> int:
+    """Count a layer's multiplications and additions for one picture; only convolutions and dense layers count.
+
+    Source: 2 × kernel area × input channels a group × output size (Molchanov et al. 2017, arXiv:1611.06440, appendix).
+    """
+    if isinstance(layer, keras.layers.Dense):
+        return 2 * int(np.prod(layer.kernel.shape))
+    if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.Conv2D | keras.layers.SeparableConv2D):
+        places = int(np.prod(layer.output.shape[1:3]))
+        return sum(2 * int(np.prod(w.shape)) for w in layer.weights if len(w.shape) == 4) * places
+    return 0
+
+
+def flops_to(base: keras.Model, layer: str) -> int:
+    """FLOPs of one picture from the input to a layer's output, counting only the layers on the way."""
+    body = keras.Model(base.inputs, base.get_layer(layer).output)
+    return sum(map(count_flops, body.layers))

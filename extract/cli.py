@@ -1,0 +1,138 @@
+"""The command line of `python -m extract`: run, sample, layers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from extract.settings import Settings, parse_cut, read_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+                  help="Tiles in, embeddings out: every picture through frozen networks once, into HDF5.")
+out, err = Console(), Console(stderr=True)
+
+Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML).")]
+Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
+
+
+def guarded(command: Callable[[], Any], *, traceback: bool, interrupted: str) -> None:
+    """Run a command; an error becomes one message and exit code 1, Ctrl-C a word on what is kept and 130."""
+    try:
+        command()
+    except KeyboardInterrupt:
+        fail(interrupted, code=130)
+    except Exception as error:
+        if traceback:
+            raise
+        fail(str(error) or type(error).__name__)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Print a message to standard error and exit."""
+    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+@app.command()
+def run(
+    config: Config,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what other settings made.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="A tile that cannot be used is an error.")] = False,
+    allow_random_weights: Annotated[bool, typer.Option(help="Take random weights where ImageNet's cannot be had.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Embed every tile; a second call does only what is missing.
+
+    Example: python -m extract run --config examples/london.toml
+    """
+    def work() -> None:
+        from extract.run import run_extraction
+
+        columns = (TextColumn("extract"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=True) as progress:
+            task = progress.add_task("extract", total=None)
+            summary = run_extraction(
+                read_settings(config, Settings), fresh=fresh, strict=strict, allow_random=allow_random_weights,
+                on_tiles=lambda done, todo: progress.update(task, completed=done, total=todo))
+        _report(summary)
+
+    guarded(work, traceback=traceback,
+            interrupted="stopped. Every complete shard is kept; the same command goes on from there.")
+
+
+def _report(summary: Any) -> None:
+    from extract.embeddings import read_attributes
+
+    out.print(f"tiles: {summary.n_tiles}, rejected: {summary.n_rejected}, on disk but not in the table: {summary.n_unlisted}")
+    for backbone, stage in summary.stages.items():
+        out.print(f"{backbone}: {stage['tiles']} tiles, forward {stage['seconds']['forward']:.1f} s, "
+                  f"{stage['precision']} on {stage['device']}")
+    if not summary.done:
+        out.print("nothing to do: every shard is complete")
+    for path in sorted(summary.features.glob("*.h5")):
+        weights = read_attributes(path)["weights"]
+        if weights.startswith("random:"):
+            err.print(f"WARNING: {path.stem} has random weights ({weights}). Its numbers say nothing about the real network.",
+                      style="bold white on red", soft_wrap=True)
+    out.print(f"features: {summary.features}", soft_wrap=True)
+
+
+@app.command()
+def sample(
+    folder: Annotated[Path, typer.Option("--out", help="Folder to write the city into.")] = Path("demo"),
+    tiles: Annotated[int, typer.Option(help="How many tiles.")] = 600,
+    areas: Annotated[int, typer.Option(help="How many areas.")] = 120,
+    seed: Annotated[int, typer.Option(help="Another seed, another city.")] = 0,
+    traceback: Traceback = False,
+) -> None:
+    """Draw a made city whose best reachable scores are known.
+
+    Example: python -m extract sample --out demo
+    """
+    def work() -> None:
+        from extract.sample import write_city
+
+        out.print(f"settings: {write_city(folder, n_tiles=tiles, n_areas=areas, seed=seed)}", soft_wrap=True)
+
+    guarded(work, traceback=traceback, interrupted="stopped; run it again to make the city whole.")
+
+
+@app.command()
+def layers(
+    backbone: Annotated[str, typer.Argument(help="As vgg16, resnet50v2, mobilenetv2.")],
+    size: Annotated[int, typer.Option(help="Side of the pictures [pixels].")] = 224,
+    traceback: Traceback = False,
+) -> None:
+    """List the layers of a backbone that can be cut, with sizes and FLOPs to there.
+
+    Example: python -m extract layers vgg16
+    """
+    guarded(lambda: _list_layers(backbone, size), traceback=traceback, interrupted="stopped.")
+
+
+def _list_layers(backbone: str, size: int) -> None:
+    from extract.backbones import build_base, cuttable_layers, flops_to
+
+    base = build_base(backbone, size=size, with_top=True)
+    table = Table("layer", "shape", "avg, max [B]", "flat, map [B]", "GFLOP to there",
+                  title=f"{backbone}, float16 bytes a tile, {size} × {size}")
+    for layer in cuttable_layers(base):
+        shape = tuple(layer.output.shape[1:])
+        n_values = 1
+        for side in shape:
+            n_values *= side
+        table.add_row(str(parse_cut(f"{backbone}/{layer.name}:avg").layer), " × ".join(map(str, shape)), str(2 * shape[-1]),
+                      str(2 * n_values), f"{flops_to(base, layer.name) / 1e9:.2f}")
+    out.print(table)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

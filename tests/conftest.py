@@ -1,0 +1,69 @@
+"""What the tests share: where real data may lie, and a small experiment of tiles on disk."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def shared() -> Path:
+    if not (SHARED / "data" / "london_lidar").is_dir():
+        pytest.skip("real tiles and weights are not beside this checkout (../shared)")
+    return SHARED
+
+
+SETTINGS = """
+name = "small"
+out = "out"
+[tiles]
+table = "tiles.csv"
+images = "tiles"
+path = "{id}.png"
+area = "area"
+x = "x"
+y = "y"
+[targets]
+columns = ["income"]
+[extract]
+cuts = ["mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"]
+weights = "random:0"
+size = 32
+precision = "float32"
+batch = 4
+shard = 5
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path: Path) -> Callable[..., Path]:
+    """Write tiles, a table and a settings file; gives the settings' path."""
+
+    def write(n: int = 12, replace: dict[str, str] | None = None, **columns: Any) -> Path:
+        rng = np.random.default_rng(0)
+        (tmp_path / "tiles").mkdir(exist_ok=True)
+        for i in range(n):
+            cv2.imwrite(str(tmp_path / "tiles" / f"{i}.png"), rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+        table = {"id": range(n), "area": [f"A{i // 2}" for i in range(n)], "x": np.arange(n) * 200.0, "y": 0.0,
+                 "income": np.linspace(0, 1, n), **columns}
+        pd.DataFrame(table).to_csv(tmp_path / "tiles.csv", index=False)
+        text = SETTINGS
+        for old, new in (replace or {}).items():
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "small.toml"
+        path.write_text(text)
+        return path
+
+    return write

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from extract.settings import Settings, SettingsError, parse_cut, read_settings
+from extract.tiles import TableError, read_tiles
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [
+    ("batch = 4", "bach = 4", "unknown key 'bach'.*Did you mean 'batch'"),
+    ("batch = 4", "batch = 'four'", r"\[extract\] batch: .*got 'four'"),
+    ("batch = 4", "batch = ", "not TOML"),
+    (":avg", ":average", "unknown pooling 'average'.*Did you mean 'avg'"),
+    ("mobilenetv2/block_1_expand_relu:avg", "block_1", "expected '<backbone>/<layer>:<pooling>'"),
+    ('weights = "random:0"', 'weights = { vgg16 = "x.h5" }', "no cut uses the backbone 'vgg16'"),
+    ('weights = "random:0"', 'weights = "imagnet"', "expected 'imagenet'"),
+    ('y = "y"', "", "x and y go together"),
+    ('path = "{id}.png"', 'path = "../{id}.png"', "inside the images folder"),
+    ('columns = ["income"]', "columns = []", "columns"),
+    ('area = "area"', "", "area: missing"),
+])
+def test_bad_settings_are_refused_with_the_remedy(experiment, old, new, message):
+    with pytest.raises(SettingsError, match=re.compile(message, re.DOTALL)):
+        read_settings(experiment(replace={old: new}), Settings)
+
+
+def test_no_settings_file_says_so(tmp_path):
+    with pytest.raises(SettingsError, match="no such file"):
+        read_settings(tmp_path / "none.toml", Settings)
+
+
+def test_cut_is_written_as_it_is_read():
+    assert str(parse_cut("vgg16/block5_pool:avg")) == "vgg16/block5_pool:avg"
+
+
+@pytest.mark.parametrize(("columns", "message"), [
+    ({"id": [0] * 12}, "stand in more than one row"),
+    ({"area": [""] + ["A"] * 11}, "'area' is empty in 1 rows.*line 2"),
+    ({"income": ["high"] + ["1"] * 11}, "'income' is not a number in 1 rows.*'high'"),
+    ({"x": [None] + [1.0] * 11}, "1 rows have no place"),
+])
+def test_bad_table_is_refused_with_the_remedy(experiment, columns, message):
+    with pytest.raises(TableError, match=message):
+        read_tiles(read_settings(experiment(**columns), Settings))
+
+
+def test_unknown_column_names_the_nearest(experiment):
+    with pytest.raises(TableError, match="no column 'incom'.*Did you mean 'income'"):
+        read_tiles(read_settings(experiment(replace={'["income"]': '["incom"]'}), Settings))
+
+
+def test_empty_table_is_refused(experiment):
+    path = experiment()
+    (path.parent / "tiles.csv").write_text("")
+    with pytest.raises(TableError, match="empty"):
+        read_tiles(read_settings(path, Settings))
+
+
+def test_missing_targets_are_nan_and_text_ids_stay_text(experiment):
+    tiles = read_tiles(read_settings(experiment(id=[f"00{i}" for i in range(12)], income=[None] + [1.0] * 11), Settings))
+    assert tiles.id[0] == "000"
+    assert tiles.targets["income"].isna().sum() == 1
+
+
+def test_grid_ids_give_the_places_of_the_real_grid(experiment):
+    grid = "grid = { rows = 248, size_m = 200, origin = [501550, 203425] }"
+    tiles = read_tiles(read_settings(experiment(replace={'x = "x"\ny = "y"': grid}, id=[*range(11), 249]), Settings))
+    assert tiles.xy[-1].tolist() == [501550 + 200 + 100, 203425 - 200 - 100]
