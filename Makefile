@@ -29,8 +29,8 @@ demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report.
 test: $(READY)  ## Run the tests.
 	$(PYTHON) -m pytest
 
-features: $(READY)  ## Push every tile through the frozen networks (CONFIG=settings.toml).
-	$(PYTHON) -m extract run --config $(CONFIG)
+features: $(READY)  ## Push every tile through the frozen networks (CONFIG=settings.toml, FRESH=1 starts anew).
+	$(PYTHON) -m extract run --config $(CONFIG) $(if $(FRESH),--fresh)
 
 models: $(READY)  ## Fit and score the models (CONFIG=settings.toml).
 	$(PYTHON) -m models fit --config $(CONFIG)

@@ -43,8 +43,8 @@ REGISTRY: dict[str, Backbone] = {
     **{f"resnet{n}v2": Backbone("resnet_v2", f"ResNet{n}V2") for n in (50, 101, 152)},
     **{f"densenet{n}": Backbone("densenet", f"DenseNet{n}") for n in (121, 169, 201)},
     **{f"efficientnetb{n}": Backbone("efficientnet", f"EfficientNetB{n}") for n in range(8)},
-    **{f"efficientnetv2{s}": Backbone("efficientnet_v2", f"EfficientNetV2{s.upper()}") for s in ("b0", "b1", "b2", "b3", "s", "m", "l")},
-    **{f"convnext{s}": Backbone("convnext", f"ConvNeXt{s.title() if len(s) > 2 else s.upper()}") for s in ("tiny", "small", "base", "large")},
+    **{f"efficientnetv2{s.lower()}": Backbone("efficientnet_v2", f"EfficientNetV2{s}") for s in ("B0", "B1", "B2", "B3", "S", "M", "L")},
+    **{f"convnext{s.lower()}": Backbone("convnext", f"ConvNeXt{s}") for s in ("Tiny", "Small", "Base", "Large", "XLarge")},
 }
 
 
@@ -192,7 +192,7 @@ def _load_file(body: keras.Model, path: Path) -> None:
     except OSError as error:
         raise BackboneError(f"weights {path}: not a readable HDF5 file ({error}). Fetch it again.") from None
     with file:
-        groups = file["model_weights"] if "model_weights" in file else file
+        groups = file.get("model_weights", file)
         for layer in body.layers:
             if layer.weights:
                 layer.set_weights(_read_layer(groups, layer, path))

@@ -13,7 +13,7 @@ from PIL import Image
 cv2.setNumThreads(1)  # one thread a file: the loop decodes many files at once
 
 
-class RejectedTile(ValueError):
+class RejectedTile(ValueError):  # noqa: N818  (a tile, named as rejects.csv names it)
     """The picture cannot be used; the text is the reason that `rejects.csv` gives."""
 
 

@@ -197,7 +197,7 @@ def _work(jobs: list[Job], settings: Settings, tiles: Tiles, *, strict: bool, on
         todo = [job for job in jobs if index in job.missing]
         with _writers(todo, index, forwards) as writers:
             for batch in _batches(tiles, settings, rows, shared) if todo else ():
-                _check_strict(batch, tiles, strict=strict)
+                _check_strict(batch, strict=strict)
                 for job in todo:
                     n_done += len(batch.reasons)
                     _step(batch, forwards[job.backbone], writers[job.backbone], clocks[job.backbone])
@@ -226,7 +226,8 @@ def _writers(jobs: list[Job], index: int, forwards: dict[str, Forward]) -> Itera
             writer.close()
     except OSError as error:
         _discard(writers)
-        raise ExtractError(f"writing failed: {error}. The complete shards are kept; make room, then run the same command again.") from error
+        raise ExtractError(f"writing failed: {error}. The complete shards are kept; "
+                           "make room, then run the same command again.") from error
     except BaseException:
         _discard(writers)
         raise
@@ -237,10 +238,10 @@ def _discard(writers: dict[str, ShardWriter]) -> None:
         writer.discard()
 
 
-def _check_strict(batch: Batch, tiles: Tiles, *, strict: bool) -> None:
+def _check_strict(batch: Batch, *, strict: bool) -> None:
     bad = [reason for reason in batch.reasons if reason]
     if strict and bad:
-        raise ExtractError(f"strict: {len(bad)} tiles of a batch cannot be used (first: {bad[0]}). Mend them, or run without --strict.")
+        raise ExtractError(f"strict: {len(bad)} tiles cannot be used (first: {bad[0]}). Mend them, or run without --strict.")
 
 
 def _batches(tiles: Tiles, settings: Settings, rows: slice, clock: Clock) -> Iterator[Batch]:

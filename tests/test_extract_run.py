@@ -42,7 +42,8 @@ def test_every_tile_has_its_row_and_its_status(experiment):
         assert values.dtype == np.float16
         assert np.flatnonzero(np.isnan(values).any(axis=1)).tolist() == [3, 4]
         assert embeddings.read(MAP).ndim == 4
-        assert {"schema", "schema_version", "settings", "weights_sha256", "tiles_sha256", "created_with"} <= set(embeddings.attributes)
+        names = {"schema", "schema_version", "settings", "weights_sha256", "tiles_sha256", "created_with"}
+        assert names <= set(embeddings.attributes)
     rejects = pd.read_csv(features(path) / "rejects.csv")
     assert rejects.to_dict("list") == {"id": [3, 4], "path": ["3.png", "4.png"], "reason": ["not an image", "file missing"]}
     assert (summary.n_rejected, summary.n_unlisted) == (2, 1)
@@ -62,7 +63,7 @@ def test_a_second_call_does_nothing(experiment):
 def test_other_settings_are_refused_by_name_unless_fresh(experiment):
     extract(experiment())
     path = experiment(replace={"size = 32": "size = 48"})
-    with pytest.raises(ExtractError, match="size was 32, now 48.*--fresh"):
+    with pytest.raises(ExtractError, match=r"size was 32, now 48.*--fresh"):
         extract(path)
     assert extract(path, fresh=True).done == ["mobilenetv2"]
 
@@ -158,7 +159,7 @@ def test_unknown_layers_and_backbones_name_the_nearest(experiment, old, new, mes
 def test_a_file_that_does_not_cover_a_cut_names_the_layer(experiment, shared):
     weights = shared / "weights" / "resnet50v2_to_conv4_block6_out.h5"
     path = experiment(replace={
-        'cuts = ["mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"]': 'cuts = ["resnet50v2/post_relu:avg"]',
+        '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"resnet50v2/post_relu:avg"',
         'weights = "random:0"': f'weights = {{ resnet50v2 = "{weights}" }}'})
     with pytest.raises(BackboneError, match="layer 'conv5_block1_preact_bn' is not covered"):
         extract(path)

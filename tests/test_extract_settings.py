@@ -47,7 +47,7 @@ def test_bad_table_is_refused_with_the_remedy(experiment, columns, message):
 
 
 def test_unknown_column_names_the_nearest(experiment):
-    with pytest.raises(TableError, match="no column 'incom'.*Did you mean 'income'"):
+    with pytest.raises(TableError, match=r"no column 'incom'.*Did you mean 'income'"):
         read_tiles(read_settings(experiment(replace={'["income"]': '["incom"]'}), Settings))
 
 
