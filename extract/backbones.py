@@ -43,7 +43,8 @@ REGISTRY: dict[str, Backbone] = {
     **{f"resnet{n}v2": Backbone("resnet_v2", f"ResNet{n}V2") for n in (50, 101, 152)},
     **{f"densenet{n}": Backbone("densenet", f"DenseNet{n}") for n in (121, 169, 201)},
     **{f"efficientnetb{n}": Backbone("efficientnet", f"EfficientNetB{n}") for n in range(8)},
-    **{f"efficientnetv2{s.lower()}": Backbone("efficientnet_v2", f"EfficientNetV2{s}") for s in ("B0", "B1", "B2", "B3", "S", "M", "L")},
+    **{f"efficientnetv2{s.lower()}": Backbone("efficientnet_v2", f"EfficientNetV2{s}")
+       for s in ("B0", "B1", "B2", "B3", "S", "M", "L")},
     **{f"convnext{s.lower()}": Backbone("convnext", f"ConvNeXt{s}") for s in ("Tiny", "Small", "Base", "Large", "XLarge")},
 }
 
