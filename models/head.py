@@ -1,0 +1,169 @@
+"""A dense head on the embedding; the heads of all targets are towers of one program, trained together."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.family import Family, Floats, Ints, Matrix, hold_out, labelled_groups
+
+Weights = list[NDArray[np.float32]]  # kernel (n_targets, n_in, n_out) and bias (n_targets, n_out), layer by layer
+
+
+class Head(Family):
+    """Two ReLU layers with dropout and a linear output (health and crime can be negative), one tower a target.
+
+    Each tower stops by itself on the first inner fold and keeps its best weights; training ends when all have
+    stopped. Labels are standardised, and given back in their unit. Prediction needs NumPy alone.
+    """
+
+    def __init__(self, hidden: tuple[int, ...] = (64, 64), dropout: float = 0.5, rate: float = 1e-3, batch: int = 32,
+                 epochs: int = 200, min_delta: float = 1e-5, patience: int = 3, seed: int = 0) -> None:
+        self.hidden, self.dropout, self.rate, self.batch = hidden, dropout, rate, batch
+        self.epochs, self.min_delta, self.patience, self.seed = epochs, min_delta, patience, seed
+
+    def fit(self, X: Matrix, Y: Floats, *, inner: Ints, xy: Floats | None = None) -> Self:  # noqa: ARG002
+        """Train all towers; a missing label weighs nothing in its own tower."""
+        for _ in labelled_groups(Y):
+            pass
+        self.x_mean_, self.x_scale_ = X.mean(axis=0, dtype=float), _spread(X.std(axis=0, dtype=float))
+        self.y_mean_, self.y_scale_ = np.nanmean(Y, axis=0), np.nanstd(Y, axis=0)
+        Z, known = self._scale(X), ~np.isnan(Y)
+        labels = np.stack([np.where(known, (Y - self.y_mean_) / _spread(self.y_scale_), 0.0), known], axis=-1).astype(np.float32)
+        is_held = hold_out(inner)
+        is_train = ~is_held if not is_held.all() else is_held
+        self._train(Z[is_train], labels[is_train], Z[is_held], labels[is_held])
+        return self
+
+    def _train(self, X: Matrix, labels: Matrix, held: Matrix, held_labels: Matrix) -> None:
+        n_targets, rng = labels.shape[1], np.random.default_rng(self.seed)
+        program = build_program(X.shape[1], n_targets, tuple(self.hidden), self.dropout, self.rate)
+        reset_program(program, rng, self.seed)
+        best, best_epoch = np.full(n_targets, np.inf), np.zeros(n_targets, dtype=int)
+        waited, self.weights_ = np.zeros(n_targets, dtype=int), [w.copy() for w in program.get_weights()[:2 * self._depth]]
+        for epoch in range(self.epochs):
+            for rows, weight in _batches(len(X), self.batch, rng):
+                program.train_on_batch(X[rows], labels[rows] * [1, 1] * weight[:, None, None])
+            weights = program.get_weights()[:2 * self._depth]
+            loss = _held_loss(run_towers(weights, held), held_labels)
+            is_better = (loss < best - self.min_delta) & (waited < self.patience)
+            for kept, now in zip(self.weights_, weights, strict=True):
+                kept[is_better] = now[is_better]
+            best, best_epoch = np.where(is_better, loss, best), np.where(is_better, epoch + 1, best_epoch)
+            waited = np.where(is_better, 0, waited + 1)
+            if (waited >= self.patience).all():
+                break
+        self.chosen_ = {t: {"epochs": int(best_epoch[t])} for t in range(n_targets)}
+
+    @property
+    def _depth(self) -> int:
+        return len(self.hidden) + 1
+
+    def _scale(self, X: Matrix) -> NDArray[np.float32]:
+        return ((X - self.x_mean_) / self.x_scale_).astype(np.float32)
+
+    def predict(self, X: Matrix, xy: Floats | None = None) -> Floats:  # noqa: ARG002
+        """Run the towers: (n_tiles, n_targets)."""
+        return run_towers(self.weights_, self._scale(X)).astype(np.float64) * self.y_scale_ + self.y_mean_
+
+    def save(self, folder: Path) -> None:
+        """Write weights and scales as plain arrays, and the parameters as JSON."""
+        arrays = {f"weight_{i}": w for i, w in enumerate(self.weights_)}
+        np.savez(folder / "head.npz", allow_pickle=False, x_mean=self.x_mean_, x_scale=self.x_scale_, y_mean=self.y_mean_,
+                 y_scale=self.y_scale_, **arrays)
+        text = {"params": self.get_params(), "chosen": [self.chosen_[t] for t in sorted(self.chosen_)]}
+        (folder / "head.json").write_text(json.dumps(text))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        text = json.loads((folder / "head.json").read_text())
+        model = cls(**{**text["params"], "hidden": tuple(text["params"]["hidden"])})
+        model.chosen_ = dict(enumerate(text["chosen"]))
+        with np.load(folder / "head.npz", allow_pickle=False) as arrays:
+            model.x_mean_, model.x_scale_ = arrays["x_mean"], arrays["x_scale"]
+            model.y_mean_, model.y_scale_ = arrays["y_mean"], arrays["y_scale"]
+            model.weights_ = [arrays[f"weight_{i}"] for i in range(2 * model._depth)]
+        return model
+
+
+def run_towers(weights: Weights, X: Matrix) -> NDArray[np.float32]:
+    """Run the towers forward without dropout: (n_tiles, n_targets)."""
+    flow: Any = X
+    for i in range(0, len(weights), 2):
+        flow = np.matmul(flow, weights[i]) + weights[i + 1][:, None]
+        if i + 2 < len(weights):
+            flow = np.maximum(flow, 0)
+    return np.ascontiguousarray(flow[..., 0].T)
+
+
+def _spread(scale: Floats) -> Floats:
+    return np.where(scale > 1e-12, scale, 1.0)
+
+
+def _held_loss(predicted: Matrix, labels: Matrix) -> Floats:
+    weight = labels[..., 1]
+    loss: Floats = (weight * (predicted - labels[..., 0]) ** 2).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
+    return loss
+
+
+def _batches(n: int, batch: int, rng: np.random.Generator) -> list[tuple[Ints, NDArray[np.float32]]]:
+    """Give (rows, weights) of shuffled batches, all of one size, so that one program serves; padding weighs 0."""
+    order = rng.permutation(n)
+    padded = np.concatenate([order, np.zeros(-n % batch, dtype=order.dtype)])
+    weight = (np.arange(len(padded)) < n).astype(np.float32)
+    return list(zip(padded.reshape(-1, batch), weight.reshape(-1, batch), strict=True))
+
+
+@lru_cache(maxsize=8)
+def build_program(n_features: int, n_targets: int, hidden: tuple[int, ...], dropout: float, rate: float) -> Any:
+    """Give the compiled towers; the same shapes give the same program, so that folds share its compilation."""
+    import keras
+
+    class Towers(keras.layers.Layer):
+        """A dense layer for each target: kernels (n_targets, n_in, n_out)."""
+
+        def __init__(self, units: int) -> None:
+            super().__init__()
+            self.units = units
+
+        def build(self, shape: tuple[int, ...]) -> None:
+            self.kernel = self.add_weight(shape=(n_targets, shape[-1], self.units), name="kernel")
+            self.bias = self.add_weight(shape=(n_targets, self.units), initializer="zeros", name="bias")
+
+        def call(self, x: Any) -> Any:
+            rule = "bi,tio->bto" if len(x.shape) == 2 else "bti,tio->bto"
+            return keras.ops.einsum(rule, x, self.kernel) + self.bias
+
+    def loss(labels: Any, predicted: Any) -> Any:
+        weight = labels[..., 1]
+        squares = weight * keras.ops.square(predicted - labels[..., 0])
+        means = keras.ops.sum(squares, axis=0) / keras.ops.maximum(keras.ops.sum(weight, axis=0), 1.0)
+        return keras.ops.sum(means)  # a sum, so that no tower's step depends on another's
+
+    flow = given = keras.Input((n_features,))
+    for units in hidden:
+        flow = keras.layers.Dropout(dropout, seed=0)(keras.ops.relu(Towers(units)(flow)))
+    program = keras.Model(given, keras.ops.squeeze(Towers(1)(flow), axis=-1))
+    jit: Any = False if keras.backend.backend() == "tensorflow" else "auto"
+    program.compile(keras.optimizers.Adam(rate), loss, jit_compile=jit)
+    program.optimizer.build(program.trainable_variables)
+    return program
+
+
+def reset_program(program: Any, rng: np.random.Generator, seed: int) -> None:
+    """Give the towers new weights (Glorot and Bengio 2010), a fresh optimiser, and the dropout its seed."""
+    for variable in program.trainable_variables:
+        shape = tuple(variable.shape)
+        limit = np.sqrt(6 / (shape[-2] + shape[-1])) if len(shape) == 3 else 0.0
+        variable.assign(rng.uniform(-limit, limit, shape).astype(np.float32))
+    for variable in program.optimizer.variables:
+        if "learning_rate" not in variable.path:
+            variable.assign(np.zeros(variable.shape, dtype=str(variable.dtype)))
+    for i, layer in enumerate(layer for layer in program.layers if hasattr(layer, "seed_generator")):
+        layer.seed_generator.state.assign(np.array([seed, i], dtype=str(layer.seed_generator.state.dtype)))
