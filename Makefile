@@ -30,6 +30,7 @@ test: $(READY)  ## Run the tests.
 	$(PYTHON) -m pytest
 
 features: $(READY)  ## Push every tile through the frozen networks (CONFIG=settings.toml, FRESH=1 starts anew).
+	$(PYTHON) -m reports check --config $(CONFIG)
 	$(PYTHON) -m extract run --config $(CONFIG) $(if $(FRESH),--fresh)
 
 models: $(READY)  ## Fit and score the models (CONFIG=settings.toml).

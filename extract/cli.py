@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import Settings, parse_cut, read_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Tiles in, embeddings out: every picture through frozen networks once, into HDF5.")
-out, err = Console(), Console(stderr=True)
-
-Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML).")]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
-
-
-def guarded(command: Callable[[], Any], *, traceback: bool, interrupted: str) -> None:
-    """Run a command; an error becomes one message and exit code 1, Ctrl-C a word on what is kept and 130."""
-    try:
-        command()
-    except KeyboardInterrupt:
-        fail(interrupted, code=130)
-    except Exception as error:
-        if traceback:
-            raise
-        fail(str(error) or type(error).__name__)
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """Print a message to standard error and exit."""
-    err.print(f"error: {message}", style="red", markup=False, highlight=False, soft_wrap=True)
-    sys.exit(code)
 
 
 @app.command()
@@ -52,7 +28,7 @@ def run(
 
     Example: python -m extract run --config examples/london.toml
     """
-    def work() -> None:
+    with guarded(traceback=traceback, interrupted="stopped. Every complete shard is kept; the same command goes on from there."):
         from extract.run import run_extraction
 
         columns = (TextColumn("extract"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -62,9 +38,6 @@ def run(
                 read_settings(config, Settings), fresh=fresh, strict=strict, allow_random=allow_random_weights,
                 on_tiles=lambda done, todo: progress.update(task, completed=done, total=todo))
         _report(summary)
-
-    guarded(work, traceback=traceback,
-            interrupted="stopped. Every complete shard is kept; the same command goes on from there.")
 
 
 def _report(summary: Any) -> None:
@@ -96,12 +69,10 @@ def sample(
 
     Example: python -m extract sample --out demo
     """
-    def work() -> None:
+    with guarded(traceback=traceback, interrupted="stopped; run it again to make the city whole."):
         from extract.sample import write_city
 
         out.print(f"settings: {write_city(folder, n_tiles=tiles, n_areas=areas, seed=seed)}", soft_wrap=True)
-
-    guarded(work, traceback=traceback, interrupted="stopped; run it again to make the city whole.")
 
 
 @app.command()
@@ -114,7 +85,8 @@ def layers(
 
     Example: python -m extract layers vgg16
     """
-    guarded(lambda: _list_layers(backbone, size), traceback=traceback, interrupted="stopped.")
+    with guarded(traceback=traceback, interrupted="stopped."):
+        _list_layers(backbone, size)
 
 
 def _list_layers(backbone: str, size: int) -> None:

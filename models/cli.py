@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
-from pathlib import Path
 from typing import Annotated
 
 import pandas as pd
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import read_settings, suggest
 from models.fit import fit_all, list_cells
 from models.runs import read_scores, run_folder
 from models.settings import Settings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-Config = Annotated[Path, typer.Option(help="The settings file (TOML).")]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
 
 
 @app.command()
-def fit(config: Config, show_traceback: Traceback = False) -> None:  # noqa: ARG001
+def fit(config: Config, traceback: Traceback = False) -> None:
     """Fit and score every model on every cut, and keep the best.
 
     Example: python -m models fit --config examples/london.toml
     """
-    settings = read_settings(config, Settings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+    with guarded(traceback=traceback, interrupted="stopped. Every finished run is kept; the same command goes on with the rest."):
+        settings = read_settings(config, Settings)
+        with Progress(*columns, console=err) as progress:
             task = progress.add_task("reading", total=None)
             scores = fit_all(settings, report=lambda what, done, of: progress.update(
                 task, description=what, completed=done, total=of))
-    except KeyboardInterrupt:
-        typer.echo("Stopped. Every finished run is kept; the same command goes on with the rest.", err=True)
-        raise typer.Exit(130) from None
-    _show_best(scores, settings)
-    Console().print(f"{settings.folder / 'scores.csv'}", soft_wrap=True, markup=False, highlight=False)
+        _show_best(scores, settings)
+        out.print(f"{settings.folder / 'scores.csv'}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _show_best(scores: pd.DataFrame, settings: Settings) -> None:
@@ -48,38 +40,40 @@ def _show_best(scores: pd.DataFrame, settings: Settings) -> None:
     for target in settings.targets.columns:
         best = _ranked(scores[scores["split"] == settings.models.strictest], target).iloc[0]
         table.add_row(target, _cut(best), best["model"], *_numbers(best))
-    Console().print(table)
+    out.print(table)
 
 
 @app.command()
 def scores(config: Config, target: Annotated[str, typer.Option(help="The target to rank models for.")],
-           show_traceback: Traceback = False) -> None:  # noqa: ARG001
+           traceback: Traceback = False) -> None:
     """Rank the models of one target, best first, by split.
 
     Example: python -m models scores --config examples/london.toml --target income
     """
-    settings = read_settings(config, Settings)
-    known = settings.targets.columns
-    if target not in known:
-        raise ValueError(f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}")
-    table = Table("split", "cut", "model", "RMSE", "R²", "95 %", title=target)
-    for split, part in read_scores(settings.folder).groupby("split"):
-        for _, row in _ranked(part, target).iterrows():
-            table.add_row(str(split), _cut(row), row["model"], *_numbers(row))
-    Console().print(table)
+    with guarded(traceback=traceback, interrupted="stopped."):
+        settings = read_settings(config, Settings)
+        known = settings.targets.columns
+        if target not in known:
+            raise ValueError(f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}")
+        table = Table("split", "cut", "model", "RMSE", "R²", "95 %", title=target)
+        for split, part in read_scores(settings.folder).groupby("split"):
+            for _, row in _ranked(part, target).iterrows():
+                table.add_row(str(split), _cut(row), row["model"], *_numbers(row))
+        out.print(table)
 
 
 @app.command("list")
-def list_(config: Config, show_traceback: Traceback = False) -> None:  # noqa: ARG001
+def list_(config: Config, traceback: Traceback = False) -> None:
     """List the runs that the settings ask for, and which are finished.
 
     Example: python -m models list --config examples/london.toml
     """
-    settings = read_settings(config, Settings)
-    table = Table("split", "cut", "model", "finished")
-    for cell in list_cells(settings):
-        table.add_row(*cell, "yes" if (run_folder(settings.folder, *cell) / "run.json").is_file() else "no")
-    Console().print(table)
+    with guarded(traceback=traceback, interrupted="stopped."):
+        settings = read_settings(config, Settings)
+        table = Table("split", "cut", "model", "finished")
+        for cell in list_cells(settings):
+            table.add_row(*cell, "yes" if (run_folder(settings.folder, *cell) / "run.json").is_file() else "no")
+        out.print(table)
 
 
 def _ranked(scores: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -96,11 +90,5 @@ def _numbers(row: pd.Series) -> list[str]:
 
 
 def main() -> None:
-    """Run the command line: an error is one line and exit status 1."""
-    try:
-        app()
-    except (ValueError, OSError) as error:
-        if "--traceback" in sys.argv:
-            traceback.print_exc()
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+    """Run the command line."""
+    app()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from extract.console import Config, Traceback, guarded, out
 from extract.settings import read_settings
+from extract.tiles import read_tiles
 from reports.collect import collect
 from reports.figures import build_figures, write_figures
 from reports.page import render_page
@@ -22,28 +23,28 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _room() -> None:
-    """Scores in, one page out."""
+@app.command()
+def check(config: Config, traceback: Traceback = False) -> None:
+    """Check the whole settings file and the tile table, before anybody pays for hours of a GPU.
+
+    Example: python -m reports check --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped."):
+        settings = read_settings(config, Settings)
+        n_tiles, asked = len(read_tiles(settings)), settings.models
+        out.print(f"settings: fine. {n_tiles} tiles, {len(settings.targets.columns)} targets, {len(settings.extract.cuts)} cuts, "
+                  f"models {', '.join(asked.names)}, splits {', '.join(asked.splits)}", soft_wrap=True, highlight=False)
 
 
 @app.command()
-def build(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The settings file (TOML).")],
-    traceback: Annotated[bool, typer.Option("--traceback", help="Show the whole error.")] = False,
-) -> None:
+def build(config: Config, traceback: Traceback = False) -> None:
     """Write report/index.html, the leaderboard and the figures.
 
     Example: python -m reports build --config examples/london.toml
     """
-    try:
+    with guarded(traceback=traceback, interrupted="stopped; run it again to make the page."):
         page = build_report(read_settings(config, Settings))
-    except (ValueError, OSError) as error:
-        if traceback:
-            raise
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from None
-    typer.echo(f"report: {page}")
+        out.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
 
 
 def build_report(settings: Settings) -> Path:
