@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -11,6 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 cv2.setNumThreads(1)  # one thread a file: the loop decodes many files at once
+
+
+# What a picture tells without any network: the `metadata` baseline and the audit's search for duplicates use it.
+PICTURE = np.dtype([
+    ("bytes", "<i8"),  # size of the file
+    ("mean", "<f4", (3,)), ("spread", "<f4", (3,)),  # mean and standard deviation of R, G, B, 0 … 255
+    ("nodata", "<f4"),  # share of the pixels without data, 0 … 1
+    ("content", "<u8"),  # hash of the decoded pixels: equal for equal pictures
+    ("perceptual", "<u8"),  # difference hash: few bits differ between pictures that look alike
+])
 
 
 class RejectedTile(ValueError):  # noqa: N818  (a tile, named as rejects.csv names it)
@@ -46,6 +57,28 @@ def decode_tile(data: bytes, *, size: int, max_pixels: int) -> NDArray[np.uint8]
         shrinks = rgb.shape[0] >= size and rgb.shape[1] >= size
         rgb = cv2.resize(rgb, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return np.ascontiguousarray(rgb)
+
+
+def describe(rgb: NDArray[np.uint8], *, n_bytes: int, nodata: float) -> NDArray[np.void]:
+    """Tell what a picture says without any network.
+
+    Parameters
+    ----------
+    rgb : (size, size, 3) uint8. n_bytes : size of its file. nodata : share of its pixels without data.
+
+    Returns
+    -------
+    () of `PICTURE`. The perceptual hash is the 64-bit difference hash of the grey picture (N. Krawetz, 2013, "Kind of
+    Like That"): one bit for each of 8 × 8 cells, set where the cell to the right is brighter.
+    """
+    mean, spread = cv2.meanStdDev(rgb)
+    grey = cv2.resize(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), (9, 8), interpolation=cv2.INTER_AREA)
+    bits = np.packbits(grey[:, 1:] > grey[:, :-1])
+    content = hashlib.blake2b(rgb.tobytes(), digest_size=8).digest()
+    facts = np.zeros((), PICTURE)
+    facts["bytes"], facts["mean"], facts["spread"], facts["nodata"] = n_bytes, mean[:, 0], spread[:, 0], nodata
+    facts["content"], facts["perceptual"] = int.from_bytes(content, "little"), int.from_bytes(bits.tobytes(), "little")
+    return facts
 
 
 def read_file(path: Path) -> bytes:

@@ -11,16 +11,14 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from extract.embeddings import ShardWriter, publish, read_attributes, read_rejects, write_virtual
-from extract.pixels import RejectedTile, decode_tile, read_file
+from extract.reader import Batch, Clock, Reader
 from extract.settings import Settings
 from extract.tiles import Tiles, read_tiles
 
@@ -33,30 +31,6 @@ Progress = Callable[[int, int], None]
 
 class ExtractError(RuntimeError):
     """The extraction cannot start or go on; what is complete is kept, and the text says what to do."""
-
-
-@dataclass(slots=True)
-class Batch:
-    """Decoded pictures, (n, size, size, 3) uint8, zeros where there is a reason to reject the tile."""
-
-    pictures: NDArray[np.uint8]
-    reasons: list[str]
-
-
-@dataclass(slots=True)
-class Clock:
-    """Seconds by stage, summed over threads."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(("read", "decode", "forward", "write"), 0.0))
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Add the time inside to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +154,7 @@ def _work(jobs: list[Job], settings: Settings, tiles: Tiles, *, strict: bool, on
     from extract.forward import open_forward  # Keras takes seconds to load, and a finished run does not need it
 
     began = time.perf_counter()
-    probe = _decode(tiles, settings, range(min(len(tiles), settings.extract.batch)), Clock()).pictures
+    probe = Reader(settings, tiles).read(range(min(len(tiles), settings.extract.batch)), Clock()).pictures
     forwards = {job.backbone: open_forward(job.settings, job.backbone, probe, allow_random=job.allow_random,
                                            precision=job.precision) for job in jobs}
     for job in jobs:
@@ -248,29 +222,16 @@ def _batches(tiles: Tiles, settings: Settings, rows: slice, clock: Clock) -> Ite
     """Decode ahead of the network in threads (OpenCV leaves the interpreter free), a bounded number of batches."""
     size = settings.extract.batch
     ranges = deque(range(start, min(start + size, rows.stop)) for start in range(rows.start, rows.stop, size))
+    reader = Reader(settings, tiles)
     pool = ThreadPoolExecutor(min(16, os.cpu_count() or 1), "decode")
     try:
         ahead: deque[Future[Batch]] = deque()
         while ranges or ahead:
             while ranges and len(ahead) < _BATCHES_AHEAD:
-                ahead.append(pool.submit(_decode, tiles, settings, ranges.popleft(), clock))
+                ahead.append(pool.submit(reader.read, ranges.popleft(), clock))
             yield ahead.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _decode(tiles: Tiles, settings: Settings, rows: range, clock: Clock) -> Batch:
-    size, folder = settings.extract.size, settings.tiles.images
-    batch = Batch(np.zeros((len(rows), size, size, 3), np.uint8), [""] * len(rows))
-    for i, row in enumerate(rows):
-        try:
-            with clock.time("read"):
-                data = read_file(folder / tiles.path.iloc[row])
-            with clock.time("decode"):
-                batch.pictures[i] = decode_tile(data, size=size, max_pixels=settings.tiles.max_pixels)
-        except RejectedTile as reason:
-            batch.reasons[i] = str(reason)
-    return batch
 
 
 def _stage(job: Job, forward: Forward, clock: Clock, shared: Clock, total: float, startup: float) -> dict[str, Any]:
