@@ -6,35 +6,55 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import read_settings, suggest
-from extract.tiles import read_tiles
-from models.cells import plan_cells, tabulate_cells
-from models.fit import fit_all, open_folds
+from models.changes import count_reasons
+from models.display import Display, name_seconds
+from models.fit import fit_all, plan_all
 from models.runs import join_cut, read_scores
 from models.settings import Settings
+from models.watch import Heard
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
 @app.command()
-def fit(config: Config, traceback: Traceback = False) -> None:
-    """Fit and score every model on every cut, and keep the best.
+def fit(config: Config, dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be fitted, and fit nothing.")]
+        = False, traceback: Traceback = False) -> None:
+    """Fit and score every model on every cut, and keep the best; a second call does only what is missing or stale.
 
     Example: python -m models fit --config examples/london.toml
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with guarded(traceback=traceback, interrupted="stopped. Every finished run is kept; the same command goes on with the rest."):
         settings = read_settings(config, Settings)
-        with Progress(*columns, console=err) as progress:
-            task = progress.add_task("reading", total=None)
-            scores = fit_all(settings, report=lambda what, done, of: progress.update(
-                task, description=what, completed=done, total=of))
+        if dry_run:
+            _show_plan(settings)
+            return
+        with Display(err, settings.models.strictest) as display:
+            scores = fit_all(settings, display)
         _show_best(scores, settings)
+        err.print(", ".join(f"{name} {seconds:.1f} s" for name, seconds in display.seconds.items()), highlight=False)
         out.print(f"{settings.folder / 'scores.csv'}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _show_plan(settings: Settings) -> None:
+    watch = Heard()
+    planned = plan_all(settings, watch, is_read_only=True)
+    for text in watch.notes:
+        out.print(text, soft_wrap=True, markup=False, highlight=False)
+    table = Table("split", "cut", "model", "targets to fit", "about", title="To fit")
+    for p in planned:
+        if p.missing:
+            table.add_row(*p.cell, ", ".join(p.missing), name_seconds(watch.expected.seconds[p.cell]))
+    n_missing, n_done = sum(len(p.missing) for p in planned), sum(len(p.done) for p in planned)
+    if n_missing:
+        out.print(table)
+    out.print(f"{n_done} cells done, {sum(len(p.stale) for p in planned)} stale, {n_missing} to fit in {table.row_count} runs.")
+    if n_missing:
+        out.print(f"About {name_seconds(watch.expected.total / watch.workers)} with {watch.workers} workers, predicted "
+                  f"{watch.expected.source}. Nothing was fitted.", highlight=False)
 
 
 def _show_best(scores: pd.DataFrame, settings: Settings) -> None:
@@ -66,17 +86,19 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
 
 @app.command("list")
 def list_(config: Config, traceback: Traceback = False) -> None:
-    """List the runs that the settings ask for: how many of their targets are done, stale and missing.
+    """List the grid: how many targets of each run are done, stale (and why) and missing, and the seconds it took.
 
     Example: python -m models list --config examples/london.toml
     """
     with guarded(traceback=traceback, interrupted="stopped."):
-        settings = read_settings(config, Settings)
-        tiles = read_tiles(settings)
-        frame = tabulate_cells(plan_cells(settings, tiles, open_folds(settings, tiles)))
-        table = Table(*frame.columns)
-        for row in frame.astype(str).to_numpy().tolist():
-            table.add_row(*row)
+        settings, heard = read_settings(config, Settings), Heard()
+        table = Table("split", "cut", "model", "done", "stale", "missing", "seconds", "why stale")
+        for p in plan_all(settings, heard, is_read_only=True):
+            seconds = sum(float(one["seconds"]) for one in p.done.values())
+            n = (len(p.done), len(p.stale), len(p.missing) - len(p.stale))
+            table.add_row(*p.cell, *map(str, n), f"{seconds:.1f}" if p.done else "", count_reasons(p.stale.values()))
+        for text in heard.notes:
+            out.print(text, soft_wrap=True, markup=False, highlight=False)
         out.print(table)
 
 

@@ -7,7 +7,8 @@ import pytest
 from sklearn.metrics import r2_score
 
 from models.bootstrap import bootstrap_intervals
-from models.folds import Folds, assign_folds, build_folds, hash_array, read_folds, write_folds
+from models.foldfile import hash_array, read_folds, write_folds
+from models.folds import Folds, assign_folds, build_folds
 from models.scores import score, score_levels
 
 RNG = np.random.default_rng(1)
