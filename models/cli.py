@@ -41,7 +41,7 @@ def fit(config: Config, dry_run: Annotated[bool, typer.Option("--dry-run", help=
 
 def _show_plan(settings: Settings) -> None:
     watch = Heard()
-    planned = plan_all(settings, watch, is_read_only=True)
+    _, planned = plan_all(settings, watch, is_read_only=True)
     for text in watch.notes:
         out.print(text, soft_wrap=True, markup=False, highlight=False)
     table = Table("split", "cut", "model", "targets to fit", "about", title="To fit")
@@ -93,7 +93,7 @@ def list_(config: Config, traceback: Traceback = False) -> None:
     with guarded(traceback=traceback, interrupted="stopped."):
         settings, heard = read_settings(config, Settings), Heard()
         table = Table("split", "cut", "model", "done", "stale", "missing", "seconds", "why stale")
-        for p in plan_all(settings, heard, is_read_only=True):
+        for p in plan_all(settings, heard, is_read_only=True)[1]:
             seconds = sum(float(one["seconds"]) for one in p.done.values())
             n = (len(p.done), len(p.stale), len(p.missing) - len(p.stale))
             table.add_row(*p.cell, *map(str, n), f"{seconds:.1f}" if p.done else "", count_reasons(p.stale.values()))

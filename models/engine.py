@@ -44,6 +44,7 @@ class Engine:
         ------
         ValueError : no cluster at the address, or the extra `cluster` is not installed.
         """
+        settings = settings.model_copy(update={"out": settings.folder})  # another process may stand in another folder
         jobs = (joblib.delayed(fit_unit)(settings, plan, members[plan.cell.split], self.threads) for plan in plans)
         if self.workers == 1 and not self.scheduler:
             yield from (function(*given) for function, given, _ in jobs)

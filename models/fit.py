@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from extract.lock import locked
-from extract.tiles import read_tiles
+from extract.tiles import Tiles, read_tiles
 from models.cells import ALL, Cell, Planned, list_cells, plan_cells, stack_members
 from models.changes import count_reasons
 from models.design import features_path
@@ -20,7 +20,7 @@ from models.results import write_fitted
 from models.runs import mend_run, read_predictions, read_run, run_folder, split_cut, write_scores
 from models.scores import score_levels
 from models.settings import Settings
-from models.units import Fitted, open_inputs
+from models.units import Fitted, Inputs, hold_inputs, open_inputs
 from models.watch import Watch
 
 
@@ -42,19 +42,19 @@ def fit_all(settings: Settings, watch: Watch | None = None) -> pd.DataFrame:
         if warning:
             watch.note(warning)
         with watch.stage("plan"):
-            planned = plan_all(settings, watch)
+            tiles, planned = plan_all(settings, watch)
         with watch.stage("fit"):
             for fitted in _fit_missing(settings, planned):
-                watch.finish(fitted, write_fitted(settings, open_inputs(settings).tiles, fitted))
+                watch.finish(fitted, write_fitted(settings, tiles, fitted))
         with watch.stage("score"):
-            scores = write_scores(folder, [row for p in planned for row in _score_rows(settings, p.cell)])
+            scores = write_scores(folder, [row for p in planned for row in _score_rows(settings, tiles, p.cell)])
         with watch.stage("keep"):
             _keep_models(settings, scores, planned, watch)
     return scores
 
 
-def plan_all(settings: Settings, watch: Watch, *, is_read_only: bool = False) -> list[Planned]:
-    """Give every run with what it lacks, and tell why; read-only for a plan that is not carried out.
+def plan_all(settings: Settings, watch: Watch, *, is_read_only: bool = False) -> tuple[Tiles, list[Planned]]:
+    """Give the tile table, and every run with what it lacks; tell why. Read-only for a plan that is not carried out.
 
     Raises
     ------
@@ -67,12 +67,13 @@ def plan_all(settings: Settings, watch: Watch, *, is_read_only: bool = False) ->
             mend_run(run_folder(settings.folder, *cell))
     tiles = read_tiles(settings)
     folds = open_folds(settings, tiles, is_read_only=is_read_only)
+    hold_inputs(Inputs(settings, tiles, folds.folds))
     planned = plan_cells(settings, tiles, folds.folds)
     stale = [reasons for p in planned for reasons in p.stale.values()]
     for note in [*folds.notes, *([f"{len(stale)} cells stale: {count_reasons(stale)}"] if stale else [])]:
         watch.note(note)
     watch.plan(planned, forecast(settings, tiles, planned), read_engine(settings.models).workers)
-    return planned
+    return tiles, planned
 
 
 def _fit_missing(settings: Settings, planned: list[Planned]) -> Iterator[Fitted]:
@@ -92,8 +93,7 @@ def _keep_models(settings: Settings, scores: pd.DataFrame, planned: list[Planned
         watch.note(f"kept: {one.target}, {one.cell}")
 
 
-def _score_rows(settings: Settings, cell: Cell) -> Iterator[dict[str, Any]]:
-    tiles = open_inputs(settings).tiles
+def _score_rows(settings: Settings, tiles: Tiles, cell: Cell) -> Iterator[dict[str, Any]]:
     run, frame = read_run(settings.folder, *cell), read_predictions(settings.folder, *cell)
     area = pd.Series(tiles.area.to_numpy(), index=tiles.id)
     for target in settings.targets.columns:

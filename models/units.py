@@ -22,6 +22,8 @@ from models.runs import read_nested, read_predictions, spread_predictions
 from models.settings import Settings
 from models.stack import stack_folds
 
+_HELD: dict[str, Inputs] = {}  # of this process, at most one
+
 
 class Inputs(NamedTuple):
     """What every unit of an experiment reads, once a process."""
@@ -54,17 +56,24 @@ class UnitError(ValueError):
 
 
 def open_inputs(settings: Settings) -> Inputs:
-    """Read the tile table and the folds; a second call in the same process gives the first one's, unless a file changed."""
-    text = settings.model_copy(update={"out": settings.folder}).model_dump_json()  # another process stands elsewhere
+    """Give the tile table and the folds: those held in this process, or read anew where a file has changed since."""
+    held = _HELD.get(_stamp(settings))
+    if held is None:
+        tiles = read_tiles(settings)
+        held = hold_inputs(Inputs(settings, tiles, open_folds(settings, tiles, is_read_only=True).folds))
+    return held
+
+
+def hold_inputs(inputs: Inputs) -> Inputs:
+    """Hold what every unit reads for the next ones of this process, instead of what was held before."""
+    _HELD.clear()
+    _HELD[_stamp(inputs.settings)] = inputs
+    return inputs
+
+
+def _stamp(settings: Settings) -> str:
     files = (settings.tiles.table, settings.folder / "folds.parquet")
-    return _open(text, tuple(path.stat().st_mtime_ns for path in files if path.is_file()))
-
-
-@lru_cache(maxsize=1)
-def _open(settings_json: str, stamps: tuple[int, ...]) -> Inputs:  # noqa: ARG001
-    settings = Settings.model_validate_json(settings_json)
-    tiles = read_tiles(settings)
-    return Inputs(settings, tiles, open_folds(settings, tiles, is_read_only=True).folds)
+    return settings.model_dump_json() + str([path.stat().st_mtime_ns for path in files if path.is_file()])
 
 
 @lru_cache(maxsize=1)
