@@ -76,8 +76,12 @@ def _difference(old: Recipe | None, new: Recipe) -> str | None:
     if old is None:
         return ""
     names = [name for name, value in new.items() if old.get(name) != value]
-    said = [f"{_WORDS[n]} changed" if n in _WORDS else f"{n} was {old.get(n)}, is {new[n]}" for n in names]
+    said = [f"{_WORDS[n]} changed" if n in _WORDS else f"{n} was {_plain(old.get(n))}, is {_plain(new[n])}" for n in names]
     return "; ".join(said) if names else None
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def write_folds(path: Path, ids: NDArray[Any], folds: dict[str, Ints], recipes: dict[str, Recipe]) -> None:
