@@ -74,7 +74,7 @@ def _open_cluster(scheduler: str) -> Iterator[None]:
     except ImportError:
         raise ValueError("[models] engine 'dask' needs the extra 'cluster': pip install 'roofline[cluster]'.") from None
     try:
-        client: Any = Client(scheduler, timeout=10)  # type: ignore[no-untyped-call]
+        client: Any = Client(scheduler, timeout=10)
     except (OSError, ValueError) as error:
         raise ValueError(f"[models] scheduler {scheduler!r}: no Dask scheduler answers there ({error}). Start one with "
                          "`dask scheduler`, and workers that see the same folders with `dask worker`.") from None
