@@ -87,6 +87,7 @@ class TilesSettings(Strict):
     x: str | None = None
     y: str | None = None
     grid: GridSettings | None = None
+    size_m: float | None = Field(default=None, gt=0)
     groups: list[str] = []
     max_pixels: int = Field(default=100_000_000, gt=0)
     strict: bool = False

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from extract import settings as shared
+from models.audit import check_codes
 from models.registry import STACK, parse_model
 
 Split = Literal["random", "area", "block"]
@@ -25,6 +26,7 @@ class ModelsSettings(shared.Strict):
     region: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)
     keep: Literal["best", "all"] | list[str] = "best"
+    accept: list[str] = Field(default=[])
 
     @field_validator("names", "keep")
     @classmethod
@@ -33,6 +35,12 @@ class ModelsSettings(shared.Strict):
             return value
         for name in value:
             parse_model(name)
+        return _check_once(value)
+
+    @field_validator("accept")
+    @classmethod
+    def _findings(cls, value: list[str]) -> list[str]:
+        check_codes(value)
         return _check_once(value)
 
     @field_validator("splits")
