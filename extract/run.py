@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from extract.embeddings import ShardWriter, publish, read_attributes, read_rejects, write_virtual
+from extract.pixels import PICTURE
 from extract.reader import Batch, Clock, Reader
 from extract.settings import Settings
 from extract.tiles import Tiles, read_tiles
@@ -133,7 +134,7 @@ class Job:
         """Begin one shard."""
         rows = self.slices[index]
         return ShardWriter(self.shards[index], self.tiles.id.iloc[rows], forward.shapes,
-                           dtype=self.settings.extract.dtype, attributes=self._attributes(forward))
+                           dtype=self.settings.extract.dtype, attributes=self._attributes(forward), facts=PICTURE)
 
     def _attributes(self, forward: Forward) -> dict[str, Any]:
         return {
@@ -185,7 +186,7 @@ def _step(batch: Batch, forward: Forward, writer: ShardWriter, clock: Clock) -> 
     with clock.time("forward"):
         rows = forward(batch.pictures)
     with clock.time("write"):
-        writer.append(rows, batch.reasons)
+        writer.append(rows, batch.reasons, batch.facts)
 
 
 @contextmanager
