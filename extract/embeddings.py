@@ -253,6 +253,7 @@ class Embeddings:
         self.ids = decode_ids(self._file["id"][:])
         self.is_ok: NDArray[np.bool_] = self._file["status"][:] == OK
         self.cuts = list(self._file["cuts"])
+        self.pictures: NDArray[np.void] | None = self._file["pictures"][:] if "pictures" in self._file else None
         for name in json.loads(self.attributes.get("shards", "[]")):
             if not (path.parent / path.stem / name).is_file():
                 self._file.close()
@@ -274,6 +275,14 @@ class Embeddings:
         """Read rows of a cut, as stored: (n_rows, …), NaN rows for rejected tiles."""
         values: NDArray[np.float16 | np.float32] = self._file[f"cuts/{cut}"][rows]
         return values
+
+    def checksum(self, cut: str) -> str:
+        """Hash of a cut's data, from the checksums that its shards carry: nothing but those is read."""
+        digest = hashlib.sha256()
+        for name in json.loads(self.attributes["shards"]):
+            with h5py.File(self.path.parent / self.path.stem / name, "r") as shard:
+                digest.update(str(shard[f"cuts/{cut}"].attrs["sha256"]).encode())
+        return digest.hexdigest()
 
     def __enter__(self) -> Embeddings:
         """Give the reader itself."""

@@ -1,4 +1,4 @@
-"""What a model has to beat: the mean, and the neighbours on the map. Neither sees a picture."""
+"""What a model has to beat without seeing a picture: the mean, the region's mean, and where a place is."""
 
 from __future__ import annotations
 
@@ -6,24 +6,47 @@ from typing import Self
 
 import numpy as np
 
-from models.family import Family, Floats, Ints, Matrix, labelled_groups
+from models.family import Family, Floats, labelled_groups
+from models.features import Features
+from models.folds import Folds
 from models.neighbours import K_CHOICES, choose_k, nearest_means
 
 
 class Mean(Family):
     """Predict the mean of the training labels."""
 
-    def fit(self, X: Matrix, Y: Floats, *, inner: Ints, xy: Floats | None = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
         """Keep the mean of every target."""
-        for _ in labelled_groups(Y):
-            pass
-        self.mean_ = np.nanmean(Y, axis=0)
-        self.chosen_ = {t: {} for t in range(Y.shape[1])}
+        self.mean_ = weighted_means(Y, weight)
+        self.chosen_ = [{} for _ in range(Y.shape[1])]
         return self
 
-    def predict(self, X: Matrix, xy: Floats | None = None) -> Floats:  # noqa: ARG002
-        """Repeat the mean: (n_tiles, n_targets)."""
+    def predict(self, X: Features) -> Floats:
+        """Repeat the mean: (n_rows, n_targets)."""
         return np.tile(self.mean_, (len(X), 1))
+
+
+class Region(Family):
+    """Predict the mean training label of the tile's region; the mean of all where a region has no training label."""
+
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
+        """Keep the mean of every region and target; X is the number of the region, (n_rows, 1)."""
+        code = X.array()[:, 0].astype(np.int64)
+        self.mean_ = np.tile(weighted_means(Y, weight), (int(code.max()) + 1, 1))
+        for t, y in enumerate(Y.T):
+            known = ~np.isnan(y)
+            n = np.bincount(code[known], weights=weight[known], minlength=len(self.mean_))
+            total = np.bincount(code[known], weights=(weight * y)[known], minlength=len(self.mean_))
+            self.mean_[n > 0, t] = total[n > 0] / n[n > 0]
+        self.overall_ = weighted_means(Y, weight)
+        self.chosen_ = [{} for _ in range(Y.shape[1])]
+        return self
+
+    def predict(self, X: Features) -> Floats:
+        """Give each row the mean of its region: (n_rows, n_targets)."""
+        code = X.array()[:, 0].astype(np.int64)
+        is_known = code < len(self.mean_)
+        return np.where(is_known[:, None], self.mean_[np.where(is_known, code, 0)], self.overall_)
 
 
 class Location(Family):
@@ -32,28 +55,29 @@ class Location(Family):
     def __init__(self, k_choices: tuple[int, ...] = K_CHOICES) -> None:
         self.k_choices = k_choices
 
-    def fit(self, X: Matrix, Y: Floats, *, inner: Ints, xy: Floats | None = None) -> Self:  # noqa: ARG002
-        """Keep places and labels, and choose k of every target."""
-        self.xy_, self.Y_ = check_places(xy), Y
-        self.chosen_ = {}
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
+        """Keep places and labels, and choose k of every target; X is easting and northing [m], (n_rows, 2)."""
+        self.xy_, self.Y_ = X.array(), Y
+        self.chosen_ = [{} for _ in range(Y.shape[1])]
         for rows, columns in labelled_groups(Y):
-            k = choose_k(self.xy_[rows], Y[np.ix_(rows, columns)], inner[rows], self.k_choices)
-            self.chosen_.update({int(t): {"k": int(k[i])} for i, t in enumerate(columns)})
+            k = choose_k(self.xy_[rows], Y[np.ix_(rows, columns)], folds.take(rows), self.k_choices)
+            for i, t in enumerate(columns):
+                self.chosen_[t] = {"k": int(k[i])}
         return self
 
-    def predict(self, X: Matrix, xy: Floats | None = None) -> Floats:  # noqa: ARG002
-        """Average the nearest labels: (n_tiles, n_targets)."""
-        return nearest_means(self.xy_, self.Y_, check_places(xy), [self.chosen_[t]["k"] for t in range(self.Y_.shape[1])])
+    def predict(self, X: Features) -> Floats:
+        """Average the nearest labels: (n_rows, n_targets)."""
+        return nearest_means(self.xy_, self.Y_, X.array(), [chosen["k"] for chosen in self.chosen_])
 
 
-def check_places(xy: Floats | None) -> Floats:
-    """Give the places back.
+def weighted_means(Y: Floats, weight: Floats) -> Floats:
+    """Weighted mean of the labels of each target: (n_targets,).
 
     Raises
     ------
-    ValueError : there are none.
+    ValueError : a target without one label.
     """
-    if xy is None:
-        raise ValueError("model 'location' needs coordinates, and the settings name none: set x and y (or grid) in "
-                         "[tiles], or remove 'location' from names in [models]")
-    return xy
+    means = np.empty(Y.shape[1])
+    for rows, columns in labelled_groups(Y):
+        means[columns] = np.average(Y[np.ix_(rows, columns)], axis=0, weights=weight[rows])
+    return means

@@ -9,7 +9,9 @@ from typing import Any, Self
 import numpy as np
 import xgboost
 
-from models.family import Family, Floats, Ints, Matrix, hold_out, labelled_groups
+from models.family import Family, Floats, labelled_groups
+from models.features import Features
+from models.folds import Folds
 
 
 class Boosting(Family):
@@ -20,15 +22,17 @@ class Boosting(Family):
         self.rounds, self.patience, self.depth, self.rate = rounds, patience, depth, rate
         self.columns, self.max_bin, self.n_jobs, self.seed = columns, max_bin, n_jobs, seed
 
-    def fit(self, X: Matrix, Y: Floats, *, inner: Ints, xy: Floats | None = None) -> Self:  # noqa: ARG002
-        """Boost every target; the number of rounds is chosen on the first inner fold."""
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+        """Boost every target; the number of rounds is chosen on the first fold."""
         self.boosters_: list[bytes] = [b""] * Y.shape[1]
-        self.chosen_ = {}
+        self.chosen_ = [{} for _ in range(Y.shape[1])]
+        matrix = X.array()
         for rows, columns in labelled_groups(Y):
-            is_held = hold_out(inner[rows])
-            train, held = rows[~is_held] if not is_held.all() else rows, rows[is_held]
-            binned = xgboost.QuantileDMatrix(X[train], max_bin=self.max_bin, nthread=self.n_jobs or None)
-            watched = xgboost.QuantileDMatrix(X[held], ref=binned, max_bin=self.max_bin, nthread=self.n_jobs or None)
+            train, held = next(folds.take(rows).splits(), (np.arange(len(rows)), np.arange(len(rows))))
+            train, held = rows[train], rows[held]
+            options = {"max_bin": self.max_bin, "nthread": self.n_jobs or None}
+            binned = xgboost.QuantileDMatrix(matrix[train], weight=weight[train], **options)
+            watched = xgboost.QuantileDMatrix(matrix[held], weight=weight[held], ref=binned, **options)
             for t in columns:
                 binned.set_label(Y[train, t])
                 watched.set_label(Y[held, t])
@@ -47,16 +51,16 @@ class Boosting(Family):
                 "colsample_bytree": self.columns, "subsample": 0.8, "min_child_weight": 3,
                 "seed": self.seed, "nthread": self.n_jobs, "verbosity": 0}
 
-    def predict(self, X: Matrix, xy: Floats | None = None) -> Floats:  # noqa: ARG002
-        """Sum the trees: (n_tiles, n_targets)."""
-        asked = np.ascontiguousarray(X)
+    def predict(self, X: Features) -> Floats:
+        """Sum the trees: (n_rows, n_targets)."""
+        asked = X.array()
         return np.column_stack([_load(raw).inplace_predict(asked) for raw in self.boosters_]).astype(np.float64)
 
     def save(self, folder: Path) -> None:
         """Write every booster as UBJSON, and what was chosen."""
         for t, raw in enumerate(self.boosters_):
             (folder / f"booster-{t}.ubj").write_bytes(raw)
-        text = {"params": self.get_params(), "chosen": [self.chosen_[t] for t in range(len(self.boosters_))]}
+        text = {"params": self.get_params(), "chosen": self.chosen_}
         (folder / "boosting.json").write_text(json.dumps(text))
 
     @classmethod
@@ -64,8 +68,8 @@ class Boosting(Family):
         """Read what `save` wrote."""
         text = json.loads((folder / "boosting.json").read_text())
         model = cls(**text["params"])
-        model.chosen_ = dict(enumerate(text["chosen"]))
-        model.boosters_ = [(folder / f"booster-{t}.ubj").read_bytes() for t in model.chosen_]
+        model.chosen_ = text["chosen"]
+        model.boosters_ = [(folder / f"booster-{t}.ubj").read_bytes() for t in range(len(model.chosen_))]
         return model
 
 

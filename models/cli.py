@@ -11,8 +11,10 @@ from rich.table import Table
 
 from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import read_settings, suggest
-from models.fit import fit_all, list_cells
-from models.runs import read_scores, run_folder
+from extract.tiles import read_tiles
+from models.cells import plan_cells, tabulate_cells
+from models.fit import fit_all, open_folds
+from models.runs import join_cut, read_scores
 from models.settings import Settings
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -64,25 +66,27 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
 
 @app.command("list")
 def list_(config: Config, traceback: Traceback = False) -> None:
-    """List the runs that the settings ask for, and which are finished.
+    """List the runs that the settings ask for: how many of their targets are done, stale and missing.
 
     Example: python -m models list --config examples/london.toml
     """
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, Settings)
-        table = Table("split", "cut", "model", "finished")
-        for cell in list_cells(settings):
-            table.add_row(*cell, "yes" if (run_folder(settings.folder, *cell) / "run.json").is_file() else "no")
+        tiles = read_tiles(settings)
+        frame = tabulate_cells(plan_cells(settings, tiles, open_folds(settings, tiles)))
+        table = Table(*frame.columns)
+        for row in frame.astype(str).to_numpy().tolist():
+            table.add_row(*row)
         out.print(table)
 
 
 def _ranked(scores: pd.DataFrame, target: str) -> pd.DataFrame:
-    part = scores[(scores["target"] == target) & (scores["level"] == "tile")]
+    part = scores[(scores["target"] == target) & (scores["level"] == "area")]
     return part.sort_values("rmse", kind="stable")
 
 
 def _cut(row: pd.Series) -> str:
-    return "none" if row["backbone"] == "none" else f"{row['backbone']}/{row['layer']}:{row['pooling']}"
+    return join_cut(row["backbone"], row["layer"], row["pooling"])
 
 
 def _numbers(row: pd.Series) -> list[str]:

@@ -1,19 +1,24 @@
-"""The tile table joined with one cut: what every model is fitted on."""
+"""The tile table joined with one cut, and made into what a model is fed: tiles or areas, features, labels, folds."""
 
 from __future__ import annotations
 
 import hashlib
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from extract.embeddings import Embeddings
-from extract.settings import Cut
+from extract.settings import parse_cut
 from extract.tiles import Tiles
-from models.family import Floats
+from models.family import Floats, Ints
+from models.features import Features
+from models.folds import Folds
+from models.registry import ModelSpec
 
 NONE = "none"
 
@@ -23,27 +28,45 @@ class DesignError(ValueError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Design:
+class CutData:
     """The usable tiles of one cut, in the order of the table.
 
     Attributes
     ----------
     cut : `<backbone>/<layer>:<pooling>`, or `none`.
-    rows : (n,), row of each usable tile in the table.
-    X : (n, d) float32, finite; d is 0 for `none`.
-    Y : (n, n_targets) float64, NaN where the label is missing.
-    area : (n,). xy : (n, 2) [m] or None.
-    source : hashes of what X was read from.
+    tiles : (n,), row of each usable tile in the table.
+    embedding : (n, d) as stored; d is 0 for `none`.
+    pictures : (n,) of `extract.pixels.PICTURE`, or None where the features do not hold them.
+    source : hashes of what was read.
     """
 
     cut: str
-    rows: NDArray[np.int64]
-    ids: NDArray[Any]
-    X: NDArray[np.float32]
-    Y: Floats
-    area: NDArray[Any]
-    xy: Floats | None
+    tiles: Ints
+    embedding: NDArray[Any]
+    pictures: NDArray[np.void] | None
     source: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Design:
+    """What one model is fitted on. A row is a tile, or, for `@area` models, the tiles of one area in one part of the folds.
+
+    Attributes
+    ----------
+    tiles : (n_tiles,), row of each usable tile in the table.
+    row_of_tile : (n_tiles,), row of the design that each usable tile belongs to.
+    X : (n_rows, n_features). Y : (n_rows, n_targets), NaN where the label is missing. weight : (n_rows,), mean 1.
+    folds : folds of the rows.
+    names : (n_features,) where the features have names of their own (groups, metadata); empty for embeddings.
+    """
+
+    tiles: Ints
+    row_of_tile: Ints
+    X: Features
+    Y: Floats
+    weight: Floats
+    folds: Folds
+    names: list[str]
 
 
 def features_path(folder: Path, backbone: str) -> Path:
@@ -59,36 +82,74 @@ def features_path(folder: Path, backbone: str) -> Path:
     return path
 
 
-def read_design(folder: Path, tiles: Tiles, cut: Cut) -> Design:
+def read_source(folder: Path, tiles: Tiles, name: str, backbones: list[str]) -> dict[str, str]:
+    """Give the hashes of what a cut is read from, without reading it.
+
+    The cut `none` has no features, and the tiles that every backbone accepted, so that baselines are scored on the same.
+
+    Raises
+    ------
+    DesignError : no file, no such cut in it, or other tiles than the table's.
+    """
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_open(folder, tiles, backbone)) for backbone in _backbones(name, backbones)]
+        is_ok = np.logical_and.reduce([embeddings.is_ok for embeddings in opened])
+        source = {"tiles_sha256": tiles.sha256, "usable_sha256": hashlib.sha256(is_ok.tobytes()).hexdigest()}
+        if name == NONE:
+            pictures = _pictures(opened)
+            return {**source, "pictures_sha256": "" if pictures is None else hashlib.sha256(pictures.tobytes()).hexdigest()}
+        return {**source, "weights_sha256": str(opened[0].attributes.get("weights_sha256", "")),
+                "features_sha256": opened[0].checksum(_dataset(opened[0], name))}
+
+
+def read_cut(folder: Path, tiles: Tiles, name: str, backbones: list[str]) -> CutData:
     """Join the table and one cut; rejected tiles are left out.
 
     Raises
     ------
-    DesignError : no file, no such cut in it, other tiles than the table's, or no usable tile.
+    DesignError : as `read_source`; no usable tile, or features that are not finite.
     """
-    with Embeddings(features_path(folder, cut.backbone)) as embeddings:
-        check_same_tiles(embeddings, tiles)
-        if cut.dataset not in embeddings.cuts:
-            raise DesignError(f"{embeddings.path}: no cut {cut.dataset!r}; it has {', '.join(embeddings.cuts)}. "
-                              "Run `make features` with these settings.")
-        stored, is_ok = embeddings.read(cut.dataset), embeddings.is_ok
-        source = {key: str(embeddings.attributes.get(key, "")) for key in ("tiles_sha256", "weights_sha256")}
-    source["features_sha256"] = hashlib.sha256(np.ascontiguousarray(stored).tobytes()).hexdigest()
-    X = stored[is_ok].reshape(int(is_ok.sum()), -1).astype(np.float32)
-    if not np.isfinite(X).all():
-        raise DesignError(f"{cut}: NaN or infinity in the embeddings of accepted tiles. Run `make features` anew.")
-    return _build(tiles, str(cut), np.flatnonzero(is_ok), X, source)
+    source = read_source(folder, tiles, name, backbones)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(_open(folder, tiles, backbone)) for backbone in _backbones(name, backbones)]
+        is_ok = np.logical_and.reduce([embeddings.is_ok for embeddings in opened])
+        usable, pictures = _usable(name, is_ok), _pictures(opened)
+        stored: NDArray[Any] = np.zeros((len(tiles), 0), np.float32)
+        if name != NONE:
+            stored = opened[0].read(_dataset(opened[0], name))
+    embedding = stored[is_ok].reshape(len(usable), int(np.prod(stored.shape[1:])))
+    if not np.isfinite(embedding).all():
+        raise DesignError(f"{name}: NaN or infinity in the embeddings of accepted tiles. Run `make features` anew.")
+    return CutData(cut=name, tiles=usable, embedding=embedding, pictures=None if pictures is None else pictures[usable],
+                   source=source)
 
 
-def read_blind_design(folder: Path, tiles: Tiles, backbones: list[str]) -> Design:
-    """Give the tiles that every backbone accepted, without features, so that baselines are scored on the same tiles."""
-    is_ok = np.ones(len(tiles), dtype=np.bool_)
-    for backbone in backbones:
-        with Embeddings(features_path(folder, backbone)) as embeddings:
-            check_same_tiles(embeddings, tiles)
-            is_ok &= embeddings.is_ok
-    source = {"tiles_sha256": tiles.sha256, "usable_sha256": hashlib.sha256(is_ok.tobytes()).hexdigest()}
-    return _build(tiles, NONE, np.flatnonzero(is_ok), np.zeros((int(is_ok.sum()), 0), np.float32), source)
+def _backbones(cut: str, backbones: list[str]) -> list[str]:
+    return backbones if cut == NONE else [parse_cut(cut).backbone]
+
+
+def _open(folder: Path, tiles: Tiles, backbone: str) -> Embeddings:
+    embeddings = Embeddings(features_path(folder, backbone))
+    check_same_tiles(embeddings, tiles)
+    return embeddings
+
+
+def _dataset(embeddings: Embeddings, cut: str) -> str:
+    dataset = parse_cut(cut).dataset
+    if dataset not in embeddings.cuts:
+        raise DesignError(f"{embeddings.path}: no cut {dataset!r}; it has {', '.join(embeddings.cuts)}. "
+                          "Run `make features` with these settings.")
+    return dataset
+
+
+def _pictures(opened: list[Embeddings]) -> NDArray[np.void] | None:
+    return next((embeddings.pictures for embeddings in opened if embeddings.pictures is not None), None)
+
+
+def _usable(cut: str, is_ok: NDArray[np.bool_]) -> Ints:
+    if not is_ok.any():
+        raise DesignError(f"{cut}: every tile was rejected; features/rejects.csv says why")
+    return np.flatnonzero(is_ok)
 
 
 def check_same_tiles(embeddings: Embeddings, tiles: Tiles) -> None:
@@ -98,9 +159,95 @@ def check_same_tiles(embeddings: Embeddings, tiles: Tiles) -> None:
                           "order. Run `make features` anew for this table.")
 
 
-def _build(tiles: Tiles, cut: str, rows: NDArray[np.int64], X: NDArray[np.float32], source: dict[str, str]) -> Design:
-    if not len(rows):
-        raise DesignError(f"{cut}: every tile was rejected; features/rejects.csv says why")
-    Y = tiles.targets.to_numpy(np.float64)[rows]
-    return Design(cut=cut, rows=rows, ids=tiles.id.to_numpy()[rows], X=X, Y=Y, area=tiles.area.to_numpy().astype(str)[rows],
-                  xy=None if tiles.xy is None else tiles.xy[rows], source=source)
+def build_design(data: CutData, tiles: Tiles, spec: ModelSpec, *, folds: Folds, region: str | None, weights: str) -> Design:
+    """Make what a model is fed.
+
+    Parameters
+    ----------
+    folds : folds of all tiles of the table.
+    region : the group column of the `region` baseline; None for the first.
+    weights : `tile` (every tile counts the same) or `area` (every area does).
+
+    Raises
+    ------
+    DesignError : the model needs what the table or the features do not have.
+    """
+    folds, area = folds.take(data.tiles), pd.factorize(tiles.area.iloc[data.tiles])[0]
+    Y = tiles.targets.to_numpy(np.float64)[data.tiles]
+    matrix, names = _feed(data, tiles, spec, region)
+    if not spec.area:
+        weight = 1 / np.bincount(area)[area] if weights == "area" else np.ones(len(area))
+        return Design(tiles=data.tiles, row_of_tile=np.arange(len(area)), X=Features(matrix), Y=Y, weight=weight / weight.mean(),
+                      folds=folds, names=names)
+    row, first = _area_rows(area, folds)
+    return Design(tiles=data.tiles, row_of_tile=row, X=Features(_pool(matrix, row)), Y=_means(Y, row), weight=np.ones(len(first)),
+                  folds=Folds(kind=folds.kind, part=folds.part[first], near=_any(folds.near, row), per_fold=folds.per_fold),
+                  names=[f"{statistic} {name}" for statistic in ("mean", "sd") for name in names])
+
+
+def _feed(data: CutData, tiles: Tiles, spec: ModelSpec, region: str | None) -> tuple[NDArray[Any], list[str]]:
+    """Features of the usable tiles, (n, n_features), and their names where they have some."""
+    if spec.feed == "place":
+        if tiles.xy is None:
+            raise DesignError(f"model {str(spec)!r} needs coordinates, and the settings name none: set x and y (or grid) in "
+                              "[tiles], or remove it from names in [models]")
+        return tiles.xy[data.tiles], ["easting", "northing"]
+    if spec.feed == "region":
+        column = tiles.groups[region or tiles.groups.columns[0]]
+        return pd.factorize(column)[0][data.tiles, None].astype(np.float64), [str(column.name)]
+    if spec.feed == "metadata":
+        return _metadata(data, spec)
+    if spec.feed == "groups" or spec.groups:
+        groups, names = _one_hot(tiles.groups, data.tiles)
+        return np.hstack([data.embedding, groups.astype(data.embedding.dtype)]), names
+    return data.embedding, []
+
+
+def _one_hot(groups: pd.DataFrame, rows: Ints) -> tuple[NDArray[np.float32], list[str]]:
+    """One column a value of every group column, over the whole table so that no fold decides which there are."""
+    wide = pd.get_dummies(groups.astype(str), prefix_sep="=", dtype=np.float32)
+    return wide.to_numpy()[rows], list(wide.columns)
+
+
+def _metadata(data: CutData, spec: ModelSpec) -> tuple[NDArray[np.float64], list[str]]:
+    """What a picture tells without any network: size of its file, colours, share without data."""
+    if data.pictures is None:
+        raise DesignError(f"model {str(spec)!r}: the features do not say how large the picture files are and what colours they "
+                          "have (imported, or made by an older Roofline). Run `make features FRESH=1`, or remove it from names.")
+    facts = data.pictures
+    columns = [np.log1p(facts["bytes"].astype(np.float64)), *facts["mean"].T, *facts["spread"].T, facts["nodata"]]
+    names = ["log bytes", *(f"{s} {c}" for s in ("mean", "spread") for c in ("red", "green", "blue")), "nodata"]
+    return np.column_stack(columns).astype(np.float64), names
+
+
+def _area_rows(area: Ints, folds: Folds) -> tuple[Ints, Ints]:
+    """Give the row of each tile, one row an (area, part), and one tile of each row."""
+    pairs = area.astype(np.int64) * (folds.part.max() + 2) + folds.part + 1
+    _, first, row = np.unique(pairs, return_index=True, return_inverse=True)
+    return row.ravel(), first
+
+
+def _pool(matrix: NDArray[Any], row: Ints) -> NDArray[np.float32]:
+    """Mean and standard deviation of the features over the tiles of each row: (n_rows, 2 · n_features)."""
+    order = np.argsort(row, kind="stable")
+    starts = np.flatnonzero(np.diff(row[order], prepend=-1))
+    pooled = np.empty((len(starts), 2 * matrix.shape[1]), np.float32)
+    for r, tiles in enumerate(np.split(order, starts[1:])):
+        values = matrix[tiles].astype(np.float64)
+        pooled[r] = np.concatenate([values.mean(axis=0), values.std(axis=0)])
+    return pooled
+
+
+def _means(Y: Floats, row: Ints) -> Floats:
+    """Mean label of each row, over the tiles that have one."""
+    known = ~np.isnan(Y)
+    n = np.column_stack([np.bincount(row, weights=k) for k in known.T])
+    total = np.column_stack([np.bincount(row, weights=y) for y in np.where(known, Y, 0.0).T])
+    return np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+
+
+def _any(near: NDArray[np.bool_], row: Ints) -> NDArray[np.bool_]:
+    """True where one tile of a row is."""
+    n_rows = int(row.max()) + 1
+    return np.column_stack([np.bincount(row, weights=column, minlength=n_rows) > 0 for column in near.T]) if near.shape[1] \
+        else np.zeros((n_rows, 0), dtype=np.bool_)

@@ -1,18 +1,39 @@
-"""The contract of every model: one fit for all targets, missing labels left out for their target alone."""
+"""The contract of every model: one fit for all targets and folds, missing labels left out for their target alone."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
+
+if TYPE_CHECKING:
+    from models.features import Features
+    from models.folds import Folds, Held
 
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
+Chosen = dict[str, Any]
+
+
+class CrossFit(NamedTuple):
+    """Out-of-fold predictions.
+
+    Attributes
+    ----------
+    predicted : (n_rows, n_targets), each row by a model that has not seen its fold; NaN for rows in no fold.
+    nested : (n_rows, n_targets) or None, each row by a model that has seen neither its fold nor the fold before: what
+        a stack may learn from when it is asked for the fold before.
+    chosen : for each target, fold → the parameters chosen inside that fold's training rows.
+    """
+
+    predicted: Floats
+    nested: Floats | None
+    chosen: list[dict[str, Chosen]]
 
 
 class Family(BaseEstimator):
@@ -20,26 +41,54 @@ class Family(BaseEstimator):
 
     Attributes
     ----------
-    chosen_ : column of the target → the parameters chosen for it on the inner folds.
+    chosen_ : for each target, the parameters chosen for it on the folds of the rows that it was fitted on.
     """
 
-    chosen_: dict[int, dict[str, Any]]
+    chosen_: list[Chosen]
 
     @abstractmethod
-    def fit(self, X: Matrix, Y: Floats, *, inner: Ints, xy: Floats | None = None) -> Self:
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Fit every target.
 
         Parameters
         ----------
-        X : (n_tiles, n_features), finite.
-        Y : (n_tiles, n_targets); NaN where the label is missing.
-        inner : (n_tiles,), inner fold of each tile; every choice is made on these.
-        xy : (n_tiles, 2), easting and northing [m], or None where no place is known.
+        X : (n_rows, n_features), finite.
+        Y : (n_rows, n_targets); NaN where the label is missing.
+        folds : folds of these rows; every choice is made on them. There may be one alone: then nothing can be chosen.
+        weight : (n_rows,), > 0, mean 1; how much each row counts.
         """
 
     @abstractmethod
-    def predict(self, X: Matrix, xy: Floats | None = None) -> Floats:
-        """Predict every target: (n_tiles, n_targets), finite."""
+    def predict(self, X: Features) -> Floats:
+        """Predict every target: (n_rows, n_targets), finite."""
+
+    def cross_fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False) -> CrossFit:
+        """Predict every row by a model that has not seen its fold.
+
+        The plain way, one fit a fold; families that can share work between folds do it in their own.
+
+        Parameters
+        ----------
+        X, Y, folds, weight : as for `fit`, of all rows.
+        nested : also give what a stack learns from (at least three folds).
+        """
+        predicted, deeper = np.full(Y.shape, np.nan), np.full(Y.shape, np.nan)
+        chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
+        for fold in folds.folds:
+            fitted = self._fit_without(folds.parts_of(fold), X, Y, folds=folds, weight=weight)
+            rows = folds.held(folds.parts_of(fold))
+            predicted[rows] = fitted.predict(X.rows(rows))
+            for t, one in enumerate(fitted.chosen_):
+                chosen[t][str(fold)] = one
+            if nested:
+                both = folds.parts_of(fold, folds.before(fold))
+                deeper[rows] = self._fit_without(both, X, Y, folds=folds, weight=weight).predict(X.rows(rows))
+        return CrossFit(predicted, deeper if nested else None, chosen)
+
+    def _fit_without(self, held: Held, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+        rows = folds.training(held)
+        fresh: Self = clone(self)
+        return fresh.fit(X.rows(rows), Y[rows], folds=folds.take(rows), weight=weight[rows])
 
 
 def labelled_groups(Y: Floats) -> Iterator[tuple[Ints, Ints]]:
@@ -56,16 +105,3 @@ def labelled_groups(Y: Floats) -> Iterator[tuple[Ints, Ints]]:
             raise ValueError(f"target {columns[0]}: no labelled tile among {len(Y)} training tiles; "
                              "remove the target or fill in its column")
         yield rows, columns
-
-
-def inner_splits(inner: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Give (training rows, held-out rows) of each inner fold; none where all rows share one fold."""
-    folds = np.unique(inner)
-    for fold in folds if len(folds) > 1 else ():
-        yield np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
-
-
-def hold_out(inner: Ints) -> NDArray[np.bool_]:
-    """Give (n,) true for the rows of the first inner fold, held out to stop on; every row where there is one fold."""
-    is_held: NDArray[np.bool_] = inner == inner.min()
-    return is_held

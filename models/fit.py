@@ -1,49 +1,34 @@
-"""The loop: every model on every cut and split, out of fold; then the best of each target on all tiles."""
+"""The loop: every model on every cut and split, out of fold; then the scores, and the best of each target on all tiles."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import platform
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
-from typing import Any, NamedTuple
+from importlib.metadata import PackageNotFoundError, version
+from itertools import groupby
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from extract.settings import parse_cut
 from extract.tiles import Tiles, read_tiles
-from models.design import NONE, Design, features_path, read_blind_design, read_design
-from models.family import Family, Floats, Ints
-from models.folds import hash_folds, make_folds, make_inner_folds, write_folds
+from models.cells import ALL, Cell, Planned, plan_cells, stack_members
+from models.design import Design, build_design, features_path, read_cut
+from models.family import CrossFit, Floats
+from models.folds import Folds, assign_folds, build_folds, hash_array, read_folds, write_folds
 from models.keep import model_folder, save_model
-from models.registry import BLIND, build_model
-from models.runs import is_done, read_run, run_folder, split_cut, write_run, write_scores
+from models.registry import build_model
+from models.runs import join_cut, read_nested, read_predictions, read_run, run_folder, split_cut, write_run, write_scores
 from models.scores import score_levels
 from models.settings import Settings
+from models.stack import stack_folds
 
 LOG = logging.getLogger(__name__)
-_PACKAGES = ("numpy", "scikit-learn", "xgboost", "keras")
+_PACKAGES = ("numpy", "scikit-learn", "xgboost", "xgboost-cpu", "keras")
 Report = Callable[[str, int, int], None]
-
-
-class Cell(NamedTuple):
-    """One run to make: a split, a model, and the cut it is fed."""
-
-    split: str
-    cut: str
-    model: str
-
-
-def list_cells(settings: Settings) -> list[Cell]:
-    """Give every run that the settings ask for, cut by cut, so that each cut is read once."""
-    asked = settings.models
-    seeing, blind = [m for m in asked.names if m not in BLIND], [m for m in asked.names if m in BLIND]
-    cells = [Cell(s, NONE, m) for s in asked.splits for m in blind]
-    return cells + [Cell(s, cut, m) for cut in settings.extract.cuts for s in asked.splits for m in seeing]
 
 
 def fit_all(settings: Settings, *, report: Report = lambda *_: None) -> pd.DataFrame:
@@ -51,7 +36,7 @@ def fit_all(settings: Settings, *, report: Report = lambda *_: None) -> pd.DataF
 
     Parameters
     ----------
-    report : called with (what, done, of how many) before each cell and at the end.
+    report : called with (what, done, of how many) before each run and at the end.
 
     Returns
     -------
@@ -61,154 +46,166 @@ def fit_all(settings: Settings, *, report: Report = lambda *_: None) -> pd.DataF
     ------
     ValueError : settings, table, embeddings or folds that cannot be used; the text says what to do.
     """
-    tiles, folder, cells = read_tiles(settings), settings.folder, list_cells(settings)
+    tiles, folder = read_tiles(settings), settings.folder
     for backbone in settings.extract.backbones:
         features_path(folder, backbone)
-    folds: dict[str, Ints] = {split: _folds(settings, split, tiles) for split in settings.models.splits}
-    write_folds(folder / "folds.parquet", tiles.id.to_numpy(), folds)
-    for i, (cell, design) in enumerate(_with_designs(settings, tiles, cells)):
-        report(f"{cell.split} {cell.cut} {cell.model}", i, len(cells))
-        fit_cell(settings, tiles, cell, design, folds[cell.split])
-    scores = write_scores(folder, [read_run(folder, *cell) for cell in cells])
-    kept = list(_choose_kept(settings, scores))
-    for i, (target, cell) in enumerate(kept):
-        report(f"keep {target} {cell.cut} {cell.model}", len(cells) + i, len(cells) + len(kept))
-        keep_cell(settings, tiles, target, cell)
-    report("done", len(cells) + len(kept), len(cells) + len(kept))
+    folds = open_folds(settings, tiles)
+    planned = plan_cells(settings, tiles, folds)
+    todo, done = [p for p in planned if p.missing], 0
+    for cut, part in groupby(todo, key=lambda p: p.cell.cut):
+        data = None if cut == ALL else read_cut(folder, tiles, cut, settings.extract.backbones)
+        for plan in part:
+            report(" ".join(plan.cell), done, len(todo))
+            if data is None:
+                fit_stack(settings, tiles, plan, [p.cell for p in planned], folds[plan.cell.split])
+            else:
+                design = build_design(data, tiles, plan.cell.spec, folds=folds[plan.cell.split], region=settings.models.region,
+                                      weights=settings.models.weights)
+                fit_run(settings, tiles, plan, design)
+            done += 1
+    scores = write_scores(folder, [row for p in planned for row in _score_rows(settings, tiles, p.cell)])
+    for target, cell in _choose_kept(settings, scores):
+        report(f"keep {target} {cell.cut} {cell.model}", done, len(todo))
+        keep_cell(settings, tiles, target, cell, folds[cell.split])
+    report("done", len(todo), len(todo))
     return scores
 
 
-def _with_designs(settings: Settings, tiles: Tiles, cells: list[Cell]) -> Iterator[tuple[Cell, Design]]:
-    design: Design | None = None
-    for cell in cells:
-        if design is None or design.cut != cell.cut:
-            design = _design(settings, tiles, cell.cut)
-        yield cell, design
+def open_folds(settings: Settings, tiles: Tiles) -> dict[str, Folds]:
+    """Give the folds of every asked split: those on disk where they were made for these tiles, else new ones, written.
+
+    The folds are made once, so that a target that is added later finds the same.
+    """
+    asked, path = settings.models, settings.folder / "folds.parquet"
+    stored, recipes = read_folds(path)
+    area, targets = tiles.area.to_numpy(), tiles.targets.to_numpy(np.float64)
+    common = {"ids_sha256": hash_array(np.array(tiles.id.astype(str), dtype=str)),
+              "area_sha256": hash_array(np.array(area, dtype=str)), "folds": asked.folds, "seed": asked.seed}
+    before = dict(recipes)
+    for split in asked.splits:
+        recipe = {**common, **({"block_m": asked.block_m, "xy_sha256": hash_array(tiles.xy)} if split == "block" else {})}
+        if {k: v for k, v in recipes.get(split, {}).items() if k != "fold_sha256"} != recipe:
+            stored[split] = assign_folds(split, area=area, xy=tiles.xy, targets=targets, n_folds=asked.folds, seed=asked.seed,
+                                         block_m=asked.block_m)
+            recipes[split] = {**recipe, "fold_sha256": hash_array(stored[split])}
+    current = {split: fold for split, fold in stored.items() if len(fold) == len(tiles)}
+    if recipes != before:
+        write_folds(path, tiles.id.to_numpy(), current, {split: recipes[split] for split in current})
+    return {split: build_folds(split, stored[split], area=area, xy=tiles.xy, block_m=asked.block_m, buffer_m=asked.buffer_m)
+            for split in asked.splits}
 
 
-def _design(settings: Settings, tiles: Tiles, cut: str) -> Design:
-    if cut == NONE:
-        return read_blind_design(settings.folder, tiles, settings.extract.backbones)
-    return read_design(settings.folder, tiles, parse_cut(cut))
-
-
-def _folds(settings: Settings, split: str, tiles: Tiles) -> Ints:
-    asked = settings.models
-    return make_folds(split, area=tiles.area.to_numpy(), xy=tiles.xy, n_folds=asked.folds, seed=asked.seed,
-                      block_m=asked.block_m)
-
-
-def fit_cell(settings: Settings, tiles: Tiles, cell: Cell, design: Design, folds: Ints) -> None:
-    """Predict every tile out of fold, score, and write the run; nothing where it is done already."""
-    model = build_model(cell.model, seed=settings.models.seed)
-    inputs = _inputs(settings, tiles, cell, design, folds, model)
-    key = _hash(inputs)
-    if is_done(settings.folder, *cell, key):
-        return
-    start = time.perf_counter()
-    predicted, chosen = _predict_folds(settings, cell, design, folds[design.rows], model)
-    seconds = time.perf_counter() - start
+def fit_run(settings: Settings, tiles: Tiles, plan: Planned, design: Design) -> None:
+    """Predict every tile out of fold for the targets that are missing, and write the run."""
     names = settings.targets.columns
-    frame = _predictions(design, folds[design.rows], predicted, names)
-    run = {"split": cell.split, "cut": cell.cut, "model": cell.model, "settings": settings.as_json(), "inputs": inputs,
-           "inputs_sha256": key, "seconds": seconds, "versions": _versions(),
-           "chosen": {names[t]: {f: c[t] for f, c in chosen.items()} for t in range(len(names))},
-           "scores": _score_rows(cell, design, frame, seconds / len(names), settings)}
-    write_run(run_folder(settings.folder, *cell), frame, run)
-    LOG.info("%s %s %s: %.1f s", *cell, seconds)
+    columns = [names.index(t) for t in plan.missing]
+    start = time.perf_counter()
+    model = build_model(plan.cell.spec, seed=settings.models.seed)
+    fitted = model.cross_fit(design.X, design.Y[:, columns], folds=design.folds, weight=design.weight,
+                             nested=bool(plan.inputs["nested"]))
+    seconds = time.perf_counter() - start
+    fold = design.folds.fold[design.row_of_tile]
+    nested = None if fitted.nested is None else fitted.nested[design.row_of_tile]
+    by_tile = CrossFit(fitted.predicted[design.row_of_tile], nested, fitted.chosen)
+    write_cells(settings, tiles, plan, design.tiles, fold, by_tile, seconds)
+    LOG.info("%s %s %s: %.1f s", *plan.cell, seconds)
 
 
-def _predict_folds(settings: Settings, cell: Cell, design: Design, fold: Ints, model: Family
-                   ) -> tuple[Floats, dict[str, dict[int, dict[str, Any]]]]:
-    predicted, chosen = np.full(design.Y.shape, np.nan), {}
-    for f in range(settings.models.folds):
-        train, test = np.flatnonzero((fold != f) & (fold >= 0)), np.flatnonzero(fold == f)
-        if not len(test):
-            continue
-        fitted = fit_rows(settings, cell.split, design, train, design.Y, model)
-        predicted[test] = fitted.predict(design.X[test], None if design.xy is None else design.xy[test])
-        chosen[str(f)] = fitted.chosen_
-    return predicted, chosen
+def fit_stack(settings: Settings, tiles: Tiles, plan: Planned, cells: list[Cell], folds: Folds) -> None:
+    """Combine the members' predictions for the targets that are missing, and write the run."""
+    start, members = time.perf_counter(), stack_members(cells, plan.cell.split)
+    predicted = np.full((len(tiles), len(plan.missing)), np.nan)
+    chosen: list[dict[str, Any]] = []
+    frames = [(read_predictions(settings.folder, *m), read_nested(settings.folder, *m)) for m in members]
+    for i, target in enumerate(plan.missing):
+        outer = np.column_stack([_by_tile(frame, target, tiles) for frame, _ in frames])
+        inner = np.column_stack([_by_tile(frame, target, tiles) for _, frame in frames])
+        predicted[:, i], learned = stack_folds(tiles.targets[target].to_numpy(np.float64), outer, inner, folds=folds,
+                                               area=tiles.area.to_numpy())
+        chosen.append({f: {"penalty": w.penalty, "weights": dict(zip((f"{m.cut} {m.model}" for m in members),
+                                                                     w.weights.round(6).tolist(), strict=True))}
+                       for f, w in learned.items()})
+    rows = np.flatnonzero(np.isfinite(predicted).any(axis=1))
+    by_tile, seconds = CrossFit(predicted[rows], None, chosen), time.perf_counter() - start
+    write_cells(settings, tiles, plan, rows, folds.fold[rows], by_tile, seconds)
 
 
-def fit_rows(settings: Settings, split: str, design: Design, rows: Ints, Y: Floats, model: Family) -> Family:
-    """Fit the model on some rows, with inner folds of the same kind."""
-    asked, xy = settings.models, None if design.xy is None else design.xy[rows]
-    inner = make_inner_folds(split, area=design.area[rows], xy=xy, n_folds=asked.folds, seed=asked.seed, block_m=asked.block_m)
-    return model.fit(design.X[rows], Y[rows], inner=inner, xy=xy)
+def _by_tile(frame: pd.DataFrame, target: str, tiles: Tiles) -> Floats:
+    part = frame[frame["target"] == target].set_index("id")["prediction"]
+    return part.reindex(tiles.id).to_numpy(np.float64)
 
 
-def _predictions(design: Design, fold: Ints, predicted: Floats, names: list[str]) -> pd.DataFrame:
-    frames = [pd.DataFrame({"id": design.ids, "fold": fold, "target": name, "truth": design.Y[:, t],
-                            "prediction": predicted[:, t]}) for t, name in enumerate(names)]
-    return pd.concat(frames, ignore_index=True)
+def write_cells(settings: Settings, tiles: Tiles, plan: Planned, rows: Any, fold: Any, fitted: CrossFit, seconds: float) -> None:
+    """Write the run: the newly fitted targets beside those that were done and are still up to date."""
+    ids, names = tiles.id.to_numpy()[rows], settings.targets.columns
+    new = {t: pd.DataFrame({"id": ids, "fold": fold, "target": t, "truth": tiles.targets[t].to_numpy(np.float64)[rows],
+                            "prediction": fitted.predicted[:, i]}) for i, t in enumerate(plan.missing)}
+    deep = None if fitted.nested is None else {t: pd.DataFrame({"id": ids, "target": t, "prediction": fitted.nested[:, i]})
+                                               for i, t in enumerate(plan.missing)}
+    cells: dict[str, dict[str, Any]] = {
+        t: {"key": plan.keys[t], "seconds": seconds / len(plan.missing), "chosen": fitted.chosen[i]}
+        for i, t in enumerate(plan.missing)}
+    if len(plan.missing) < len(names):
+        old = read_run(settings.folder, *plan.cell)
+        cells |= {t: {**old["cells"][t], "chosen": old["chosen"][t]} for t in names if t not in cells}
+        frame = read_predictions(settings.folder, *plan.cell)
+        new |= {t: frame[frame["target"] == t] for t in names if t not in new}
+        if deep is not None:
+            frame = read_nested(settings.folder, *plan.cell)
+            deep |= {t: frame[frame["target"] == t] for t in names if t not in deep}
+    run = {**plan.cell._asdict(), "settings": settings.as_json(), "inputs": plan.inputs, "versions": _versions(),
+           "seconds": sum(c["seconds"] for c in cells.values()), "chosen": {t: cells[t]["chosen"] for t in names},
+           "cells": {t: {k: v for k, v in cells[t].items() if k != "chosen"} for t in names}}
+    write_run(run_folder(settings.folder, *plan.cell), pd.concat([new[t] for t in names], ignore_index=True),
+              None if deep is None else pd.concat([deep[t] for t in names], ignore_index=True), run)
 
 
-def _score_rows(cell: Cell, design: Design, frame: pd.DataFrame, seconds: float, settings: Settings) -> list[dict[str, Any]]:
-    rows = []
+def _score_rows(settings: Settings, tiles: Tiles, cell: Cell) -> Iterator[dict[str, Any]]:
+    run, frame = read_run(settings.folder, *cell), read_predictions(settings.folder, *cell)
+    area = pd.Series(tiles.area.to_numpy(), index=tiles.id)
     for target in settings.targets.columns:
-        part = frame[frame["target"] == target]
-        usable = (part["truth"].notna() & part["prediction"].notna()).to_numpy()
-        levels = score_levels(part["truth"].to_numpy()[usable], part["prediction"].to_numpy()[usable], design.area[usable],
+        rows = frame.loc[frame["target"] == target].dropna(subset=["truth", "prediction"])
+        levels = score_levels(rows["truth"].to_numpy(), rows["prediction"].to_numpy(), area.loc[rows["id"]].to_numpy(),
                               seed=settings.models.seed)
         head = {"split": cell.split, **split_cut(cell.cut), "model": cell.model, "target": target}
-        rows += [{**head, **level, "fit_seconds": seconds} for level in levels]
-    return rows
-
-
-def _inputs(settings: Settings, tiles: Tiles, cell: Cell, design: Design, folds: Ints, model: Family) -> dict[str, Any]:
-    """Everything that a run's numbers depend on."""
-    labels = hashlib.sha256(np.ascontiguousarray(design.Y).tobytes())
-    labels.update("\0".join([*settings.targets.columns, *design.area]).encode())
-    if design.xy is not None:
-        labels.update(np.ascontiguousarray(design.xy).tobytes())
-    asked = settings.models
-    return {**design.source, "cut": cell.cut, "folds_sha256": hash_folds(tiles.id.to_numpy(), folds),
-            "labels_sha256": labels.hexdigest(), "model": cell.model,
-            "params": json.loads(json.dumps(model.get_params())),
-            "inner": {"kind": cell.split, "folds": asked.folds, "block_m": asked.block_m, "seed": asked.seed}}
-
-
-def _hash(inputs: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+        is_area = cell.spec.area
+        for level in levels[1:] if is_area else levels:
+            yield {**head, **level, "fit_seconds": run["cells"][target]["seconds"]}
 
 
 def _versions() -> dict[str, str]:
-    names = {"xgboost": "xgboost-cpu"}
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
-        for candidate in (name, names.get(name, name)):
-            try:
-                found[name] = version(candidate)
-            except ModuleNotFoundError:
-                continue
+        try:
+            found[name.removesuffix("-cpu")] = version(name)
+        except PackageNotFoundError:
+            continue
     return found
 
 
 def _choose_kept(settings: Settings, scores: pd.DataFrame) -> Iterator[tuple[str, Cell]]:
-    """Give the cells to keep of each target: the lowest tile RMSE on the strictest split, or all, or those named."""
+    """Give the cells to keep of each target: the highest area R² on the strictest split, or all, or those named; no stack."""
     asked = settings.models
-    frame = scores[(scores["split"] == asked.strictest) & (scores["level"] == "tile")]
+    frame = scores[(scores["split"] == asked.strictest) & (scores["level"] == "area") & (scores["backbone"] != ALL)]
     if isinstance(asked.keep, list):
         frame = frame[frame["model"].isin(asked.keep)]
     for target in settings.targets.columns:
         ranked = frame[frame["target"] == target].sort_values("rmse", kind="stable")
         for row in ranked.head(1 if asked.keep == "best" else len(ranked)).to_dict("records"):
-            cut = NONE if row["backbone"] == NONE else f"{row['backbone']}/{row['layer']}:{row['pooling']}"
-            yield target, Cell(asked.strictest, cut, str(row["model"]))
+            yield target, Cell(asked.strictest, join_cut(row["backbone"], row["layer"], row["pooling"]), str(row["model"]))
 
 
-def keep_cell(settings: Settings, tiles: Tiles, target: str, cell: Cell) -> None:
+def keep_cell(settings: Settings, tiles: Tiles, target: str, cell: Cell, folds: Folds) -> None:
     """Refit one cell on all tiles and save it; nothing where the same is saved already."""
     run, t = read_run(settings.folder, *cell), settings.targets.columns.index(target)
-    path = model_folder(settings.folder, target, cell.cut, cell.model)
+    path, key = model_folder(settings.folder, target, cell.cut, cell.model), run["cells"][target]["key"]
     facts = path / "model.json"
-    if facts.is_file() and json.loads(facts.read_text(encoding="utf-8")).get("inputs_sha256") == run["inputs_sha256"]:
+    if facts.is_file() and json.loads(facts.read_text(encoding="utf-8")).get("key") == key:
         return
-    design = _design(settings, tiles, cell.cut)
-    model = fit_rows(settings, cell.split, design, np.arange(len(design.rows)), design.Y[:, [t]],
-                     build_model(cell.model, seed=settings.models.seed))
-    scores = [row for row in run["scores"] if row["target"] == target]
-    save_model(path, cell.model, model, {"target": target, "cut": cell.cut, "split": cell.split, "scores": scores,
-                                         "settings_sha256": _hash(settings.as_json()), "chosen": model.chosen_[0],
-                                         "inputs_sha256": run["inputs_sha256"], "versions": _versions()})
+    data = read_cut(settings.folder, tiles, cell.cut, settings.extract.backbones)
+    design = build_design(data, tiles, cell.spec, folds=folds, region=settings.models.region, weights=settings.models.weights)
+    model = build_model(cell.spec, seed=settings.models.seed)
+    model.fit(design.X, design.Y[:, [t]], folds=design.folds, weight=design.weight)
+    save_model(path, cell.model, model, {"target": target, "cut": cell.cut, "split": cell.split, "key": key,
+                                         "settings": settings.as_json(), "chosen": model.chosen_[0],
+                                         "features": design.names, "inputs": run["inputs"], "versions": _versions()})

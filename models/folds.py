@@ -3,25 +3,110 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from extract.embeddings import publish
 from models.family import Floats, Ints
 
+Held = frozenset[int]  # parts that a model must not see
 
-def make_folds(kind: str, *, area: NDArray[Any], xy: Floats | None, n_folds: int, seed: int, block_m: float) -> Ints:
-    """Assign tiles to folds that hold about as many tiles each.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folds:
+    """Who may be trained on, and who is predicted, on one kind of split.
+
+    The inner folds of a fold, on which every choice is made, are the other folds: they were made by the same
+    function, so they are of the same kind, and what is fitted without folds {f, g} serves f as the outer and g as
+    the inner fold and the other way round. With two folds each is cut into two parts, which are the inner folds.
+
+    Attributes
+    ----------
+    kind : `random`, `area` or `block`.
+    part : (n,), the smallest piece that a row moves with, −1 for a row that nobody uses; a fold is `per_fold` parts.
+    near : (n, n_parts) bool, rows of other parts that lie within the buffer of a part; (n, 0) without a buffer.
+    """
+
+    kind: str
+    part: Ints
+    near: NDArray[np.bool_]
+    per_fold: int = 1
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.part)
+
+    @property
+    def fold(self) -> Ints:
+        """Fold of each row: (n,), −1 for a row that nobody uses."""
+        return self.part // self.per_fold
+
+    @property
+    def folds(self) -> list[int]:
+        """Folds that have rows."""
+        return sorted({part // self.per_fold for part in self.parts})
+
+    @property
+    def parts(self) -> list[int]:
+        """Parts that have rows."""
+        return [int(p) for p in np.unique(self.part[self.part >= 0])]
+
+    def parts_of(self, *folds: int) -> Held:
+        """Parts of some folds."""
+        return frozenset(p for f in folds for p in range(f * self.per_fold, (f + 1) * self.per_fold))
+
+    def held(self, held: Held) -> Ints:
+        """Rows of the held parts: what a model that was fitted on `training(held)` is asked for."""
+        return np.flatnonzero(np.isin(self.part, list(held)))
+
+    def training(self, held: Held) -> Ints:
+        """Rows in no held part and not within the buffer of one."""
+        is_out = (self.part < 0) | np.isin(self.part, list(held))
+        if self.near.shape[1]:
+            is_out |= self.near[:, sorted(held)].any(axis=1)
+        return np.flatnonzero(~is_out)
+
+    def inner(self, fold: int) -> list[tuple[int, Held]]:
+        """Give (inner part, parts to hold out) of every inner fold of an outer fold; empty where there are not two."""
+        outer = self.parts_of(fold)
+        inside = [p for p in self.parts if p not in outer]
+        return [(p, outer | {p}) for p in inside] if len(inside) > 1 else []
+
+    def splits(self) -> Iterator[tuple[Ints, Ints]]:
+        """Give (training rows, held-out rows) of every part; nothing where there are not two."""
+        for part in self.parts if len(self.parts) > 1 else ():
+            yield self.training(frozenset({part})), self.held(frozenset({part}))
+
+    def before(self, fold: int) -> int:
+        """Give the fold before, round the circle: a row's nested prediction knows neither its own fold nor that one."""
+        folds = self.folds
+        return folds[folds.index(fold) - 1]
+
+    def take(self, rows: Ints) -> Folds:
+        """Give the folds of some rows."""
+        return replace(self, part=self.part[rows], near=self.near[rows])
+
+
+def assign_folds(kind: str, *, area: NDArray[Any], xy: Floats | None, targets: Floats | None, n_folds: int, seed: int,
+                 block_m: float) -> Ints:
+    """Assign tiles to folds that hold about as many tiles each, with about the same means of the targets.
 
     Parameters
     ----------
     kind : `random` (each tile by itself), `area` (whole areas), `block` (all areas whose centroid lies in one square).
     area : (n_tiles,), label of each tile's area.
     xy : (n_tiles, 2), easting and northing [m]; needed by `block` alone.
+    targets : (n_tiles, n_targets), NaN where missing, or None to balance counts alone.
     block_m : side of the blocks [m].
 
     Returns
@@ -37,24 +122,39 @@ def make_folds(kind: str, *, area: NDArray[Any], xy: Floats | None, n_folds: int
     Roberts et al. 2017, Ecography 40:913, doi:10.1111/ecog.02881.
     """
     group = _groups(kind, area, xy, block_m)
-    sizes = np.bincount(group)
-    if len(sizes) < n_folds:
+    n_groups = int(group.max()) + 1
+    if n_groups < n_folds:
         noun = {"random": "tiles", "area": "areas", "block": f"blocks of {block_m:g} m"}[kind]
-        raise ValueError(f"split {kind!r}: expected at least {n_folds} {noun} for {n_folds} folds, got {len(sizes)}. "
+        raise ValueError(f"split {kind!r}: expected at least {n_folds} {noun} for {n_folds} folds, got {n_groups}. "
                          "Lower folds in [models], or give more tiles.")
-    order = np.random.default_rng(seed).permutation(len(sizes))
-    order = order[np.argsort(-sizes[order], kind="stable")]
-    fold_of, filled = np.empty(len(sizes), dtype=np.int64), np.zeros(n_folds, dtype=np.int64)
+    if kind == "random":
+        fold = np.empty(n_groups, dtype=np.int64)
+        fold[np.random.default_rng(seed).permutation(n_groups)] = np.arange(n_groups) % n_folds
+        return fold
+    return _balance(_loads(group, targets), n_folds, seed)[group]
+
+
+def _loads(group: Ints, targets: Floats | None) -> Floats:
+    """What each group weighs: its tiles, and its sums of the standardised targets: (n_groups, 1 + n_targets)."""
+    columns = [np.ones(len(group))]
+    if targets is not None:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scaled = (targets - np.nanmean(targets, axis=0)) / np.nanstd(targets, axis=0) / np.sqrt(targets.shape[1])
+        columns += list(np.nan_to_num(scaled, posinf=0, neginf=0).T)
+    return np.column_stack([np.bincount(group, weights=column) for column in columns])
+
+
+def _balance(loads: Floats, n_folds: int, seed: int) -> Ints:
+    """Put the largest group first, each where the folds' loads stay most alike (greedy vector packing)."""
+    order = np.random.default_rng(seed).permutation(len(loads))
+    order = order[np.argsort(-loads[order, 0], kind="stable")]
+    fold, filled = np.empty(len(loads), dtype=np.int64), np.zeros((n_folds, loads.shape[1]))
+    empty = n_folds
     for g in order:
-        fold_of[g] = filled.argmin()
-        filled[fold_of[g]] += sizes[g]
-    return fold_of[group]
-
-
-def make_inner_folds(kind: str, *, area: NDArray[Any], xy: Floats | None, n_folds: int, seed: int, block_m: float) -> Ints:
-    """Assign the training tiles of one fold to inner folds of the same kind; fewer where there are fewer groups."""
-    n_groups = int(_groups(kind, area, xy, block_m).max()) + 1
-    return make_folds(kind, area=area, xy=xy, n_folds=min(n_folds, n_groups), seed=seed, block_m=block_m)
+        fold[g] = n_folds - empty if empty else (filled @ loads[g]).argmin()
+        empty = max(0, empty - 1)
+        filled[fold[g]] += loads[g]
+    return fold
 
 
 def _groups(kind: str, area: NDArray[Any], xy: Floats | None, block_m: float) -> Ints:
@@ -66,32 +166,112 @@ def _groups(kind: str, area: NDArray[Any], xy: Floats | None, block_m: float) ->
         return numbers
     if kind != "block":
         raise ValueError(f"split {kind!r}: expected random, area or block")
+    return block_numbers(numbers, xy, block_m)
+
+
+def block_numbers(area: Ints, xy: Floats | None, block_m: float) -> Ints:
+    """Number of the square block in which the centroid of each tile's area lies: (n_tiles,), 0 … n_blocks − 1.
+
+    Raises
+    ------
+    ValueError : no coordinates.
+    """
     if xy is None:
         raise ValueError("split 'block' needs coordinates, and the settings name none: set x and y (or grid) in [tiles], "
                          "or remove 'block' from splits in [models]")
-    sizes = np.bincount(numbers)
-    centroids = np.column_stack([np.bincount(numbers, weights=xy[:, i]) / sizes for i in (0, 1)])
+    sizes = np.bincount(area)
+    centroids = np.column_stack([np.bincount(area, weights=xy[:, i]) / sizes for i in (0, 1)])
     block = np.unique(np.floor(centroids / block_m), axis=0, return_inverse=True)[1]
-    return block.ravel()[numbers]
+    return block.ravel()[area]
 
 
-def hash_folds(ids: NDArray[Any], fold: Ints) -> str:
-    """SHA-256 of which tile lies in which fold."""
+def build_folds(kind: str, fold: Ints, *, area: NDArray[Any], xy: Floats | None, block_m: float, buffer_m: float) -> Folds:
+    """Give the folds with their parts and buffers, from the fold of each tile.
+
+    Parameters
+    ----------
+    fold : (n_tiles,), −1 for a tile that nobody uses. area, xy, block_m : as `assign_folds`.
+    buffer_m : tiles whose centre lies within this distance [m] of a tile of a held-out part are left out of its
+        training; used by `block` alone.
+
+    Raises
+    ------
+    ValueError : a buffer without coordinates.
+    """
+    per_fold = 2 if fold.max() == 1 else 1
+    part = fold * per_fold
+    if per_fold == 2:
+        group = _groups(kind, area, xy, block_m)
+        part = np.where(fold < 0, -1, part + _halves(group, fold)[group])
+    near = np.zeros((len(fold), 0), dtype=np.bool_)
+    if kind == "block" and buffer_m > 0:
+        near = _near(part, xy, buffer_m)
+    return Folds(kind=kind, part=part, near=near, per_fold=per_fold)
+
+
+def _halves(group: Ints, fold: Ints) -> Ints:
+    """Cut each of two folds into halves of whole groups: (n_groups,) 0 or 1."""
+    sizes, half = np.bincount(group), np.zeros(int(group.max()) + 1, dtype=np.int64)
+    for f in (0, 1):
+        groups = np.unique(group[fold == f])
+        if len(groups) > 1:
+            half[groups] = _balance(sizes[groups, None].astype(float), 2, 0)
+    return half
+
+
+def _near(part: Ints, xy: Floats | None, buffer_m: float) -> NDArray[np.bool_]:
+    if xy is None:
+        raise ValueError("buffer_m needs coordinates, and the settings name none: set x and y (or grid) in [tiles]")
+    near = np.zeros((len(part), int(part.max()) + 1), dtype=np.bool_)
+    for p in range(near.shape[1]):
+        others = part != p
+        distance, _ = cKDTree(xy[~others]).query(xy[others], distance_upper_bound=buffer_m * (1 + 1e-9))
+        near[others, p] = np.isfinite(distance)
+    return near
+
+
+def hash_folds(ids: NDArray[Any], folds: Folds) -> str:
+    """SHA-256 of which tile lies in which part and in which buffers."""
     digest = hashlib.sha256("\0".join(map(str, ids)).encode())
-    digest.update(np.ascontiguousarray(fold, dtype="<i8").tobytes())
+    digest.update(np.ascontiguousarray(folds.part, dtype="<i8").tobytes())
+    digest.update(np.packbits(folds.near, axis=None).tobytes())
     return digest.hexdigest()
 
 
-def write_folds(path: Path, ids: NDArray[Any], folds: dict[str, Ints]) -> None:
-    """Write `folds.parquet`: id, split, fold."""
+def write_folds(path: Path, ids: NDArray[Any], folds: dict[str, Ints], recipes: dict[str, Any]) -> None:
+    """Write `folds.parquet`: id, split, fold; and in its metadata what each split was made from."""
     frame = pd.concat([pd.DataFrame({"id": ids, "split": split, "fold": fold}) for split, fold in folds.items()])
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"roofline.folds": json.dumps(recipes).encode()})
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    frame.to_parquet(partial, index=False)
+    pq.write_table(table, partial)
     publish(partial, path)
 
 
-def read_folds(path: Path, split: str) -> pd.DataFrame:
-    """Read the folds of one split: id, split, fold."""
-    frame = pd.read_parquet(path)
-    return frame[frame["split"] == split].reset_index(drop=True)
+def read_folds(path: Path) -> tuple[dict[str, Ints], dict[str, Any]]:
+    """Read the fold of each tile by split, and what each split was made from; both empty where there is no file.
+
+    Raises
+    ------
+    ValueError : the file is not readable, or its folds are not those that were written with its recipes.
+    """
+    if not path.is_file():
+        return {}, {}
+    try:
+        table = pq.read_table(path)
+        recipes = json.loads(table.schema.metadata[b"roofline.folds"])
+        frame = table.to_pandas()
+        folds = {str(split): part["fold"].to_numpy(np.int64) for split, part in frame.groupby("split")}
+    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not readable as folds ({error}). Delete it and run `make models` again.") from None
+    for split, recipe in recipes.items():
+        if recipe["fold_sha256"] != hash_array(folds.get(split)):
+            raise ValueError(f"{path}: the folds of split {split!r} are not those that were written. Restore the file, or "
+                             "delete it and run `make models` again: every model is then fitted anew.")
+    return folds, recipes
+
+
+def hash_array(values: NDArray[Any] | None) -> str:
+    """SHA-256 of an array's bytes; of nothing for None."""
+    return hashlib.sha256(b"" if values is None else np.ascontiguousarray(values).tobytes()).hexdigest()

@@ -10,7 +10,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.family import Family, Floats, Ints, Matrix, hold_out, labelled_groups
+from models.family import Family, Floats, Ints, Matrix, labelled_groups
+from models.features import Features
+from models.folds import Folds
 
 Weights = list[NDArray[np.float32]]  # kernel (n_targets, n_in, n_out) and bias (n_targets, n_out), layer by layer
 
@@ -27,17 +29,18 @@ class Head(Family):
         self.hidden, self.dropout, self.rate, self.batch = hidden, dropout, rate, batch
         self.epochs, self.min_delta, self.patience, self.seed = epochs, min_delta, patience, seed
 
-    def fit(self, X: Matrix, Y: Floats, *, inner: Ints, xy: Floats | None = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Train all towers; a missing label weighs nothing in its own tower."""
+        matrix = X.array()
         for _ in labelled_groups(Y):
             pass
-        self.x_mean_, self.x_scale_ = X.mean(axis=0, dtype=float), _spread(X.std(axis=0, dtype=float))
+        self.x_mean_, self.x_scale_ = matrix.mean(axis=0, dtype=float), _spread(matrix.std(axis=0, dtype=float))
         self.y_mean_, self.y_scale_ = np.nanmean(Y, axis=0), np.nanstd(Y, axis=0)
-        Z, known = self._scale(X), ~np.isnan(Y)
-        labels = np.stack([np.where(known, (Y - self.y_mean_) / _spread(self.y_scale_), 0.0), known], axis=-1).astype(np.float32)
-        is_held = hold_out(inner)
-        is_train = ~is_held if not is_held.all() else is_held
-        self._train(Z[is_train], labels[is_train], Z[is_held], labels[is_held])
+        Z, known = self._scale(matrix), ~np.isnan(Y)
+        scaled = np.where(known, (Y - self.y_mean_) / _spread(self.y_scale_), 0.0)
+        labels = np.stack([scaled, known * weight[:, None]], axis=-1).astype(np.float32)
+        train, held = next(folds.splits(), (np.arange(len(Y)), np.arange(len(Y))))
+        self._train(Z[train], labels[train], Z[held], labels[held])
         return self
 
     def _train(self, X: Matrix, labels: Matrix, held: Matrix, held_labels: Matrix) -> None:
@@ -58,7 +61,7 @@ class Head(Family):
             waited = np.where(is_better, 0, waited + 1)
             if (waited >= self.patience).all():
                 break
-        self.chosen_ = {t: {"epochs": int(best_epoch[t])} for t in range(n_targets)}
+        self.chosen_ = [{"epochs": int(best_epoch[t])} for t in range(n_targets)]
 
     @property
     def _depth(self) -> int:
@@ -67,16 +70,16 @@ class Head(Family):
     def _scale(self, X: Matrix) -> NDArray[np.float32]:
         return ((X - self.x_mean_) / self.x_scale_).astype(np.float32)
 
-    def predict(self, X: Matrix, xy: Floats | None = None) -> Floats:  # noqa: ARG002
-        """Run the towers: (n_tiles, n_targets)."""
-        return run_towers(self.weights_, self._scale(X)).astype(np.float64) * self.y_scale_ + self.y_mean_
+    def predict(self, X: Features) -> Floats:
+        """Run the towers: (n_rows, n_targets)."""
+        return run_towers(self.weights_, self._scale(X.array())).astype(np.float64) * self.y_scale_ + self.y_mean_
 
     def save(self, folder: Path) -> None:
         """Write weights and scales as plain arrays, and the parameters as JSON."""
         arrays = {f"weight_{i}": w for i, w in enumerate(self.weights_)}
         np.savez(folder / "head.npz", allow_pickle=False, x_mean=self.x_mean_, x_scale=self.x_scale_, y_mean=self.y_mean_,
                  y_scale=self.y_scale_, **arrays)
-        text = {"params": self.get_params(), "chosen": [self.chosen_[t] for t in sorted(self.chosen_)]}
+        text = {"params": self.get_params(), "chosen": self.chosen_}
         (folder / "head.json").write_text(json.dumps(text))
 
     @classmethod
@@ -84,7 +87,7 @@ class Head(Family):
         """Read what `save` wrote."""
         text = json.loads((folder / "head.json").read_text())
         model = cls(**{**text["params"], "hidden": tuple(text["params"]["hidden"])})
-        model.chosen_ = dict(enumerate(text["chosen"]))
+        model.chosen_ = text["chosen"]
         with np.load(folder / "head.npz", allow_pickle=False) as arrays:
             model.x_mean_, model.x_scale_ = arrays["x_mean"], arrays["x_scale"]
             model.y_mean_, model.y_scale_ = arrays["y_mean"], arrays["y_scale"]

@@ -11,8 +11,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from models.family import Family, Floats, Ints, Matrix, labelled_groups
+from models.features import Features
+from models.folds import Folds
 
 K_CHOICES = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80)
+_DEFAULT_K = 5  # where there are no folds to choose on
 _BATCH = 1024
 
 
@@ -25,37 +28,40 @@ class Neighbours(Family):
     def __init__(self, k_choices: tuple[int, ...] = K_CHOICES) -> None:
         self.k_choices = k_choices
 
-    def fit(self, X: Matrix, Y: Floats, *, inner: Ints, xy: Floats | None = None) -> Self:  # noqa: ARG002
-        """Keep the scaled tiles, and choose k of every target on the inner folds."""
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
+        """Keep the scaled rows, and choose k of every target on the folds."""
         self.scaler_ = make_pipeline(StandardScaler(), Normalizer())
-        self.X_, self.Y_ = self.scaler_.fit_transform(X), Y
-        self.chosen_ = {}
+        self.X_, self.Y_ = self.scaler_.fit_transform(X.array()), Y
+        self.chosen_ = [{} for _ in range(Y.shape[1])]
         for rows, columns in labelled_groups(Y):
-            k = choose_k(self.X_[rows], Y[np.ix_(rows, columns)], inner[rows], self.k_choices)
-            self.chosen_.update({int(t): {"k": int(k[i])} for i, t in enumerate(columns)})
+            k = choose_k(self.X_[rows], Y[np.ix_(rows, columns)], folds.take(rows), self.k_choices)
+            for i, t in enumerate(columns):
+                self.chosen_[t] = {"k": int(k[i])}
         return self
 
-    def predict(self, X: Matrix, xy: Floats | None = None) -> Floats:  # noqa: ARG002
-        """Average the nearest labels: (n_tiles, n_targets)."""
-        ks = [self.chosen_[t]["k"] for t in range(self.Y_.shape[1])]
-        return nearest_means(self.X_, self.Y_, self.scaler_.transform(X), ks)
+    def predict(self, X: Features) -> Floats:
+        """Average the nearest labels: (n_rows, n_targets)."""
+        ks = [chosen["k"] for chosen in self.chosen_]
+        return nearest_means(self.X_, self.Y_, self.scaler_.transform(X.array()), ks)
 
 
-def choose_k(X: Matrix, Y: Floats, inner: Ints, choices: Sequence[int]) -> Ints:
-    """Give the best k of each target: (n_targets,); a tile never sees neighbours of its own inner fold.
+def choose_k(X: Matrix, Y: Floats, folds: Folds, choices: Sequence[int]) -> Ints:
+    """Give the best k of each target: (n_targets,); each row is predicted from the rows that its fold may see.
 
     Parameters
     ----------
-    X : (n, d), searched by Euclidean distance. Y : (n, n_targets), no NaN. inner : (n,). choices : the k to try.
+    X : (n, d), searched by Euclidean distance. Y : (n, n_targets), no NaN. folds : of the rows. choices : the k to try.
     """
-    largest = len(X) - int(np.bincount(np.unique(inner, return_inverse=True)[1]).max())
+    splits = list(folds.splits())
+    largest = min((len(train) for train, _ in splits), default=0)
     ks = np.array([k for k in choices if k <= largest] or [1])
-    if largest < 1:
-        return np.full(Y.shape[1], ks[0])
+    if not largest:
+        return np.full(Y.shape[1], min(_DEFAULT_K, len(X)))
     errors = np.zeros((len(ks), Y.shape[1]))
-    for rows, order in _search(X, X, int(ks[-1]), groups=inner):
-        sums = np.cumsum(Y[order], axis=1)[:, ks - 1]
-        errors += ((sums / ks[None, :, None] - Y[rows][:, None]) ** 2).sum(axis=0)
+    for train, held in splits:
+        for part, order in _search(X[train], X[held], int(ks[-1])):
+            sums = np.cumsum(Y[train][order], axis=1)[:, ks - 1]
+            errors += ((sums / ks[None, :, None] - Y[held[part]][:, None]) ** 2).sum(axis=0)
     best: Ints = ks[errors.argmin(axis=0)]
     return best
 
@@ -72,8 +78,8 @@ def nearest_means(X: Matrix, Y: Floats, asked: Matrix, ks: Sequence[int]) -> Flo
     return out
 
 
-def _search(X: Matrix, asked: Matrix, k: int, groups: Ints | None = None) -> list[tuple[Ints, NDArray[np.int64]]]:
-    """Give (rows, (n_rows, k) nearest of X in order) a batch; rows of the same group are not neighbours."""
+def _search(X: Matrix, asked: Matrix, k: int) -> list[tuple[Ints, NDArray[np.int64]]]:
+    """Give (rows, (n_rows, k) nearest of X in order) a batch."""
     centre = X.mean(axis=0)  # far from the origin the expanded square loses its digits
     X, asked = X - centre, asked - centre
     squares = (X * X).sum(axis=1)
@@ -81,8 +87,6 @@ def _search(X: Matrix, asked: Matrix, k: int, groups: Ints | None = None) -> lis
     for start in range(0, len(asked), _BATCH):
         rows = np.arange(start, min(start + _BATCH, len(asked)))
         distances = squares[None] - 2 * asked[rows] @ X.T
-        if groups is not None:
-            distances[groups[rows, None] == groups[None]] = np.inf
         near = np.argpartition(distances, k - 1, axis=1)[:, :k]
         order = np.argsort(np.take_along_axis(distances, near, axis=1), axis=1, kind="stable")
         found.append((rows, np.take_along_axis(near, order, axis=1)))

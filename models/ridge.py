@@ -6,7 +6,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from models.family import Family, Floats, Ints, Matrix, inner_splits, labelled_groups
+from models.family import Family, Floats, labelled_groups
+from models.features import Features
+from models.folds import Folds
 
 ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-1, 7.5, 0.5))
 
@@ -31,32 +33,33 @@ class SharedRidge(Family):
     def __init__(self, alphas: tuple[float, ...] = ALPHAS) -> None:
         self.alphas = alphas
 
-    def fit(self, X: Matrix, Y: Floats, *, inner: Ints, xy: Floats | None = None) -> Self:  # noqa: ARG002
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
         """Choose the penalties, then fit every target on all its labelled rows."""
-        alphas = np.asarray(self.alphas, dtype=float)
+        alphas, matrix = np.asarray(self.alphas, dtype=float), X.array().astype(float)
         self.coef_ = np.zeros((X.shape[1], Y.shape[1]))
         self.intercept_ = np.zeros(Y.shape[1])
-        self.chosen_ = {}
+        self.chosen_ = [{} for _ in range(Y.shape[1])]
         for rows, columns in labelled_groups(Y):
-            part, labels = np.asarray(X[rows], dtype=float), Y[np.ix_(rows, columns)]
-            chosen = alphas[_inner_errors(part, labels, inner[rows], alphas).argmin(axis=0)]
+            part, labels = matrix[rows], Y[np.ix_(rows, columns)]
+            chosen = alphas[_inner_errors(part, labels, folds.take(rows), alphas).argmin(axis=0)]
             whole = _decompose(part, labels)
             weights = whole.axes @ (whole.products / (whole.squares[:, None] + chosen)) / whole.scale[:, None]
             self.coef_[:, columns] = weights
             self.intercept_[columns] = whole.centre - whole.mean @ weights
-            self.chosen_.update({int(t): {"alpha": float(a)} for t, a in zip(columns, chosen, strict=True)})
+            for t, a in zip(columns, chosen, strict=True):
+                self.chosen_[t] = {"alpha": float(a)}
         return self
 
-    def predict(self, X: Matrix, xy: Floats | None = None) -> Floats:  # noqa: ARG002
-        """Give X · coef + intercept: (n_tiles, n_targets)."""
-        out: Floats = np.asarray(X, dtype=float) @ self.coef_ + self.intercept_
+    def predict(self, X: Features) -> Floats:
+        """Give X · coef + intercept: (n_rows, n_targets)."""
+        out: Floats = X.array().astype(float) @ self.coef_ + self.intercept_
         return out
 
 
-def _inner_errors(X: Floats, Y: Floats, inner: Ints, alphas: Floats) -> Floats:
-    """Squared error of every penalty and target on the held-out inner folds: (n_alphas, n_targets)."""
+def _inner_errors(X: Floats, Y: Floats, folds: Folds, alphas: Floats) -> Floats:
+    """Squared error of every penalty and target on the held-out folds: (n_alphas, n_targets)."""
     errors = np.zeros((len(alphas), Y.shape[1]))
-    for train, held in inner_splits(inner):
+    for train, held in folds.splits():
         part = _decompose(X[train], Y[train])
         scores = ((X[held] - part.mean) / part.scale) @ part.axes
         for i, alpha in enumerate(alphas):

@@ -1,11 +1,12 @@
 """The fitted cells on disk: `runs/<split>/<cut>/<model>/`, and `scores.csv` over all of them.
 
-Schema `roofline.run`, version 1. To raise it: add one to `SCHEMA_VERSION`, teach `read_run` the old version, keep a
-golden file of it under `tests/golden`, and write a line in CHANGELOG.md.
+Schema `roofline.run`, version 2; version 1 had one key a run instead of one a target, and is fitted again. To raise
+it: add one to `SCHEMA_VERSION`, teach `read_cells` the old version, and write a line in CHANGELOG.md.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,7 @@ import pandas as pd
 from extract.embeddings import publish
 
 SCHEMA = "roofline.run"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 PREDICTION_COLUMNS = ("id", "fold", "target", "truth", "prediction")
 SCORE_COLUMNS = ("split", "backbone", "layer", "pooling", "model", "target", "level", "n", "mse", "rmse", "nrmse", "mae",
                  "r2", "spearman", "r2_low", "r2_high", "rmse_low", "rmse_high", "fit_seconds")
@@ -31,14 +32,31 @@ def run_folder(folder: Path, split: str, cut: str, model: str) -> Path:
     return folder / "runs" / split / cut / model
 
 
-def write_run(path: Path, predictions: pd.DataFrame, run: dict[str, Any]) -> None:
-    """Write the predictions, then `run.json`: without it the run is unfinished."""
+def write_run(path: Path, predictions: pd.DataFrame, nested: pd.DataFrame | None, run: dict[str, Any]) -> None:
+    """Write the predictions, then `run.json` with their hashes: without it, or with other ones, the run is unfinished.
+
+    Parameters
+    ----------
+    predictions : `PREDICTION_COLUMNS`. nested : id, target, prediction, or None.
+    run : what `run.json` holds; `cells` has an entry for each target.
+    """
     path.mkdir(parents=True, exist_ok=True)
-    (path / "run.json").unlink(missing_ok=True)
-    partial = path / "predictions.parquet.partial"
-    predictions[list(PREDICTION_COLUMNS)].to_parquet(partial, index=False)
-    publish(partial, path / "predictions.parquet")
-    write_json(path / "run.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **run})
+    frames = {"predictions.parquet": predictions[list(PREDICTION_COLUMNS)], "nested.parquet": nested}
+    files = {name: _write_frame(path / name, frame) for name, frame in frames.items() if frame is not None}
+    write_json(path / "run.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **run, "files": files})
+
+
+def _write_frame(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
+    partial = path.with_name(path.name + ".partial")
+    frame.to_parquet(partial, index=False)
+    facts = {"sha256": _hash_file(partial), "bytes": partial.stat().st_size}
+    publish(partial, path)
+    return facts
+
+
+def _hash_file(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
@@ -75,12 +93,20 @@ def read_document(path: Path, schema: str, newest: int) -> dict[str, Any]:
     return document
 
 
-def is_done(folder: Path, split: str, cut: str, model: str, inputs_sha256: str) -> bool:
-    """Say whether a run is finished and was made from the same inputs; a newer schema is an error."""
+def read_cells(folder: Path, split: str, cut: str, model: str) -> dict[str, dict[str, Any]]:
+    """Give the finished cells of a run by target; nothing where it is unfinished or of an older schema.
+
+    Raises
+    ------
+    RunError : a newer schema, or not a run.
+    """
     path = run_folder(folder, split, cut, model)
-    if not (path / "run.json").is_file() or not (path / "predictions.parquet").is_file():
-        return False
-    return bool(read_run(folder, split, cut, model).get("inputs_sha256") == inputs_sha256)
+    if not (path / "run.json").is_file():
+        return {}
+    run = read_run(folder, split, cut, model)
+    files = run.get("files", {})
+    is_whole = all((path / name).is_file() and (path / name).stat().st_size == facts["bytes"] for name, facts in files.items())
+    return dict(run.get("cells", {})) if is_whole else {}
 
 
 def read_predictions(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
@@ -88,24 +114,43 @@ def read_predictions(folder: Path, split: str, cut: str, model: str) -> pd.DataF
 
     Raises
     ------
-    RunError : as `read_run`.
+    RunError : as `read_run`; the file is not there, or not the one whose hash `run.json` states.
     """
-    read_run(folder, split, cut, model)
-    return pd.read_parquet(run_folder(folder, split, cut, model) / "predictions.parquet")
+    return _read_frame(folder, (split, cut, model), "predictions.parquet")
+
+
+def read_nested(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+    """Read the nested predictions of a run: id, target, prediction; errors as `read_predictions`."""
+    return _read_frame(folder, (split, cut, model), "nested.parquet")
+
+
+def _read_frame(folder: Path, cell: tuple[str, str, str], name: str) -> pd.DataFrame:
+    run, path = read_run(folder, *cell), run_folder(folder, *cell) / name
+    expected = run.get("files", {}).get(name, {}).get("sha256")
+    if not path.is_file():
+        raise RunError(f"{path}: no such file, though its run.json is there. Run `make models` again.")
+    if expected is not None and _hash_file(path) != expected:
+        raise RunError(f"{path}: not the file that `make models` wrote (expected SHA-256 {expected}). "
+                       f"Delete {path.parent} and run `make models` again.")
+    return pd.read_parquet(path)
 
 
 def split_cut(cut: str) -> dict[str, str]:
-    """Give backbone, layer and pooling of a cut; all `none` for `none`."""
-    if cut == "none":
-        return dict.fromkeys(("backbone", "layer", "pooling"), "none")
+    """Give backbone, layer and pooling of a cut; all `none` (or `all`) for the cuts `none` and `all`."""
+    if "/" not in cut:
+        return dict.fromkeys(("backbone", "layer", "pooling"), cut)
     backbone, dataset = cut.split("/", 1)
     layer, pooling = dataset.rsplit(":", 1)
     return {"backbone": backbone, "layer": layer, "pooling": pooling}
 
 
-def write_scores(folder: Path, runs: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Write `scores.csv` from the scores that the runs carry, and give it."""
-    rows = [row for run in runs for row in run["scores"]]
+def join_cut(backbone: str, layer: str, pooling: str) -> str:
+    """Give the cut back from its three columns."""
+    return backbone if backbone == layer else f"{backbone}/{layer}:{pooling}"
+
+
+def write_scores(folder: Path, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Write `scores.csv`, and give it."""
     frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS)).astype({"n": int})
     partial = folder / "scores.csv.partial"
     frame.to_csv(partial, index=False)

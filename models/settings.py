@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from extract import settings as shared
-from models.registry import NAMES, check_name
+from models.registry import STACK, parse_model
 
 Split = Literal["random", "area", "block"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "block")
@@ -16,26 +16,36 @@ STRICTNESS: tuple[Split, ...] = ("random", "area", "block")
 class ModelsSettings(shared.Strict):
     """[models]: names of the models, kinds of split, and what makes the folds."""
 
-    names: list[str] = Field(default=list(NAMES), min_length=1)
+    names: list[str] | None = Field(default=None, min_length=1)
     splits: list[Split] = Field(default=["area"], min_length=1)
     folds: int = Field(default=5, ge=2)
     block_m: float = Field(default=2000, gt=0)
+    buffer_m: float = Field(default=0, ge=0)
+    weights: Literal["tile", "area"] = "tile"
+    region: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)
     keep: Literal["best", "all"] | list[str] = "best"
 
     @field_validator("names", "keep")
     @classmethod
     def _known(cls, value: Any) -> Any:
-        if isinstance(value, str):
+        if value is None or isinstance(value, str):
             return value
         for name in value:
-            check_name(name)
+            parse_model(name)
         return _check_once(value)
 
     @field_validator("splits")
     @classmethod
     def _once(cls, value: list[Split]) -> list[Split]:
         return _check_once(value)
+
+    @model_validator(mode="after")
+    def _stackable(self) -> ModelsSettings:
+        if STACK in (self.names or ()) and self.folds < 3:
+            raise ValueError(f"names: 'stack' learns from folds that its members have not seen, and needs at least 3; "
+                             f"folds is {self.folds}")
+        return self
 
     @property
     def strictest(self) -> Split:
@@ -55,3 +65,29 @@ class Settings(shared.Settings):
 
     models: ModelsSettings = ModelsSettings()
     reports: Any = None
+
+    @model_validator(mode="after")
+    def _feeds(self) -> Settings:
+        groups, region = self.tiles.groups, self.models.region
+        if region is not None and region not in groups:
+            raise ValueError(f"[models] region: {region!r} is none of [tiles] groups ({', '.join(groups) or 'none'})."
+                             f"{shared.suggest(region, groups)}")
+        for name in self.models.names or ():
+            spec = parse_model(name)
+            if (spec.groups or spec.feed in ("groups", "region")) and not groups:
+                raise ValueError(f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] groups, "
+                                 f"or remove {name!r}")
+            if spec.feed == "place" and self.tiles.x is None and self.tiles.grid is None:
+                raise ValueError("[models] names: 'location' needs coordinates, and the settings name none: set x and y "
+                                 "(or grid) in [tiles], or remove 'location'")
+        return self
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names of the models: those asked for, or every family with the baselines that the table allows."""
+        if self.models.names is not None:
+            return self.models.names
+        place = ["location"] if self.tiles.x is not None or self.tiles.grid is not None else []
+        groups = ["region", "geodemographic"] if self.tiles.groups else []
+        stack = [STACK] if self.models.folds > 2 else []
+        return ["mean", *place, *groups, "metadata", "ridge", "ridge@area", "knn", "forest", "xgboost", "head", *stack]

@@ -33,7 +33,7 @@ def check(config: Config, traceback: Traceback = False) -> None:
         settings = read_settings(config, Settings)
         n_tiles, asked = len(read_tiles(settings)), settings.models
         out.print(f"settings: fine. {n_tiles} tiles, {len(settings.targets.columns)} targets, {len(settings.extract.cuts)} cuts, "
-                  f"models {', '.join(asked.names)}, splits {', '.join(asked.splits)}", soft_wrap=True, highlight=False)
+                  f"models {', '.join(settings.model_names)}, splits {', '.join(asked.splits)}", soft_wrap=True, highlight=False)
 
 
 @app.command()

@@ -13,13 +13,15 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from models.family import Family
-from models.folds import make_folds
+from models.features import Features
+from models.folds import assign_folds, build_folds
 from models.head import Head
 from models.keep import load_model, save_model
-from models.registry import BLIND, NAMES, build_model
+from models.registry import BASELINES, FAMILIES, build_model, parse_model
 from models.ridge import SharedRidge
 
-LEARNERS = [name for name in NAMES if name not in BLIND]
+LEARNERS = list(FAMILIES)
+NAMES = [*BASELINES, *FAMILIES]
 RNG = np.random.default_rng(0)
 N = 300
 AREA = np.repeat(np.arange(60), 5)
@@ -27,11 +29,22 @@ XY = RNG.uniform(0, 1e4, (N, 2))
 SIGNAL = RNG.normal(size=N)
 X = np.column_stack([np.tile(SIGNAL[:, None], 8) + 0.5 * RNG.normal(size=(N, 8)), RNG.normal(size=(N, 12))]).astype(np.float32)
 Y = np.column_stack([SIGNAL + 0.3 * RNG.normal(size=N), 5 - 2 * SIGNAL, RNG.permutation(SIGNAL)])
-INNER = make_folds("area", area=AREA, xy=XY, n_folds=4, seed=0, block_m=1)
+GIVEN = {"region": (AREA % 7)[:, None].astype(float), "location": XY}
+FOLDS = build_folds("area", assign_folds("area", area=AREA, xy=XY, targets=None, n_folds=4, seed=0, block_m=1), area=AREA, xy=XY,
+                    block_m=1, buffer_m=0)
+TRAIN, TEST = np.arange(200), np.arange(200, N)
+
+
+def feed(name: str) -> Features:
+    return Features(GIVEN.get(name, X))
+
+
+def fit(model: Family, name: str, labels: np.ndarray, rows: np.ndarray = TRAIN) -> Family:
+    return model.fit(feed(name).rows(rows), labels[rows], folds=FOLDS.take(rows), weight=np.ones(len(rows)))
 
 
 def fitted(name: str, labels: np.ndarray = Y) -> Family:
-    return build_model(name, seed=3).fit(X[:200], labels[:200], inner=INNER[:200], xy=XY[:200])
+    return fit(build_model(parse_model(name), seed=3), name, labels)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -39,49 +52,68 @@ def test_contract(name: str, tmp_path: Path) -> None:
     labels = Y.copy()
     labels[:20, 1], labels[:, 2] = np.nan, 4.0
     model = fitted(name, labels)
-    predicted = model.predict(X[200:], XY[200:])
+    asked = feed(name).rows(TEST)
+    predicted = model.predict(asked)
     assert predicted.shape == (100, 3)
     assert predicted.dtype == np.float64
     assert np.isfinite(predicted).all()
     np.testing.assert_allclose(predicted[:, 2], 4.0, atol=1e-3)
-    assert set(model.chosen_) == {0, 1, 2}
-    again = clone(model).fit(X[:200], labels[:200], inner=INNER[:200], xy=XY[:200])
-    np.testing.assert_array_equal(again.predict(X[200:], XY[200:]), predicted)
+    assert len(model.chosen_) == 3
+    np.testing.assert_array_equal(fit(clone(model), name, labels).predict(asked), predicted)
     save_model(tmp_path / "kept", name, model, {})
-    np.testing.assert_array_equal(load_model(tmp_path / "kept").predict(X[200:], XY[200:]), predicted)
+    np.testing.assert_array_equal(load_model(tmp_path / "kept").predict(asked), predicted)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_planted_truth_is_found_and_noise_is_not(name: str) -> None:
-    predicted, truth = fitted(name).predict(X[200:]), Y[200:]
+    predicted, truth = fitted(name).predict(feed(name).rows(TEST)), Y[TEST]
     r2 = 1 - ((predicted - truth) ** 2).mean(axis=0) / truth.var(axis=0)
     assert (r2[:2] > 0.5).all(), r2
     assert r2[2] < 0.1, r2
 
 
 def test_ridge_equals_scikit_learn() -> None:
-    for part in (slice(0, 200), slice(0, 15)):
-        model = SharedRidge(alphas=(3.0,)).fit(X[part], Y[part], inner=INNER[part])
-        scaler = StandardScaler().fit(X[part])
-        theirs = Ridge(alpha=3.0).fit(scaler.transform(X[part]), Y[part])
-        np.testing.assert_allclose(model.predict(X), theirs.predict(scaler.transform(X)), atol=1e-4)
+    for rows in (TRAIN, np.arange(15)):
+        model = fit(SharedRidge(alphas=(3.0,)), "ridge", Y, rows)
+        scaler = StandardScaler().fit(X[rows])
+        theirs = Ridge(alpha=3.0).fit(scaler.transform(X[rows]), Y[rows])
+        np.testing.assert_allclose(model.predict(Features(X)), theirs.predict(scaler.transform(X)), atol=1e-4)
 
 
 def test_towers_do_not_depend_on_each_other_stopping() -> None:
-    model = Head(epochs=60, seed=1).fit(X, Y, inner=INNER)
+    model = fit(Head(epochs=60, seed=1), "head", Y, np.arange(N))
     epochs = [model.chosen_[t]["epochs"] for t in range(3)]
     assert epochs[2] < epochs[0]
     assert model.weights_[0].shape == (3, 20, 64)
 
 
-def test_location_without_coordinates_says_what_to_do() -> None:
-    with pytest.raises(ValueError, match="set x and y"):
-        build_model("location", seed=0).fit(X, Y, inner=INNER)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_row_is_predicted_by_a_model_that_has_not_seen_its_fold(name: str) -> None:
+    model = build_model(parse_model(name), seed=3)
+    weight = np.ones(N)
+    fit = model.cross_fit(feed(name), Y, folds=FOLDS, weight=weight, nested=True)
+    changed = np.where((FOLDS.fold == 2)[:, None], Y + 100, Y)
+    again = model.cross_fit(feed(name), changed, folds=FOLDS, weight=weight, nested=True)
+    rows = FOLDS.fold == 2
+    np.testing.assert_allclose(again.predicted[rows], fit.predicted[rows], atol=1e-6)
+    assert np.abs(again.predicted[~rows] - fit.predicted[~rows]).max() > 1
+    nested = np.isin(FOLDS.fold, [2, 3])  # the fold after has not seen it either
+    np.testing.assert_allclose(again.nested[nested], fit.nested[nested], atol=1e-6)
+    assert np.isfinite(fit.nested).all()
+    assert [sorted(one) for one in fit.chosen] == [["0", "1", "2", "3"]] * 3
 
 
-def test_unknown_model_gives_the_nearest() -> None:
-    with pytest.raises(ValueError, match="Did you mean 'ridge'"):
-        build_model("rigde", seed=0)
+@pytest.mark.parametrize(("name", "message"), [
+    ("rigde", "Did you mean 'ridge'"), ("ridge@areas", "expected '<family>"), ("mean@area", "takes neither"),
+    ("ridge+pca:0", "expected")])
+def test_unknown_models_say_what_is_known(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_model(name)
+
+
+def test_names_come_back_as_they_were_written() -> None:
+    for name in ("ridge", "ridge@area", "knn+pca:256+groups@area", "stack", "region"):
+        assert str(parse_model(name)) == name
 
 
 def test_importing_models_loads_no_network_library() -> None:

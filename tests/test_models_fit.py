@@ -29,7 +29,8 @@ columns = ["income", "flat"]
 [extract]
 cuts = ["net/last:avg"]
 [models]
-names = ["mean", "location", "ridge"]
+names = ["mean", "location", "ridge", "ridge@area", "knn", "stack"]
+splits = ["area", "random"]
 """
 
 
@@ -56,7 +57,7 @@ def test_fit_writes_the_contracts_and_resumes(settings: Settings) -> None:
     fit_all(settings)
     scores = read_scores(settings.folder)
     assert list(scores.columns) == list(SCORE_COLUMNS)
-    tile = scores[(scores["target"] == "income") & (scores["level"] == "tile")].set_index("model")
+    tile = scores[(scores["split"] == "area") & (scores["target"] == "income") & (scores["level"] == "tile")].set_index("model")
     assert tile.loc["ridge", "r2"] > 0.7
     assert tile.loc["mean", "backbone"] == "none"
     assert (tile["n"] == 99).all()
@@ -64,7 +65,14 @@ def test_fit_writes_the_contracts_and_resumes(settings: Settings) -> None:
     predictions = read_predictions(settings.folder, "area", "net/last:avg", "ridge")
     assert predictions["prediction"].notna().all()
     assert read_run(settings.folder, "area", "none", "location")["chosen"]["income"]["0"]["k"] >= 1
-    load_model(settings.folder / "models/income/net/last:avg/ridge")
+    assert "ridge@area" not in tile.index
+    area = scores[(scores["split"] == "area") & (scores["target"] == "income") & (scores["level"] == "area")].set_index("model")
+    assert (area["n"] == 25).all()
+    assert area.loc[["stack", "ridge@area"], "r2"].min() > 0.7
+    assert area.loc["stack", "backbone"] == "all"
+    kept = [path.parent.relative_to(settings.folder / "models") for path in settings.folder.glob("models/**/model.json")]
+    assert len(kept) == 2
+    load_model(settings.folder / "models" / next(path for path in kept if path.parts[0] == "income"))
     path = run_folder(settings.folder, "area", "net/last:avg", "ridge") / "run.json"
     other = run_folder(settings.folder, "area", "none", "mean") / "run.json"
     before, gone = path.stat().st_mtime_ns, other.stat().st_mtime_ns
