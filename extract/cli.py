@@ -31,12 +31,18 @@ def run(
     with guarded(traceback=traceback, interrupted="stopped. Every complete shard is kept; the same command goes on from there."):
         from extract.run import run_extraction
 
-        columns = (TextColumn("extract"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("extract"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+                   TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rejected]} rejected"))
         with Progress(*columns, console=err, transient=True) as progress:
-            task = progress.add_task("extract", total=None)
-            summary = run_extraction(
-                read_settings(config, Settings), fresh=fresh, strict=strict, allow_random=allow_random_weights,
-                on_tiles=lambda done, todo: progress.update(task, completed=done, total=todo))
+            task = progress.add_task("extract", total=None, rate="", rejected=0)
+
+            def show(done: int, todo: int, rejected: int) -> None:
+                speed = progress.tasks[task].speed
+                rate = f"{speed:.1f} tiles/s" if speed else ""
+                progress.update(task, completed=done, total=todo, rejected=rejected, rate=rate)
+
+            summary = run_extraction(read_settings(config, Settings), fresh=fresh, strict=strict,
+                                     allow_random=allow_random_weights, on_tiles=show)
         _report(summary)
 
 
@@ -45,8 +51,13 @@ def _report(summary: Any) -> None:
 
     out.print(f"tiles: {summary.n_tiles}, rejected: {summary.n_rejected}, on disk but not in the table: {summary.n_unlisted}")
     for backbone, stage in summary.stages.items():
-        out.print(f"{backbone}: {stage['tiles']} tiles, forward {stage['seconds']['forward']:.1f} s, "
-                  f"{stage['precision']} on {stage['device']}")
+        seconds = ", ".join(f"{name} {value:.1f}" for name, value in stage["seconds"].items())
+        out.print(f"{backbone}: {stage['tiles']} tiles, {stage['tiles_per_second']:.1f} tiles/s, {stage['precision']} on "
+                  f"{stage['device']}; seconds: {seconds}", soft_wrap=True)
+    if summary.verdict:
+        out.print(summary.verdict)
+    for note in summary.notes:
+        err.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if not summary.done:
         out.print("nothing to do: every shard is complete")
     for path in sorted(summary.features.glob("*.h5")):

@@ -108,9 +108,14 @@ class ShardWriter:
         self._file[name][self._rows:self._rows + len(block)] = block
         self._hashes[name].update(as_bytes(block))
 
+    @property
+    def is_full(self) -> bool:
+        """Tell whether every row is written."""
+        return self._rows == self._n
+
     def close(self) -> None:
         """Write the checksums, sync to disk, and give the shard its final name."""
-        if self._rows != self._n:
+        if not self.is_full:
             raise EmbeddingsError(f"{self._path.name}: {self._rows} of {self._n} rows written; not complete")
         for name, digest in self._hashes.items():
             self._file[name].attrs["sha256"] = digest.hexdigest()
@@ -253,7 +258,6 @@ class Embeddings:
         self.ids = decode_ids(self._file["id"][:])
         self.is_ok: NDArray[np.bool_] = self._file["status"][:] == OK
         self.cuts = list(self._file["cuts"])
-        self.pictures: NDArray[np.void] | None = self._file["pictures"][:] if "pictures" in self._file else None
         for name in json.loads(self.attributes.get("shards", "[]")):
             if not (path.parent / path.stem / name).is_file():
                 self._file.close()

@@ -15,6 +15,7 @@ import pytest
 
 from extract.backbones import BackboneError
 from extract.embeddings import Embeddings, EmbeddingsError
+from extract.lock import LockError
 from extract.run import ExtractError, run_extraction
 from extract.settings import Settings, read_settings
 
@@ -109,7 +110,7 @@ def test_a_folder_in_use_is_refused_with_the_pid(experiment):
         handle.write("4711")
         handle.flush()
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(ExtractError, match="in use by process 4711"):
+        with pytest.raises(LockError, match="in use by process 4711"):
             extract(path)
 
 
