@@ -1,4 +1,4 @@
-"""The command line of `python -m extract`: run, sample, layers."""
+"""The command line of `python -m extract`: run, verify, sample, layers."""
 
 from __future__ import annotations
 
@@ -66,6 +66,34 @@ def _report(summary: Any) -> None:
             err.print(f"WARNING: {path.stem} has random weights ({weights}). Its numbers say nothing about the real network.",
                       style="bold white on red", soft_wrap=True)
     out.print(f"features: {summary.features}", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    config: Config,
+    set_aside: Annotated[bool, typer.Option("--set-aside", help="Rename damaged files, so that `run` makes just these.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Read every embeddings file back against its checksums; exit code 1 where one is damaged or missing.
+
+    Example: python -m extract verify --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
+        from extract.verify import find_damage, move_aside, refuse
+
+        n_files = 0
+
+        def count(_: Path) -> None:
+            nonlocal n_files
+            n_files += 1
+
+        damaged = find_damage(read_settings(config, Settings), on_file=count)
+        for damage in damaged:
+            out.print(f"{damage.path}: {damage.reason}", markup=False, highlight=False, soft_wrap=True)
+        for path in move_aside(damaged) if set_aside else ():
+            out.print(f"set aside: {path}", markup=False, highlight=False, soft_wrap=True)
+        refuse(damaged, is_aside=set_aside)
+        out.print(f"verified: {n_files} shards, all whole")
 
 
 @app.command()

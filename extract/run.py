@@ -60,7 +60,7 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     strict : a tile that cannot be used is an error.
     allow_random : take seeded random weights where ImageNet's cannot be had; the files say so.
     on_tiles : called after every batch (with several workers: after every range of shards).
-    open_forward : stands in for `extract.forward.open_forward`, in this process only.
+    open_forward : stands in for `extract.forward.open_forward`; with workers, a function that they can import.
 
     Raises
     ------
