@@ -1,4 +1,4 @@
-"""The command line of models: `fit`, `scores` and `list`."""
+"""The command line of models: `fit`, `audit`, `scores` and `list`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from rich.table import Table
 
 from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import read_settings, suggest
+from extract.tiles import read_tiles
+from models.audit import check_fatal, gather_inputs, list_skipped, run_audit
 from models.changes import count_reasons
 from models.display import Display, name_seconds
+from models.findings import Finding
 from models.fit import fit_all, plan_all
+from models.foldfile import open_folds
 from models.runs import join_cut, read_scores
 from models.settings import Settings
 from models.watch import Heard
@@ -55,6 +59,41 @@ def _show_plan(settings: Settings) -> None:
     if n_missing:
         out.print(f"About {name_seconds(watch.expected.total / watch.workers)} with {watch.workers} workers, predicted "
                   f"{watch.expected.source}. Nothing was fitted.", highlight=False)
+
+
+@app.command()
+def audit(config: Config, traceback: Traceback = False) -> None:
+    """Look for what would make the comparison lie: copies, overlaps, mixed codes, labels that do not belong.
+
+    Works before there are features, and then says what it could not look for. Exit code 1 where a finding is fatal and
+    `[models] accept` does not name it.
+
+    Example: python -m models audit --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped."):
+        settings = read_settings(config, Settings)
+        tiles = read_tiles(settings)
+        folds = {split: folds.fold for split, folds in open_folds(settings, tiles).folds.items()}
+        inputs = gather_inputs(settings, tiles, folds, buffer_m=settings.models.buffer_m)
+        findings = run_audit(settings.folder, inputs, settings.models.accept)
+        _show_findings(findings, settings.models.accept)
+        for reason, codes in list_skipped(inputs).items():
+            out.print(f"not looked for ({reason}): {', '.join(codes)}", markup=False, highlight=False, style="dim",
+                      soft_wrap=True)
+        if not findings:
+            out.print(f"{len(inputs):,} tiles in {len(inputs.areas):,} areas: nothing found.", markup=False, highlight=False)
+        check_fatal(findings, settings.models.accept)
+
+
+def _show_findings(findings: list[Finding], accept: list[str]) -> None:
+    styles = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
+    for finding in findings:
+        is_accepted = finding.severity == "fatal" and finding.code in accept
+        out.print(f"{finding.severity}{' (accepted)' if is_accepted else ''}: {finding.code}", style=styles[finding.severity],
+                  markup=False, highlight=False)
+        for line in (finding.what, f"e.g. {'; '.join(finding.examples)}" if finding.examples else "", f"→ {finding.remedy}"):
+            if line:
+                out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_best(scores: pd.DataFrame, settings: Settings) -> None:

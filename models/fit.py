@@ -9,6 +9,7 @@ import pandas as pd
 
 from extract.lock import locked
 from extract.tiles import Tiles, read_tiles
+from models.audit import check_fatal, gather_inputs, run_audit
 from models.cells import ALL, Cell, Planned, list_cells, plan_cells, stack_members
 from models.changes import count_reasons
 from models.design import features_path
@@ -43,6 +44,8 @@ def fit_all(settings: Settings, watch: Watch | None = None) -> pd.DataFrame:
             watch.note(warning)
         with watch.stage("plan"):
             tiles, planned = plan_all(settings, watch)
+        with watch.stage("audit"):
+            _audit(settings, tiles, watch)
         with watch.stage("fit"):
             for fitted in _fit_missing(settings, planned):
                 watch.finish(fitted, write_fitted(settings, tiles, fitted))
@@ -74,6 +77,17 @@ def plan_all(settings: Settings, watch: Watch, *, is_read_only: bool = False) ->
         watch.note(note)
     watch.plan(planned, forecast(settings, tiles, planned), read_engine(settings.models).workers)
     return tiles, planned
+
+
+def _audit(settings: Settings, tiles: Tiles, watch: Watch) -> None:
+    """Look for what would make the comparison lie; a fatal finding that is not accepted ends the fit."""
+    folds = {split: one.fold for split, one in open_inputs(settings).folds.items()}
+    asked = settings.models
+    findings = run_audit(settings.folder, gather_inputs(settings, tiles, folds, buffer_m=asked.buffer_m), asked.accept)
+    check_fatal(findings, asked.accept)
+    for finding in findings:
+        if finding.severity != "note":
+            watch.note(f"audit: {finding.code}{' (accepted)' * (finding.severity == 'fatal')}: {finding.what}")
 
 
 def _fit_missing(settings: Settings, planned: list[Planned]) -> Iterator[Fitted]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from extract import settings as shared
+from models.audit import check_codes
 from models.registry import STACK, parse_model
 
 Split = Literal["random", "area", "block"]
@@ -29,6 +30,7 @@ class ModelsSettings(shared.Strict):
     scheduler: str | None = None
     workers: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1)
+    accept: list[str] = Field(default=[])
 
     @field_validator("names", "keep")
     @classmethod
@@ -37,6 +39,12 @@ class ModelsSettings(shared.Strict):
             return value
         for name in value:
             parse_model(name)
+        return _check_once(value)
+
+    @field_validator("accept")
+    @classmethod
+    def _findings(cls, value: list[str]) -> list[str]:
+        check_codes(value)
         return _check_once(value)
 
     @field_validator("splits")
