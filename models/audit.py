@@ -124,7 +124,7 @@ def check_fatal(findings: Sequence[Finding], accept: Sequence[str]) -> None:
 
 
 def run_audit(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list[Finding]:
-    """Audit what was not audited before, and write `audit.json`: the first step of a fit. `check_fatal` then decides whether it goes on."""
+    """Audit what was not audited before, and write `audit.json`; `check_fatal` then decides whether a fit goes on."""
     findings = _read_same(folder, inputs, accept)
     if findings is None:
         findings = audit(inputs)
