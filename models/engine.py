@@ -14,6 +14,7 @@ from models.settings import ModelsSettings, Settings
 from models.units import Fitted, fit_unit
 
 _CORES_A_WORKER = 8  # more threads than that gain a fit little
+CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +23,12 @@ class Engine:
 
     Attributes
     ----------
-    backend : of joblib. workers : units at a time; −1 for as many as the cluster has. threads : of each unit.
+    workers : units at a time; −1 for as many as the cluster has. threads : of each unit.
     scheduler : address of the cluster's, or None.
     """
 
-    backend: str
     workers: int
     threads: int
-
     scheduler: str | None
 
     def run(self, settings: Settings, plans: list[Planned], members: dict[str, list[Cell]]) -> Iterator[Fitted]:
@@ -51,8 +50,7 @@ class Engine:
             return
         order: Any = "generator_unordered"
         with _open_cluster(self.scheduler) if self.scheduler else nullcontext():
-            yield from joblib.Parallel(n_jobs=self.workers, backend=self.backend, return_as=order, batch_size=1,
-                                       pre_dispatch="n_jobs")(jobs)
+            yield from joblib.Parallel(n_jobs=self.workers, return_as=order, batch_size=1, pre_dispatch="n_jobs")(jobs)
 
 
 def read_engine(asked: ModelsSettings) -> Engine:
@@ -61,10 +59,10 @@ def read_engine(asked: ModelsSettings) -> Engine:
     One worker with all the cores is the rule up to eight: it holds one cut in memory, and fits use threads.
     """
     if asked.engine == "dask":
-        return Engine(backend="dask", workers=asked.workers or -1, threads=asked.threads or 1, scheduler=asked.scheduler)
+        return Engine(workers=asked.workers or -1, threads=asked.threads or 1, scheduler=asked.scheduler)
     cores = joblib.cpu_count()
     workers = asked.workers or max(1, cores // _CORES_A_WORKER)
-    return Engine(backend="loky", workers=workers, threads=asked.threads or max(1, cores // workers), scheduler=None)
+    return Engine(workers=workers, threads=asked.threads or max(1, cores // workers), scheduler=None)
 
 
 @contextmanager
@@ -74,9 +72,9 @@ def _open_cluster(scheduler: str) -> Iterator[None]:
     except ImportError:
         raise ValueError("[models] engine 'dask' needs the extra 'cluster': pip install 'roofline[cluster]'.") from None
     try:
-        client: Any = Client(scheduler, timeout=10)
+        client: Any = Client(scheduler, timeout=CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise ValueError(f"[models] scheduler {scheduler!r}: no Dask scheduler answers there ({error}). Start one with "
                          "`dask scheduler`, and workers that see the same folders with `dask worker`.") from None
-    with client:
+    with client, joblib.parallel_config(backend="dask"):
         yield
