@@ -52,6 +52,7 @@ class Counted(Heard):
 
 def make_experiment(folder: Path, **models: Any) -> Path:
     """Write table, features of three cuts and settings; gives the settings' path."""
+    folder.mkdir(exist_ok=True)
     write_table(folder)
     path = folder / "s.toml"
     path.write_text(TEXT)
