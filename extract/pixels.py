@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from extract.images import RejectedTile
 
 cv2.setNumThreads(1)  # one thread a file: the loop decodes many files at once
 
@@ -22,10 +23,6 @@ PICTURE = np.dtype([
     ("content", "<u8"),  # hash of the decoded pixels: equal for equal pictures
     ("perceptual", "<u8"),  # difference hash: few bits differ between pictures that look alike
 ])
-
-
-class RejectedTile(ValueError):  # noqa: N818  (a tile, named as rejects.csv names it)
-    """The picture cannot be used; the text is the reason that `rejects.csv` gives."""
 
 
 def decode_tile(data: bytes, *, size: int, max_pixels: int) -> NDArray[np.uint8]:
@@ -79,24 +76,6 @@ def describe(rgb: NDArray[np.uint8], *, n_bytes: int, nodata: float) -> NDArray[
     facts["bytes"], facts["mean"], facts["spread"], facts["nodata"] = n_bytes, mean[:, 0], spread[:, 0], nodata
     facts["content"], facts["perceptual"] = int.from_bytes(content, "little"), int.from_bytes(bits.tobytes(), "little")
     return facts
-
-
-def read_file(path: Path) -> bytes:
-    """Read a picture's bytes.
-
-    Raises
-    ------
-    RejectedTile : missing, unreadable or empty.
-    """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise RejectedTile("file missing") from None
-    except OSError as error:
-        raise RejectedTile(f"file cannot be read: {error.strerror}") from None
-    if not data:
-        raise RejectedTile("file empty")
-    return data
 
 
 def _check_header(data: bytes, max_pixels: int) -> None:

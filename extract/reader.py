@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.pixels import PICTURE, RejectedTile, decode_tile, describe, read_file
+from extract.archives import open_images
+from extract.images import RejectedTile
+from extract.pixels import PICTURE, decode_tile, describe
 from extract.settings import Settings
 from extract.tiles import Tiles
 
@@ -51,7 +53,8 @@ class Reader:
     """Read any rows of the table; safe to call from several threads."""
 
     def __init__(self, settings: Settings, tiles: Tiles) -> None:
-        self._folder, self._paths = settings.tiles.images, tiles.path
+        self._images = open_images(settings.tiles)
+        self._paths: list[str] = tiles.path.tolist()
         self._size, self._max_pixels = settings.extract.size, settings.tiles.max_pixels
 
     def read(self, rows: range, clock: Clock) -> Batch:
@@ -60,7 +63,7 @@ class Reader:
         for i, row in enumerate(rows):
             try:
                 with clock.time("read"):
-                    data = read_file(self._folder / self._paths.iloc[row])
+                    data = self._images.read(self._paths[row])
                 with clock.time("decode"):
                     batch.pictures[i] = decode_tile(data, size=self._size, max_pixels=self._max_pixels)
                     batch.facts[i] = describe(batch.pictures[i], n_bytes=len(data), nodata=0.0)

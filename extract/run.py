@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from extract.archives import open_images
 from extract.embeddings import ShardWriter, publish, read_attributes, read_rejects, write_virtual
 from extract.reader import Batch, Clock, Reader
 from extract.settings import Settings
@@ -63,8 +64,7 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     TableError, BackboneError : input that cannot be used.
     """
     tiles = read_tiles(settings)
-    if not settings.tiles.images.is_dir():
-        raise ExtractError(f"images {settings.tiles.images}: no such folder. Mend [tiles] images.")
+    open_images(settings.tiles)
     features = settings.folder / "features"
     features.mkdir(parents=True, exist_ok=True)
     with _locked(features):
@@ -97,7 +97,7 @@ class Job:
         self.recipe = {
             "tiles": tiles.sha256, "cuts": [str(c) for c in extract.cuts_of(backbone)], "weights": extract.weights_of(backbone),
             "size": extract.size, "precision": extract.precision, "dtype": extract.dtype, "shard": extract.shard,
-            "max_pixels": settings.tiles.max_pixels,
+            "max_pixels": settings.tiles.max_pixels, **settings.tiles.look,
         }
         self.missing: list[int] = []
         self.weights_sha256: str | None = None
@@ -252,9 +252,9 @@ def _write_lists(job: Job, settings: Settings, tiles: Tiles) -> int:
     table = pd.DataFrame({"id": tiles.id.iloc[rows], "path": tiles.path.iloc[rows], "reason": list(rejects.values())})
     _write_csv(table, features / "rejects.csv")
     listed = set(tiles.path)
-    suffixes = {Path(path).suffix for path in listed}
-    files = (p.relative_to(settings.tiles.images).as_posix() for p in settings.tiles.images.rglob("*") if p.suffix in suffixes)
-    _write_csv(pd.DataFrame({"path": sorted(path for path in files if path not in listed)}), features / "unlisted.csv")
+    suffixes = {PurePosixPath(path).suffix for path in listed}
+    files = (name for name in open_images(settings.tiles).names() if PurePosixPath(name).suffix in suffixes)
+    _write_csv(pd.DataFrame({"path": sorted(name for name in files if name not in listed)}), features / "unlisted.csv")
     return len(rejects)
 
 

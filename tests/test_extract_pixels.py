@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract.pixels import RejectedTile, decode_tile, read_file
+from extract.images import RejectedTile
+from extract.pixels import decode_tile
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
 
@@ -35,13 +36,13 @@ def test_palette_and_cmyk_are_read(tmp_path):
     flat.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "p.png")
     flat.convert("CMYK").save(tmp_path / "c.jpg", quality=95)
     for name in ("p.png", "c.jpg"):
-        colour = decode(read_file(tmp_path / name)).reshape(-1, 3).mean(axis=0)
+        colour = decode((tmp_path / name).read_bytes()).reshape(-1, 3).mean(axis=0)
         np.testing.assert_allclose(colour, (200, 30, 60), atol=6)
 
 
 def test_what_a_file_is_its_bytes_say(tmp_path):
     (tmp_path / "x.png").write_bytes(encoded(RGB, ".jpg"))
-    assert decode(read_file(tmp_path / "x.png")).shape == (20, 20, 3)
+    assert decode((tmp_path / "x.png").read_bytes()).shape == (20, 20, 3)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (7, 90, 3), (64, 64, 3)])
@@ -61,11 +62,3 @@ def test_other_sizes_are_resized(shape):
 def test_what_cannot_be_used_is_rejected_with_its_reason(data, reason):
     with pytest.raises(RejectedTile, match=reason):
         decode(data)
-
-
-def test_missing_and_empty_files_are_rejected(tmp_path):
-    with pytest.raises(RejectedTile, match="missing"):
-        read_file(tmp_path / "none.png")
-    (tmp_path / "empty.png").touch()
-    with pytest.raises(RejectedTile, match="empty"):
-        read_file(tmp_path / "empty.png")
