@@ -191,6 +191,9 @@ class ExtractSettings(Strict):
     batch: int = Field(default=32, ge=1, le=4096)
     dtype: Literal["float16", "float32"] = "float16"
     shard: int = Field(default=1024, ge=1)
+    engine: Literal["local", "dask"] = "local"
+    scheduler: str | None = None
+    workers: int | None = Field(default=None, ge=1, le=4096)
 
     @field_validator("cuts")
     @classmethod
@@ -200,6 +203,15 @@ class ExtractSettings(Strict):
         if twice:
             raise ValueError(f"{', '.join(twice)} is listed twice: name every cut once")
         return value
+
+    @model_validator(mode="after")
+    def _scheduler(self) -> ExtractSettings:
+        if self.scheduler is not None and self.engine != "dask":
+            raise ValueError(f"scheduler {self.scheduler!r} belongs to engine = \"dask\", got engine = {self.engine!r}: "
+                             "set that engine, or remove the scheduler")
+        if self.scheduler is not None and self.workers is not None:
+            raise ValueError("either scheduler or workers, not both: the cluster of a scheduler has the workers that it has")
+        return self
 
     @model_validator(mode="after")
     def _weights(self) -> ExtractSettings:
