@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
 
 from extract.settings import Cut, suggest
+
+try:
+    import keras
+except ModuleNotFoundError as _error:  # Keras takes TensorFlow unless it is told otherwise
+    raise ModuleNotFoundError(f"Keras cannot load its backend: {_error}. Install TensorFlow, or name the backend that is "
+                              "installed: KERAS_BACKEND=jax or KERAS_BACKEND=torch.") from None
+
+from extract.folding import fold_batch_norms
 
 
 class BackboneError(ValueError):
@@ -180,6 +187,7 @@ def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = 
         if Path(weights).is_absolute():
             _load_file(body, Path(weights))
         pictures = keras.Input((size, size, 3), dtype="uint8")
+        digest, body = _hash(body), fold_batch_norms(body)
         maps = body(Preprocess(REGISTRY[name].module)(pictures), training=False)
         pooled = [_pool(map_, cut) for map_, cut in zip(maps if isinstance(maps, list) else [maps], cuts, strict=True)]
         outputs = [Store(stored)(values) for values in pooled] if stored != "float32" else pooled
@@ -187,7 +195,7 @@ def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = 
     finally:
         keras.config.set_dtype_policy(policy)
     model.trainable = False
-    return Network(model=model, cuts=list(cuts), weights=weights, weights_sha256=_hash(body))
+    return Network(model=model, cuts=list(cuts), weights=weights, weights_sha256=digest)
 
 
 def _load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.Model:

@@ -176,14 +176,14 @@ def test_embeddings_equal_plain_keras(shared, tmp_path, backbone, layers, weight
     import keras
 
     from extract.backbones import REGISTRY, _load_base, build_network
-    from extract.pixels import decode_tile, read_file
+    from extract.pixels import Look, decode_tile
     from extract.settings import Cut
 
     paths = sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:8]
     source = weights if weights.startswith("random") else str(shared / "weights" / weights)
     cuts = [Cut(backbone, layer, "avg") for layer in layers]
     network = build_network(cuts, size=224, weights=source)
-    pictures = np.stack([decode_tile(read_file(p), size=224, max_pixels=10**6) for p in paths])
+    pictures = np.stack([decode_tile(p.read_bytes(), Look(size=224, max_pixels=10**6))[0] for p in paths])
     ours = dict(zip(network.shapes, network.model.predict_on_batch(pictures), strict=True)) if len(cuts) > 1 else {
         cuts[0].dataset: network.model.predict_on_batch(pictures)}
 
