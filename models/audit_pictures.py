@@ -43,7 +43,7 @@ def near_pictures_across_areas(inputs: AuditInputs) -> Iterator[Found]:
         cut = f"; {twins.pairs.n_cut:,} pictures with very common hashes were not all compared" if twins.pairs.n_cut else ""
         yield Found("warning", _tell("nearly the same picture as", inputs, is_twin, _leaks(inputs, rows, twins, is_twin)) + cut,
                     int(is_twin.sum()), _examples(inputs, rows, twins, is_twin),
-                    "Look at these pairs. Remove copies that were only cut, scaled or saved anew; keep what just looks alike.")
+                    "Look at these pairs. Remove copies that were only scaled or saved anew; keep what just looks alike.")
 
 
 @check("same-picture-within-area", "pictures")
