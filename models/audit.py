@@ -144,12 +144,13 @@ def _read_same(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list
     return found if is_same else None
 
 
-def gather_inputs(settings: Settings, tiles: Tiles, folds: dict[str, Ints], *, buffer_m: float = 0.0) -> AuditInputs:
+def gather_inputs(settings: Settings, tiles: Tiles, folds: dict[str, Ints], *, buffer_m: float = 0.0,
+                  classes: Sequence[str] = ()) -> AuditInputs:
     """Give what the settings, the table and the features (where there are some) hold for an audit.
 
     Parameters
     ----------
-    folds : split → (n_tiles,) fold.
+    folds : split → (n_tiles,) fold. buffer_m, classes : as `AuditInputs`.
 
     Raises
     ------
@@ -158,8 +159,9 @@ def gather_inputs(settings: Settings, tiles: Tiles, folds: dict[str, Ints], *, b
     grid = settings.tiles.grid
     size_m = settings.tiles.size_m or (grid.size_m if grid is not None else None)
     return AuditInputs(ids=tiles.id.to_numpy(), area=tiles.area.to_numpy(dtype=object), targets=tiles.targets,
-                       groups=tiles.groups, xy=tiles.xy, size_m=size_m, pictures=_read_pictures(settings, tiles), folds=folds,
-                       buffer_m=buffer_m, area_column=settings.tiles.area)
+                       classes=tuple(classes), groups=tiles.groups, xy=tiles.xy, size_m=size_m,
+                       pictures=_read_pictures(settings, tiles), folds=folds, buffer_m=buffer_m,
+                       area_column=settings.tiles.area)
 
 
 def _read_pictures(settings: Settings, tiles: Tiles) -> Any:

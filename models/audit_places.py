@@ -36,8 +36,9 @@ def areas_in_two_folds(inputs: AuditInputs) -> Iterator[Found]:
     for split, fold in inputs.folds.items():
         if split != "random":
             used = fold >= 0
-            pairs = np.unique(np.column_stack([inputs.area_number[used], fold[used]]), axis=0)
-            cut = np.flatnonzero(np.bincount(pairs[:, 0], minlength=len(inputs.areas)) > 1)
+            by_area = pd.Series(fold[used]).groupby(inputs.area_number[used])
+            least, most = by_area.min(), by_area.max()
+            cut = least.index[least != most].to_numpy()
             if len(cut):
                 yield Found("fatal", f"{count_of(len(cut), len(inputs.areas), 'areas')} lie in more than one fold of the split "
                             f"{split!r}", len(cut), [str(a) for a in inputs.areas[cut]],

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from models.family import Ints
 
-MAX_BITS = 3  # of 64: what scaling and JPEG change; unrelated pictures differ in about 32
+# Of 64. Of 209 real LiDAR tiles, copies at half the side were within 3 bits in all cases, saved as JPEG of quality 75 and
+# 50 in 99 % and 96 %, cut by 2 of 224 pixels on each side in 62 %; no two different tiles were, though cut 50 m apart.
+MAX_BITS = 3
 _BANDS = 6  # bit i belongs to band i mod 6: bits of one place in the picture, which go together, are spread over the bands
 _MAX_BUCKET = 20_000  # pairs grow with the square of a bucket; larger ones are cut and counted
 

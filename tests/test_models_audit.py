@@ -6,15 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 import models.audit
-from extract.pixels import PICTURE
+from extract.embeddings import ShardWriter, write_virtual
+from extract.pixels import PICTURE, decode_tile, describe
 from extract.settings import read_settings
-from models.audit import CHECKS, AuditError, audit, check_fatal, list_skipped, read_audit, run_audit
+from extract.tiles import read_tiles
+from models.audit import CHECKS, AuditError, audit, check_fatal, gather_inputs, list_skipped, read_audit, run_audit
 from models.cli import app
 from models.duplicates import MAX_BITS, group_near, near_pairs
 from models.findings import AuditInputs, Finding
@@ -218,6 +221,15 @@ def test_near_pairs_are_those_of_a_search_of_all_pairs() -> None:
         (a, b) for a, b in np.argwhere(distance <= MAX_BITS).tolist() if a < b}
 
 
+def test_pictures_saved_as_jpeg_are_near_and_real_neighbours_are_not(shared: Path) -> None:
+    rgb = [decode_tile(path.read_bytes(), size=224, max_pixels=10**6)
+           for path in sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:60]]
+    jpeg = [decode_tile(cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes(), size=224, max_pixels=10**6) for picture in rgb]
+    hashes = np.array([describe(picture, n_bytes=1, nodata=0)["perceptual"] for picture in rgb + jpeg])
+    assert group_near(hashes[:60]).has_other(np.arange(60)).sum() == 0
+    assert group_near(hashes).has_other(np.arange(120) // 60).mean() > 0.95
+
+
 def test_a_hundred_thousand_equal_hashes_are_one_group() -> None:
     twins = group_near(np.full(100_000, 2**40 + 2**20 + 77, np.uint64))
     assert twins.has_other(np.r_[1, np.zeros(99_999, np.int64)]).all()
@@ -285,6 +297,34 @@ def test_the_command_says_what_it_found_and_exits_1(experiment: Callable[..., Pa
     assert found.exit_code == 0
     assert "fatal (accepted): labels-differ" in found.output
     assert read_audit(path.parent / "out")["accepted"] == ["labels-differ"]
+
+
+@pytest.mark.parametrize("change", [
+    lambda i: take(i, np.arange(1)), lambda i: take(i, FIRST), lambda i: take(i, np.arange(0, 540, 6)),
+    targets(income=np.nan, kind=None), lambda i: replace(i, pictures=np.zeros(len(i), PICTURE)),
+    lambda i: replace(i, folds={"block": np.full(len(i), -1)}, xy=np.zeros((len(i), 2)), size_m=None)])
+def test_data_without_anything_to_compare_are_audited_too(change: Change) -> None:
+    assert all(finding.count > 0 for finding in audit(change(clean())))
+
+
+def test_a_target_without_labels_is_fatal() -> None:
+    assert [(f.severity, f.count) for f in audit(targets(income=np.nan)(clean()))] == [("fatal", 540)]
+
+
+def test_pictures_come_from_the_first_backbone_that_has_them(experiment: Callable[..., Path]) -> None:
+    settings = read_settings(experiment(), Settings)
+    tiles, shard = read_tiles(settings), settings.folder / "features/mobilenetv2/part-00000.h5"
+    shard.parent.mkdir(parents=True)
+    facts = np.zeros(12, PICTURE)
+    facts["bytes"], facts["spread"], facts["content"] = [0, *[900] * 11], 40, np.arange(12) % 3
+    writer = ShardWriter(shard, tiles.id, {"last:avg": (2,)}, dtype="float16", attributes={}, facts=PICTURE)
+    writer.append({"last:avg": np.zeros((12, 2))}, ["file empty"] + [""] * 11, facts)
+    writer.close()
+    write_virtual(settings.folder / "features/mobilenetv2.h5", [shard])
+    inputs = gather_inputs(settings, tiles, {})
+    np.testing.assert_array_equal(inputs.is_usable, np.arange(12) > 0)
+    assert [finding.count for finding in find("same-picture-across-areas", inputs)] == [11]
+    assert inputs.size_m is None
 
 
 def test_real_london_has_codes_labels_and_folds_in_order(shared: Path) -> None:
