@@ -207,9 +207,25 @@ def _load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.M
         except Exception as error:  # Keras raises a bare Exception when a download fails
             raise BackboneError(f"weights of {name!r}: Keras has no ImageNet file here and could not fetch one ({error}). "
                                 f"Connect once, or set [extract] weights = {{ {name} = \"<file>.h5\" }}.") from None
-    if weights.startswith("random:"):
-        keras.utils.set_random_seed(int(weights.removeprefix("random:")))
-    return build_base(name, size=size, with_top=with_top)
+    base = build_base(name, size=size, with_top=with_top)
+    return _draw_weights(base, int(weights.removeprefix("random:"))) if weights.startswith("random:") else base
+
+
+def _draw_weights(base: keras.Model, seed: int) -> keras.Model:
+    """Draw a network's weights anew, each layer from its own seed.
+
+    Keras's global seed would not do: it is Python's `random`, which other threads of a worker draw from as well.
+    """
+
+    def seeded(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        for key, value in config.items():
+            if isinstance(value, dict) and "seed" in value.get("config", {}):
+                digest = hashlib.sha256(f"{seed}/{layer.name}/{key}".encode()).digest()
+                value["config"]["seed"] = int.from_bytes(digest[:4], "little") >> 1
+        return layer.__class__.from_config(config)
+
+    return keras.models.clone_model(base, clone_function=seeded)
 
 
 def _load_file(body: keras.Model, path: Path) -> None:

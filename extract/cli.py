@@ -1,4 +1,4 @@
-"""The command line of `python -m extract`: run, sample, layers."""
+"""The command line of `python -m extract`: run, verify, sample, layers."""
 
 from __future__ import annotations
 
@@ -66,6 +66,66 @@ def _report(summary: Any) -> None:
             err.print(f"WARNING: {path.stem} has random weights ({weights}). Its numbers say nothing about the real network.",
                       style="bold white on red", soft_wrap=True)
     out.print(f"features: {summary.features}", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    config: Config,
+    set_aside: Annotated[bool, typer.Option("--set-aside", help="Rename damaged files, so that `run` makes just these.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Read every embeddings file back against its checksums; exit code 1 where one is damaged or missing.
+
+    Example: python -m extract verify --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
+        from extract.verify import find_damage, move_aside, refuse
+
+        n_files = 0
+
+        def count(_: Path) -> None:
+            nonlocal n_files
+            n_files += 1
+
+        damaged = find_damage(read_settings(config, Settings), on_file=count)
+        for damage in damaged:
+            out.print(f"{damage.path}: {damage.reason}", markup=False, highlight=False, soft_wrap=True)
+        for path in move_aside(damaged) if set_aside else ():
+            out.print(f"set aside: {path}", markup=False, highlight=False, soft_wrap=True)
+        refuse(damaged, is_aside=set_aside)
+        out.print(f"verified: {n_files} shards, all whole")
+
+
+@app.command("import")
+def import_(
+    config: Config,
+    ids: Annotated[str, typer.Option(help="Ids of the vectors: FILE, or FILE:NAME of a dataset or column. .npy, .h5, .parquet.")],
+    vectors: Annotated[list[str], typer.Option(help="Vectors, one row an id: FILE, FILE:NAME, or FILE:BEGINNING* for columns.")],
+    cuts: Annotated[list[str], typer.Option("--as", help="Cut to call them, as dinov2/cls:avg; one for each --vectors.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace features of that name.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Take embeddings from elsewhere into the same layout.
+
+    Example: python -m extract import --config town.toml --ids ids.npy --vectors dino.npy --as dinov2/cls:avg
+    """
+    with guarded(traceback=traceback, interrupted="stopped. Run it again with --fresh."):
+        from extract.importing import import_embeddings
+        from extract.vectors import VectorsError
+
+        if len(vectors) != len(set(cuts)) or len(cuts) != len(vectors):
+            raise VectorsError(f"expected one --as for each --vectors, all different, got {len(cuts)} and {len(vectors)}.")
+        settings = read_settings(config, Settings)
+        done = import_embeddings(settings, dict(zip(cuts, vectors, strict=True)), ids=ids, fresh=fresh)
+        out.print(f"tiles: {done.n_tiles}, without a vector: {done.n_absent}, not finite: {done.n_bad}; "
+                  f"vectors that the table lacks: {done.n_extra}")
+        if done.n_clipped:
+            err.print(f"WARNING: {done.n_clipped} numbers beyond {settings.extract.dtype} took its largest value. "
+                      'Set [extract] dtype = "float32" and import again.', style="bold white on red", soft_wrap=True)
+        out.print(f"features: {done.path}", soft_wrap=True)
+        unused = [cut for cut in cuts if cut not in settings.extract.cuts]
+        if unused:
+            out.print(f"to fit models on them, add to [extract] cuts: {', '.join(unused)}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """The embeddings on disk: shards, the virtual file over them, their writer and their reader.
 
-Schema `roofline.embeddings`. To raise it: add one to `SCHEMA_VERSION`, teach `_open` the old version, keep a golden
+Schema `roofline.embeddings`. To raise it: add one to `SCHEMA_VERSION`, teach `open_embeddings` the old version, keep a golden
 file of it under `tests/golden`, and write a line in CHANGELOG.md.
 
 Version 2 added `pictures` (what each picture tells without a network) and a checksum of everything, not of the cuts
@@ -13,8 +13,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -182,8 +181,9 @@ def publish(partial: Path, path: Path) -> None:
 def write_virtual(path: Path, shards: Sequence[Path]) -> None:
     """Write the file that shows all shards as one: cuts virtual, the rest copied, attributes of the first shard."""
     partial = path.with_name(path.name + ".partial")
-    with _open(shards[0]) as first:
-        attributes = {name: value for name, value in first.attrs.items() if name != "sha256"}
+    with open_embeddings(shards[0]) as first:
+        own = {"schema", "schema_version", "sha256"}
+        attributes = {name: value for name, value in first.attrs.items() if name not in own}
         cuts = {name: (data.shape[1:], data.dtype) for name, data in first["cuts"].items()}
     columns = read_columns(shards)
     n_rows = [len(part) for part in columns["status"]]
@@ -206,7 +206,7 @@ def read_columns(shards: Sequence[Path]) -> dict[str, list[NDArray[Any]]]:
     """Read what the virtual file copies, shard by shard: `id`, `status`, and `pictures` where every shard has it."""
     columns: dict[str, list[NDArray[Any]]] = {"id": [], "status": [], "pictures": []}
     for shard in shards:
-        with _open(shard) as file:
+        with open_embeddings(shard) as file:
             for name, parts in columns.items():
                 if name in file:
                     parts.append(file[name][:])
@@ -225,7 +225,7 @@ def read_rejects(shards: Sequence[Path]) -> dict[int, str]:
     rejects: dict[int, str] = {}
     start = 0
     for shard in shards:
-        with _open(shard) as file:
+        with open_embeddings(shard) as file:
             statuses = file["status"][:]
             rows = np.flatnonzero(statuses == REJECTED)
             if len(rows):
@@ -253,7 +253,7 @@ class Embeddings:
 
     def __init__(self, path: Path) -> None:
         self.path, self.backbone = path, path.stem
-        self._file = _open(path)
+        self._file = open_embeddings(path)
         self.attributes = dict(self._file.attrs)
         self.ids = decode_ids(self._file["id"][:])
         self.is_ok: NDArray[np.bool_] = self._file["status"][:] == OK
@@ -299,7 +299,7 @@ class Embeddings:
 
 def read_attributes(shard: Path) -> dict[str, Any]:
     """Root attributes of a shard or of a virtual file."""
-    with _opened(shard) as file:
+    with open_embeddings(shard) as file:
         return dict(file.attrs)
 
 
@@ -320,13 +320,20 @@ def _write_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
     file.attrs.update({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **attributes})
 
 
-def _open(path: Path) -> h5py.File:
+def open_embeddings(path: Path) -> h5py.File:
+    """Open a shard or a virtual file to read.
+
+    Raises
+    ------
+    EmbeddingsError : not there, not HDF5, another or a newer schema.
+    """
     if not path.is_file():
         raise EmbeddingsError(f"{path}: no such file. Run `make features` first.")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise EmbeddingsError(f"{path}: not a readable HDF5 file ({error}). Delete it and run `make features` again.") from None
+        raise EmbeddingsError(f"{path}: not a readable HDF5 file ({error}). `python -m extract verify --set-aside` puts "
+                              "damaged files aside; then run `make features` again.") from None
     schema, version = file.attrs.get("schema"), int(file.attrs.get("schema_version", 0))
     if schema == SCHEMA and 1 <= version <= SCHEMA_VERSION:
         return file
@@ -335,9 +342,3 @@ def _open(path: Path) -> h5py.File:
         raise EmbeddingsError(f"{path}: written by a newer Roofline (schema version {version}; this one reads up to "
                               f"{SCHEMA_VERSION}). Update Roofline.")
     raise EmbeddingsError(f"{path}: expected schema {SCHEMA!r}, got {schema!r}. This file was not written by `make features`.")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    with _open(path) as file:
-        yield file

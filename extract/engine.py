@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -41,11 +42,11 @@ def make_missing(settings: Settings, tiles: Tiles, jobs: list[Job], *, allow_ran
     devices = [] if extract.engine == "dask" else visible_gpus()
     workers = count_workers(extract, devices)
     if extract.engine == "local" and workers == 1:
-        bench = open_bench(settings, tiles, jobs, open_forward or _real_forward(), allow_random=allow_random, strict=strict)
+        bench = open_bench(settings, tiles, jobs, open_forward or _find(_name(None)), allow_random=allow_random, strict=strict)
         return [make_shards(bench, missing, on_tiles)]
     order = {"settings": {**settings.as_json(), "out": str(settings.folder)}, "backbones": [job.backbone for job in jobs],
              "allow_random": allow_random, "strict": strict, "tiles_sha256": jobs[0].tiles_sha256, "devices": devices,
-             "share": workers}
+             "share": workers, "open_forward": _name(open_forward)}
     made = {job.backbone: job.made for job in jobs}
     records = []
     work = _by_dask if extract.engine == "dask" else _by_processes
@@ -124,13 +125,19 @@ def _build(order: dict[str, Any], made: Made) -> Bench:
     for job in jobs:
         job.made = made[job.backbone]
     options = {key: order[key] for key in ("allow_random", "strict", "share")}
-    return open_bench(settings, tiles, jobs, _real_forward(), **options)
+    return open_bench(settings, tiles, jobs, _find(order["open_forward"]), **options)
 
 
-def _real_forward() -> OpenForward:
-    from extract.forward import open_forward  # Keras takes seconds to load, and a finished run does not need it
+def _name(open_forward: OpenForward | None) -> str:
+    """Say where a function is found, so that a worker finds it too."""
+    return f"{open_forward.__module__}:{open_forward.__name__}" if open_forward else "extract.forward:open_forward"
 
-    return open_forward
+
+def _find(name: str) -> OpenForward:
+    """Import late: Keras takes seconds to load, and a finished run does not need it."""
+    module, _, function = name.partition(":")
+    opener: OpenForward = getattr(importlib.import_module(module), function)
+    return opener
 
 
 def _ranges(missing: list[int], workers: int) -> list[list[int]]:
@@ -187,7 +194,7 @@ def _client(order: dict[str, Any], workers: int) -> Iterator[Any]:
             yield client
         return
     try:
-        client = Client(address, timeout=30)
+        client = Client(address, timeout=10)
     except OSError as error:
         raise ExtractError(f"[extract] scheduler = {address!r}: nobody answers ({error}). Start the scheduler, or mend the "
                            "address; without it a cluster is made on this machine.") from None

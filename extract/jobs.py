@@ -12,6 +12,7 @@ from extract.pixels import PICTURE
 from extract.settings import Settings
 from extract.tiles import Tiles
 
+IMPORTED = "imported"  # what stands for the weights where the vectors come from elsewhere
 _ANEW = "start anew with --fresh (FRESH=1 for make)"
 
 
@@ -42,6 +43,7 @@ class Job:
     ----------
     slices : rows of the table in each shard. `shards` : their paths. `missing` : numbers of those to do, after `check`.
     made : what the complete shards were made with, `precision` and `weights_sha256`; empty where there are none.
+    is_imported : the features come from elsewhere, and nothing is to do.
     """
 
     def __init__(self, settings: Settings, tiles: Tiles, backbone: str, *, tiles_sha256: str) -> None:
@@ -53,6 +55,7 @@ class Job:
         self.shards = [self.folder / f"part-{i:05d}.h5" for i in range(len(starts))]
         self.missing: list[int] = []
         self.made: dict[str, str] = {}
+        self.is_imported = False
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -62,6 +65,7 @@ class Job:
             "tiles": self.tiles_sha256, "cuts": [str(c) for c in extract.cuts_of(self.backbone)],
             "weights": extract.weights_of(self.backbone), "size": extract.size, "precision": extract.precision,
             "dtype": extract.dtype, "shard": extract.shard, "max_pixels": self.settings.tiles.max_pixels,
+            **self.settings.tiles.look,
         }
 
     def check(self, *, fresh: bool) -> None:
@@ -74,6 +78,9 @@ class Job:
         self.folder.mkdir(parents=True, exist_ok=True)
         names = {path.name for path in self.folder.iterdir()}
         there = sorted(name for name in names if name.startswith("part-") and name.endswith(".h5"))
+        if there and read_attributes(self.folder / there[0])["weights"] == IMPORTED:
+            self._check_imported(there)
+            return
         differs = None if fresh or not there else self._difference(self.folder / there[0])
         if differs:
             raise ExtractError(f"{self.folder}: made with other settings: {differs}. Restore that setting, give the experiment "
@@ -87,6 +94,16 @@ class Job:
         self._remove([name for name in names if name.endswith(".partial")])
         complete = set(there)
         self.missing = [i for i, shard in enumerate(self.shards) if shard.name not in complete]
+
+    def _check_imported(self, there: list[str]) -> None:
+        """Leave what was imported as it is, also with `fresh`: no network here makes it again."""
+        again = f"Run `python -m extract import` for {self.backbone!r} again, with --fresh."
+        attributes = read_attributes(self.virtual) if self.virtual.is_file() else {}
+        if there != json.loads(attributes.get("shards", "[]")):
+            raise ExtractError(f"{self.folder}: an import that is not complete. {again}")
+        if attributes["tiles_sha256"] != self.tiles_sha256:
+            raise ExtractError(f"{self.virtual}: imported for other tiles than the table's. {again}")
+        self.shards, self.missing, self.is_imported = [self.folder / name for name in there], [], True
 
     def _remove(self, names: list[str]) -> None:
         for name in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from extract.archives import open_images
 from extract.embeddings import publish, read_rejects
 from extract.engine import make_missing
+from extract.images import Images
 from extract.jobs import ExtractError, Job, check_jobs
 from extract.lock import locked
 from extract.loop import OpenForward
@@ -60,7 +61,7 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     strict : a tile that cannot be used is an error.
     allow_random : take seeded random weights where ImageNet's cannot be had; the files say so.
     on_tiles : called after every batch (with several workers: after every range of shards).
-    open_forward : stands in for `extract.forward.open_forward`, in this process only.
+    open_forward : stands in for `extract.forward.open_forward`; with workers, a function that they can import.
 
     Raises
     ------
@@ -69,17 +70,16 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     TableError, BackboneError : input that cannot be used.
     """
     tiles = read_tiles(settings)
-    if not settings.tiles.images.is_dir():
-        raise ExtractError(f"images {settings.tiles.images}: no such folder. Mend [tiles] images.")
     features = settings.folder / "features"
     features.mkdir(parents=True, exist_ok=True)
     with locked(features) as note:
-        jobs = check_jobs(settings, tiles, fresh=fresh)
+        jobs = sorted(check_jobs(settings, tiles, fresh=fresh), key=lambda job: job.is_imported)
+        images = None if jobs[0].is_imported else open_images(settings.tiles)
         pending = [job for job in jobs if job.missing]
         n_todo = sum(len(range(len(tiles))[jobs[0].slices[i]]) for i in {i for job in pending for i in job.missing})
         records = make_missing(settings, tiles, pending, allow_random=allow_random, strict=strict or settings.tiles.strict,
                                on_tiles=_Count(n_todo, on_tiles), open_forward=open_forward) if pending else []
-        rejects, n_unlisted = _finish(settings, tiles, jobs)
+        rejects, n_unlisted = _finish(settings, tiles, jobs, images)
         stages = sum_records(records)
         write_stages(features, stages, settings.extract.backbones)
     if len(rejects) == len(tiles):
@@ -105,8 +105,13 @@ def _notes(note: str, records: list[Record]) -> list[str]:
     return list(dict.fromkeys([note, *notes] if note else notes))
 
 
-def _finish(settings: Settings, tiles: Tiles, jobs: list[Job]) -> tuple[dict[int, str], int]:
-    """Write the virtual files, rejects.csv and unlisted.csv; give the rejects and count the unlisted."""
+def _finish(settings: Settings, tiles: Tiles, jobs: list[Job], images: Images | None) -> tuple[dict[int, str], int]:
+    """Write the virtual files, rejects.csv and unlisted.csv; give the rejects and count the unlisted.
+
+    Parameters
+    ----------
+    jobs : those that read pictures first. `images` : None where all features were imported, and none was read.
+    """
     features = settings.folder / "features"
     try:
         for job in jobs:
@@ -115,7 +120,7 @@ def _finish(settings: Settings, tiles: Tiles, jobs: list[Job]) -> tuple[dict[int
         rows = list(rejects)
         table = pd.DataFrame({"id": tiles.id.iloc[rows], "path": tiles.path.iloc[rows], "reason": list(rejects.values())})
         _write_csv(table, features / "rejects.csv")
-        unlisted = pd.DataFrame({"path": sorted(_unlisted(settings.tiles.images, set(tiles.path)))})
+        unlisted = pd.DataFrame({"path": sorted(_unlisted(images, set(tiles.path))) if images else []})
         _write_csv(unlisted, features / "unlisted.csv")
     except OSError as error:
         raise ExtractError(f"writing failed: {error}. Every shard is kept; "
@@ -123,15 +128,10 @@ def _finish(settings: Settings, tiles: Tiles, jobs: list[Job]) -> tuple[dict[int
     return rejects, len(unlisted)
 
 
-def _unlisted(images: Path, listed: set[str]) -> Iterator[str]:
-    """Give the pictures below the folder that the table does not name: files with an ending that the table's have."""
+def _unlisted(images: Images, listed: set[str]) -> Iterator[str]:
+    """Give the pictures that the table does not name: files with an ending that the table's have."""
     endings = {_ending(path) for path in listed}
-    for folder, _, names in os.walk(images):
-        inside = os.path.relpath(folder, images)
-        for name in names:
-            path = name if inside == "." else f"{inside}/{name}"
-            if _ending(name) in endings and path not in listed:
-                yield path
+    return (name for name in images.names() if _ending(name) in endings and name not in listed)
 
 
 def _ending(path: str) -> str:
