@@ -73,7 +73,7 @@ def hold_inputs(inputs: Inputs) -> Inputs:
 
 def _stamp(settings: Settings) -> str:
     files = (settings.tiles.table, settings.folder / "folds.parquet")
-    return settings.model_dump_json() + str([path.stat().st_mtime_ns for path in files if path.is_file()])
+    return settings.model_dump_json() + str([path.stat().st_mtime_ns for path in files if path is not None and path.is_file()])
 
 
 @lru_cache(maxsize=1)
