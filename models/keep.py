@@ -18,7 +18,7 @@ from models.runs import RunError, read_document, write_json
 
 SCHEMA = "roofline.model"
 SCHEMA_VERSION = 1
-TRUSTED = ["models.baselines.Location", "models.baselines.Mean", "models.baselines.Region", "models.forest.Forest",
+TRUSTED = ["models.baselines.Mean", "models.baselines.Region", "models.forest.Forest", "models.location.Location",
            "models.neighbours.Neighbours", "models.ridge.SharedRidge", "sklearn.tree._tree.Tree"]
 _OWN: dict[str, type[Boosting] | type[Head]] = {"xgboost": Boosting, "head": Head}
 
