@@ -1,4 +1,4 @@
-"""The command line of `python -m extract`: run, sample, layers."""
+"""The command line of `python -m extract`: run, verify, sample, layers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,18 @@ def run(
     with guarded(traceback=traceback, interrupted="stopped. Every complete shard is kept; the same command goes on from there."):
         from extract.run import run_extraction
 
-        columns = (TextColumn("extract"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("extract"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+                   TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rejected]} rejected"))
         with Progress(*columns, console=err, transient=True) as progress:
-            task = progress.add_task("extract", total=None)
-            summary = run_extraction(
-                read_settings(config, Settings), fresh=fresh, strict=strict, allow_random=allow_random_weights,
-                on_tiles=lambda done, todo: progress.update(task, completed=done, total=todo))
+            task = progress.add_task("extract", total=None, rate="", rejected=0)
+
+            def show(done: int, todo: int, rejected: int) -> None:
+                speed = progress.tasks[task].speed
+                rate = f"{speed:.1f} tiles/s" if speed else ""
+                progress.update(task, completed=done, total=todo, rejected=rejected, rate=rate)
+
+            summary = run_extraction(read_settings(config, Settings), fresh=fresh, strict=strict,
+                                     allow_random=allow_random_weights, on_tiles=show)
         _report(summary)
 
 
@@ -45,8 +51,13 @@ def _report(summary: Any) -> None:
 
     out.print(f"tiles: {summary.n_tiles}, rejected: {summary.n_rejected}, on disk but not in the table: {summary.n_unlisted}")
     for backbone, stage in summary.stages.items():
-        out.print(f"{backbone}: {stage['tiles']} tiles, forward {stage['seconds']['forward']:.1f} s, "
-                  f"{stage['precision']} on {stage['device']}")
+        seconds = ", ".join(f"{name} {value:.1f}" for name, value in stage["seconds"].items())
+        out.print(f"{backbone}: {stage['tiles']} tiles, {stage['tiles_per_second']:.1f} tiles/s, {stage['precision']} on "
+                  f"{stage['device']}; seconds: {seconds}", soft_wrap=True)
+    if summary.verdict:
+        out.print(summary.verdict)
+    for note in summary.notes:
+        err.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if not summary.done:
         out.print("nothing to do: every shard is complete")
     for path in sorted(summary.features.glob("*.h5")):
@@ -55,6 +66,34 @@ def _report(summary: Any) -> None:
             err.print(f"WARNING: {path.stem} has random weights ({weights}). Its numbers say nothing about the real network.",
                       style="bold white on red", soft_wrap=True)
     out.print(f"features: {summary.features}", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    config: Config,
+    set_aside: Annotated[bool, typer.Option("--set-aside", help="Rename damaged files, so that `run` makes just these.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Read every embeddings file back against its checksums; exit code 1 where one is damaged or missing.
+
+    Example: python -m extract verify --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
+        from extract.verify import find_damage, move_aside, refuse
+
+        n_files = 0
+
+        def count(_: Path) -> None:
+            nonlocal n_files
+            n_files += 1
+
+        damaged = find_damage(read_settings(config, Settings), on_file=count)
+        for damage in damaged:
+            out.print(f"{damage.path}: {damage.reason}", markup=False, highlight=False, soft_wrap=True)
+        for path in move_aside(damaged) if set_aside else ():
+            out.print(f"set aside: {path}", markup=False, highlight=False, soft_wrap=True)
+        refuse(damaged, is_aside=set_aside)
+        out.print(f"verified: {n_files} shards, all whole")
 
 
 @app.command()

@@ -17,14 +17,37 @@ from extract.settings import Settings
 _LEAST_COSINE = 0.9999
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A batch that the device may still be busy with."""
+
+    names: list[str]
+    outputs: list[Any]
+    n: int
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """Wait for the batch and fetch it: dataset name → (n, …) of the stored type."""
+        return {name: np.asarray(output)[:self.n] for name, output in zip(self.names, self.outputs, strict=True)}
+
+
 @dataclass(slots=True, kw_only=True)
 class Forward:
-    """A network ready to run: call it with up to `batch` pictures."""
+    """A network ready to run: submit up to `batch` pictures, and fetch their embeddings when they are needed.
+
+    Attributes
+    ----------
+    network : the network and its cuts.
+    batch : pictures a pass; fewer are filled up with black ones, so that one shape is compiled.
+    precision : what it computes in: `float32`, `bfloat16` or `float16`.
+    device : `cpu`, or the GPU's name.
+    note : what the user should know of how the precision was chosen; mostly empty.
+    """
 
     network: Network
     batch: int
     precision: str
     device: str
+    note: str = ""
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -46,14 +69,17 @@ class Forward:
         """What computed it, in words."""
         return f"keras {keras.__version__} on {keras.backend.backend()}, Python {platform.python_version()}"
 
-    def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Embed (n, size, size, 3) uint8 pictures, n ≤ batch; gives dataset name → (n, …) float32."""
+    def submit(self, pictures: NDArray[np.uint8]) -> Pending:
+        """Hand (n, size, size, 3) uint8 pictures to the device, n ≤ batch, without waiting where it works by itself."""
         n = len(pictures)
-        if n < self.batch:  # one compiled shape: the last batch is filled up
+        if n < self.batch:
             pictures = np.concatenate([pictures, np.zeros((self.batch - n, *pictures.shape[1:]), np.uint8)])
         outputs = self.network.model.predict_on_batch(pictures)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        return {name: np.asarray(out)[:n] for name, out in zip(self.shapes, outputs, strict=True)}
+        return Pending(names=list(self.shapes), outputs=outputs if isinstance(outputs, list) else [outputs], n=n)
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Embed (n, size, size, 3) uint8 pictures, n ≤ batch; gives dataset name → (n, …) of the stored type."""
+        return self.submit(pictures).result()
 
 
 def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, allow_random: bool,
@@ -83,11 +109,11 @@ def _build(settings: Settings, backbone: str, weights: str, precision: str, *, a
     extract = settings.extract
     cuts = extract.cuts_of(backbone)
     try:
-        network = build_network(cuts, size=extract.size, weights=weights, dtype=precision)
+        network = build_network(cuts, size=extract.size, weights=weights, dtype=precision, stored=extract.dtype)
     except BackboneError:
         if weights != "imagenet" or not allow_random:
             raise
-        network = build_network(cuts, size=extract.size, weights="random:0", dtype=precision)
+        network = build_network(cuts, size=extract.size, weights="random:0", dtype=precision, stored=extract.dtype)
     return Forward(network=network, batch=extract.batch, precision=precision, device=name_device())
 
 

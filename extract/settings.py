@@ -87,6 +87,7 @@ class TilesSettings(Strict):
     x: str | None = None
     y: str | None = None
     grid: GridSettings | None = None
+    size_m: float | None = Field(default=None, gt=0)
     groups: list[str] = []
     max_pixels: int = Field(default=100_000_000, gt=0)
     strict: bool = False
@@ -135,6 +136,9 @@ class ExtractSettings(Strict):
     batch: int = Field(default=32, ge=1, le=4096)
     dtype: Literal["float16", "float32"] = "float16"
     shard: int = Field(default=1024, ge=1)
+    engine: Literal["local", "dask"] = "local"
+    scheduler: str | None = None
+    workers: int | None = Field(default=None, ge=1, le=4096)
 
     @field_validator("cuts")
     @classmethod
@@ -144,6 +148,15 @@ class ExtractSettings(Strict):
         if twice:
             raise ValueError(f"{', '.join(twice)} is listed twice: name every cut once")
         return value
+
+    @model_validator(mode="after")
+    def _scheduler(self) -> ExtractSettings:
+        if self.scheduler is not None and self.engine != "dask":
+            raise ValueError(f"scheduler {self.scheduler!r} belongs to engine = \"dask\", got engine = {self.engine!r}: "
+                             "set that engine, or remove the scheduler")
+        if self.scheduler is not None and self.workers is not None:
+            raise ValueError("either scheduler or workers, not both: the cluster of a scheduler has the workers that it has")
+        return self
 
     @model_validator(mode="after")
     def _weights(self) -> ExtractSettings:

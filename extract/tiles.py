@@ -51,7 +51,7 @@ class Tiles:
         """Hash of what an extraction depends on: ids and paths, in order."""
         digest = hashlib.sha256()
         for column in (self.id.astype(str), self.path):
-            digest.update("\0".join(column).encode())
+            digest.update("\0".join(column.tolist()).encode())
             digest.update(b"\1")
         return digest.hexdigest()
 

@@ -42,8 +42,10 @@ class Family(BaseEstimator):
     Attributes
     ----------
     chosen_ : for each target, the parameters chosen for it on the folds of the rows that it was fitted on.
+    revision : raised by one where the same parameters and rows come to give other numbers: what is on disk is then stale.
     """
 
+    revision: int = 1
     chosen_: list[Chosen]
 
     @abstractmethod

@@ -44,6 +44,11 @@ class OnDisk:
         self.dtype: np.dtype[Any] = piece.dtype
         self.shape = (len(rows), int(np.prod(piece.shape[1:])))
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of the whole as stored [bytes]."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
     def __getstate__(self) -> tuple[Path, str, Ints]:
         return self._path, self._cut, self._rows
 
@@ -158,6 +163,11 @@ class Features:
         """
         self.check_fits()
         return self._read(slice(0, len(self)))
+
+    def sample(self, n: int) -> NDArray[np.float32]:
+        """Give a few rows, from the first to the last at even distances: (at most n, n_features) float32."""
+        rows = self.rows(np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64))
+        return rows._read(slice(0, len(rows)))
 
     def chunks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Give (rows, their features in float32) from the first row to the last, a bounded piece at a time."""

@@ -15,7 +15,6 @@ from models.runs import read_predictions, read_scores, run_folder
 from reports.settings import Settings
 
 SPLITS = ("block", "area", "random")  # the strictest first
-BASELINES = ("mean", "location", "geodemographic")
 
 
 class CollectError(ValueError):
@@ -30,8 +29,9 @@ class Collected:
     ----------
     scores : scores.csv with `cut` and `is_baseline` added; one row a (split, cut, model, target, level).
     split, level : the strictest split that was scored, and `area` where areas were scored, else `tile`.
-    best : one row a target: its best model that is no baseline (the best baseline where there is none).
+    best : one row a target: its best model that sees pictures alone (the best baseline where there is none).
     baseline : one row a target: its best baseline; may be empty.
+    fused : one row a target: its best model that sees pictures and area descriptors; may be empty.
     predictions : target, model, cut, unit, truth, prediction of the best models, one row a unit.
     unit : what one row of the predictions is, `area` or `tile`.
     weights : one row a backbone: weights, is_random, sha256, precision, device, tiles, rejected.
@@ -46,6 +46,7 @@ class Collected:
     level: str
     best: pd.DataFrame
     baseline: pd.DataFrame
+    fused: pd.DataFrame
     predictions: pd.DataFrame
     unit: str
     weights: pd.DataFrame
@@ -80,7 +81,7 @@ def collect(settings: Settings) -> Collected:
     split = next((s for s in SPLITS if s in set(scores["split"])), str(scores["split"].iloc[0]))
     level = "area" if "area" in set(scores["level"]) else "tile"
     strict = scores[(scores["split"] == split) & (scores["level"] == level)]
-    fitted = strict[~strict["is_baseline"]]
+    fitted = strict[~strict["is_baseline"] & ~strict["is_fused"]]
     best = _first_of_targets(pd.concat([fitted, strict[~strict["target"].isin(fitted["target"])]]))
     areas = _read_areas(settings)
     predictions = _read_best_predictions(folder, best)
@@ -93,6 +94,7 @@ def collect(settings: Settings) -> Collected:
         level=level,
         best=best,
         baseline=_first_of_targets(strict[strict["is_baseline"]]),
+        fused=_first_of_targets(strict[strict["is_fused"]]),
         predictions=_by_area(predictions, areas),
         unit="tile" if areas is None else "area",
         weights=weights,
@@ -105,7 +107,7 @@ def collect(settings: Settings) -> Collected:
 
 
 def read_checked_scores(folder: Path) -> pd.DataFrame:
-    """Read `scores.csv`; add `cut` and `is_baseline`.
+    """Read `scores.csv`; add `cut`, `is_baseline` (no picture seen) and `is_fused` (pictures and area descriptors).
 
     Raises
     ------
@@ -119,7 +121,8 @@ def read_checked_scores(folder: Path) -> pd.DataFrame:
     scores = scores.astype(dict.fromkeys(names, str))
     cut = scores["backbone"] + "/" + scores["layer"] + ":" + scores["pooling"]
     scores["cut"] = cut.mask(scores["backbone"] == "none", "none")
-    scores["is_baseline"] = scores["model"].isin(BASELINES) | (scores["backbone"] == "none")
+    scores["is_baseline"] = scores["backbone"] == "none"
+    scores["is_fused"] = scores["model"].str.contains("+groups", regex=False)
     return scores
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import vl_convert
 
 from reports.collect import Collected
+from reports.ladder import build_ladder
 
 MAX_DOTS = 3000  # a target; more make the page heavy and the cloud no clearer
 Spec = dict[str, Any]
@@ -18,7 +19,8 @@ Spec = dict[str, Any]
 
 def build_figures(collected: Collected) -> dict[str, Spec]:
     """Give each figure of the page by its name; a figure without data is left out."""
-    built = {"heat": build_heat(collected), "cost": build_cost(collected)}
+    ladder = build_ladder(collected)
+    built = {"ladder": None if ladder is None else _spec(ladder), "heat": build_heat(collected), "cost": build_cost(collected)}
     for i, target in enumerate(collected.targets):
         built[f"truth-{i}"] = build_truth(collected, target)
     return {name: spec for name, spec in built.items() if spec is not None}
@@ -108,12 +110,13 @@ def build_cost(collected: Collected) -> Spec | None:
 
 
 def write_figures(collected: Collected, figures: dict[str, Spec], folder: Path) -> list[Path]:
-    """Write every figure as SVG; the heat map once a target, as paper has no menus."""
-    specs = {_file(n, collected): s for n, s in figures.items() if n != "heat"}
+    """Write every figure as SVG; those with a menu once a target, as paper has no menus."""
+    specs = {_file(n, collected): s for n, s in figures.items() if n not in ("heat", "ladder")}
     for i, target in enumerate(collected.targets):
-        spec = build_heat(collected, target)
-        if spec is not None:
-            specs[f"heat-{i + 1:02d}-{_slug(target)}.svg"] = spec
+        ladder = build_ladder(collected, target)
+        for name, spec in (("heat", build_heat(collected, target)), ("ladder", None if ladder is None else _spec(ladder))):
+            if spec is not None:
+                specs[f"{name}-{i + 1:02d}-{_slug(target)}.svg"] = spec
     folder.mkdir(parents=True, exist_ok=True)
     for name, spec in specs.items():
         (folder / name).write_text(vl_convert.vegalite_to_svg(spec), encoding="utf-8")

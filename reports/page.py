@@ -12,7 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.collect import Collected
-from reports.sentences import SPLIT_WORDS, build_answers, build_headline, build_split_sentence
+from reports.ladder import build_ladder_table, describe_ladder
+from reports.sentences import SPLIT_WORDS, build_answers, build_headline, describe_places
 from reports.tables import DASH, format_value
 
 _HERE = Path(__file__).parent
@@ -35,7 +36,9 @@ def render_page(collected: Collected, board: pd.DataFrame, figures: dict[str, di
         settings=collected.settings,
         answers=answers,
         headline=build_headline(answers, collected),
-        split_sentence=build_split_sentence(collected),
+        places=describe_places(answers, collected),
+        ladder_sentence=describe_ladder(collected),
+        ladder=_rows(build_ladder_table(collected)),
         split_words=SPLIT_WORDS.get(collected.split, ""),
         boards=_boards(board),
         figures=figures,

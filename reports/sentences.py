@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.collect import SPLITS, Collected
+from reports.collect import Collected
 from reports.tables import DASH
 
 SPLIT_WORDS = {
@@ -16,7 +16,6 @@ SPLIT_WORDS = {
     "area": "whole areas held out",
     "random": "single tiles held out",
 }
-OVERSTATED = 0.05  # R² by which a looser split has to exceed the strictest one to be worth a sentence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,20 +106,24 @@ def build_headline(answers: list[Answer], collected: Collected) -> str:
     )
 
 
-def build_split_sentence(collected: Collected) -> str | None:
-    """Say by how much looser splits flatter the best models; None with one split, or where they do not."""
-    scores = collected.scores[collected.scores["level"] == collected.level]
-    keys = ["model", "cut", "target"]
-    same = scores.merge(collected.best[keys], on=keys)
-    means = same.groupby("split")["r2"].mean()
-    looser = [s for s in SPLITS if s in means.index and s != collected.split]
-    flattered = {s: float(means[s] - means[collected.split]) for s in looser}
-    flattered = {s: gain for s, gain in flattered.items() if gain > OVERSTATED}
-    if not flattered:
-        return None
-    split, gain = max(flattered.items(), key=lambda item: item[1])
-    return (
-        f"The split “{split}” ({SPLIT_WORDS[split]}) would show the same models {gain:.2f} better in R² "
-        "on average: "
-        "that much is recognising neighbours, not predicting."
-    )
+def describe_places(answers: list[Answer], collected: Collected) -> list[str]:
+    """Say for each target whether pictures add anything to where a place is and what it is classified as."""
+    fused = collected.fused.set_index("target")["r2"]
+    known = [a for a in answers if not a.is_baseline and not math.isnan(a.r2)]
+    return [_describe_place(a, float(fused.get(a.target, math.nan))) for a in known]
+
+
+def _describe_place(answer: Answer, fused: float) -> str:
+    interval = f"{_percent(answer.low)} to {_percent(answer.high)}"
+    worth = f"{answer.r2:.0%} ({interval})" if answer.r2 > 0 else "nothing"
+    text = f"For {answer.target}, the pictures explain {worth} of what differs between places that the model has not seen"
+    if not math.isnan(answer.baseline_r2):
+        worth = f"{answer.baseline_r2:.0%}" if answer.baseline_r2 > 0 else "nothing"
+        text += f"; {answer.baseline}, which sees no picture, explains {worth}"
+    if not math.isnan(fused):
+        text += f"; pictures and area descriptors together explain {_percent(fused)}"
+    return text + "."
+
+
+def _percent(value: float) -> str:
+    return DASH if math.isnan(value) else f"{value:.0%}".replace("-", "−")

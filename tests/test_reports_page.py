@@ -182,7 +182,8 @@ def test_page_has_the_numbers_of_the_strictest_split_and_everything_beside_it(ci
     ):
         assert text in row
     assert "whole blocks of the map held out" in page
-    assert "would show the same models 0.30 better" in page
+    assert "The difference of 0.30 is recognising neighbours" in page
+    assert "For income, the pictures explain 51% (41% to 61%)" in page
     assert "12.5" in page
     assert "Random weights" not in page
     report = city.folder / "out" / "report"
@@ -196,6 +197,8 @@ def test_page_has_the_numbers_of_the_strictest_split_and_everything_beside_it(ci
         "cost.svg",
         "heat-01-income.svg",
         "heat-02-crime.svg",
+        "ladder-01-income.svg",
+        "ladder-02-crime.svg",
         "truth-01-income.svg",
         "truth-02-crime.svg",
     }
