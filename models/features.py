@@ -44,6 +44,11 @@ class OnDisk:
         self.dtype: np.dtype[Any] = piece.dtype
         self.shape = (len(rows), int(np.prod(piece.shape[1:])))
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of the whole as stored [bytes]."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
     def __getstate__(self) -> tuple[Path, str, Ints]:
         return self._path, self._cut, self._rows
 
@@ -136,19 +141,33 @@ class Features:
         view.shared = self.shared
         return view
 
-    def array(self) -> NDArray[np.float32]:
-        """Give all of it: (n_rows, n_features) float32.
+    def check_fits(self) -> None:
+        """Refuse what would not fit as float32 into the memory that it may fill.
 
         Raises
         ------
-        FeaturesError : it would not fit into the memory that it may fill.
+        FeaturesError : it would not.
         """
         limit, size = free_memory() if self._limit is None else self._limit, 4 * len(self) * self.shape[1]
         if size > limit:
             raise FeaturesError(f"{len(self)} rows of {self.shape[1]} features: expected at most {limit / GIB:.2g} GiB as "
                                 f"float32, got {size / GIB:.2g} GiB. Reduce them first, as 'knn+pca:256', take a family that "
                                 "streams (ridge, xgboost), or raise memory_gib in [models].")
+
+    def array(self) -> NDArray[np.float32]:
+        """Give all of it: (n_rows, n_features) float32.
+
+        Raises
+        ------
+        FeaturesError : as `check_fits`.
+        """
+        self.check_fits()
         return self._read(slice(0, len(self)))
+
+    def sample(self, n: int) -> NDArray[np.float32]:
+        """Give a few rows, from the first to the last at even distances: (at most n, n_features) float32."""
+        rows = self.rows(np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64))
+        return rows._read(slice(0, len(rows)))
 
     def chunks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Give (rows, their features in float32) from the first row to the last, a bounded piece at a time."""
