@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from extract.settings import suggest
 from models.baselines import Mean, Region
 from models.boosting import Boosting
-from models.family import Family
+from models.family import Family, Task
 from models.forest import Forest
 from models.head import Head
 from models.location import Location
@@ -35,6 +37,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "head": Head,
 }
 STACK = "stack"
+_NOT_SET = ("task", "seed", "n_jobs")  # what targets, [models] seed and [models] threads decide
 _NAME = re.compile(r"^(?P<family>[a-z0-9_:]+)(?:\+pca:(?P<pca>[1-9]\d*))?(?P<groups>\+groups)?(?P<area>@area)?$")
 
 
@@ -85,16 +88,46 @@ def parse_model(text: str) -> ModelSpec:
     return spec
 
 
-def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None) -> Family:
+def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None, task: Task = "number",
+                params: Mapping[str, Any] | None = None) -> Family:
     """Give an unfitted model.
 
     Parameters
     ----------
     seed : for the families with randomness.
     sample : training rows that a search is drawn from, where a family searches; None for all.
+    params : of the family's constructor, as `check_params` gives them; they come before the others.
     """
-    factory = BASELINES[spec.family][0] if spec.is_baseline else FAMILIES[spec.family]
-    model = factory()
-    asked = {"seed": seed, "sample": sample, "standardise": spec.pca is None}
+    model = find_family(spec.family)()
+    asked = {"seed": seed, "sample": sample, "standardise": spec.pca is None, "task": task, **(params or {})}
     model.set_params(**{name: value for name, value in asked.items() if name in model.get_params()})
     return Reduced(model, spec.pca, seed) if spec.pca else model
+
+
+def find_family(name: str) -> Callable[..., Family]:
+    """Give the constructor of a family or of a baseline."""
+    return BASELINES[name][0] if name in BASELINES else FAMILIES[name]
+
+
+def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the parameters of a family's constructor, each of the type that it states.
+
+    Raises
+    ------
+    ValueError : an unknown family or parameter (the text gives the nearest), or a value of another type.
+    """
+    families = [*BASELINES, *FAMILIES]
+    if name not in families:
+        raise ValueError(f"unknown family {name!r}; known: {', '.join(families)}.{suggest(name, families)}")
+    function = vars(find_family(name))["__init__"]
+    known = {k: t for k, t in get_type_hints(function).items() if k not in ("return", *_NOT_SET)}
+    checked = {}
+    for key, value in params.items():
+        if key not in known:
+            raise ValueError(f"{name}: unknown parameter {key!r}; known: {', '.join(known)}.{suggest(key, known)}")
+        try:
+            checked[key] = TypeAdapter(known[key]).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ValueError(f"{name}.{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {value!r}") from None
+    return checked
