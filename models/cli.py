@@ -57,7 +57,7 @@ def _show_plan(settings: Settings) -> None:
         out.print(table)
     out.print(f"{n_done} cells done, {sum(len(p.stale) for p in planned)} stale, {n_missing} to fit in {table.row_count} runs.")
     if n_missing:
-        out.print(f"About {name_seconds(watch.expected.total / watch.workers)} with {watch.workers} workers, predicted "
+        out.print(f"About {name_seconds(watch.expected.total / watch.workers)} with {watch.workers} worker{"s" * (watch.workers > 1)}, predicted "
                   f"{watch.expected.source}. Nothing was fitted.", highlight=False)
 
 
