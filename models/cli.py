@@ -57,8 +57,9 @@ def _show_plan(settings: Settings) -> None:
         out.print(table)
     out.print(f"{n_done} cells done, {sum(len(p.stale) for p in planned)} stale, {n_missing} to fit in {table.row_count} runs.")
     if n_missing:
-        out.print(f"About {name_seconds(watch.expected.total / watch.workers)} with {watch.workers} worker{"s" * (watch.workers > 1)}, predicted "
-                  f"{watch.expected.source}. Nothing was fitted.", highlight=False)
+        workers = f"{watch.workers} worker{'s' * (watch.workers > 1)}"
+        out.print(f"About {name_seconds(watch.expected.total / watch.workers)} with {workers}, predicted {watch.expected.source}. "
+                  "Nothing was fitted.", highlight=False)
 
 
 @app.command()
