@@ -21,8 +21,8 @@ from models.family import CrossFit, Floats
 from models.folds import Folds, assign_folds, build_folds, hash_array, read_folds, write_folds
 from models.keep import model_folder, save_model
 from models.registry import build_model
-from models.runs import join_cut, read_nested, read_predictions, read_run, run_folder, split_cut, write_run, write_scores
-from models.scores import score_levels
+from models.runs import join_cut, read_nested, read_predictions, read_run, run_folder, write_run
+from models.scoring import build_labels, score_runs
 from models.settings import Settings
 from models.stack import stack_folds
 
@@ -63,7 +63,8 @@ def fit_all(settings: Settings, *, report: Report = lambda *_: None) -> pd.DataF
                                       weights=settings.models.weights)
                 fit_run(settings, tiles, plan, design)
             done += 1
-    scores = write_scores(folder, [row for p in planned for row in _score_rows(settings, tiles, p.cell)])
+    labels = build_labels(tiles, folds, block_m=settings.models.block_m)
+    scores = score_runs(folder, [p.cell for p in planned], labels, seed=settings.models.seed, report=report)
     for target, cell in _choose_kept(settings, scores):
         report(f"keep {target} {cell.cut} {cell.model}", done, len(todo))
         keep_cell(settings, tiles, target, cell, folds[cell.split])
@@ -158,19 +159,6 @@ def write_cells(settings: Settings, tiles: Tiles, plan: Planned, rows: Any, fold
            "cells": {t: {k: v for k, v in cells[t].items() if k != "chosen"} for t in names}}
     write_run(run_folder(settings.folder, *plan.cell), pd.concat([new[t] for t in names], ignore_index=True),
               None if deep is None else pd.concat([deep[t] for t in names], ignore_index=True), run)
-
-
-def _score_rows(settings: Settings, tiles: Tiles, cell: Cell) -> Iterator[dict[str, Any]]:
-    run, frame = read_run(settings.folder, *cell), read_predictions(settings.folder, *cell)
-    area = pd.Series(tiles.area.to_numpy(), index=tiles.id)
-    for target in settings.targets.columns:
-        rows = frame.loc[frame["target"] == target].dropna(subset=["truth", "prediction"])
-        levels = score_levels(rows["truth"].to_numpy(), rows["prediction"].to_numpy(), area.loc[rows["id"]].to_numpy(),
-                              seed=settings.models.seed)
-        head = {"split": cell.split, **split_cut(cell.cut), "model": cell.model, "target": target}
-        is_area = cell.spec.area
-        for level in levels[1:] if is_area else levels:
-            yield {**head, **level, "fit_seconds": run["cells"][target]["seconds"]}
 
 
 def _versions() -> dict[str, str]:
