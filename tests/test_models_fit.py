@@ -62,11 +62,11 @@ def test_a_stack_is_not_touched_by_the_labels_that_it_predicts(tmp_path: Path) -
     assert np.abs(after["prediction"] - before["prediction"]).max() > 1
 
 
-def killed_fit(path: Path, n_runs: int, seconds: float) -> None:
+def killed_fit(path: Path, folder: Path, n_runs: int, seconds: float) -> None:
     """Start a fit in a process of its own, and kill it some seconds after there are some runs, whatever it does then."""
     process = multiprocessing.get_context("fork").Process(target=fit, args=(path,))
     process.start()
-    while len(list(change(path).folder.glob("runs/**/run.json"))) < n_runs and process.is_alive():
+    while len(list(folder.glob("runs/**/run.json"))) < n_runs and process.is_alive():
         time.sleep(0.002)
     time.sleep(seconds)
     os.kill(process.pid, signal.SIGKILL)
@@ -80,7 +80,7 @@ def test_killed_at_random_moments_a_fit_goes_on_and_ends_with_the_same_numbers(t
     path = make_experiment(tmp_path / "killed", names=NAMES, splits=["area", "random"])
     folder, kept = change(path).folder, {}
     for n_runs in (1, 2, 4, 6, 9, 12):
-        killed_fit(path, n_runs, rng.uniform(0, 0.05))
+        killed_fit(path, folder, n_runs, rng.uniform(0, 0.05))
         assert {p: p.stat().st_mtime_ns for p in kept} == kept  # what was finished is not done again
         kept = {p: p.stat().st_mtime_ns for p in folder.glob("runs/**/run.json")}
     fit(path)
