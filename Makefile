@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models report all check bench clean
+.PHONY: help setup demo test features models report all check bench bench-fit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ check: $(READY)  ## Lint, types, import contracts.
 
 bench: $(READY)  ## Measure the extraction beside the bare network.
 	$(PYTHON) -m benchmarks.extract
+
+bench-fit: $(READY)  ## Measure the fitting beside a careful user's loop, and its other goals.
+	$(PYTHON) -m benchmarks.fit $(if $(QUICK),--quick)
 
 clean:  ## Remove .venv, caches, the demo and everything generated.
 	rm -rf .venv artifacts $(DEMO) .pytest_cache .ruff_cache .mypy_cache .hypothesis
