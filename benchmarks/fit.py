@@ -35,7 +35,7 @@ from models.family import CrossFit
 from models.features import Features
 from models.folds import Folds, assign_folds, build_folds
 from models.forest import Forest
-from models.neighbours import K_CHOICES
+from models.neighbours import K_CHOICES, WEIGHTINGS
 from models.registry import build_model, parse_model
 from models.ridge import ALPHAS
 
@@ -89,7 +89,8 @@ def careful(family: str, inner: int) -> Any:
         return search(make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": list(ALPHAS)})
     if family == "knn":
         model = make_pipeline(StandardScaler(), Normalizer(), KNeighborsRegressor())
-        return search(model, {"kneighborsregressor__n_neighbors": list(K_CHOICES)})
+        grid = {"n_neighbors": list(K_CHOICES), "weights": list(WEIGHTINGS)}
+        return search(model, {f"kneighborsregressor__{name}": choices for name, choices in grid.items()})
     if family == "forest":
         return RandomForestRegressor(100, max_features=1 / 3, min_samples_leaf=Forest().min_leaf, random_state=0, n_jobs=-1)
     ours = Boosting()
