@@ -8,10 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models report all check bench-extract bench-scores clean
-
-help:  ## Show this list.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+.PHONY: help setup demo test features models report all check bench-extract bench-fit bench-scores clean
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(PYTHON) || python3 -m venv .venv
@@ -48,6 +45,9 @@ check: $(READY)  ## Lint, types, import contracts.
 
 bench-extract: $(READY)  ## Measure the extraction beside its goals (ARGS="--quick --only pipeline").
 	$(PYTHON) -m benchmarks.extract $(ARGS)
+
+bench-fit: $(READY)  ## Measure the fitting beside a careful user's loop, and its other goals.
+	$(PYTHON) -m benchmarks.fit $(if $(QUICK),--quick)
 
 bench-scores: $(READY)  ## Measure the scoring of 36,723 tiles, 198 runs, 7 targets.
 	$(PYTHON) -m benchmarks.scores
