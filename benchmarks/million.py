@@ -41,7 +41,8 @@ size = 32
 class StubNetwork:
     """Sixty-four zeros for every picture."""
 
-    precision, device, note, weights, weights_sha256, versions = "float32", "none", "", "random:0", "0" * 64, "stub"
+    precision, runtime, device, note = "float32", "none", "none", ""
+    weights, weights_sha256, versions = "random:0", "0" * 64, "stub"
 
     def __init__(self, cuts: list[Cut]) -> None:
         self.shapes = {cut.dataset: (64,) for cut in cuts}

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from extract.jobs import ExtractError, Job
+from extract.jobs import MADE_WITH, ExtractError, Job
 from extract.lock import claim_device
 from extract.loop import Bench, OnTiles, OpenForward, make_shards, open_bench
 from extract.settings import ExtractSettings, Settings
 from extract.stages import Record
 from extract.tiles import Tiles, read_tiles
 
-Made = dict[str, dict[str, str]]  # backbone → what its shards are made with: precision, weights_sha256
+Made = dict[str, dict[str, str]]  # backbone → what its shards are made with, see `extract.jobs.MADE_WITH`
 _RANGES_A_WORKER, _SHARDS_A_RANGE = 8, 16
 _benches: dict[str, Bench] = {}  # the one bench that this worker keeps open
 _one_at_a_time = threading.Lock()
@@ -93,7 +93,7 @@ def open_worker(order: str, made: Made) -> Made:
     """Open the networks in a worker, and tell what they compute with."""
     with _one_at_a_time:
         networks = _open(order, made).networks
-    return {name: {"precision": n.precision, "weights_sha256": n.weights_sha256} for name, n in networks.items()}
+    return {name: {key: getattr(network, key) for key in MADE_WITH} for name, network in networks.items()}
 
 
 def close_worker() -> None:
