@@ -100,7 +100,7 @@ def test_workers_end_with_a_killed_run(experiment):
     process.kill()
     process.wait()
     assert len(workers) == 2
-    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
