@@ -41,8 +41,8 @@ size = 32
 class StubNetwork:
     """Sixty-four zeros for every picture; at `map` cuts as many for each of sixty-four places."""
 
-    precision, runtime, device, versions = "float32", "stub", "none", "stub"
-    note, weights, weights_sha256 = "", "random:0", "0" * 64
+    precision, runtime, device, note = "float32", "none", "none", ""
+    weights, weights_sha256, versions = "random:0", "0" * 64, "stub"
 
     def __init__(self, cuts: list[Cut]) -> None:
         self.shapes = {cut.dataset: (8, 8, 64) if cut.pooling == "map" else (64,) for cut in cuts}

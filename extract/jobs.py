@@ -13,7 +13,7 @@ from extract.settings import Settings
 from extract.tiles import Tiles
 
 IMPORTED = "imported"  # what stands for the weights where the vectors come from elsewhere
-MADE = ("precision", "runtime", "weights_sha256")  # what all shards of a backbone have to be made with alike
+MADE_WITH = ("precision", "runtime", "weights_sha256")  # all shards of a backbone are made with the same
 _ANEW = "start anew with --fresh (FRESH=1 for make)"
 
 
@@ -93,7 +93,7 @@ class Job:
             there = []
         if there:
             attributes = read_attributes(self.folder / there[0])
-            self.made = {key: attributes[key] for key in MADE if key in attributes}
+            self.made = {key: attributes[key] for key in MADE_WITH if key in attributes}
         self._remove([name for name in names if name.endswith(".partial")])
         complete = set(there)
         self.missing = [i for i, shard in enumerate(self.shards) if shard.name not in complete]
@@ -118,7 +118,7 @@ class Job:
         return "; ".join(f"{key} was {made.get(key)!r}, now {self.recipe[key]!r}" for key in names) or None
 
     def check_network(self, network: Opened) -> None:
-        """Refuse a network of other weights, another precision or another runtime than the complete shards were made with.
+        """Refuse a network of other weights, precision or runtime than the complete shards were made with.
 
         Raises
         ------

@@ -21,8 +21,8 @@ class Pending:
 class StubNetwork:
     """Give each picture's means over a grid at every cut; `:map` cuts keep the grid."""
 
-    precision, runtime, device, versions = "float32", "stub", "stub", "stub"
-    note, weights, weights_sha256 = "", "random:0", "0" * 64
+    precision, runtime, device, note = "float32", "stub", "cpu", ""
+    weights, weights_sha256, versions = "random:0", "0" * 64, "stub"
 
     def __init__(self, cuts, seconds: float):
         self._cuts, self._seconds = cuts, seconds
