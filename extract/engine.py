@@ -7,19 +7,20 @@ import json
 import os
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from extract.jobs import ExtractError, Job
+from extract.jobs import MADE_WITH, ExtractError, Job
 from extract.lock import claim_device
 from extract.loop import Bench, OnTiles, OpenForward, make_shards, open_bench
 from extract.settings import ExtractSettings, Settings
 from extract.stages import Record
 from extract.tiles import Tiles, read_tiles
 
-Made = dict[str, dict[str, str]]  # backbone → what its shards are made with: precision, weights_sha256
+Made = dict[str, dict[str, str]]  # backbone → what its shards are made with, see `extract.jobs.MADE_WITH`
 _RANGES_A_WORKER, _SHARDS_A_RANGE = 8, 16
 _benches: dict[str, Bench] = {}  # the one bench that this worker keeps open
 _one_at_a_time = threading.Lock()
@@ -46,7 +47,7 @@ def make_missing(settings: Settings, tiles: Tiles, jobs: list[Job], *, allow_ran
         return [make_shards(bench, missing, on_tiles)]
     order = {"settings": {**settings.as_json(), "out": str(settings.folder)}, "backbones": [job.backbone for job in jobs],
              "allow_random": allow_random, "strict": strict, "tiles_sha256": jobs[0].tiles_sha256, "devices": devices,
-             "share": workers, "open_forward": _name(open_forward)}
+             "share": workers, "open_forward": _name(open_forward), "parent": os.getpid() if extract.engine == "local" else None}
     made = {job.backbone: job.made for job in jobs}
     records = []
     work = _by_dask if extract.engine == "dask" else _by_processes
@@ -93,7 +94,7 @@ def open_worker(order: str, made: Made) -> Made:
     """Open the networks in a worker, and tell what they compute with."""
     with _one_at_a_time:
         networks = _open(order, made).networks
-    return {name: {"precision": n.precision, "weights_sha256": n.weights_sha256} for name, n in networks.items()}
+    return {name: {key: getattr(network, key) for key in MADE_WITH} for name, network in networks.items()}
 
 
 def close_worker() -> None:
@@ -114,6 +115,8 @@ def _open(order: str, made: Made) -> Bench:
 
 def _build(order: dict[str, Any], made: Made) -> Bench:
     settings = Settings.model_validate(order["settings"])
+    if order["parent"]:
+        threading.Thread(target=_end_with, args=(order["parent"],), daemon=True).start()
     if order["devices"] and "ROOFLINE_DEVICE" not in os.environ:
         device = claim_device(settings.folder / "features", order["devices"])
         os.environ["ROOFLINE_DEVICE"] = os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -126,6 +129,13 @@ def _build(order: dict[str, Any], made: Made) -> Bench:
         job.made = made[job.backbone]
     options = {key: order[key] for key in ("allow_random", "strict", "share")}
     return open_bench(settings, tiles, jobs, _find(order["open_forward"]), **options)
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when the run that started it was killed: it would hold its GPU against the next run."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _name(open_forward: OpenForward | None) -> str:

@@ -13,6 +13,7 @@ from extract.settings import Settings
 from extract.tiles import Tiles
 
 IMPORTED = "imported"  # what stands for the weights where the vectors come from elsewhere
+MADE_WITH = ("precision", "runtime", "weights_sha256")  # all shards of a backbone are made with the same
 _ANEW = "start anew with --fresh (FRESH=1 for make)"
 
 
@@ -32,6 +33,7 @@ class Opened(Protocol):
     @property
     def versions(self) -> str: ...  # noqa: D102
     precision: str
+    runtime: str
     device: str
     note: str
 
@@ -42,7 +44,7 @@ class Job:
     Attributes
     ----------
     slices : rows of the table in each shard. `shards` : their paths. `missing` : numbers of those to do, after `check`.
-    made : what the complete shards were made with, `precision` and `weights_sha256`; empty where there are none.
+    made : what the complete shards were made with, `precision`, `runtime` and `weights_sha256`; empty where there are none.
     is_imported : the features come from elsewhere, and nothing is to do.
     """
 
@@ -64,7 +66,8 @@ class Job:
         return {
             "tiles": self.tiles_sha256, "cuts": [str(c) for c in extract.cuts_of(self.backbone)],
             "weights": extract.weights_of(self.backbone), "size": extract.size, "precision": extract.precision,
-            "dtype": extract.dtype, "shard": extract.shard, "max_pixels": self.settings.tiles.max_pixels,
+            "runtime": extract.runtime, "dtype": extract.dtype, "shard": extract.shard,
+            "max_pixels": self.settings.tiles.max_pixels,
             **self.settings.tiles.look,
         }
 
@@ -90,7 +93,7 @@ class Job:
             there = []
         if there:
             attributes = read_attributes(self.folder / there[0])
-            self.made = {key: attributes[key] for key in ("precision", "weights_sha256")}
+            self.made = {key: attributes[key] for key in MADE_WITH if key in attributes}
         self._remove([name for name in names if name.endswith(".partial")])
         complete = set(there)
         self.missing = [i for i, shard in enumerate(self.shards) if shard.name not in complete]
@@ -115,7 +118,7 @@ class Job:
         return "; ".join(f"{key} was {made.get(key)!r}, now {self.recipe[key]!r}" for key in names) or None
 
     def check_network(self, network: Opened) -> None:
-        """Refuse a network of other weights, or of another precision, than the complete shards were made with.
+        """Refuse a network of other weights, precision or runtime than the complete shards were made with.
 
         Raises
         ------
@@ -124,7 +127,7 @@ class Job:
         for key, was in self.made.items():
             now = getattr(network, key)
             if was != now:
-                what = "weights (SHA-256" if key == "weights_sha256" else "precision ("
+                what = "weights (SHA-256" if key == "weights_sha256" else f"{key} ("
                 raise ExtractError(f"{self.folder}: made with other {what} {was}, now {now}). "
                                    f"Restore the weight file or the machine, or {_ANEW}.")
 
@@ -134,7 +137,7 @@ class Job:
             "settings": json.dumps(self.settings.as_json()), "recipe": json.dumps(self.recipe), "weights": network.weights,
             "weights_are_random": network.weights.startswith("random:"), "weights_sha256": network.weights_sha256,
             "tiles_sha256": self.tiles_sha256, "precision": network.precision, "precision_note": network.note,
-            "device": network.device, "created_with": network.versions,
+            "runtime": network.runtime, "device": network.device, "created_with": network.versions,
         }
         return ShardWriter(self.shards[index], self.tiles.id.iloc[self.slices[index]], network.shapes,
                            dtype=self.settings.extract.dtype, attributes=attributes, facts=PICTURE)

@@ -8,9 +8,8 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
-_HELD: list[IO[str]] = []  # devices that this process has claimed, until it ends
+_held: list[int] = []  # files of the devices that this process has claimed, until it ends
 
 
 class LockError(RuntimeError):
@@ -53,12 +52,12 @@ def claim_device(folder: Path, devices: Sequence[str]) -> str:
     LockError : there are more workers than devices.
     """
     for device in devices:
-        handle = (folder / f".device-{device}").open("a+")
+        handle = os.open(folder / f".device-{device}", os.O_CREAT | os.O_RDWR, 0o644)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            handle.close()
+            os.close(handle)
             continue
-        _HELD.append(handle)
+        _held.append(handle)
         return device
     raise LockError(f"{folder}: more workers than devices ({', '.join(devices)}). Lower [extract] workers.")

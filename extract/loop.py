@@ -85,7 +85,7 @@ def open_bench(settings: Settings, tiles: Tiles, jobs: Sequence[Job], open_forwa
     networks: dict[str, Network] = {}
     for job in jobs:
         networks[job.backbone] = open_forward(settings, job.backbone, probe, allow_random=allow_random,
-                                              precision=job.made.get("precision"))
+                                              precision=job.made.get("precision"), runtime=job.made.get("runtime"))
         job.check_network(networks[job.backbone])
     cores = len(os.sched_getaffinity(0))
     return Bench(settings=settings, tiles=tiles, jobs={job.backbone: job for job in jobs}, networks=networks,

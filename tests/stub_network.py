@@ -21,7 +21,8 @@ class Pending:
 class StubNetwork:
     """Give each picture's means over a grid at every cut; `:map` cuts keep the grid."""
 
-    precision, device, note, weights, weights_sha256, versions = "float32", "stub", "", "random:0", "0" * 64, "stub"
+    precision, runtime, device, note = "float32", "stub", "cpu", ""
+    weights, weights_sha256, versions = "random:0", "0" * 64, "stub"
 
     def __init__(self, cuts, seconds: float):
         self._cuts, self._seconds = cuts, seconds
@@ -36,5 +37,5 @@ class StubNetwork:
         return Pending({name: means.reshape(n, *shape) for name, shape in self.shapes.items()})
 
 
-def open_stub(settings: Settings, backbone, probe, *, allow_random, precision=None):
+def open_stub(settings: Settings, backbone, probe, *, allow_random, precision=None, runtime=None):
     return StubNetwork(settings.extract.cuts_of(backbone), float(os.environ.get("STUB_SECONDS", "0")))

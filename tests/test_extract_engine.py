@@ -120,6 +120,28 @@ def test_a_lost_worker_s_shards_are_done_again_by_another(alone, monkeypatch):
     check_equal(path, expected)
 
 
+def test_a_local_worker_that_dies_is_one_clear_error_and_the_run_goes_on(alone, monkeypatch):
+    other, expected = alone
+    path = other("workers = 2")
+    monkeypatch.setenv("STUB_SECONDS", "0.05")
+
+    def kill_one():
+        while len(list(features(path).rglob("part-*.h5"))) < 3:
+            time.sleep(0.01)
+        partial = next(iter(features(path).rglob("*.partial")), None)
+        while partial is None:
+            partial = next(iter(features(path).rglob("*.partial")), None)
+        os.kill(int(partial.name.split(".")[-2].rpartition("-")[2]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with pytest.raises(ExtractError, match=r"a worker process died.*run the same command again"):
+        extract(path)
+    killer.join()
+    assert extract(path).done == ["mobilenetv2"]
+    check_equal(path, expected)
+
+
 def test_resuming_on_workers_makes_just_the_missing_shards(alone):
     other, expected = alone
     path = other("workers = 2")

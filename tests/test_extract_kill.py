@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from stub_network import open_stub
 
@@ -88,6 +89,18 @@ def test_two_processes_on_one_folder_the_second_names_the_first(experiment):
         process.kill()
         process.wait()
     assert run_extraction(settings, open_forward=open_stub).done == ["mobilenetv2"]  # its lock went with it
+
+
+def test_workers_end_with_a_killed_run(experiment):
+    path = experiment(n=60, replace={'weights = "random:0"': 'weights = "random:0"\nworkers = 2'})
+    process = start(path, seconds=0.2)
+    while not complete(read_settings(path, Settings)):
+        time.sleep(0.01)
+    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "popen_loky" in " ".join(p.cmdline())]
+    process.kill()
+    process.wait()
+    assert len(workers) == 2
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
