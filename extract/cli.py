@@ -1,4 +1,4 @@
-"""The command line of `python -m extract`: run, verify, sample, layers."""
+"""The command line of `python -m extract`: run, plan, doctor, verify, import, sample, layers."""
 
 from __future__ import annotations
 
@@ -94,6 +94,57 @@ def verify(
             out.print(f"set aside: {path}", markup=False, highlight=False, soft_wrap=True)
         refuse(damaged, is_aside=set_aside)
         out.print(f"verified: {n_files} shards, all whole")
+
+
+@app.command()
+def plan(
+    config: Config,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    seconds: Annotated[float, typer.Option(help="About how long the probe runs [s].", min=0.1)] = 8.0,
+    allow_random_weights: Annotated[bool, typer.Option(help="As for `run`.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Predict what `run` would take now, in bytes and time, from a short run on a few tiles.
+
+    Example: python -m extract plan --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
+        import json
+
+        from extract.plan import plan_extraction
+
+        made = plan_extraction(read_settings(config, Settings), seconds=seconds, allow_random=allow_random_weights)
+        if as_json:
+            out.print(json.dumps(made, indent=2), markup=False, highlight=False, soft_wrap=True)
+        else:
+            _show_plan(made)
+
+
+def _show_plan(made: dict[str, Any]) -> None:
+    table = Table("cut", "row", "missing", "in all", title=f"{made['tiles']} tiles")
+    for backbone, part in made["backbones"].items():
+        for cut, size in part["cuts"].items():
+            table.add_row(f"{backbone}/{cut}", " × ".join(map(str, size["shape"])), _bytes(size["bytes"]), _bytes(size["all"]))
+    out.print(table)
+    for backbone, part in made["backbones"].items():
+        todo = f"{part['missing_tiles']} tiles in {part['missing_shards']} of {part['shards']} shards"
+        out.print(f"{backbone}: " + ("imported, nothing to do" if part["is_imported"] else
+                  f"{todo}; alone {part['seconds']:.0f} s, {part['precision']} on {part['device']}" if part["missing_tiles"] else
+                  "complete"), highlight=False, soft_wrap=True)
+    if made["seconds"]:
+        out.print(f"time: {made['seconds']:.0f} s, of which loading and compiling {made['startup_seconds']:.0f} s; "
+                  f"from a probe of {made['probe_tiles']} tiles, {made['verdict']}", highlight=False, soft_wrap=True)
+    enough = "enough" if made["disk_free_bytes"] > made["bytes"] else "NOT ENOUGH"
+    out.print(f"disk: {_bytes(made['bytes'])} needed, {_bytes(made['disk_free_bytes'])} free: {enough}; "
+              f"memory: {_bytes(made['peak_rss_bytes'])}", highlight=False, soft_wrap=True)
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
 
 
 @app.command("import")

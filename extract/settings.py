@@ -93,6 +93,7 @@ class TilesSettings(Strict):
     x: str | None = None
     y: str | None = None
     grid: GridSettings | None = None
+    size_m: float | None = Field(default=None, gt=0)
     groups: list[str] = []
     scale: tuple[float, float] | None = None
     nodata: float | None = None
@@ -112,7 +113,7 @@ class TilesSettings(Strict):
                 raise ValueError(f"{missing[0]}: missing; the key has to be set, unless layout = \"folders\" (a folder a class)")
         if section.get("layout") != "folders":
             return section
-        said = [key for key in ("table", "path", "id") if key in section]
+        said = [key for key, own in (("table", None), ("path", "{id}"), ("id", "id")) if section.get(key, own) != own]
         if said:
             raise ValueError(f"{said[0]}: layout = \"folders\" lists the pictures themselves; remove the key, or the layout")
         return {"area": "id", **section, "path": "{id}"}
