@@ -17,7 +17,7 @@ from benchmarks.memory import measure_memory
 from benchmarks.rivals import measure_rivals
 from benchmarks.rows import Row, render_table
 from benchmarks.speed import measure_cuts, measure_pipeline, measure_precision, measure_runtimes
-from benchmarks.tiles import Site
+from benchmarks.tiles import CUTS, Site
 from extract.runtimes import find_gpu
 
 SECTIONS = {"pipeline": measure_pipeline, "cuts": measure_cuts, "precision": measure_precision, "rivals": measure_rivals,
@@ -38,20 +38,22 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.extract", description="Measure the extraction beside its goals.")
     parser.add_argument("--quick", action="store_true", help="short rounds: a look, not a measurement")
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {','.join(SECTIONS)}")
+    parser.add_argument("--backbones", default=",".join(CUTS), help=f"of {','.join(CUTS)}")
     parser.add_argument("--size", type=int, default=224, help="side of the pictures [pixels]")
     parser.add_argument("--batch", type=int, default=32, help="tiles a pass")
     parser.add_argument("--out", type=Path, default=Path("artifacts/bench-extract.json"), help="JSON to write")
     options = parser.parse_args()
-    unknown = set(options.only.split(",")) - set(SECTIONS)
-    if unknown:
-        parser.error(f"--only: unknown {', '.join(sorted(unknown))}; sections are {', '.join(SECTIONS)}")
+    for option, known in (("only", SECTIONS), ("backbones", CUTS)):
+        unknown = set(getattr(options, option).split(",")) - set(known)
+        if unknown:
+            parser.error(f"--{option}: unknown {', '.join(sorted(unknown))}; expected some of {','.join(known)}")
     return options
 
 
 def describe(options: argparse.Namespace) -> dict[str, Any]:
     """Say what the numbers were measured on."""
-    names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino")
-    there = {dist.metadata["Name"]: dist.version for dist in distributions() if dist.metadata["Name"] in names}
+    names = ("keras", "tensorflow", "tensorflow_cpu", "jax", "torch", "openvino")
+    there = {dist.name: dist.version for dist in distributions() if dist.name in names}
     return {"machine": name_machine(), "versions": there, "size": options.size, "batch": options.batch, "is_quick": options.quick}
 
 
@@ -74,7 +76,7 @@ def main() -> None:
     sections: dict[str, list[dict[str, Any]]] = json.loads(options.out.read_text())["rows"] if options.out.is_file() else {}
     about = describe(options)
     with tempfile.TemporaryDirectory() as folder:
-        site = Site(Path(folder), size=options.size, batch=options.batch)
+        site = Site(Path(folder), size=options.size, batch=options.batch, backbones=options.backbones.split(","))
         for name in options.only.split(","):
             start, sections[name] = time.perf_counter(), []
             for row in SECTIONS[name](site, quick=options.quick):

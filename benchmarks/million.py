@@ -32,20 +32,20 @@ y = "y"
 [targets]
 columns = ["income"]
 [extract]
-cuts = ["stub/layer:avg"]
+cuts = ["stub/layer:POOLING"]
 weights = "random:0"
 size = 32
 """
 
 
 class StubNetwork:
-    """Sixty-four zeros for every picture."""
+    """Sixty-four zeros for every picture; at `map` cuts as many for each of sixty-four places."""
 
     precision, runtime, device, note = "float32", "none", "none", ""
     weights, weights_sha256, versions = "random:0", "0" * 64, "stub"
 
     def __init__(self, cuts: list[Cut]) -> None:
-        self.shapes = {cut.dataset: (64,) for cut in cuts}
+        self.shapes = {cut.dataset: (8, 8, 64) if cut.pooling == "map" else (64,) for cut in cuts}
 
     def submit(self, pictures: Any) -> StubNetwork:
         """Take a batch."""
@@ -54,7 +54,7 @@ class StubNetwork:
 
     def result(self) -> dict[str, Any]:
         """Give its zeros."""
-        return {name: np.zeros((self._n, 64), np.float16) for name in self.shapes}
+        return {name: np.zeros((self._n, *shape), np.float16) for name, shape in self.shapes.items()}
 
 
 def open_stub(settings: Settings, backbone: str, *_: Any, **__: Any) -> StubNetwork:
@@ -62,7 +62,7 @@ def open_stub(settings: Settings, backbone: str, *_: Any, **__: Any) -> StubNetw
     return StubNetwork(settings.extract.cuts_of(backbone))
 
 
-def write_table(folder: Path, n_tiles: int) -> Settings:
+def write_table(folder: Path, n_tiles: int, *, pooling: str = "avg") -> Settings:
     """Write a table of many tiles that share twelve pictures."""
     (folder / "tiles").mkdir()
     for i in range(12):
@@ -70,7 +70,7 @@ def write_table(folder: Path, n_tiles: int) -> Settings:
     rows = np.arange(n_tiles)
     table = {"id": rows, "file": rows % 12, "area": rows // 50, "x": rows * 200.0, "y": 0.0, "income": 0.5}
     pd.DataFrame(table).to_csv(folder / "tiles.csv", index=False)
-    (folder / "million.toml").write_text(SETTINGS)
+    (folder / "million.toml").write_text(SETTINGS.replace("POOLING", pooling))
     return read_settings(folder / "million.toml", Settings)
 
 

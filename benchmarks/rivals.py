@@ -23,7 +23,7 @@ from extract.backbones import REGISTRY, build_base
 def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:
     """(4) The whole extraction over the field's own way and over thingsvision's: same tiles, same four cuts, warm."""
     n_batches = 1 if quick else 2
-    for backbone in CUTS:
+    for backbone in site.backbones:
         settings = site.settings(backbone, n_tiles=n_batches * site.batch)
         forward, script = open_network(site, settings, backbone), FieldScript(site, backbone)
         paths = [site.pictures[i % len(site.pictures)] for i in range(n_batches * site.batch)]

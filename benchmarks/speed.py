@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.rows import Row
-from benchmarks.tiles import CUTS, Site
+from benchmarks.tiles import Site
 from extract import reader
 from extract.backbones import build_network
 from extract.forward import Forward, least_cosine, open_forward
@@ -84,7 +84,7 @@ def measure_pipeline(site: Site, *, quick: bool) -> Iterator[Row]:
     seconds, gpu, cores = 2.0 if quick else 6.0, find_gpu(), len(sched_getaffinity(0))
     ceiling = decode_rate(site, n_tiles=512 * cores, threads=cores)
     yield Row("decode", f"read and decode alone, {cores} threads", ceiling, unit="tiles/s")
-    for backbone in CUTS:
+    for backbone in site.backbones:
         small = site.settings(backbone, n_tiles=site.batch)
         forward, pictures = open_network(site, small, backbone), site.probe(small)
         n_batches = max(4, round(bare_rate(forward, pictures, seconds=1.0) * seconds / site.batch))
@@ -97,12 +97,15 @@ def measure_pipeline(site: Site, *, quick: bool) -> Iterator[Row]:
         item, goal = ("7 pipeline / bare", 0.85) if gpu else ("1 pipeline / bare", PIPELINE_GOALS[backbone])
         what += "; decode-bound" if ceiling < rates["bare"] else ""
         yield Row(item, what, rates["whole"] / rates["bare"], at_least=goal)
+        if gpu is None:  # decoding and the network share the cores: one after the other they would take this long a tile
+            both = 1 / rates["bare"] + 1 / ceiling
+            yield Row("pipeline / what the cores can do", f"{backbone}, network and decoding", rates["whole"] * both)
 
 
 def measure_cuts(site: Site, *, quick: bool) -> Iterator[Row]:
     """(2) Four pooled cuts over the deepest alone; two backbones with one decode."""
     seconds = 1.0 if quick else 4.0
-    for backbone in CUTS:
+    for backbone in site.backbones:
         one, four = (site.settings(backbone, n_tiles=site.batch, layers=layers) for layers in (1, 4))
         pictures = site.probe(four)
         rates = interleave(5, one=partial(bare_rate, open_network(site, one, backbone), pictures, seconds=seconds),
@@ -132,7 +135,7 @@ def _measure_sharing(site: Site) -> Iterator[Row]:
 
 def measure_precision(site: Site, *, quick: bool) -> Iterator[Row]:  # noqa: ARG001  (all sections are called alike)
     """(3) The least cosine of bfloat16 to float32, and what `auto` takes."""
-    for backbone in CUTS:
+    for backbone in site.backbones:
         settings = site.settings(backbone, n_tiles=site.batch)
         if not has_bfloat16():
             yield Row("3 least cosine, bfloat16", f"{backbone}: no bfloat16 here, auto takes float32", None, at_least=0.9999)
@@ -145,7 +148,7 @@ def measure_precision(site: Site, *, quick: bool) -> Iterator[Row]:  # noqa: ARG
 def measure_runtimes(site: Site, *, quick: bool) -> Iterator[Row]:
     """(5) The runtimes that are installed, beside Keras's own `predict_on_batch`, in float32."""
     seconds = 2.0 if quick else 6.0
-    for backbone in CUTS:
+    for backbone in site.backbones:
         settings = site.settings(backbone, n_tiles=site.batch, precision="float32")
         pictures, extract = site.probe(settings), settings.extract
         model = build_network(extract.cuts_of(backbone), size=extract.size, weights="random:0", stored=extract.dtype).model

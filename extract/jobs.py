@@ -66,7 +66,8 @@ class Job:
         return {
             "tiles": self.tiles_sha256, "cuts": [str(c) for c in extract.cuts_of(self.backbone)],
             "weights": extract.weights_of(self.backbone), "size": extract.size, "precision": extract.precision,
-            "dtype": extract.dtype, "shard": extract.shard, "max_pixels": self.settings.tiles.max_pixels,
+            "runtime": extract.runtime, "dtype": extract.dtype, "shard": extract.shard,
+            "max_pixels": self.settings.tiles.max_pixels,
             **self.settings.tiles.look,
         }
 

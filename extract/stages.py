@@ -66,7 +66,8 @@ class Watch:
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "backbones": {name: {
                 "tiles": n, "seconds": dict(self.clocks[name].seconds), "device": networks[name].device,
-                "precision": networks[name].precision, "note": networks[name].note} for name, n in self.tiles.items()},
+                "precision": networks[name].precision, "runtime": networks[name].runtime, "note": networks[name].note,
+            } for name, n in self.tiles.items()},
         }
 
 
@@ -107,7 +108,8 @@ def _stage(name: str, workers: list[Record]) -> dict[str, Any]:
     total = max(_own_seconds(name, worker) for worker in mine)
     n_tiles = sum(part["tiles"] for part in parts)
     return {
-        "tiles": n_tiles, "tiles_per_second": n_tiles / total, "device": parts[0]["device"], "precision": parts[0]["precision"],
+        "tiles": n_tiles, "tiles_per_second": n_tiles / total, "device": parts[0]["device"],
+        "precision": parts[0]["precision"], "runtime": parts[0]["runtime"],
         "note": parts[0]["note"], "seconds": {k: round(v, 3) for k, v in {**seconds, "total": total}.items()},
         "run_seconds": round(max(w["seconds"] for w in mine), 3), "workers": len(mine),
         "startup_seconds": round(max(w["startup_seconds"] for w in mine), 3),

@@ -21,7 +21,7 @@ def record(worker="a", seconds=10.0, decode_wait=0.0, write_wait=0.0, **backbone
     """One worker's seconds; a backbone is (tiles, decode, forward)."""
     return {"worker": worker, "threads": 2, "n_rejected": 0, "seconds": seconds, "startup_seconds": 1.0, "peak_rss_bytes": 5,
             "waited": {"decode": decode_wait, "write": write_wait},
-            "backbones": {name: {"tiles": tiles, "device": "cpu", "precision": "float32", "note": "",
+            "backbones": {name: {"tiles": tiles, "device": "cpu", "precision": "float32", "runtime": "stub", "note": "",
                                  "seconds": {"read": 0.1, "decode": decode, "forward": forward, "write": 0.1}}
                           for name, (tiles, decode, forward) in backbones.items()}}
 
