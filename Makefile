@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models report all check bench-extract clean
+.PHONY: help setup demo test features models report all check bench-extract bench-scores bench-fit bench-memory clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ check: $(READY)  ## Lint, types, import contracts.
 
 bench-extract: $(READY)  ## Measure the extraction beside its goals (ARGS="--quick --only pipeline").
 	$(PYTHON) -m benchmarks.extract $(ARGS)
+
+bench-scores: $(READY)  ## Measure the scoring of 36,723 tiles, 198 runs, 7 targets.
+	$(PYTHON) -m benchmarks.scores
 
 clean:  ## Remove .venv, caches, the demo and everything generated.
 	rm -rf .venv artifacts $(DEMO) .pytest_cache .ruff_cache .mypy_cache .hypothesis

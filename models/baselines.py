@@ -1,4 +1,4 @@
-"""What a model has to beat without seeing a picture: the mean, the region's mean, and where a place is."""
+"""What a model has to beat without seeing a picture: the mean, and the region's mean."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from models.family import Family, Floats, labelled_groups
 from models.features import Features
 from models.folds import Folds
-from models.neighbours import K_CHOICES, choose_k, nearest_means
 
 
 class Mean(Family):
@@ -47,27 +46,6 @@ class Region(Family):
         code = X.array()[:, 0].astype(np.int64)
         is_known = code < len(self.mean_)
         return np.where(is_known[:, None], self.mean_[np.where(is_known, code, 0)], self.overall_)
-
-
-class Location(Family):
-    """Predict the mean label of the k nearest training tiles on the map; k is chosen on the inner folds."""
-
-    def __init__(self, k_choices: tuple[int, ...] = K_CHOICES) -> None:
-        self.k_choices = k_choices
-
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
-        """Keep places and labels, and choose k of every target; X is easting and northing [m], (n_rows, 2)."""
-        self.xy_, self.Y_ = X.array(), Y
-        self.chosen_ = [{} for _ in range(Y.shape[1])]
-        for rows, columns in labelled_groups(Y):
-            k = choose_k(self.xy_[rows], Y[np.ix_(rows, columns)], folds.take(rows), self.k_choices)
-            for i, t in enumerate(columns):
-                self.chosen_[t] = {"k": int(k[i])}
-        return self
-
-    def predict(self, X: Features) -> Floats:
-        """Average the nearest labels: (n_rows, n_targets)."""
-        return nearest_means(self.xy_, self.Y_, X.array(), [chosen["k"] for chosen in self.chosen_])
 
 
 def weighted_means(Y: Floats, weight: Floats) -> Floats:

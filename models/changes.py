@@ -7,8 +7,9 @@ from typing import Any
 
 _NOUNS = {"tiles_sha256": "the tile table", "usable_sha256": "which tiles are usable", "pictures_sha256": "the pictures",
           "weights_sha256": "the network's weights", "area_sha256": "the areas", "groups_sha256": "the group columns",
-          "xy_sha256": "the places", "members": "the members of the stack", "member_keys": "members of the stack",
-          "features_sha256": "the embeddings", "folds_sha256": "the folds", "labels_sha256": "the labels"}
+          "xy_sha256": "the places", "members": "which members the stack has",
+          "member_keys": "what the members of the stack predict", "features_sha256": "the embeddings",
+          "folds_sha256": "the folds", "labels_sha256": "the labels"}
 
 
 def name_changes(old: dict[str, Any], new: dict[str, Any], *, cell: tuple[str, str, str], target: str) -> list[str]:
@@ -21,8 +22,10 @@ def name_changes(old: dict[str, Any], new: dict[str, Any], *, cell: tuple[str, s
     """
     split, cut, model = cell
     of = {"labels_sha256": f" of {target}", "folds_sha256": f" of {split}", "features_sha256": f" of {cut}"}
-    said = []
-    for name in (n for n in new if old.get(n) != new[n]):
+    said, changed = [], [name for name in new if old.get(name) != new[name]]
+    for name in changed:
+        if name == "member_keys" and "members" in changed:
+            continue
         if name in ("params", "versions"):
             said += _name_values(model, old.get(name, {}), new[name])
         elif name in _NOUNS:

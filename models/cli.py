@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import pandas as pd
@@ -17,9 +18,18 @@ from models.display import Display, name_seconds
 from models.findings import Finding
 from models.fit import fit_all, plan_all
 from models.foldfile import open_folds
-from models.runs import join_cut, read_scores
+from models.runs import join_cut
 from models.settings import Settings
+from models.standings import build_standings, render_standings
 from models.watch import Heard
+
+
+class Level(StrEnum):
+    """What a score counts."""
+
+    AREA = "area"
+    TILE = "tile"
+
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -57,8 +67,9 @@ def _show_plan(settings: Settings) -> None:
         out.print(table)
     out.print(f"{n_done} cells done, {sum(len(p.stale) for p in planned)} stale, {n_missing} to fit in {table.row_count} runs.")
     if n_missing:
-        out.print(f"About {name_seconds(watch.expected.total / watch.workers)} with {watch.workers} workers, predicted "
-                  f"{watch.expected.source}. Nothing was fitted.", highlight=False)
+        workers = f"{watch.workers} worker{'s' * (watch.workers > 1)}"
+        seconds = name_seconds(watch.expected.total / watch.workers)
+        out.print(f"About {seconds} with {workers}, predicted {watch.expected.source}. Nothing was fitted.", highlight=False)
 
 
 @app.command()
@@ -106,8 +117,14 @@ def _show_best(scores: pd.DataFrame, settings: Settings) -> None:
 
 @app.command()
 def scores(config: Config, target: Annotated[str, typer.Option(help="The target to rank models for.")],
+           split: Annotated[str | None, typer.Option(help="Split that ranks: random, area or block; the strictest else.")] = None,
+           level: Annotated[Level, typer.Option(help="What is scored: areas, or single tiles.")] = Level.AREA,
+           csv: Annotated[bool, typer.Option("--csv", help="Print the table as CSV.")] = False,
            traceback: Traceback = False) -> None:
-    """Rank the models of one target, best first, by split.
+    """Rank the models of one target, best first: R² by split, intervals, verdicts, and how to read them.
+
+    Whatever is not distinguishable from the best may be as good; whatever is not better than the baselines, which see no
+    picture, shows nothing that pictures add.
 
     Example: python -m models scores --config examples/london.toml --target income
     """
@@ -116,11 +133,11 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
         known = settings.targets.columns
         if target not in known:
             raise ValueError(f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}")
-        table = Table("split", "cut", "model", "RMSE", "R²", "95 %", title=target)
-        for split, part in read_scores(settings.folder).groupby("split"):
-            for _, row in _ranked(part, target).iterrows():
-                table.add_row(str(split), _cut(row), row["model"], *_numbers(row))
-        out.print(table)
+        table = build_standings(settings.folder, target, split=split, level=level.value)
+        if csv:
+            print(table.to_csv(index=False), end="")  # noqa: T201
+        else:
+            out.print(render_standings(table, settings.folder))
 
 
 @app.command("list")

@@ -136,18 +136,27 @@ class Features:
         view.shared = self.shared
         return view
 
-    def array(self) -> NDArray[np.float32]:
-        """Give all of it: (n_rows, n_features) float32.
+    def check_fits(self) -> None:
+        """Refuse what would not fit as float32 into the memory that it may fill.
 
         Raises
         ------
-        FeaturesError : it would not fit into the memory that it may fill.
+        FeaturesError : it would not.
         """
         limit, size = free_memory() if self._limit is None else self._limit, 4 * len(self) * self.shape[1]
         if size > limit:
             raise FeaturesError(f"{len(self)} rows of {self.shape[1]} features: expected at most {limit / GIB:.2g} GiB as "
                                 f"float32, got {size / GIB:.2g} GiB. Reduce them first, as 'knn+pca:256', take a family that "
                                 "streams (ridge, xgboost), or raise memory_gib in [models].")
+
+    def array(self) -> NDArray[np.float32]:
+        """Give all of it: (n_rows, n_features) float32.
+
+        Raises
+        ------
+        FeaturesError : as `check_fits`.
+        """
+        self.check_fits()
         return self._read(slice(0, len(self)))
 
     def chunks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pandas as pd
 
 from extract.lock import locked
 from extract.tiles import Tiles, read_tiles
 from models.audit import check_fatal, gather_inputs, run_audit
-from models.cells import ALL, Cell, Planned, list_cells, plan_cells, stack_members
+from models.cells import ALL, Planned, list_cells, plan_cells, stack_members
 from models.changes import count_reasons
 from models.design import features_path
 from models.engine import read_engine
@@ -18,8 +17,8 @@ from models.foldfile import open_folds
 from models.forecast import forecast
 from models.keep import choose_kept, keep_model, list_stale, remove_unkept
 from models.results import write_fitted
-from models.runs import mend_run, read_predictions, read_run, run_folder, split_cut, write_scores
-from models.scores import score_levels
+from models.runs import mend_run, run_folder
+from models.scoring import build_labels, score_runs
 from models.settings import Settings
 from models.units import Fitted, Inputs, hold_inputs, open_inputs
 from models.watch import Watch
@@ -50,7 +49,8 @@ def fit_all(settings: Settings, watch: Watch | None = None) -> pd.DataFrame:
             for fitted in _fit_missing(settings, planned):
                 watch.finish(fitted, write_fitted(settings, tiles, fitted))
         with watch.stage("score"):
-            scores = write_scores(folder, [row for p in planned for row in _score_rows(settings, tiles, p.cell)])
+            labels = build_labels(tiles, open_inputs(settings).folds, block_m=settings.models.block_m)
+            scores = score_runs(folder, [p.cell for p in planned], labels, seed=settings.models.seed)
         with watch.stage("keep"):
             _keep_models(settings, scores, planned, watch)
     return scores
@@ -105,16 +105,3 @@ def _keep_models(settings: Settings, scores: pd.DataFrame, planned: list[Planned
     for one, key in list_stale(settings, kept, planned):
         keep_model(open_inputs(settings), one, key)
         watch.note(f"kept: {one.target}, {one.cell}")
-
-
-def _score_rows(settings: Settings, tiles: Tiles, cell: Cell) -> Iterator[dict[str, Any]]:
-    run, frame = read_run(settings.folder, *cell), read_predictions(settings.folder, *cell)
-    area = pd.Series(tiles.area.to_numpy(), index=tiles.id)
-    for target in settings.targets.columns:
-        rows = frame.loc[frame["target"] == target].dropna(subset=["truth", "prediction"])
-        levels = score_levels(rows["truth"].to_numpy(), rows["prediction"].to_numpy(), area.loc[rows["id"]].to_numpy(),
-                              seed=settings.models.seed)
-        head = {"split": cell.split, **split_cut(cell.cut), "model": cell.model, "target": target}
-        is_area = cell.spec.area
-        for level in levels[1:] if is_area else levels:
-            yield {**head, **level, "fit_seconds": run["cells"][target]["seconds"]}

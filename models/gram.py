@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from threadpoolctl import ThreadpoolController
 
 from models.family import Floats, Ints, Matrix
 from models.features import Features
 from models.folds import Folds, Held
 
 _COLUMNS = 2048  # of a dual product at once in float64
+_ONE_THREAD = 1024  # rows or columns of the largest matrix that one thread factors as fast as two
 _SAMPLE = 1024  # rows that the shift is taken from
 
 
@@ -75,10 +79,11 @@ class Gram:
 
     A training set's sums are those of its parts, less the rows in the buffers of the held parts, which are read again.
     The errors on held-out rows follow from their sums too, so that no penalty needs a pass of its own.
+    `is_scaled` false leaves the features their scale, and only centres them.
     """
 
-    def __init__(self, data: Data, alphas: Floats) -> None:
-        self._data, self._alphas = data, alphas
+    def __init__(self, data: Data, alphas: Floats, *, is_scaled: bool = True) -> None:
+        self._data, self._alphas, self._is_scaled = data, alphas, is_scaled
         sample = np.linspace(0, len(data.X) - 1, min(_SAMPLE, len(data.X))).astype(np.int64)
         self._shift = data.X.rows(sample).array().mean(axis=0, dtype=np.float64)
         self._centre = np.average(data.Y, axis=0, weights=data.weight)
@@ -126,7 +131,8 @@ class Gram:
         mean = sums.x / sums.w
         variance = np.diag(sums.xx) / sums.w - mean**2
         is_constant = variance <= 1e-10 * self._squares + _tiny(self._shift + mean, mean)
-        scale = np.where(is_constant, np.inf, np.sqrt(np.maximum(variance, 0)))
+        spread = np.sqrt(np.maximum(variance, 0)) if self._is_scaled else np.ones(len(mean))
+        scale = np.where(is_constant, np.inf, spread)
         system = (sums.xx - sums.w * np.outer(mean, mean)) / np.outer(scale, scale)
         right = (sums.xy - np.outer(mean, sums.y)) / scale[:, None]
         coef = _solve(system, right, self._alphas) / scale[:, None, None]
@@ -159,6 +165,16 @@ def _solve(system: Floats, right: Floats, alphas: Floats) -> Floats:
         shifted.flat[::len(system) + 1] += alpha
         out[:, i] = cho_solve(cho_factor(shifted, overwrite_a=True, check_finite=False), right, check_finite=False)
     return out
+
+
+@lru_cache(maxsize=1)
+def _pools() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def few_threads(size: int) -> AbstractContextManager[Any]:
+    """Factor small matrices on one thread: more only wait for each other, twenty times as long on a busy machine."""
+    return _pools().limit(limits=1, user_api="blas") if size <= _ONE_THREAD else nullcontext()
 
 
 def _tiny(mean: Matrix, offset: Matrix) -> Floats:

@@ -25,7 +25,7 @@ from models.units import Inputs, open_design
 LOG = logging.getLogger(__name__)
 SCHEMA = "roofline.model"
 SCHEMA_VERSION = 2
-TRUSTED = ["models.baselines.Location", "models.baselines.Mean", "models.baselines.Region", "models.forest.Forest",
+TRUSTED = ["models.baselines.Mean", "models.baselines.Region", "models.forest.Forest", "models.location.Location",
            "models.neighbours.Neighbours", "models.ridge.SharedRidge", "sklearn.tree._tree.Tree"]
 
 

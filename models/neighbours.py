@@ -1,93 +1,188 @@
-"""k nearest neighbours in the embedding: one search serves every k and every target."""
+"""k nearest neighbours: one search serves every k, weighting and target."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from models.family import Family, Floats, Ints, Matrix, labelled_groups
+from models.family import Chosen, Family, Floats, Ints, Matrix, labelled_groups
 from models.features import Features
 from models.folds import Folds
 
+Weighting = Literal["uniform", "distance"]
 K_CHOICES = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80)
+WEIGHTINGS: tuple[Weighting, ...] = ("uniform", "distance")
+MAX_SEARCH = 200_000  # a search compares each row with each: an hour on two cores at 512 features
 _DEFAULT_K = 5  # where there are no folds to choose on
 _BATCH = 1024
 
 
+class Found(NamedTuple):
+    """Neighbours of some rows, the nearest first: distance and number of each, both (n_asked, k)."""
+
+    distance: Floats
+    order: Ints
+
+
+Search = Callable[[Matrix, Matrix, int], Found]  # (known rows, asked rows, k)
+
+
 class Neighbours(Family):
-    """Predict the mean label of the k nearest tiles, features standardised and rows scaled to length one.
+    """Predict the mean label of the k nearest tiles, k and weighting of each target chosen on the inner folds.
 
-    Both transformers live in the fitted pipeline, so that a tile is asked as the training tiles were stored.
-    """
-
-    def __init__(self, k_choices: tuple[int, ...] = K_CHOICES) -> None:
-        self.k_choices = k_choices
-
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
-        """Keep the scaled rows, and choose k of every target on the folds."""
-        self.scaler_ = make_pipeline(StandardScaler(), Normalizer())
-        self.X_, self.Y_ = self.scaler_.fit_transform(X.array()), Y
-        self.chosen_ = [{} for _ in range(Y.shape[1])]
-        for rows, columns in labelled_groups(Y):
-            k = choose_k(self.X_[rows], Y[np.ix_(rows, columns)], folds.take(rows), self.k_choices)
-            for i, t in enumerate(columns):
-                self.chosen_[t] = {"k": int(k[i])}
-        return self
-
-    def predict(self, X: Features) -> Floats:
-        """Average the nearest labels: (n_rows, n_targets)."""
-        ks = [chosen["k"] for chosen in self.chosen_]
-        return nearest_means(self.X_, self.Y_, self.scaler_.transform(X.array()), ks)
-
-
-def choose_k(X: Matrix, Y: Floats, folds: Folds, choices: Sequence[int]) -> Ints:
-    """Give the best k of each target: (n_targets,); each row is predicted from the rows that its fold may see.
+    The same as scikit-learn's `KNeighborsRegressor` behind a `StandardScaler` and, for `cosine`, a `Normalizer`, which
+    are fitted on the training rows of each fold. (One scaling for all folds would need a quarter of the search, and no
+    label has a part in it, but it would be no fitted pipeline.) Weights of rows multiply those of the weighting.
 
     Parameters
     ----------
-    X : (n, d), searched by Euclidean distance. Y : (n, n_targets), no NaN. folds : of the rows. choices : the k to try.
+    k_choices : the k to choose from.
+    weightings : `uniform`, `distance` (one over the distance), or both to choose from.
+    metric : `cosine` (distance between rows scaled to length one, which orders as the cosine does) or `euclidean`.
+    max_search : most training rows that are searched unasked.
+    sample : number of training rows, drawn at random, that are searched where there are more; None for all.
+    seed : of the draw.
     """
-    splits = list(folds.splits())
-    largest = min((len(train) for train, _ in splits), default=0)
-    ks = np.array([k for k in choices if k <= largest] or [1])
-    if not largest:
-        return np.full(Y.shape[1], min(_DEFAULT_K, len(X)))
-    errors = np.zeros((len(ks), Y.shape[1]))
-    for train, held in splits:
-        for part, order in _search(X[train], X[held], int(ks[-1])):
-            sums = np.cumsum(Y[train][order], axis=1)[:, ks - 1]
-            errors += ((sums / ks[None, :, None] - Y[held[part]][:, None]) ** 2).sum(axis=0)
-    best: Ints = ks[errors.argmin(axis=0)]
-    return best
+
+    def __init__(self, k_choices: tuple[int, ...] = K_CHOICES, weightings: tuple[Weighting, ...] = WEIGHTINGS,
+                 metric: Literal["cosine", "euclidean"] = "cosine", max_search: int = MAX_SEARCH, sample: int | None = None,
+                 seed: int = 0) -> None:
+        self.k_choices, self.weightings, self.metric = k_choices, weightings, metric
+        self.max_search, self.sample, self.seed = max_search, sample, seed
+
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+        """Keep the scaled rows, and choose k and weighting of every target on the folds.
+
+        Raises
+        ------
+        ValueError : more rows than `max_search`, and no sample asked for.
+        FeaturesError : the rows do not fit into memory.
+        """
+        drawn = self._draw(len(X))
+        if drawn is not None:
+            X, Y, folds, weight = X.rows(drawn), Y[drawn], folds.take(drawn), weight[drawn]
+        X.check_fits()
+        scaler = StandardScaler()
+        for _, chunk in X.chunks():
+            scaler.partial_fit(chunk)
+        self.scaler_ = make_pipeline(scaler, Normalizer()) if self.metric == "cosine" else make_pipeline(scaler)
+        self.X_, self.Y_, self.weight_ = np.empty(X.shape, np.float32), Y, weight
+        for piece, chunk in X.chunks():
+            self.X_[piece] = self.scaler_.transform(chunk)
+        self.chosen_ = [{} for _ in range(Y.shape[1])]
+        for rows, columns in labelled_groups(Y):
+            choice = Choice(search_all, self.k_choices, self.weightings)
+            chosen, _ = choice.choose(self.X_[rows], Y[np.ix_(rows, columns)], folds=folds.take(rows), weight=weight[rows])
+            for t, one in zip(columns, chosen, strict=True):
+                self.chosen_[t] = one
+        return self
+
+    def _draw(self, n: int) -> Ints | None:
+        if self.sample is not None and self.sample < n:
+            return np.sort(np.random.default_rng(self.seed).choice(n, self.sample, replace=False))
+        if n > self.max_search:
+            raise ValueError(f"knn: its search compares each tile with each; expected at most {self.max_search} training tiles, "
+                             f"got {n}. Set knn_sample = {self.max_search // 4} in [models] to search that many, drawn at "
+                             "random, or take knn out of names.")
+        return None
+
+    def predict(self, X: Features) -> Floats:
+        """Average the nearest labels: (n_rows, n_targets)."""
+        out = np.empty((len(X), self.Y_.shape[1]))
+        for rows, chunk in X.chunks():
+            asked = self.scaler_.transform(chunk)
+            out[rows] = predict_nearest(search_all, self.X_, self.Y_, asked, weight=self.weight_, chosen=self.chosen_)
+        return out
 
 
-def nearest_means(X: Matrix, Y: Floats, asked: Matrix, ks: Sequence[int]) -> Floats:
-    """Mean label of the `ks[t]` nearest labelled rows, for every asked row and target: (n_asked, n_targets)."""
+class Choice(NamedTuple):
+    """What is chosen from: a search, the k and the weightings."""
+
+    search: Search
+    k_choices: Sequence[int]
+    weightings: Sequence[Weighting]
+
+    def choose(self, X: Matrix, Y: Floats, *, folds: Folds, weight: Floats) -> tuple[list[Chosen], Floats]:
+        """Give k and weighting of each target, and the weighted sum of squared errors they had on the folds.
+
+        Each row is predicted from the rows that its fold may see. Without folds nothing can be chosen: 5 neighbours,
+        and errors of zero.
+
+        Parameters
+        ----------
+        X : (n, d). Y : (n, n_targets), no NaN. folds, weight : of the rows.
+        """
+        splits = [(train, held) for train, held in folds.splits() if len(train) and len(held)]
+        largest = min((len(train) for train, _ in splits), default=0)
+        ks = np.array([k for k in self.k_choices if k <= largest] or [1])
+        if not largest:
+            default: Chosen = {"k": min(_DEFAULT_K, len(X)), "weighting": self.weightings[0]}
+            return [default] * Y.shape[1], np.zeros(Y.shape[1])
+        errors = np.zeros((len(self.weightings), len(ks), Y.shape[1]))
+        for train, held in splits:
+            found = self.search(X[train], X[held], int(ks[-1]))
+            for w, weighting in enumerate(self.weightings):
+                for part, predicted in blend(found, Y[train], weight[train], ks=ks, weighting=weighting):
+                    errors[w] += np.tensordot(weight[held][part], (predicted - Y[held][part, None]) ** 2, axes=1)
+        flat = errors.reshape(-1, Y.shape[1])
+        best = flat.argmin(axis=0)
+        chosen: list[Chosen] = [{"k": int(ks[b % len(ks)]), "weighting": self.weightings[b // len(ks)]} for b in best]
+        return chosen, flat.min(axis=0)
+
+
+def predict_nearest(search: Search, X: Matrix, Y: Floats, asked: Matrix, *, weight: Floats, chosen: Sequence[Chosen]) -> Floats:
+    """Weighted mean label of the nearest labelled rows, for every asked row and target: (n_asked, n_targets)."""
     out = np.empty((len(asked), Y.shape[1]))
     for rows, columns in labelled_groups(Y):
-        known, k_of = Y[np.ix_(rows, columns)], np.minimum([ks[t] for t in columns], len(rows))
-        for part, order in _search(X[rows], asked, int(k_of.max())):
-            sums = np.cumsum(known[order], axis=1)
-            for i, t in enumerate(columns):
-                out[part, t] = sums[:, k_of[i] - 1, i] / k_of[i]
+        k_of = np.array([min(chosen[t]["k"], len(rows)) for t in columns])
+        ks, found = np.unique(k_of), search(X[rows], asked, int(k_of.max()))
+        for weighting in sorted({chosen[t]["weighting"] for t in columns}):
+            mine = np.array([i for i, t in enumerate(columns) if chosen[t]["weighting"] == weighting])
+            known = Y[np.ix_(rows, columns[mine])]
+            for part, predicted in blend(found, known, weight[rows], ks=ks, weighting=weighting):
+                for i, m in enumerate(mine):
+                    out[part, columns[m]] = predicted[:, np.searchsorted(ks, k_of[m]), i]
     return out
 
 
-def _search(X: Matrix, asked: Matrix, k: int) -> list[tuple[Ints, NDArray[np.int64]]]:
-    """Give (rows, (n_rows, k) nearest of X in order) a batch."""
-    centre = X.mean(axis=0)  # far from the origin the expanded square loses its digits
-    X, asked = X - centre, asked - centre
-    squares = (X * X).sum(axis=1)
-    found = []
-    for start in range(0, len(asked), _BATCH):
-        rows = np.arange(start, min(start + _BATCH, len(asked)))
-        distances = squares[None] - 2 * asked[rows] @ X.T
-        near = np.argpartition(distances, k - 1, axis=1)[:, :k]
-        order = np.argsort(np.take_along_axis(distances, near, axis=1), axis=1, kind="stable")
-        found.append((rows, np.take_along_axis(near, order, axis=1)))
-    return found
+def blend(found: Found, Y: Floats, weight: Floats, *, ks: Ints, weighting: Weighting) -> Iterator[tuple[slice, Floats]]:
+    """Give (asked rows, their predictions (n, n_k, n_targets)) a batch: weighted means over the first k neighbours.
+
+    Parameters
+    ----------
+    found : neighbours among the rows of Y, at least as many as the largest k.
+    ks : increasing.
+    """
+    starts = np.concatenate([[0], ks[:-1]])
+    for start in range(0, len(found.order), _BATCH):
+        part = slice(start, start + _BATCH)
+        index = found.order[part, :ks[-1]]
+        counts = weight[index]
+        if weighting == "distance":
+            counts = counts * _nearness(found.distance[part, :ks[-1]])
+        total = np.add.reduceat(counts, starts, axis=1).cumsum(axis=1)
+        yield part, np.add.reduceat(counts[:, :, None] * Y[index], starts, axis=1).cumsum(axis=1) / total[:, :, None]
+
+
+def _nearness(distance: Floats) -> Floats:
+    """One over the distance; where a neighbour is at distance zero, such neighbours alone count."""
+    with np.errstate(divide="ignore"):
+        nearness = 1 / distance.astype(np.float64)
+    is_same = np.isinf(nearness)
+    return np.where(is_same.any(axis=1, keepdims=True), is_same, nearness)
+
+
+def search_all(X: Matrix, asked: Matrix, k: int) -> Found:
+    """Search by comparing each with each, a block at a time."""
+    return Found(*NearestNeighbors(n_neighbors=k, algorithm="brute").fit(X).kneighbors(asked))
+
+
+def search_map(X: Matrix, asked: Matrix, k: int) -> Found:
+    """Search in a tree: for two or three columns."""
+    return Found(*cKDTree(X).query(asked, k=np.arange(1, k + 1)))

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from extract.settings import suggest
-from models.baselines import Location, Mean, Region
+from models.baselines import Mean, Region
 from models.boosting import Boosting
 from models.family import Family
 from models.forest import Forest
 from models.head import Head
+from models.location import Location
 from models.neighbours import Neighbours
 from models.ridge import SharedRidge
 

@@ -10,7 +10,7 @@ import numpy as np
 from models.family import Chosen, CrossFit, Family, Floats, labelled_groups
 from models.features import Features
 from models.folds import Folds, Held
-from models.gram import Data, Dual, Gram, Paths
+from models.gram import Data, Dual, Gram, Paths, few_threads
 from models.krylov import Krylov
 
 LOG = logging.getLogger(__name__)
@@ -24,6 +24,7 @@ class Linear(NamedTuple):
     coef: Floats  # (n_features, n_targets)
     intercept: Floats  # (n_targets,)
     alpha: Floats  # (n_targets,)
+    error: Floats  # (n_targets,), weighted sum of squared errors on the inner folds
 
 
 class SharedRidge(Family):
@@ -58,7 +59,7 @@ class SharedRidge(Family):
 
     def predict(self, X: Features) -> Floats:
         """Give X · coef + intercept: (n_rows, n_targets)."""
-        return _predict(X, Linear(self.coef_, self.intercept_, np.empty(0)))
+        return _predict(X, self.coef_, self.intercept_)
 
     def cross_fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False) -> CrossFit:
         """Predict every row by a model that has not seen its fold; all models from the same sums."""
@@ -70,25 +71,41 @@ class SharedRidge(Family):
             linear = self._solve(Data(X, Y[:, columns], weight, folds).take(known), sorted(outers, key=sorted))
             for fold in folds.folds:
                 rows, mine = folds.held(folds.parts_of(fold)), linear[folds.parts_of(fold)]
-                predicted[np.ix_(rows, columns)] = _predict(X.rows(rows), mine)
+                predicted[np.ix_(rows, columns)] = _predict(X.rows(rows), mine.coef, mine.intercept)
                 if nested:
-                    deeper[np.ix_(rows, columns)] = _predict(X.rows(rows), linear[both[fold]])
+                    deep = linear[both[fold]]
+                    deeper[np.ix_(rows, columns)] = _predict(X.rows(rows), deep.coef, deep.intercept)
                 for t, alpha in zip(columns, mine.alpha, strict=True):
                     chosen[t][str(fold)] = {"alpha": float(alpha)}
         return CrossFit(predicted, deeper if nested else None, chosen)
 
     def _solve(self, data: Data, outers: list[Held]) -> dict[Held, Linear]:
-        """Choose and solve, for each set of parts that is not to be seen."""
-        for outer in outers:
-            if not len(data.folds.training(outer)):
-                raise ValueError(f"without parts {sorted(outer)} of the folds no labelled tile is left to train on; "
-                                 "fill in labels, or lower folds or buffer_m in [models]")
         alphas = np.sort(np.asarray(self.alphas, dtype=float))
-        inner = {outer: _inner(data, outer) for outer in outers}
-        helds = list(dict.fromkeys([*outers, *(outer | {p} for outer in outers for p in inner[outer])]))
-        solver = self._solver(data, alphas)
+        n_rows, n_features = data.X.shape
+        solver: Gram | Dual | Krylov
+        if min(n_rows, n_features) > self.exact_limit:
+            solver = Krylov(data, alphas)
+        else:
+            solver = Gram(data, alphas) if n_features <= n_rows else Dual(data, alphas)
+        return solve_sets(solver, data, outers, alphas)
+
+
+def solve_sets(solver: Gram | Dual | Krylov, data: Data, outers: list[Held], alphas: Floats) -> dict[Held, Linear]:
+    """Choose the penalty of each target on the inner folds, and solve, for each set of parts that is not to be seen.
+
+    Raises
+    ------
+    ValueError : nothing is left to train on, or no penalty can be solved.
+    """
+    for outer in outers:
+        if not len(data.folds.training(outer)):
+            raise ValueError(f"without parts {sorted(outer)} of the folds no labelled tile is left to train on; "
+                             "fill in labels, or lower folds or buffer_m in [models]")
+    inner = {outer: _inner(data, outer) for outer in outers}
+    helds = list(dict.fromkeys([*outers, *(outer | {p} for outer in outers for p in inner[outer])]))
+    linear = {}
+    with few_threads(min(data.X.shape)):
         paths = solver.paths(helds)
-        linear = {}
         for outer in outers:
             errors = np.zeros((len(alphas), data.Y.shape[1]))
             for p in inner[outer]:
@@ -97,13 +114,7 @@ class SharedRidge(Family):
             if not inner[outer]:
                 errors += np.abs(np.log(alphas / data.X.shape[1]))[:, None]
             linear[outer] = _choose(paths[outer], errors, alphas)
-        return linear
-
-    def _solver(self, data: Data, alphas: Floats) -> Gram | Dual | Krylov:
-        n_rows, n_features = data.X.shape
-        if min(n_rows, n_features) > self.exact_limit:
-            return Krylov(data, alphas)
-        return Gram(data, alphas) if n_features <= n_rows else Dual(data, alphas)
+    return linear
 
 
 def _inner(data: Data, outer: Held) -> list[int]:
@@ -125,12 +136,11 @@ def _choose(path: Paths, errors: Floats, alphas: Floats) -> Linear:
                     len(path.coef), missed[-1])
     best = errors.argmin(axis=0)
     coef = np.stack([path.coef[:, a, t] for t, a in enumerate(best)], axis=1).astype(np.float64)
-    return Linear(coef, path.y - path.x @ coef, alphas[best])
+    return Linear(coef, path.y - path.x @ coef, alphas[best], errors.min(axis=0))
 
 
-def _predict(X: Features, linear: Linear) -> Floats:
-    out = np.empty((len(X), linear.coef.shape[1]))
+def _predict(X: Features, coef: Floats, intercept: Floats) -> Floats:
+    out = np.empty((len(X), coef.shape[1]))
     for rows, chunk in X.chunks():
-        out[rows] = chunk @ linear.coef + linear.intercept
+        out[rows] = chunk @ coef + intercept
     return out
-

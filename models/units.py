@@ -17,8 +17,8 @@ from models.design import CutData, Design, build_design, read_cut
 from models.family import CrossFit, Family, Floats, Ints
 from models.foldfile import hash_folds, open_folds
 from models.folds import Folds, unit_numbers
+from models.predicted import read_predicted
 from models.registry import build_model
-from models.runs import read_nested, read_predictions, spread_predictions
 from models.settings import Settings
 from models.stack import stack_folds
 
@@ -152,13 +152,13 @@ def told_threads(model: Family, threads: int) -> Family:
 def _fit_stack(inputs: Inputs, plan: Planned, members: list[Cell]) -> Fitted:
     start, settings, tiles = time.perf_counter(), inputs.settings, inputs.tiles
     folds, names = inputs.folds[plan.cell.split], [str(m) for m in members]
-    outer, inner = (np.stack([spread_predictions(read(settings.folder, *m), tiles.id, plan.missing) for m in members], axis=-1)
-                    for read in (read_predictions, read_nested))
+    outer, inner = (read_predicted(settings.folder, members, tiles.id.to_numpy(), plan.missing, is_nested=is_nested)
+                    for is_nested in (False, True))
     unit = unit_numbers(plan.cell.split, tiles.area.to_numpy(), tiles.xy, settings.models.block_m)
     predicted, chosen = np.full((len(tiles), len(plan.missing)), np.nan), []
     for i, target in enumerate(plan.missing):
         predicted[:, i], learned = stack_folds(
-            tiles.targets[target].to_numpy(np.float64), outer[:, i].astype(np.float64), inner[:, i].astype(np.float64),
+            tiles.targets[target].to_numpy(np.float64), outer[i].astype(np.float64), inner[i].astype(np.float64),
             folds=folds, unit=unit, weight=_tile_weights(inputs))
         chosen.append({f: {"penalty": w.penalty, "weights": dict(zip(names, w.weights.round(6).tolist(), strict=True))}
                        for f, w in learned.items()})

@@ -1,0 +1,139 @@
+"""The table of one target that `python -m models scores` prints, and how to read it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich import box
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from models.bootstrap import REPLICATES
+from models.evaluate import CellName
+from models.runs import RunError, join_cut, read_scores
+from models.settings import STRICTNESS
+from models.verdicts import AGAINST_OTHERS, AGAINST_PLACE
+
+HELD_OUT = {
+    "random": "single tiles were held out, and tiles of the same area, with its label, were trained on: it flatters.",
+    "area": "whole areas were held out, so that no model has seen the label it is asked for. Neighbours it may have seen.",
+    "block": "whole blocks of the map were held out, so that no model has seen the label or the surroundings.",
+}
+UNITS = {"random": "areas", "area": "areas", "block": "blocks"}
+READING = (
+    "R²: the share of the differences between {level}s that is explained; 1 is all, 0 is as good as their mean.",
+    "{split}: {held}",
+    "95 %: {units} drawn again {replicates:,} times. Not in it: other training data, other folds, another seed.",
+    "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05 after Holm's correction, and",
+    "    after one for having picked the winner on the same data).",
+)
+FLATTERED = "random: tiles of one area, with one label, stand on both sides. It is there to show by how much it flatters."
+
+
+def read_comparisons(folder: Path, name: str = "comparisons.csv") -> pd.DataFrame:
+    """Read `comparisons.csv` or `winners.csv`; the text `none` stays text.
+
+    Raises
+    ------
+    RunError : not there, or not a table.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise RunError(f"{path}: no such file. Run `make models` first.")
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path}: not readable ({error}). Delete it and run `make models` again.") from None
+
+
+def build_standings(folder: Path, target: str, *, split: str | None, level: str) -> pd.DataFrame:
+    """Give one row a cell of a target, the best first.
+
+    Parameters
+    ----------
+    split : that ranks; None for the strictest that was scored. level : `area` or `tile`.
+
+    Returns
+    -------
+    cut, model, is_baseline, `r2 <split>` of each split (loosest first), and of the ranking split r2_low, r2_high, rmse,
+    spearman, n and verdict (`best`, `worse`, `not distinguishable` from the best, or nothing where it was not compared).
+    `attrs` holds split, level and target.
+
+    Raises
+    ------
+    RunError : files that are missing; a split or level of which there are no scores.
+    """
+    scores = read_scores(folder)
+    scores = scores[(scores["target"].astype(str) == target) & (scores["level"] == level)]
+    known = [s for s in STRICTNESS if s in set(scores["split"])]
+    if not known:
+        raise RunError(f"{folder / 'scores.csv'}: no scores of {target!r} at level {level!r}. Run `make models` with it.")
+    if split is not None and split not in known:
+        raise RunError(f"split {split!r}: not scored for {target!r}; there are {', '.join(known)}")
+    ranked = split or known[-1]
+    scores = scores.assign(cut=[join_cut(*parts) for parts in scores[["backbone", "layer", "pooling"]].to_numpy().tolist()])
+    wide = scores.pivot_table(index=["cut", "model"], columns="split", values="r2", dropna=False, sort=False)
+    wide = wide.reindex(columns=known).rename(columns={s: f"r2 {s}" for s in known}).reset_index()
+    numbers = scores.loc[scores["split"] == ranked, ["cut", "model", "r2_low", "r2_high", "rmse", "spearman", "n"]]
+    table = wide.merge(numbers, on=["cut", "model"], how="inner").sort_values(f"r2 {ranked}", ascending=False, kind="stable")
+    table["verdict"] = _verdicts(folder, table, target, ranked, level)
+    table.insert(2, "is_baseline", [CellName(*pair).is_baseline for pair in table[["cut", "model"]].to_numpy().tolist()])
+    table.attrs |= {"split": ranked, "level": level, "target": target}
+    return table.reset_index(drop=True)
+
+
+def _verdicts(folder: Path, table: pd.DataFrame, target: str, split: str, level: str) -> list[str]:
+    rows = _of(read_comparisons(folder), target, split, level)
+    rows = rows[rows["kind"] == AGAINST_OTHERS]
+    words = {"better": "worse"}  # the file says what the best is, the table what the row is
+    verdict = {(str(r["cut"]), str(r["model"])): words.get(r["verdict"], r["verdict"]) for r in rows.to_dict("records")}
+    best = {(str(r["best_cut"]), str(r["best_model"])): "best" for r in rows.to_dict("records")}
+    return [(verdict | best).get((cut, model), "") for cut, model in table[["cut", "model"]].to_numpy().tolist()]
+
+
+def _of(rows: pd.DataFrame, target: str, split: str, level: str) -> pd.DataFrame:
+    return rows[(rows["target"].astype(str) == target) & (rows["split"] == split) & (rows["level"] == level)]
+
+
+def render_standings(table: pd.DataFrame, folder: Path) -> Group:
+    """Draw the table within 100 columns, and say how to read it."""
+    split, level, target = (str(table.attrs[name]) for name in ("split", "level", "target"))
+    splits = [str(c).removeprefix("r2 ") for c in table.columns if str(c).startswith("r2 ")]
+    title = f"{target}: R² of {int(table['n'].max()):,} {level}s, ranked on the split {split}"
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    drawn.add_column("cut", overflow="fold")
+    drawn.add_column("model", no_wrap=True)
+    for name in (*splits, f"95 % ({split})", "rank corr."):
+        drawn.add_column(name, justify="right", no_wrap=True)
+    drawn.add_column("verdict", no_wrap=True)
+    for row in table.to_dict("records"):
+        cut = "(sees no picture)" if row["is_baseline"] else str(row["cut"])
+        values = [*(_number(row[f"r2 {s}"]) for s in splits), f"{_number(row['r2_low'])} … {_number(row['r2_high'])}"]
+        verdict = str(row["verdict"]).replace("not distinguishable", "=")
+        drawn.add_row(Text(cut), Text(str(row["model"])), *values, _number(row["spearman"]), verdict,
+                      style="dim" if row["is_baseline"] else "bold" if verdict == "best" else "")
+    facts = {"level": level, "split": split, "held": HELD_OUT[split], "units": UNITS[split], "replicates": REPLICATES}
+    reading = [line.format(**facts) for line in READING]
+    reading += [FLATTERED] if "random" in splits and split != "random" else []
+    return Group(drawn, *(Text(line) for line in [*_findings(folder, target, split, level), "", *reading]))
+
+
+def _findings(folder: Path, target: str, split: str, level: str) -> list[str]:
+    """Say how much of the best is luck, and whether pictures beat place."""
+    found = []
+    for row in _of(read_comparisons(folder, "winners.csv"), target, split, level).to_dict("records"):
+        found.append(f"Best of {row['n_cells']} cells: R² {_number(row['r2'])}; where it was not chosen, about "
+                     f"{_number(row['r2_corrected'])}. Not distinguishable from it: {row['n_not_distinguishable']}.")
+    rows = _of(read_comparisons(folder), target, split, level)
+    for row in rows[rows["kind"] == AGAINST_PLACE].to_dict("records"):
+        found.append(f"Pictures against place: {row['best_model']} ({row['best_cut']}) less {row['model']}: "
+                     f"{_number(row['r2_difference'])} ({_number(row['low'])} … {_number(row['high'])}), {row['verdict']}.")
+    return found
+
+
+def _number(value: Any) -> str:
+    return "–" if math.isnan(float(value)) else f"{float(value):.3f}".replace("-", "−")

@@ -1,0 +1,82 @@
+"""What is better is called so among sixty others; what came out best by luck is not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from models.compare import compare_with, correct_holm, judge, largest_differences
+from models.evaluate import CellName, evaluate_level
+from models.levels import tile_level
+from models.verdicts import AGAINST_PLACE, compare_cells, judge_rows
+
+CELLS = [CellName(f"net/l{i}:avg", "ridge") for i in range(60)]
+
+
+def compare(seed: int, noise: list[float], cells: list[CellName] = CELLS, n: int = 200) -> tuple[list[dict], list[dict]]:
+    """Compare cells that predict the label under noise, on areas of one tile."""
+    rng, units = np.random.default_rng(seed), np.arange(n)
+    truth = rng.normal(size=n)
+    predicted = truth[:, None] + rng.normal(size=(n, len(noise))) * noise
+    level = tile_level(truth, predicted, area=units, unit=units, training_mean=None)
+    return compare_cells(evaluate_level(level, cells[:len(noise)], seed=0))
+
+
+def test_the_better_of_sixty_is_better_than_each_other() -> None:
+    rows, (winner,) = compare(0, [0.3] + [0.6] * 59)
+    assert {row["verdict"] for row in rows} == {"better"}
+    assert {row["best_cut"] for row in rows} == {"net/l0:avg"}
+    assert all(row["low"] < row["r2_difference"] < row["high"] for row in rows)
+    assert winner["n_not_distinguishable"] == 0
+    assert winner["r2_corrected"] == pytest.approx(winner["r2"], abs=0.02)
+
+
+def test_the_luckiest_of_twenty_equals_is_seldom_called_better() -> None:
+    """In 200 sets without any difference, Holm's correction alone is fooled by having picked the winner; `p_max` is not."""
+    tables = [compare(seed, [0.8] * 20)[0] for seed in range(200)]
+    by_holm = np.mean([any(row["p_holm"] < 0.05 for row in rows) for rows in tables])
+    by_both = np.mean([any(row["verdict"] == "better" for row in rows) for rows in tables])
+    assert by_both <= 0.09
+    assert by_holm > by_both
+
+
+def test_what_the_luckiest_of_sixty_keeps_is_less_than_it_shows() -> None:
+    """R² of every cell is 1 − 0.8² = 0.36 where it was not chosen."""
+    winners = [compare(seed, [0.8] * 60, n=100)[1][0] for seed in range(30)]
+    shown, kept = (np.mean([w[name] for w in winners]) for name in ("r2", "r2_corrected"))
+    assert shown > 0.5
+    assert kept == pytest.approx(0.36, abs=0.06)
+
+
+def test_pictures_are_held_against_place_and_corrected_over_the_targets() -> None:
+    cells = [CellName("net/l:avg", "ridge"), CellName("net/l:avg", "ridge+groups"), CellName("none", "location")]
+    tables = {str(seed): compare(seed, [0.9, 0.2, 0.5], cells)[0] for seed in range(3)}
+    rows = [{"split": "area", "target": target, **row} for target, table in tables.items() for row in table]
+    place = [row for row in judge_rows(rows) if row["kind"] == AGAINST_PLACE]
+    assert [row["best_model"] for row in place] == ["ridge"] * 3
+    assert [row["verdict"] for row in place] == ["worse"] * 3
+    assert [row["p_holm"] for row in place] == correct_holm(np.array([row["p"] for row in place])).tolist()
+
+
+def test_cells_that_predict_the_same_are_not_distinguishable() -> None:
+    replicates = np.random.default_rng(0).normal(size=(500, 1)) @ np.ones((1, 2))
+    differences = compare_with(0, np.array([0.5, 0.5]), replicates, largest_differences(replicates), n_units=9)
+    assert np.isnan(differences.p).all()
+    assert judge(0.0, float(differences.p[1]), float(differences.p_max[1])) == "not distinguishable"
+
+
+def test_one_cell_or_one_unit_gives_no_comparison() -> None:
+    assert compare(0, [0.5]) == ([], [])
+    assert compare(0, [0.5, 0.6], n=1) == ([], [])
+
+
+def test_holm_corrects_by_hand_and_leaves_out_what_was_not_tested() -> None:
+    np.testing.assert_allclose(correct_holm(np.array([0.04, 0.01, np.nan, 0.03])), [0.06, 0.03, np.nan, 0.06])
+
+
+def test_largest_differences_are_those_of_all_pairs() -> None:
+    replicates = np.random.default_rng(0).normal(size=(300, 4)) @ np.random.default_rng(1).normal(size=(4, 4))
+    centred = replicates - replicates.mean(axis=0)
+    pairs = [centred[:, i] - centred[:, j] for i in range(4) for j in range(i)]
+    expected = np.max([np.abs(pair) / pair.std() for pair in pairs], axis=0)
+    np.testing.assert_allclose(largest_differences(replicates), expected)
