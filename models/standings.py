@@ -19,19 +19,19 @@ from models.settings import STRICTNESS
 from models.verdicts import AGAINST_OTHERS, AGAINST_PLACE
 
 HELD_OUT = {
-    "random": "single tiles were held out, and tiles of the same area, with its label, were trained on: it flatters.",
-    "area": "whole areas were held out, so that no model has seen the label it is asked for. Neighbours it may have seen.",
-    "block": "whole blocks of the map were held out, so that no model has seen the label or the surroundings.",
+    "random": "single tiles were held out, and others of their area, with its label, trained on. It flatters.",
+    "area": "whole areas were held out: no model has seen the label it is asked for, but perhaps next door.",
+    "block": "whole blocks of the map were held out: no model has seen the label, or what is around.",
 }
 UNITS = {"random": "areas", "area": "areas", "block": "blocks"}
 READING = (
-    "R²: the share of the differences between {level}s that is explained; 1 is all, 0 is as good as their mean.",
+    "R²: how much of the differences between {level}s is explained; 1 is all, 0 as good as their mean.",
     "{split}: {held}",
-    "95 %: {units} drawn again {replicates:,} times. Not in it: other training data, other folds, another seed.",
-    "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05 after Holm's correction, and",
-    "    after one for having picked the winner on the same data).",
+    "95 %: {units} drawn again {replicates:,} times. Not in it: other training data, folds or seeds.",
+    "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05 after Holm's correction,",
+    "    and after one for having picked the winner on the same data).",
 )
-FLATTERED = "random: tiles of one area, with one label, stand on both sides. It is there to show by how much it flatters."
+FLATTERED = "random: tiles of one area stand on both sides; it is there to show by how much it flatters."
 
 
 def read_comparisons(folder: Path, name: str = "comparisons.csv") -> pd.DataFrame:
