@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from models.folds import assign_folds, build_folds
-from models.runs import SCORE_COLUMNS, RunError, read_scores, run_folder, write_run
+from models.runs import SCORE_COLUMNS, RunError, read_scores, read_table, run_folder, write_run
 from models.scoring import FILES, Labels, build_labels, score_runs
-from models.standings import build_standings, read_comparisons, render_standings
+from models.standings import build_standings, render_standings
 
 N = 120
 AREA = np.arange(N) // 4
@@ -61,13 +61,13 @@ def test_files_hold_every_cell_level_and_comparison(scored: Path) -> None:
     income = scores[(scores["target"] == "income") & (scores["level"] == "area") & (scores["split"] == "area")].set_index("model")
     assert income.loc["ridge", "r2"] > 0.8
     assert income.loc["mean", "backbone"] == "none"
-    comparisons = read_comparisons(scored)
+    comparisons = read_table(scored / "comparisons.csv")
     assert set(comparisons["kind"]) == {"best against other", "pictures against place"}
     assert len(comparisons) == 2 * 2 * 2 * 2
     assert (comparisons[comparisons["level"] == "area"]["verdict"] == "better").all()
-    by_tiles = read_comparisons(scored, "scores_by_tiles.csv")
+    by_tiles = read_table(scored / "scores_by_tiles.csv")
     assert by_tiles[by_tiles["tiles_low"] == 2]["n"].tolist() == [30] * 8
-    assert read_comparisons(scored, "winners.csv")["best_model"].tolist() == ["ridge"] * 8
+    assert read_table(scored / "winners.csv")["best_model"].tolist() == ["ridge"] * 8
 
 
 def test_nothing_is_made_again_until_a_prediction_a_label_or_the_seed_changes(scored: Path) -> None:
