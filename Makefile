@@ -8,10 +8,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models report all check bench bench-scores clean
+.PHONY: help setup demo test features models report all check bench-extract bench-scores clean
 
 help:  ## Show this list.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(PYTHON) || python3 -m venv .venv
@@ -46,8 +46,8 @@ check: $(READY)  ## Lint, types, import contracts.
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 
-bench: $(READY)  ## Measure the extraction beside the bare network.
-	$(PYTHON) -m benchmarks.extract
+bench-extract: $(READY)  ## Measure the extraction beside its goals (ARGS="--quick --only pipeline").
+	$(PYTHON) -m benchmarks.extract $(ARGS)
 
 bench-scores: $(READY)  ## Measure the scoring of 36,723 tiles, 198 runs, 7 targets.
 	$(PYTHON) -m benchmarks.scores

@@ -1,58 +1,87 @@
-"""The whole extraction, PNG files to closed HDF5, beside the bare network: `make bench`."""
+"""Every number of the extraction beside its goal: `make bench-extract`, or `python -m benchmarks.extract --help`."""
 
 from __future__ import annotations
 
+import argparse
 import json
-import statistics
+import os
+import platform
 import tempfile
 import time
+from dataclasses import asdict
+from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from benchmarks.memory import measure_memory
+from benchmarks.rivals import measure_rivals
+from benchmarks.rows import Row, render_table
+from benchmarks.speed import measure_cuts, measure_pipeline, measure_precision, measure_runtimes
+from benchmarks.tiles import Site
+from extract.runtimes import find_gpu
 
-from extract.forward import open_forward
-from extract.run import run_extraction
-from extract.sample import write_city
-from extract.settings import Settings, read_settings
-
-CUTS = {"vgg16": ["block3_pool", "block5_pool"], "resnet50v2": ["conv3_block4_out", "post_relu"],
-        "mobilenetv2": ["block_13_expand_relu", "out_relu"]}
-N_TILES, ROUNDS = 192, 3
+SECTIONS = {"pipeline": measure_pipeline, "cuts": measure_cuts, "precision": measure_precision, "rivals": measure_rivals,
+            "runtimes": measure_runtimes, "memory": measure_memory}
 
 
-def measure(city: Path, backbone: str) -> dict[str, float | str]:
-    """Alternate bare forward passes and whole runs; give the median rates [tiles/s] and their ratio."""
-    path = city.parent / f"{backbone}.toml"
-    cuts = json.dumps([f"{backbone}/{layer}:avg" for layer in CUTS[backbone]])
-    lines = [line for line in city.read_text().splitlines() if not line.startswith(("cuts", "weights", "name ="))]
-    text = "\n".join(lines).replace("[extract]", f'[extract]\ncuts = {cuts}\nweights = "random:0"')
-    path.write_text(f'name = "bench"\nout = "out-{backbone}"\n{text}\n')
-    settings = read_settings(path, Settings)
-    pictures = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)
-    forward = open_forward(settings, backbone, pictures, allow_random=False)
-    bare, whole = [], []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        for _ in range(N_TILES // 32):
-            forward(pictures)
-        bare.append(N_TILES / (time.perf_counter() - start))
-        summary = run_extraction(settings, fresh=True)
-        whole.append(summary.stages[backbone]["tiles_per_second"])
-    rates = statistics.median(bare), statistics.median(whole)
-    return {"backbone": backbone, "precision": forward.precision, "bare_tiles_per_second": round(rates[0], 1),
-            "whole_tiles_per_second": round(rates[1], 1), "ratio": round(rates[1] / rates[0], 3)}
+def name_machine() -> str:
+    """Name the processor, its cores that may be used, and the GPU."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    gpu = find_gpu()
+    return f"{len(os.sched_getaffinity(0))} cores of {model}" + (f", {gpu.name}" if gpu else "")
+
+
+def read_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.extract", description="Measure the extraction beside its goals.")
+    parser.add_argument("--quick", action="store_true", help="short rounds: a look, not a measurement")
+    parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {','.join(SECTIONS)}")
+    parser.add_argument("--size", type=int, default=224, help="side of the pictures [pixels]")
+    parser.add_argument("--batch", type=int, default=32, help="tiles a pass")
+    parser.add_argument("--out", type=Path, default=Path("artifacts/bench-extract.json"), help="JSON to write")
+    options = parser.parse_args()
+    unknown = set(options.only.split(",")) - set(SECTIONS)
+    if unknown:
+        parser.error(f"--only: unknown {', '.join(sorted(unknown))}; sections are {', '.join(SECTIONS)}")
+    return options
+
+
+def describe(options: argparse.Namespace) -> dict[str, Any]:
+    """Say what the numbers were measured on."""
+    names = ("keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "openvino")
+    there = {dist.metadata["Name"]: dist.version for dist in distributions() if dist.metadata["Name"] in names}
+    return {"machine": name_machine(), "versions": there, "size": options.size, "batch": options.batch, "is_quick": options.quick}
+
+
+def write_rows(out: Path, about: dict[str, Any], sections: dict[str, list[dict[str, Any]]]) -> str:
+    """Write what is measured so far, as JSON and as a Markdown table beside it; give the table."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps({**about, "rows": sections}, indent=2) + "\n")
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    table = (f"{about['machine']}; {versions}; {about['size']} × {about['size']}, batches of {about['batch']}, four pooled cuts, "
+             f"made tiles; medians of interleaved rounds{' (QUICK)' if about['is_quick'] else ''}. "
+             "Random weights: nothing is claimed about the features.\n\n"
+             + render_table(Row(**row) for section in sections.values() for row in section) + "\n")
+    out.with_suffix(".md").write_text(table)
+    return table
 
 
 def main() -> None:
-    """Print a table and write `artifacts/bench-extract.json`."""
+    """Measure, print the table, write it; sections that were not asked for keep their rows of an earlier time."""
+    options = read_options()
+    sections: dict[str, list[dict[str, Any]]] = json.loads(options.out.read_text())["rows"] if options.out.is_file() else {}
+    about = describe(options)
     with tempfile.TemporaryDirectory() as folder:
-        city = write_city(Path(folder) / "city", n_tiles=N_TILES, n_areas=30)
-        rows = [measure(city, backbone) for backbone in CUTS]
-    for row in rows:
-        print("  ".join(f"{key}: {value}" for key, value in row.items()))
-    out = Path("artifacts/bench-extract.json")
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(rows, indent=2) + "\n")
+        site = Site(Path(folder), size=options.size, batch=options.batch)
+        for name in options.only.split(","):
+            start, sections[name] = time.perf_counter(), []
+            for row in SECTIONS[name](site, quick=options.quick):
+                sections[name].append(asdict(row))
+                table = write_rows(options.out, about, sections)
+            print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"\n{table}")
 
 
 if __name__ == "__main__":

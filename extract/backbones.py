@@ -10,10 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import keras
 import numpy as np
 
 from extract.settings import Cut, suggest
+
+try:
+    import keras
+except ModuleNotFoundError as _error:  # Keras takes TensorFlow unless it is told otherwise
+    raise ModuleNotFoundError(f"Keras cannot load its backend: {_error}. Install TensorFlow, or name the backend that is "
+                              "installed: KERAS_BACKEND=jax or KERAS_BACKEND=torch.") from None
+
+from extract.folding import fold_batch_norms
 
 
 class BackboneError(ValueError):
@@ -65,6 +72,24 @@ class Preprocess(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Give what rebuilds the layer."""
         return {**super().get_config(), "module": self.module}
+
+
+@keras.saving.register_keras_serializable(package="roofline")
+class Store(keras.layers.Layer):
+    """Convert to the stored type; what exceeds its range becomes its largest value, never infinity."""
+
+    def __init__(self, stored: str, **kwargs: Any) -> None:
+        super().__init__(dtype="float32", trainable=False, **kwargs)
+        self.stored = stored
+
+    def call(self, values: Any) -> Any:
+        """Clip and cast (n, …) float32."""
+        largest = float(np.finfo(self.stored).max)
+        return keras.ops.cast(keras.ops.clip(values, -largest, largest), self.stored)
+
+    def get_config(self) -> dict[str, Any]:
+        """Give what rebuilds the layer."""
+        return {**super().get_config(), "stored": self.stored}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +158,7 @@ def needs_top(name: str, layers: Sequence[str], *, size: int) -> bool:
     return True
 
 
-def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = "float32") -> Network:
+def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = "float32", stored: str = "float32") -> Network:
     """Build the one model that gives every cut of a backbone, truncated at the deepest.
 
     Parameters
@@ -141,11 +166,12 @@ def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = 
     cuts : cuts of one backbone.
     size : side of the pictures [pixels].
     weights : `imagenet`, `random:<seed>` or a weight file (.h5), which may cover just the layers that the cuts need.
-    dtype : what the network computes in; weights stay float32, outputs are float32.
+    dtype : what the network computes in; weights stay float32, pooling is done in float32.
+    stored : type of the outputs; converted where the network runs, so that less is copied back.
 
     Returns
     -------
-    Network : (n, size, size, 3) uint8 → one float32 array a cut.
+    Network : (n, size, size, 3) uint8 → one array of type `stored` a cut.
 
     Raises
     ------
@@ -161,13 +187,15 @@ def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = 
         if Path(weights).is_absolute():
             _load_file(body, Path(weights))
         pictures = keras.Input((size, size, 3), dtype="uint8")
+        digest, body = _hash(body), fold_batch_norms(body)
         maps = body(Preprocess(REGISTRY[name].module)(pictures), training=False)
-        outputs = [_pool(map_, cut) for map_, cut in zip(maps if isinstance(maps, list) else [maps], cuts, strict=True)]
+        pooled = [_pool(map_, cut) for map_, cut in zip(maps if isinstance(maps, list) else [maps], cuts, strict=True)]
+        outputs = [Store(stored)(values) for values in pooled] if stored != "float32" else pooled
         model = keras.Model(pictures, outputs, name=name)
     finally:
         keras.config.set_dtype_policy(policy)
     model.trainable = False
-    return Network(model=model, cuts=list(cuts), weights=weights, weights_sha256=_hash(body))
+    return Network(model=model, cuts=list(cuts), weights=weights, weights_sha256=digest)
 
 
 def _load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.Model:
@@ -179,9 +207,25 @@ def _load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.M
         except Exception as error:  # Keras raises a bare Exception when a download fails
             raise BackboneError(f"weights of {name!r}: Keras has no ImageNet file here and could not fetch one ({error}). "
                                 f"Connect once, or set [extract] weights = {{ {name} = \"<file>.h5\" }}.") from None
-    if weights.startswith("random:"):
-        keras.utils.set_random_seed(int(weights.removeprefix("random:")))
-    return build_base(name, size=size, with_top=with_top)
+    base = build_base(name, size=size, with_top=with_top)
+    return _draw_weights(base, int(weights.removeprefix("random:"))) if weights.startswith("random:") else base
+
+
+def _draw_weights(base: keras.Model, seed: int) -> keras.Model:
+    """Draw a network's weights anew, each layer from its own seed.
+
+    Keras's global seed would not do: it is Python's `random`, which other threads of a worker draw from as well.
+    """
+
+    def seeded(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        for key, value in config.items():
+            if isinstance(value, dict) and "seed" in value.get("config", {}):
+                digest = hashlib.sha256(f"{seed}/{layer.name}/{key}".encode()).digest()
+                value["config"]["seed"] = int.from_bytes(digest[:4], "little") >> 1
+        return layer.__class__.from_config(config)
+
+    return keras.models.clone_model(base, clone_function=seeded)
 
 
 def _load_file(body: keras.Model, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line of `python -m extract`: run, sample, layers."""
+"""The command line of `python -m extract`: run, plan, doctor, verify, import, sample, layers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,18 @@ def run(
     with guarded(traceback=traceback, interrupted="stopped. Every complete shard is kept; the same command goes on from there."):
         from extract.run import run_extraction
 
-        columns = (TextColumn("extract"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (TextColumn("extract"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+                   TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[rejected]} rejected"))
         with Progress(*columns, console=err, transient=True) as progress:
-            task = progress.add_task("extract", total=None)
-            summary = run_extraction(
-                read_settings(config, Settings), fresh=fresh, strict=strict, allow_random=allow_random_weights,
-                on_tiles=lambda done, todo: progress.update(task, completed=done, total=todo))
+            task = progress.add_task("extract", total=None, rate="", rejected=0)
+
+            def show(done: int, todo: int, rejected: int) -> None:
+                speed = progress.tasks[task].speed
+                rate = f"{speed:.1f} tiles/s" if speed else ""
+                progress.update(task, completed=done, total=todo, rejected=rejected, rate=rate)
+
+            summary = run_extraction(read_settings(config, Settings), fresh=fresh, strict=strict,
+                                     allow_random=allow_random_weights, on_tiles=show)
         _report(summary)
 
 
@@ -45,8 +51,13 @@ def _report(summary: Any) -> None:
 
     out.print(f"tiles: {summary.n_tiles}, rejected: {summary.n_rejected}, on disk but not in the table: {summary.n_unlisted}")
     for backbone, stage in summary.stages.items():
-        out.print(f"{backbone}: {stage['tiles']} tiles, forward {stage['seconds']['forward']:.1f} s, "
-                  f"{stage['precision']} on {stage['device']}")
+        seconds = ", ".join(f"{name} {value:.1f}" for name, value in stage["seconds"].items())
+        out.print(f"{backbone}: {stage['tiles']} tiles, {stage['tiles_per_second']:.1f} tiles/s, {stage['precision']} on "
+                  f"{stage['device']}; seconds: {seconds}", soft_wrap=True)
+    if summary.verdict:
+        out.print(summary.verdict)
+    for note in summary.notes:
+        err.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if not summary.done:
         out.print("nothing to do: every shard is complete")
     for path in sorted(summary.features.glob("*.h5")):
@@ -55,6 +66,117 @@ def _report(summary: Any) -> None:
             err.print(f"WARNING: {path.stem} has random weights ({weights}). Its numbers say nothing about the real network.",
                       style="bold white on red", soft_wrap=True)
     out.print(f"features: {summary.features}", soft_wrap=True)
+
+
+@app.command()
+def verify(
+    config: Config,
+    set_aside: Annotated[bool, typer.Option("--set-aside", help="Rename damaged files, so that `run` makes just these.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Read every embeddings file back against its checksums; exit code 1 where one is damaged or missing.
+
+    Example: python -m extract verify --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
+        from extract.verify import find_damage, move_aside, refuse
+
+        n_files = 0
+
+        def count(_: Path) -> None:
+            nonlocal n_files
+            n_files += 1
+
+        damaged = find_damage(read_settings(config, Settings), on_file=count)
+        for damage in damaged:
+            out.print(f"{damage.path}: {damage.reason}", markup=False, highlight=False, soft_wrap=True)
+        for path in move_aside(damaged) if set_aside else ():
+            out.print(f"set aside: {path}", markup=False, highlight=False, soft_wrap=True)
+        refuse(damaged, is_aside=set_aside)
+        out.print(f"verified: {n_files} shards, all whole")
+
+
+@app.command()
+def plan(
+    config: Config,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    seconds: Annotated[float, typer.Option(help="About how long the probe runs [s].", min=0.1)] = 8.0,
+    allow_random_weights: Annotated[bool, typer.Option(help="As for `run`.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Predict what `run` would take now, in bytes and time, from a short run on a few tiles.
+
+    Example: python -m extract plan --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
+        import json
+
+        from extract.plan import plan_extraction
+
+        made = plan_extraction(read_settings(config, Settings), seconds=seconds, allow_random=allow_random_weights)
+        if as_json:
+            out.print(json.dumps(made, indent=2), markup=False, highlight=False, soft_wrap=True)
+        else:
+            _show_plan(made)
+
+
+def _show_plan(made: dict[str, Any]) -> None:
+    table = Table("cut", "row", "missing", "in all", title=f"{made['tiles']} tiles")
+    for backbone, part in made["backbones"].items():
+        for cut, size in part["cuts"].items():
+            table.add_row(f"{backbone}/{cut}", " × ".join(map(str, size["shape"])), _bytes(size["bytes"]), _bytes(size["all"]))
+    out.print(table)
+    for backbone, part in made["backbones"].items():
+        todo = f"{part['missing_tiles']} tiles in {part['missing_shards']} of {part['shards']} shards"
+        out.print(f"{backbone}: " + ("imported, nothing to do" if part["is_imported"] else
+                  f"{todo}; alone {part['seconds']:.0f} s, {part['precision']} on {part['device']}" if part["missing_tiles"] else
+                  "complete"), highlight=False, soft_wrap=True)
+    if made["seconds"]:
+        out.print(f"time: {made['seconds']:.0f} s, of which loading and compiling {made['startup_seconds']:.0f} s; "
+                  f"from a probe of {made['probe_tiles']} tiles, {made['verdict']}", highlight=False, soft_wrap=True)
+    enough = "enough" if made["disk_free_bytes"] > made["bytes"] else "NOT ENOUGH"
+    out.print(f"disk: {_bytes(made['bytes'])} needed, {_bytes(made['disk_free_bytes'])} free: {enough}; "
+              f"memory: {_bytes(made['peak_rss_bytes'])}", highlight=False, soft_wrap=True)
+
+
+def _bytes(n: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.3g} {unit}"
+        n /= 1000
+    return f"{n:.3g} TB"
+
+
+@app.command("import")
+def import_(
+    config: Config,
+    ids: Annotated[str, typer.Option(help="Ids of the vectors: FILE, or FILE:NAME of a dataset or column. .npy, .h5, .parquet.")],
+    vectors: Annotated[list[str], typer.Option(help="Vectors, one row an id: FILE, FILE:NAME, or FILE:BEGINNING* for columns.")],
+    cuts: Annotated[list[str], typer.Option("--as", help="Cut to call them, as dinov2/cls:avg; one for each --vectors.")],
+    fresh: Annotated[bool, typer.Option("--fresh", help="Replace features of that name.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Take embeddings from elsewhere into the same layout.
+
+    Example: python -m extract import --config town.toml --ids ids.npy --vectors dino.npy --as dinov2/cls:avg
+    """
+    with guarded(traceback=traceback, interrupted="stopped. Run it again with --fresh."):
+        from extract.importing import import_embeddings
+        from extract.vectors import VectorsError
+
+        if len(vectors) != len(set(cuts)) or len(cuts) != len(vectors):
+            raise VectorsError(f"expected one --as for each --vectors, all different, got {len(cuts)} and {len(vectors)}.")
+        settings = read_settings(config, Settings)
+        done = import_embeddings(settings, dict(zip(cuts, vectors, strict=True)), ids=ids, fresh=fresh)
+        out.print(f"tiles: {done.n_tiles}, without a vector: {done.n_absent}, not finite: {done.n_bad}; "
+                  f"vectors that the table lacks: {done.n_extra}")
+        if done.n_clipped:
+            err.print(f"WARNING: {done.n_clipped} numbers beyond {settings.extract.dtype} took its largest value. "
+                      'Set [extract] dtype = "float32" and import again.', style="bold white on red", soft_wrap=True)
+        out.print(f"features: {done.path}", soft_wrap=True)
+        unused = [cut for cut in cuts if cut not in settings.extract.cuts]
+        if unused:
+            out.print(f"to fit models on them, add to [extract] cuts: {', '.join(unused)}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -1,7 +1,10 @@
 """The embeddings on disk: shards, the virtual file over them, their writer and their reader.
 
-Schema `roofline.embeddings`, version 1. To raise it: add one to `SCHEMA_VERSION`, teach `_open` the old version,
-keep a golden file of it under `tests/golden`, and write a line in CHANGELOG.md.
+Schema `roofline.embeddings`. To raise it: add one to `SCHEMA_VERSION`, teach `open_embeddings` the old version, keep a golden
+file of it under `tests/golden`, and write a line in CHANGELOG.md.
+
+Version 2 added `pictures` (what each picture tells without a network) and a checksum of everything, not of the cuts
+alone. Shards of version 1 stay valid: a run goes on beside them, and `pictures` is there once every shard has it.
 """
 
 from __future__ import annotations
@@ -9,8 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,7 +24,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 SCHEMA = "roofline.embeddings"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 OK, REJECTED = 1, 2
 _CHUNK_BYTES = 1 << 19
 _METADATA_BYTES = 1 << 18
@@ -35,7 +38,8 @@ class ShardWriter:
     """Write one shard: rows in order, then `close` makes it complete under its final name.
 
     Nothing with the final name exists before every byte is on disk, so that a kill at any moment leaves either a
-    whole shard or a `.partial` file that the next run overwrites.
+    whole shard or a `.partial` file, which the next run removes. The partial's name is this process's own: two workers
+    that make the same shard do not write into one file.
 
     Parameters
     ----------
@@ -44,54 +48,81 @@ class ShardWriter:
     shapes : dataset name of each cut (`<layer>:<pooling>`) and the shape of one row.
     dtype : float16 or float32.
     attributes : root attributes; values that HDF5 can hold.
+    facts : type of the rows of `pictures`, or None where there are none.
+
+    Raises
+    ------
+    OSError : the disk lacks the room; all of it is reserved before anything is written.
     """
 
-    def __init__(self, path: Path, ids: pd.Series[Any], shapes: Mapping[str, tuple[int, ...]], *,
-                 dtype: str, attributes: Mapping[str, Any]) -> None:
-        self._path, self._partial = path, path.with_name(path.name + ".partial")
-        n = len(ids)
-        _check_room(self._partial, n * sum(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(dtype).itemsize)
-        self._file = h5py.File(self._partial, "w")
-        self._rows = 0
-        _write_attributes(self._file, attributes)
-        self._file.create_dataset("id", data=encode_ids(ids))
-        self._status = self._file.create_dataset("status", (n,), np.uint8)
-        self._reason = self._file.create_dataset("reason", (n,), h5py.string_dtype())
-        self._cuts = {name: self._create_cut(name, (n, *shape), dtype) for name, shape in shapes.items()}
-        self._hashes = {name: hashlib.sha256() for name in shapes}
+    def __init__(self, path: Path, ids: pd.Series[Any], shapes: Mapping[str, tuple[int, ...]], *, dtype: str,
+                 attributes: Mapping[str, Any], facts: np.dtype[Any] | None = None) -> None:
+        self._path = path
+        self._partial = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+        self._file = h5py.File(self._partial, "w", libver="v110")
+        self._rows, self._n = 0, len(ids)
+        try:
+            self._create(ids, shapes, dtype=dtype, facts=facts)
+            _write_attributes(self._file, attributes)
+            _reserve(self._file, self._partial)
+        except BaseException:
+            self.discard()
+            raise
 
-    def _create_cut(self, name: str, shape: tuple[int, ...], dtype: str) -> h5py.Dataset:
-        row_bytes = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
-        rows = max(1, min(shape[0], _CHUNK_BYTES // row_bytes))
-        return self._file.create_dataset(f"cuts/{name}", shape, dtype, chunks=(rows, *shape[1:]), fillvalue=np.nan)
+    def _create(self, ids: pd.Series[Any], shapes: Mapping[str, tuple[int, ...]], *, dtype: str,
+                facts: np.dtype[Any] | None) -> None:
+        encoded = encode_ids(ids)
+        self._file.create_dataset("id", data=encoded)
+        self._file.create_dataset("status", (self._n,), np.uint8)
+        self._file.create_dataset("reason", (self._n,), h5py.string_dtype())
+        if facts is not None:
+            self._file.create_dataset("pictures", (self._n,), facts)
+        for name, shape in shapes.items():
+            rows = max(1, min(self._n, _CHUNK_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize)))
+            self._file.create_dataset(f"cuts/{name}", (self._n, *shape), dtype, chunks=(rows, *shape), fillvalue=np.nan)
+        self._hashes = {name: hashlib.sha256() for name in dataset_names(self._file)}
+        self._hashes["id"].update(as_bytes(encoded))
 
-    def append(self, rows: Mapping[str, NDArray[Any]], reasons: Sequence[str]) -> None:
+    def append(self, rows: Mapping[str, NDArray[Any]], reasons: Sequence[str], facts: NDArray[np.void] | None = None) -> None:
         """Write the next rows of every cut; NaN where there is a reason to reject the tile.
 
         Parameters
         ----------
         rows : cut → (n_rows, …), any float type.
         reasons : (n_rows,), why the tile was rejected; empty where it was not.
+        facts : (n_rows,), what each picture tells; needed where the shard has `pictures`.
         """
         is_ok = np.array([not reason for reason in reasons])
-        start, stop = self._rows, self._rows + len(is_ok)
+        self._put("status", np.where(is_ok, OK, REJECTED).astype(np.uint8))
+        self._put("reason", np.array(reasons, dtype=object))
+        if facts is not None:
+            self._put("pictures", facts)
         for name, values in rows.items():
-            dataset = self._cuts[name]
-            block = saturate(values, dataset.dtype)
+            block = saturate(values, self._file[f"cuts/{name}"].dtype)
             block[~is_ok] = np.nan
-            dataset[start:stop] = block
-            self._hashes[name].update(np.ascontiguousarray(block).tobytes())
-        self._status[start:stop] = np.where(is_ok, OK, REJECTED)
-        self._reason[start:stop] = list(reasons)
-        self._rows = stop
+            self._put(f"cuts/{name}", block)
+        self._rows += len(is_ok)
+
+    def _put(self, name: str, block: NDArray[Any]) -> None:
+        self._file[name][self._rows:self._rows + len(block)] = block
+        self._hashes[name].update(as_bytes(block))
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether every row is written."""
+        return self._rows == self._n
 
     def close(self) -> None:
         """Write the checksums, sync to disk, and give the shard its final name."""
-        if self._rows != len(self._status):
-            raise EmbeddingsError(f"{self._path.name}: {self._rows} of {len(self._status)} rows written; not complete")
+        if not self.is_full:
+            raise EmbeddingsError(f"{self._path.name}: {self._rows} of {self._n} rows written; not complete")
         for name, digest in self._hashes.items():
-            self._cuts[name].attrs["sha256"] = digest.hexdigest()
+            self._file[name].attrs["sha256"] = digest.hexdigest()
+        self._file.attrs["sha256"] = seal(self._file)
+        self._file.flush()
+        n_bytes = self._file.id.get_filesize()
         self._file.close()
+        os.truncate(self._partial, n_bytes)  # what was reserved and not needed
         publish(self._partial, self._path)
 
     def discard(self) -> None:
@@ -102,14 +133,31 @@ class ShardWriter:
             self._partial.unlink(missing_ok=True)
 
 
-def _check_room(path: Path, n_bytes: int) -> None:
-    """Reserve and release the space of a file: HDF5 can crash the process when a disk fills up under it."""
-    with path.open("wb") as handle:
-        try:
-            os.posix_fallocate(handle.fileno(), 0, n_bytes + _METADATA_BYTES)
-        except OSError:
-            path.unlink()
-            raise
+def _reserve(file: h5py.File, path: Path) -> None:
+    """Take the whole room of a shard now: HDF5 can crash the process when a disk fills up under it."""
+    file.flush()
+    n_bytes = sum(file[name].size * file[name].dtype.itemsize for name in dataset_names(file))
+    with path.open("r+b") as handle:
+        os.posix_fallocate(handle.fileno(), 0, n_bytes + _METADATA_BYTES)
+
+
+def dataset_names(file: h5py.File) -> list[str]:
+    """Name every dataset of an embeddings file, as `id` or `cuts/<layer>:<pooling>`."""
+    return [name for name in file if name != "cuts"] + [f"cuts/{name}" for name in file["cuts"]]
+
+
+def as_bytes(block: NDArray[Any]) -> bytes:
+    """Give the bytes of some rows that their dataset's checksum is taken over."""
+    if block.dtype == object:
+        return "".join(f"{text}\0" for text in block).encode()
+    return np.ascontiguousarray(block).tobytes()
+
+
+def seal(file: h5py.File) -> str:
+    """Give the SHA-256 of a file's attributes and of its datasets' checksums: the checksum of the whole."""
+    attributes = {name: str(value) for name, value in file.attrs.items() if name != "sha256"}
+    digests = {name: file[name].attrs["sha256"] for name in dataset_names(file) if "sha256" in file[name].attrs}
+    return hashlib.sha256(json.dumps([attributes, digests], sort_keys=True).encode()).hexdigest()
 
 
 def saturate(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -131,38 +179,45 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def write_virtual(path: Path, shards: Sequence[Path]) -> None:
-    """Write the file that shows all shards as one: ids and statuses copied, cuts virtual, attributes of the first."""
+    """Write the file that shows all shards as one: cuts virtual, the rest copied, attributes of the first shard."""
     partial = path.with_name(path.name + ".partial")
-    with _open(shards[0]) as first:
-        attributes = dict(first.attrs)
+    with open_embeddings(shards[0]) as first:
+        own = {"schema", "schema_version", "sha256"}
+        attributes = {name: value for name, value in first.attrs.items() if name not in own}
         cuts = {name: (data.shape[1:], data.dtype) for name, data in first["cuts"].items()}
+    columns = read_columns(shards)
+    n_rows = [len(part) for part in columns["status"]]
     with h5py.File(partial, "w", libver="latest") as file:
         _write_attributes(file, {**attributes, "shards": json.dumps([s.name for s in shards])})
-        ids, statuses = _read_rows(shards)
-        file.create_dataset("id", data=ids)
-        file.create_dataset("status", data=statuses)
-        starts = np.cumsum([0, *(_n_rows(shard) for shard in shards)])
+        for name, parts in columns.items():
+            _write_column(file, name, parts)
+        starts = np.cumsum([0, *n_rows])
         for name, (shape, dtype) in cuts.items():
-            layout = h5py.VirtualLayout((len(ids), *shape), dtype)
+            layout = h5py.VirtualLayout((sum(n_rows), *shape), dtype)
             for start, stop, shard in zip(starts[:-1], starts[1:], shards, strict=True):
                 source = f"{shard.parent.name}/{shard.name}"
                 layout[start:stop] = h5py.VirtualSource(source, f"cuts/{name}", (stop - start, *shape), dtype)
             file.create_virtual_dataset(f"cuts/{name}", layout, fillvalue=np.nan)
+        file.attrs["sha256"] = seal(file)
     publish(partial, path)
 
 
-def _n_rows(shard: Path) -> int:
-    with h5py.File(shard, "r") as file:
-        return len(file["status"])
-
-
-def _read_rows(shards: Sequence[Path]) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    ids, statuses = [], []
+def read_columns(shards: Sequence[Path]) -> dict[str, list[NDArray[Any]]]:
+    """Read what the virtual file copies, shard by shard: `id`, `status`, and `pictures` where every shard has it."""
+    columns: dict[str, list[NDArray[Any]]] = {"id": [], "status": [], "pictures": []}
     for shard in shards:
-        with h5py.File(shard, "r") as file:
-            ids.append(file["id"][:])
-            statuses.append(file["status"][:])
-    return np.concatenate(ids), np.concatenate(statuses)
+        with open_embeddings(shard) as file:
+            for name, parts in columns.items():
+                if name in file:
+                    parts.append(file[name][:])
+    return {name: parts for name, parts in columns.items() if len(parts) == len(shards)}
+
+
+def _write_column(file: h5py.File, name: str, parts: list[NDArray[Any]]) -> None:
+    values = np.concatenate(parts)
+    if values.dtype.kind == "S":  # texts of several widths lose that they are UTF-8
+        values = values.astype(h5py.string_dtype("utf-8", values.dtype.itemsize))
+    file.create_dataset(name, data=values).attrs["sha256"] = hashlib.sha256(as_bytes(values)).hexdigest()
 
 
 def read_rejects(shards: Sequence[Path]) -> dict[int, str]:
@@ -170,10 +225,12 @@ def read_rejects(shards: Sequence[Path]) -> dict[int, str]:
     rejects: dict[int, str] = {}
     start = 0
     for shard in shards:
-        with h5py.File(shard, "r") as file:
+        with open_embeddings(shard) as file:
             statuses = file["status"][:]
-            reasons = file["reason"].asstr()[:]
-        rejects |= {start + int(row): str(reasons[row]) for row in np.flatnonzero(statuses == REJECTED)}
+            rows = np.flatnonzero(statuses == REJECTED)
+            if len(rows):
+                reasons = file["reason"].asstr()[:]
+                rejects |= {start + int(row): str(reasons[row]) for row in rows}
         start += len(statuses)
     return rejects
 
@@ -196,16 +253,23 @@ class Embeddings:
 
     def __init__(self, path: Path) -> None:
         self.path, self.backbone = path, path.stem
-        self._file = _open(path)
+        self._file = open_embeddings(path)
         self.attributes = dict(self._file.attrs)
         self.ids = decode_ids(self._file["id"][:])
         self.is_ok: NDArray[np.bool_] = self._file["status"][:] == OK
         self.cuts = list(self._file["cuts"])
-        self.pictures: NDArray[np.void] | None = self._file["pictures"][:] if "pictures" in self._file else None
         for name in json.loads(self.attributes.get("shards", "[]")):
             if not (path.parent / path.stem / name).is_file():
                 self._file.close()
                 raise EmbeddingsError(f"{path}: its shard {path.stem}/{name} is missing. Run `make features` again.")
+
+    @property
+    def pictures(self) -> NDArray[np.void] | None:
+        """What each picture tells without a network, (n,) of `extract.pixels.PICTURE`; None where the file has none.
+
+        Zeros for rejected tiles. Files of schema version 1 and imported ones have none.
+        """
+        return self._file["pictures"][:] if "pictures" in self._file else None
 
     def shape(self, cut: str) -> tuple[int, ...]:
         """Shape of one row of a cut."""
@@ -235,7 +299,7 @@ class Embeddings:
 
 def read_attributes(shard: Path) -> dict[str, Any]:
     """Root attributes of a shard or of a virtual file."""
-    with _opened(shard) as file:
+    with open_embeddings(shard) as file:
         return dict(file.attrs)
 
 
@@ -256,13 +320,20 @@ def _write_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
     file.attrs.update({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **attributes})
 
 
-def _open(path: Path) -> h5py.File:
+def open_embeddings(path: Path) -> h5py.File:
+    """Open a shard or a virtual file to read.
+
+    Raises
+    ------
+    EmbeddingsError : not there, not HDF5, another or a newer schema.
+    """
     if not path.is_file():
         raise EmbeddingsError(f"{path}: no such file. Run `make features` first.")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise EmbeddingsError(f"{path}: not a readable HDF5 file ({error}). Delete it and run `make features` again.") from None
+        raise EmbeddingsError(f"{path}: not a readable HDF5 file ({error}). `python -m extract verify --set-aside` puts "
+                              "damaged files aside; then run `make features` again.") from None
     schema, version = file.attrs.get("schema"), int(file.attrs.get("schema_version", 0))
     if schema == SCHEMA and 1 <= version <= SCHEMA_VERSION:
         return file
@@ -271,9 +342,3 @@ def _open(path: Path) -> h5py.File:
         raise EmbeddingsError(f"{path}: written by a newer Roofline (schema version {version}; this one reads up to "
                               f"{SCHEMA_VERSION}). Update Roofline.")
     raise EmbeddingsError(f"{path}: expected schema {SCHEMA!r}, got {schema!r}. This file was not written by `make features`.")
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    with _open(path) as file:
-        yield file

@@ -1,117 +1,155 @@
-"""The compiled forward pass: which precision, which device, one fixed batch shape."""
+"""The compiled forward pass: which runtime, which precision, which device, one fixed batch shape."""
 
 from __future__ import annotations
 
+import gc
 import platform
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from extract.backbones import BackboneError, Network, build_network
+from extract.runtimes import Runtime, choose_runtime, compile_network, has_bfloat16
 from extract.settings import Settings
 
 _LEAST_COSINE = 0.9999
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A batch that the device may still be busy with."""
+
+    names: list[str]
+    running: Runtime
+    submitted: Any
+    n: int
+
+    def result(self) -> dict[str, NDArray[Any]]:
+        """Wait for the batch and fetch it: dataset name → (n, …) of the stored type."""
+        outputs = self.running.fetch(self.submitted)
+        return {name: output[:self.n] for name, output in zip(self.names, outputs, strict=True)}
+
+
 @dataclass(slots=True, kw_only=True)
 class Forward:
-    """A network ready to run: call it with up to `batch` pictures."""
+    """A network ready to run: submit up to `batch` pictures, and fetch their embeddings when they are needed.
 
-    network: Network
+    Attributes
+    ----------
+    running : the compiled network.
+    shapes : shape of one row of every cut, by dataset name.
+    weights, weights_sha256 : `imagenet`, `random:<seed>` or a file; hash of those that the cuts use.
+    batch : pictures a pass; fewer are filled up with black ones, so that one shape is compiled.
+    precision : what it computes in: `float32`, `bfloat16` or `float16`.
+    runtime : what runs it: `tensorflow`, `jax`, `torch` or `openvino`.
+    device : `cpu`, or the GPU's name.
+    note : what the user should know of how the precision was chosen; mostly empty.
+    """
+
+    running: Runtime
+    shapes: dict[str, tuple[int, ...]]
+    weights: str
+    weights_sha256: str
     batch: int
     precision: str
+    runtime: str
     device: str
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one row of every cut, by dataset name."""
-        return self.network.shapes
-
-    @property
-    def weights(self) -> str:
-        """What the weights are: `imagenet`, `random:<seed>` or a file."""
-        return self.network.weights
-
-    @property
-    def weights_sha256(self) -> str:
-        """Hash of the weights that the cuts use."""
-        return self.network.weights_sha256
+    note: str = ""
 
     @property
     def versions(self) -> str:
         """What computed it, in words."""
-        return f"keras {keras.__version__} on {keras.backend.backend()}, Python {platform.python_version()}"
+        return f"keras {version('keras')}, {self.runtime} {self.running.version}, Python {platform.python_version()}"
 
-    def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Embed (n, size, size, 3) uint8 pictures, n ≤ batch; gives dataset name → (n, …) float32."""
+    def submit(self, pictures: NDArray[np.uint8]) -> Pending:
+        """Hand (n, size, size, 3) uint8 pictures to the device, n ≤ batch, without waiting where it works by itself.
+
+        The pictures must not change until the result is fetched.
+        """
         n = len(pictures)
-        if n < self.batch:  # one compiled shape: the last batch is filled up
+        if n < self.batch:
             pictures = np.concatenate([pictures, np.zeros((self.batch - n, *pictures.shape[1:]), np.uint8)])
-        outputs = self.network.model.predict_on_batch(pictures)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
-        return {name: np.asarray(out)[:n] for name, out in zip(self.shapes, outputs, strict=True)}
+        return Pending(names=list(self.shapes), running=self.running, submitted=self.running.submit(pictures), n=n)
+
+    def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """Embed (n, size, size, 3) uint8 pictures, n ≤ batch; gives dataset name → (n, …) of the stored type."""
+        return self.submit(pictures).result()
 
 
 def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, allow_random: bool,
-                 precision: str | None = None) -> Forward:
-    """Build a backbone's network, choose its precision and compile it.
+                 precision: str | None = None, runtime: str | None = None) -> Forward:
+    """Build a backbone's network, choose its precision and its runtime, and compile it.
+
+    Where the machine has bfloat16, `auto` takes it if the probe's embeddings agree with float32 at every cut; if they
+    do not, it takes float32 and `Forward.note` says so. One of the two is in memory at a time.
 
     Parameters
     ----------
     probe : (n, size, size, 3) uint8, pictures to compile with, and to compare precisions on.
     allow_random : take `random:0` where ImageNet's weights cannot be had.
-    precision : what earlier shards of this backbone were computed in, or None.
+    precision, runtime : what earlier shards of this backbone were computed in and by, or None.
+
+    Raises
+    ------
+    BackboneError : unknown backbone or layer, weights that cannot be used.
+    RuntimeChoiceError : a runtime or a precision that cannot be had here.
     """
-    weights = settings.extract.weights_of(backbone)
+    build = partial(_open, settings, backbone, probe, runtime=runtime or settings.extract.runtime, allow_random=allow_random)
     asked = precision or settings.extract.precision
     if asked != "auto":
-        forward = _build(settings, backbone, weights, asked, allow_random=allow_random)
-        forward(probe)
-        return forward
+        return build(precision=asked)[0]
+    exact, expected = build(precision="float32")
     if not has_bfloat16():
-        return open_forward(settings, backbone, probe, allow_random=allow_random, precision="float32")
-    exact = _build(settings, backbone, weights, "float32", allow_random=allow_random)
-    quick = _build(settings, backbone, weights, "bfloat16", allow_random=allow_random)
-    return quick if least_cosine(exact(probe), quick(probe)) >= _LEAST_COSINE else exact
+        return exact
+    del exact
+    gc.collect()
+    quick, got = build(precision="bfloat16")
+    cosine, cut = least_cosine(expected, got)
+    if cosine >= _LEAST_COSINE:
+        return quick
+    del quick
+    gc.collect()
+    note = f"bfloat16 refused: cosine {cosine:.6f} to float32 at {cut}, {_LEAST_COSINE} is the least; float32 used"
+    return replace(build(precision="float32")[0], note=note)
 
 
-def _build(settings: Settings, backbone: str, weights: str, precision: str, *, allow_random: bool) -> Forward:
+def _open(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, precision: str, runtime: str,
+          allow_random: bool) -> tuple[Forward, dict[str, NDArray[Any]]]:
+    """Build and compile in one precision; gives the probe's embeddings too, so that every compilation is done with."""
+    batch, runtime = settings.extract.batch, choose_runtime(runtime, precision=precision)
+    built_in = "float32" if runtime == "openvino" else precision  # OpenVINO brings it to the precision itself
+    network = _build(settings, backbone, built_in, allow_random=allow_random)
+    running = compile_network(runtime, network.model, batch=batch, precision=precision)
+    forward = Forward(running=running, shapes=network.shapes, weights=network.weights, weights_sha256=network.weights_sha256,
+                      batch=batch, precision=precision, runtime=running.name, device=running.device)
+    return forward, forward(probe[:batch])
+
+
+def _build(settings: Settings, backbone: str, precision: str, *, allow_random: bool) -> Network:
     extract = settings.extract
-    cuts = extract.cuts_of(backbone)
+    cuts, weights = extract.cuts_of(backbone), extract.weights_of(backbone)
     try:
-        network = build_network(cuts, size=extract.size, weights=weights, dtype=precision)
+        return build_network(cuts, size=extract.size, weights=weights, dtype=precision, stored=extract.dtype)
     except BackboneError:
         if weights != "imagenet" or not allow_random:
             raise
-        network = build_network(cuts, size=extract.size, weights="random:0", dtype=precision)
-    return Forward(network=network, batch=extract.batch, precision=precision, device=name_device())
+        return build_network(cuts, size=extract.size, weights="random:0", dtype=precision, stored=extract.dtype)
 
 
-def least_cosine(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> float:
-    """Give the smallest cosine between the rows of two sets of embeddings; rows of zeros in both count as 1."""
-    least = 1.0
-    for name in a:
-        x, y = (v[name].reshape(len(v[name]), -1).astype(np.float64) for v in (a, b))
-        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-        cosines = np.divide((x * y).sum(axis=1), norms, out=np.ones(len(x)), where=norms > 0)
-        least = min(least, float(np.nan_to_num(cosines, nan=-1.0).min()))
-    return least
+def least_cosine(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> tuple[float, str]:
+    """Give the smallest cosine between the rows of two sets of embeddings, and its cut; zeros in both count as 1."""
+    least = {name: _cosine(a[name], b[name]) for name in a}
+    cut = min(least, key=lambda name: least[name])
+    return least[cut], cut
 
 
-def has_bfloat16() -> bool:
-    """Tell whether this machine computes in bfloat16: a GPU, or a CPU with AVX512-BF16 or AMX."""
-    if name_device() != "cpu":
-        return True
-    info = Path("/proc/cpuinfo")
-    text = info.read_text() if info.is_file() else ""
-    return "avx512_bf16" in text or "amx_bf16" in text
-
-
-def name_device() -> str:
-    """Name the device that the networks run on: `cpu`, or what Keras calls the GPU."""
-    gpus: list[str] = keras.distribution.list_devices("gpu")
-    return gpus[0] if gpus else "cpu"
+def _cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
+    x, y = (v.reshape(len(v), -1).astype(np.float64) for v in (a, b))
+    x_norm, y_norm = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
+    cosines = np.divide((x * y).sum(axis=1), x_norm * y_norm, out=np.zeros(len(x)), where=x_norm * y_norm != 0)
+    cosines[(x_norm == 0) & (y_norm == 0)] = 1.0
+    return float(np.nan_to_num(cosines, nan=-1.0).min())

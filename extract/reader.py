@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.pixels import PICTURE, RejectedTile, decode_tile, describe, read_file
+from extract.archives import open_images
+from extract.images import RejectedTile
+from extract.pixels import PICTURE, Look, decode_tile, describe
 from extract.settings import Settings
 from extract.tiles import Tiles
 
@@ -51,19 +53,23 @@ class Reader:
     """Read any rows of the table; safe to call from several threads."""
 
     def __init__(self, settings: Settings, tiles: Tiles) -> None:
-        self._folder, self._paths = settings.tiles.images, tiles.path
-        self._size, self._max_pixels = settings.extract.size, settings.tiles.max_pixels
+        self._images = open_images(settings.tiles)
+        self._paths: list[str] = tiles.path.tolist()
+        said = settings.tiles
+        self._look = Look(size=settings.extract.size, max_pixels=said.max_pixels, scale=said.scale, nodata=said.nodata,
+                          background=said.background)
 
     def read(self, rows: range, clock: Clock) -> Batch:
         """Read and decode some rows; a tile that cannot be used is a row with its reason."""
-        batch = Batch(np.zeros((len(rows), self._size, self._size, 3), np.uint8), np.zeros(len(rows), PICTURE), [""] * len(rows))
+        side = self._look.size
+        batch = Batch(np.zeros((len(rows), side, side, 3), np.uint8), np.zeros(len(rows), PICTURE), [""] * len(rows))
         for i, row in enumerate(rows):
             try:
                 with clock.time("read"):
-                    data = read_file(self._folder / self._paths.iloc[row])
+                    data = self._images.read(self._paths[row])
                 with clock.time("decode"):
-                    batch.pictures[i] = decode_tile(data, size=self._size, max_pixels=self._max_pixels)
-                    batch.facts[i] = describe(batch.pictures[i], n_bytes=len(data), nodata=0.0)
+                    batch.pictures[i], nodata = decode_tile(data, self._look)
+                    batch.facts[i] = describe(batch.pictures[i], n_bytes=len(data), nodata=nodata)
             except RejectedTile as reason:
                 batch.reasons[i] = str(reason)
         return batch

@@ -6,13 +6,14 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 Pooling = Literal["avg", "max", "flat", "map"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
+Byte = Annotated[int, Field(ge=0, le=255)]
 
 _CUT = re.compile(r"^(?P<backbone>[a-z0-9_]+)/(?P<layer>[^/:]+):(?P<pooling>[a-z]+)$")
 _RANDOM = re.compile(r"^random:\d+$")
@@ -77,19 +78,45 @@ class GridSettings(Strict):
 
 
 class TilesSettings(Strict):
-    """[tiles]: the table, the pictures, and what its columns mean."""
+    """[tiles]: the table, the pictures, and what its columns mean.
 
-    table: Path
+    With `layout = "folders"` there is no table: every picture below `images` is a tile, and its columns are `id` (its
+    path), `class` (the first folder on it), `folder` (all folders on it) and `file`.
+    """
+
+    layout: Literal["table", "folders"] = "table"
+    table: Path | None = None
     images: Path
     path: str = "{id}.png"
     id: str = "id"
-    area: str
+    area: str = ""
     x: str | None = None
     y: str | None = None
     grid: GridSettings | None = None
+    size_m: float | None = Field(default=None, gt=0)
     groups: list[str] = []
+    scale: tuple[float, float] | None = None
+    nodata: float | None = None
+    background: tuple[Byte, Byte, Byte] | None = None
+    follow_links: bool = False
     max_pixels: int = Field(default=100_000_000, gt=0)
     strict: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folders(cls, section: Any) -> Any:
+        if not isinstance(section, dict):
+            return section
+        if section.get("layout", "table") == "table":
+            missing = [key for key in ("table", "area") if key not in section]
+            if missing:
+                raise ValueError(f"{missing[0]}: missing; the key has to be set, unless layout = \"folders\" (a folder a class)")
+        if section.get("layout") != "folders":
+            return section
+        said = [key for key, own in (("table", None), ("path", "{id}"), ("id", "id")) if section.get(key, own) != own]
+        if said:
+            raise ValueError(f"{said[0]}: layout = \"folders\" lists the pictures themselves; remove the key, or the layout")
+        return {"area": "id", **section, "path": "{id}"}
 
     @model_validator(mode="after")
     def _one_place(self) -> TilesSettings:
@@ -109,20 +136,50 @@ class TilesSettings(Strict):
             raise ValueError(f"expected a pattern with a column in braces, as 'LIDAR_{{id}}.png', got {value!r}")
         return value
 
+    @field_validator("scale")
+    @classmethod
+    def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError(f"expected [low, high] with low < high, got {list(value)}: low becomes 0, high becomes 255")
+        return value
+
+    @property
+    def look(self) -> dict[str, Any]:
+        """What is said of how pictures become colours: embeddings made with other values are others."""
+        return {"scale": self.scale and list(self.scale), "nodata": self.nodata,
+                "background": self.background and list(self.background)}
+
+    @property
+    def source(self) -> Path:
+        """What lists the tiles: the table, or with `layout = "folders"` the images."""
+        return self.images if self.table is None else self.table
+
 
 class TargetsSettings(Strict):
-    """[targets]: the columns to predict, and the best reachable R² where it is known."""
+    """[targets]: the columns to predict, which of them are classes, and the best reachable R² where it is known."""
 
-    columns: list[str] = Field(min_length=1)
+    columns: list[str] = []
+    classes: list[str] = []
     ceiling: Path | None = None
 
-    @field_validator("columns")
+    @field_validator("columns", "classes")
     @classmethod
     def _unique(cls, value: list[str]) -> list[str]:
         twice = sorted({name for name in value if value.count(name) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} is listed twice: name every target once")
         return value
+
+    @model_validator(mode="after")
+    def _any(self) -> TargetsSettings:
+        if not self.names:
+            raise ValueError("columns: no target; name at least one column in columns or classes")
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Every target once: `columns`, then what only `classes` names."""
+        return list(dict.fromkeys([*self.columns, *self.classes]))
 
 
 class ExtractSettings(Strict):
@@ -132,9 +189,13 @@ class ExtractSettings(Strict):
     weights: str | dict[str, str] = "imagenet"
     size: int = Field(default=224, ge=32, le=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    runtime: Literal["auto", "keras", "openvino"] = "auto"
     batch: int = Field(default=32, ge=1, le=4096)
     dtype: Literal["float16", "float32"] = "float16"
     shard: int = Field(default=1024, ge=1)
+    engine: Literal["local", "dask"] = "local"
+    scheduler: str | None = None
+    workers: int | None = Field(default=None, ge=1, le=4096)
 
     @field_validator("cuts")
     @classmethod
@@ -144,6 +205,15 @@ class ExtractSettings(Strict):
         if twice:
             raise ValueError(f"{', '.join(twice)} is listed twice: name every cut once")
         return value
+
+    @model_validator(mode="after")
+    def _scheduler(self) -> ExtractSettings:
+        if self.scheduler is not None and self.engine != "dask":
+            raise ValueError(f"scheduler {self.scheduler!r} belongs to engine = \"dask\", got engine = {self.engine!r}: "
+                             "set that engine, or remove the scheduler")
+        if self.scheduler is not None and self.workers is not None:
+            raise ValueError("either scheduler or workers, not both: the cluster of a scheduler has the workers that it has")
+        return self
 
     @model_validator(mode="after")
     def _weights(self) -> ExtractSettings:
@@ -182,6 +252,15 @@ class Settings(Strict):
     extract: ExtractSettings
     models: Any = None
     reports: Any = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _class_folders(cls, document: Any) -> Any:
+        """With a folder a class, and nothing else said, the class is the target."""
+        tiles = document.get("tiles") if isinstance(document, dict) else None
+        if isinstance(tiles, dict) and tiles.get("layout") == "folders":
+            return {"targets": {"columns": ["class"]}, **document}
+        return document
 
     @property
     def folder(self) -> Path:

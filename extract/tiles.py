@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import string
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from itertools import repeat
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from extract.archives import open_images
+from extract.images import PICTURE_SUFFIXES
 from extract.settings import GridSettings, Settings, suggest
+
+Kind = Literal["number", "class"]
 
 _MISSING = {"", "na", "nan", "n/a", "null", "none"}
 
@@ -21,17 +30,19 @@ class TableError(ValueError):
     """The tile table cannot be used; the text says which column or row, and what to do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Tiles:
     """The checked table. Row i of every field is tile i, in the order of the file.
 
     Attributes
     ----------
     id : (n,), int64 where every id is a whole number, else text; unique.
-    path : (n,), picture of each tile, relative to the images folder.
+    path : (n,), picture of each tile, relative to the images.
     area : (n,), label of the area that the tile lies in.
     xy : (n, 2) float64, easting and northing of the tile centres [m], or None where no place is known.
-    targets : (n, n_targets) float64, one named column a target; NaN where the label is missing.
+    target_names : every target, in the order of the settings.
+    targets : (n, n_numbers) float64, one named column a target that is a number; NaN where the label is missing.
+    classes : (n, n_classes) of str objects, one named column a target that is a class; None where the label is missing.
     groups : (n, n_groups) text, the area descriptors.
     """
 
@@ -39,18 +50,24 @@ class Tiles:
     path: pd.Series[str]
     area: pd.Series[str]
     xy: NDArray[np.float64] | None
+    target_names: list[str]
     targets: pd.DataFrame
+    classes: pd.DataFrame
     groups: pd.DataFrame
 
     def __len__(self) -> int:
         """Count the tiles."""
         return len(self.id)
 
-    @property
+    def kind(self, target: str) -> Kind:
+        """Tell whether a target is a number or a class."""
+        return "class" if target in self.classes else "number"
+
+    @cached_property
     def sha256(self) -> str:
         """Hash of what an extraction depends on: ids and paths, in order."""
         digest = hashlib.sha256()
-        for column in (self.id.astype(str), self.path):
+        for column in (map(str, self.id.tolist()), self.path.tolist()):
             digest.update("\0".join(column).encode())
             digest.update(b"\1")
         return digest.hexdigest()
@@ -64,15 +81,19 @@ def read_tiles(settings: Settings) -> Tiles:
     TableError : no such file or column, an empty table, an id twice, a row without an area, a target, x or y that is
         not a number, a path that leaves the images folder.
     """
-    frame = _read_frame(settings.tiles.table, _columns(settings))
-    tiles = settings.tiles
-    ids = _check_ids(frame[tiles.id], tiles.table)
+    tiles, columns = settings.tiles, _columns(settings)
+    frame = _list_folders(settings, columns) if tiles.table is None else _read_frame(tiles.table, columns)
+    ids = _check_ids(frame[tiles.id], tiles.source)
+    targets = {name: _target(frame[name], settings) for name in settings.targets.names}
+    is_class = {name: column.dtype == object for name, column in targets.items()}
     return Tiles(
         id=ids,
-        path=_paths(frame, tiles.path, tiles.table),
-        area=_check_filled(frame[tiles.area], tiles.table),
+        path=_paths(frame, tiles.path, tiles.source),
+        area=_check_filled(frame[tiles.area], tiles.source),
         xy=_places(frame, ids, settings),
-        targets=pd.DataFrame({c: _numbers(frame[c], tiles.table) for c in settings.targets.columns}),
+        target_names=list(targets),
+        targets=pd.DataFrame({name: column for name, column in targets.items() if not is_class[name]}, index=ids.index),
+        classes=pd.DataFrame({name: column for name, column in targets.items() if is_class[name]}, index=ids.index),
         groups=frame[tiles.groups].reset_index(drop=True),
     )
 
@@ -81,8 +102,49 @@ def _columns(settings: Settings) -> list[str]:
     """Name every column that the settings use, each once."""
     tiles = settings.tiles
     names = [tiles.id, tiles.area, *([tiles.x, tiles.y] if tiles.x and tiles.y else []), *tiles.groups,
-             *settings.targets.columns, *_braces(tiles.path)]
+             *settings.targets.names, *_braces(tiles.path)]
     return list(dict.fromkeys(names))
+
+
+def _list_folders(settings: Settings, columns: list[str]) -> pd.DataFrame:
+    """Make the table of a folder a class: one row a picture, sorted by path; hidden files and folders are left out."""
+    images = settings.tiles.images
+    names = sorted(name for name in open_images(settings.tiles).names() if _is_class_picture(name))
+    if not names:
+        raise TableError(f"images {images}: no pictures in subfolders; expected <class>/<picture>, as 'urban/1.png'.")
+    paths = [PurePosixPath(name) for name in names]
+    frame = pd.DataFrame({"id": names, "class": [p.parts[0] for p in paths], "folder": [str(p.parent) for p in paths],
+                          "file": [p.name for p in paths]}, dtype=str)
+    _check_columns(columns, list(frame), f"layout 'folders' of {images}")
+    return frame
+
+
+def _is_class_picture(name: str) -> bool:
+    path = PurePosixPath(name)
+    return len(path.parts) > 1 and path.suffix.lower() in PICTURE_SUFFIXES and not any(p.startswith(".") for p in path.parts)
+
+
+def _check_columns(columns: list[str], known: list[Any], where: str) -> None:
+    for name in columns:
+        if name not in known:
+            raise TableError(f"{where}: no column {name!r}; it has {', '.join(map(str, known))}.{suggest(name, known)}")
+
+
+def _target(column: pd.Series[str], settings: Settings) -> pd.Series[Any]:
+    """Read a target: float64 where it is a number, str objects and None where it is a class.
+
+    A class is what `[targets] classes` names, and a column in which no value is a number, nor meant as one.
+    """
+    is_class = column.name in settings.targets.classes
+    if not is_class:
+        numbers, blank = _parse(column)
+        if blank.all() or not np.isnan(numbers).all() or column.str.fullmatch(r"\s*[-+]?\d*,\d+\s*").any():
+            return _numbers(column, settings.tiles.source, parsed=(numbers, blank))
+    text = column.str.strip().reset_index(drop=True)
+    lower = text.str.lower()
+    blank = lower.isin(_MISSING).to_numpy()
+    is_boolean = lower[~blank].isin(["true", "false"]).all()
+    return (lower if is_boolean else text).astype(object).where(~blank, None)
 
 
 def _braces(pattern: str) -> list[str]:
@@ -109,9 +171,7 @@ def _read_frame(path: Path, columns: list[str]) -> pd.DataFrame:
         raise TableError(f"table {path}: empty; expected a header and one row a tile.") from None
     except (ValueError, OSError) as error:
         raise TableError(f"table {path}: cannot be read as {path.suffix or 'CSV'}: {error}") from None
-    for name in columns:
-        if name not in known:
-            raise TableError(f"table {path}: no column {name!r}; it has {', '.join(map(str, known))}.{suggest(name, known)}")
+    _check_columns(columns, known, f"table {path}")
     if frame.empty:
         raise TableError(f"table {path}: no rows; expected one row a tile.")
     return frame
@@ -145,25 +205,40 @@ def _check_filled(column: pd.Series[str], table: Path) -> pd.Series[str]:
     return text.reset_index(drop=True)
 
 
-def _numbers(column: pd.Series[str], table: Path) -> pd.Series[float]:
-    """Read a column as numbers; NaN where it is empty or says so."""
+def _parse(column: pd.Series[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Read text as numbers: (n,) NaN where there is none, and (n,) whether it is empty or says that it is missing."""
     text = column.str.strip()
-    blank = text.str.lower().isin(_MISSING)
-    numbers = pd.to_numeric(text.where(~blank), errors="coerce").astype("float64")
-    bad = np.flatnonzero((numbers.isna() & ~blank) | np.isinf(numbers))
+    blank = text.str.lower().isin(_MISSING).to_numpy()
+    filled = text.where(~blank)
+    try:
+        numbers = pa.array(filled, pa.string(), from_pandas=True).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:  # some are no numbers, and pandas tells which
+        numbers = pd.to_numeric(filled, errors="coerce").to_numpy()
+    return np.asarray(numbers, np.float64), blank
+
+
+def _numbers(column: pd.Series[str], table: Path, *, parsed: tuple[NDArray[np.float64], NDArray[np.bool_]] | None = None
+             ) -> pd.Series[float]:
+    """Check that a column is numbers, NaN where it is empty or says so."""
+    numbers, blank = parsed or _parse(column)
+    bad = np.flatnonzero((np.isnan(numbers) & ~blank) | np.isinf(numbers))
     if len(bad):
         raise TableError(f"table {table}: column {column.name!r} is not a number in {len(bad)} rows "
                          f"(first: line {bad[0] + 2}, {column.iloc[bad[0]]!r}). Write numbers with a point, or leave it empty.")
-    return numbers.reset_index(drop=True)
+    return pd.Series(numbers, name=column.name)
 
 
 def _paths(frame: pd.DataFrame, pattern: str, table: Path) -> pd.Series[str]:
-    names = _braces(pattern)
-    columns = [frame[name].str.strip() for name in names]
-    rows = zip(*columns, strict=True)
-    paths = pd.Series([pattern.format(**dict(zip(names, row, strict=True))) for row in rows], dtype=str)
-    outside = np.flatnonzero(paths.str.startswith("/") | paths.str.contains(r"(?:^|[/\\])\.\.(?:[/\\]|$)"))
-    if len(outside):
+    parts: list[Iterable[str]] = []
+    for literal, name, spec, _ in string.Formatter().parse(pattern):
+        parts.append(repeat(literal, len(frame)))
+        if name:
+            values = frame[name].str.strip().tolist()
+            parts.append([format(value, spec) for value in values] if spec else values)
+    paths = pd.Series(["".join(row) for row in zip(*parts, strict=True)], dtype=str)
+    suspects = np.flatnonzero(paths.str.startswith("/") | paths.str.contains("..", regex=False))
+    outside = [row for row in suspects if re.search(r"^/|(?:^|[/\\])\.\.(?:[/\\]|$)", paths.iloc[row])]
+    if outside:
         raise TableError(f"table {table}: line {outside[0] + 2} names the picture {paths.iloc[outside[0]]!r}, which is outside "
                          "the images folder. Paths must stay inside it.")
     return paths
@@ -173,14 +248,14 @@ def _places(frame: pd.DataFrame, ids: pd.Series[Any], settings: Settings) -> NDA
     tiles = settings.tiles
     if tiles.grid is not None:
         if ids.dtype != np.int64:
-            raise TableError(f"table {tiles.table}: [tiles] grid needs whole-number ids, got {ids.iloc[0]!r}. Use x and y.")
+            raise TableError(f"table {tiles.source}: [tiles] grid needs whole-number ids, got {ids.iloc[0]!r}. Use x and y.")
         return grid_places(ids.to_numpy(), tiles.grid)
     if tiles.x is None or tiles.y is None:
         return None
-    xy = np.column_stack([_numbers(frame[name], tiles.table) for name in (tiles.x, tiles.y)])
+    xy = np.column_stack([_numbers(frame[name], tiles.source) for name in (tiles.x, tiles.y)])
     lost = np.flatnonzero(np.isnan(xy).any(axis=1))
     if len(lost):
-        raise TableError(f"table {tiles.table}: {len(lost)} rows have no place (first: line {lost[0] + 2}). "
+        raise TableError(f"table {tiles.source}: {len(lost)} rows have no place (first: line {lost[0] + 2}). "
                          f"Fill in {tiles.x!r} and {tiles.y!r}, or remove those rows.")
     return xy
 

@@ -1,60 +1,169 @@
-"""Gradient boosting (XGBoost): the binned features are made once and shared by every target."""
+"""Gradient boosting (XGBoost): the features are binned once for each set of training rows, and shared by every target."""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from itertools import groupby
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
-import xgboost
+from joblib import Parallel, delayed
 
-from models.family import Family, Floats, labelled_groups
+from models.binned import bin_features, choose_device, share_threads
+from models.family import Chosen, CrossFit, Family, Floats, labelled_groups
 from models.features import Features
-from models.folds import Folds
+from models.folds import Folds, Held
+
+if TYPE_CHECKING:
+    import xgboost
+
+ROUNDS_UNWATCHED = 100  # where there are no two parts, so that none can be watched
+_WHOLE: Held = frozenset()
+
+
+class _Table(NamedTuple):
+    X: Features
+    Y: Floats
+    folds: Folds
+    weight: Floats
+
+
+class _Grown(NamedTuple):
+    """What came of one set of training rows.
+
+    Attributes
+    ----------
+    boosters : one a target, of the rounds that were asked for; empty where none were.
+    best : watched part → round of the lowest error there, for each target; None where it has no label.
+    """
+
+    boosters: list[xgboost.Booster]
+    best: dict[int, list[int | None]]
 
 
 class Boosting(Family):
-    """One booster a target, stopped on an inner fold and cut back to its best round."""
+    """One booster a target on binned features, its number of rounds chosen by early stopping on inner folds.
 
-    def __init__(self, rounds: int = 300, patience: int = 10, depth: int = 3, rate: float = 0.1,
-                 columns: float = 0.1, max_bin: int = 64, n_jobs: int = 0, seed: int = 0) -> None:
+    The parts on both sides of a fold, round the circle, are watched in turn: boosters are trained without the fold and the
+    part until the part's error has not fallen for `patience` rounds. The fold's own boosters are then trained on all of its
+    training rows, for the mean of the two best rounds (as they are, not scaled up for the rows gained). What is trained
+    without folds f and g is watched on g for f and on f for g, and, cut at rounds that were chosen without either, gives
+    the nested predictions: no set of rows is trained on twice.
+
+    Parameters
+    ----------
+    rounds : most trees of a target.
+    patience : rounds without a lower error before training stops.
+    depth, rate, columns, rows, min_child : XGBoost's max_depth, eta, colsample_bytree, subsample, min_child_weight.
+    max_bin : bins of a feature.
+    device : `cpu`, `cuda` or `auto`: cuda where XGBoost was built for it and there is a GPU.
+    n_jobs : threads of the whole; 0 for every core.
+    seed : the same for every target, so that a target's result does not depend on which others are fitted with it.
+    """
+
+    def __init__(self, rounds: int = 600, patience: int = 20, depth: int = 3, rate: float = 0.1, columns: float = 0.1,
+                 rows: float = 0.8, min_child: float = 3.0, max_bin: int = 64, device: str = "auto", n_jobs: int = 0,
+                 seed: int = 0) -> None:
         self.rounds, self.patience, self.depth, self.rate = rounds, patience, depth, rate
-        self.columns, self.max_bin, self.n_jobs, self.seed = columns, max_bin, n_jobs, seed
+        self.columns, self.rows, self.min_child, self.max_bin = columns, rows, min_child, max_bin
+        self.device, self.n_jobs, self.seed = device, n_jobs, seed
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
-        """Boost every target; the number of rounds is chosen on the first fold."""
-        self.boosters_: list[bytes] = [b""] * Y.shape[1]
-        self.chosen_ = [{} for _ in range(Y.shape[1])]
-        matrix = X.array()
-        for rows, columns in labelled_groups(Y):
-            train, held = next(folds.take(rows).splits(), (np.arange(len(rows)), np.arange(len(rows))))
-            train, held = rows[train], rows[held]
-            options = {"max_bin": self.max_bin, "nthread": self.n_jobs or None}
-            binned = xgboost.QuantileDMatrix(matrix[train], weight=weight[train], **options)
-            watched = xgboost.QuantileDMatrix(matrix[held], weight=weight[held], ref=binned, **options)
-            for t in columns:
-                binned.set_label(Y[train, t])
-                watched.set_label(Y[held, t])
-                self._boost(int(t), binned, watched)
+        """Choose the rounds of every target, watching the first and the last part, then boost it on all rows."""
+        for _, rounds, boosters in self._grow_all(_Table(X, Y, folds, weight), [_WHOLE]):
+            self.boosters_ = [bytes(booster.save_raw("ubj")) for booster in boosters]
+            self.chosen_: list[Chosen] = [{"rounds": r} for r in rounds]
         return self
-
-    def _boost(self, t: int, binned: xgboost.QuantileDMatrix, watched: xgboost.QuantileDMatrix) -> None:
-        stop = xgboost.callback.EarlyStopping(rounds=self.patience, save_best=True)
-        booster = xgboost.train(self._parameters(), binned, self.rounds, evals=[(watched, "inner")],
-                                callbacks=[stop], verbose_eval=False)
-        self.boosters_[t] = bytes(booster.save_raw("ubj"))
-        self.chosen_[t] = {"rounds": int(booster.num_boosted_rounds())}
-
-    def _parameters(self) -> dict[str, Any]:
-        return {"tree_method": "hist", "max_bin": self.max_bin, "max_depth": self.depth, "eta": self.rate,
-                "colsample_bytree": self.columns, "subsample": 0.8, "min_child_weight": 3,
-                "seed": self.seed, "nthread": self.n_jobs, "verbosity": 0}
 
     def predict(self, X: Features) -> Floats:
         """Sum the trees: (n_rows, n_targets)."""
-        asked = X.array()
-        return np.column_stack([_load(raw).inplace_predict(asked) for raw in self.boosters_]).astype(np.float64)
+        return _predict([_load(raw) for raw in self.boosters_], X)
+
+    def cross_fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False) -> CrossFit:
+        """Predict every row out of fold; each set of training rows is binned and boosted once."""
+        single = {folds.parts_of(f): f for f in folds.folds}
+        pairs = {folds.parts_of(f, folds.before(f)): f for f in folds.folds} if nested else {}
+        predicted, deeper = np.full(Y.shape, np.nan), np.full(Y.shape, np.nan)
+        chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
+        for held, rounds, boosters in self._grow_all(_Table(X, Y, folds, weight), [*single, *pairs]):
+            fold = pairs.get(held, single.get(held, -1))
+            rows = folds.held(folds.parts_of(fold))
+            (deeper if held in pairs else predicted)[rows] = _predict(boosters, X.rows(rows))
+            for t, r in enumerate(rounds if held in single else []):
+                chosen[t][str(fold)] = {"rounds": r}
+        return CrossFit(predicted, deeper if nested else None, chosen)
+
+    def _grow_all(self, table: _Table, asked: Collection[Held]) -> Iterator[tuple[Held, list[int], list[xgboost.Booster]]]:
+        """Give (held parts, rounds, boosters) of every asked set of held parts; the largest sets choose for the smaller."""
+        watched: defaultdict[Held, list[int]] = defaultdict(list)
+        for held in asked:
+            for part in ends(table.folds, held):
+                watched[held | {part}].append(part)
+        best: dict[tuple[Held, int], list[int | None]] = {}
+        every = sorted({*asked, *watched}, key=lambda held: (-len(held), sorted(held)))
+        for _, group in groupby(every, key=len):
+            sets = list(group)
+            rounds = {held: self._rounds(table, held, best) for held in sets if held in asked}
+            beside, threads = share_threads(self.n_jobs, len(sets), table.X.shape)
+            jobs = (delayed(self._grow)(table, held, watched[held], rounds.get(held), threads) for held in sets)
+            for held, grown in zip(sets, Parallel(n_jobs=beside, require="sharedmem")(jobs), strict=True):
+                best |= {(held, part): of_targets for part, of_targets in grown.best.items()}
+                if held in rounds:
+                    yield held, rounds[held], grown.boosters
+
+    def _rounds(self, table: _Table, held: Held, best: dict[tuple[Held, int], list[int | None]]) -> list[int]:
+        """Mean of the best rounds on the watched parts, for each target."""
+        found = [best[held | {part}, part] for part in ends(table.folds, held)]
+        known = [[r for r in of_target if r is not None] for of_target in zip(*found, strict=True)] if found else \
+            [[]] * table.Y.shape[1]
+        return [round(float(np.mean(r))) if r else min(ROUNDS_UNWATCHED, self.rounds) for r in known]
+
+    def _grow(self, table: _Table, held: Held, parts: list[int], rounds: list[int] | None, threads: int) -> _Grown:
+        """Boost every target without the held parts: for as many rounds as are asked for, and until no part improves."""
+        rows, n_targets = table.folds.training(held), table.Y.shape[1]
+        if rounds is not None:
+            list(labelled_groups(table.Y[rows]))
+        options = {"max_bin": self.max_bin, "threads": threads}
+        binned = bin_features(table.X.rows(rows), **options)
+        watched = {p: table.folds.held(frozenset({p})) for p in parts}
+        pieces = {p: bin_features(table.X.rows(watched[p]), ref=binned, **options) for p in parts}
+        grown = _Grown([], {p: [None] * n_targets for p in parts})
+        for t in range(n_targets):
+            labelled = [p for p in parts if _set_labels(pieces[p], table, watched[p], t)]
+            if not _set_labels(binned, table, rows, t):
+                continue
+            booster, best = self._boost(binned, {p: pieces[p] for p in labelled}, rounds[t] if rounds else 0, threads)
+            for p in labelled:
+                grown.best[p][t] = best[p]
+            if rounds is not None:
+                grown.boosters.append(booster[:rounds[t]])
+        return grown
+
+    def _boost(self, binned: xgboost.QuantileDMatrix, pieces: dict[int, xgboost.QuantileDMatrix], rounds: int,
+               threads: int) -> tuple[xgboost.Booster, dict[int, int]]:
+        """Boost at least so many rounds, and until no piece's error falls; give the booster and each piece's best round."""
+        import xgboost
+
+        booster = xgboost.Booster(self._parameters(threads), [binned, *pieces.values()])
+        lowest, best = dict.fromkeys(pieces, np.inf), dict.fromkeys(pieces, 0)
+        for done in range(self.rounds):
+            falling = [p for p in pieces if done - best[p] < self.patience]
+            if done >= rounds and not falling:
+                break
+            booster.update(binned, done)
+            for p in falling:
+                error = float(booster.eval(pieces[p]).rsplit(":", 1)[1])
+                if error < lowest[p]:
+                    lowest[p], best[p] = error, done + 1
+        return booster, best
+
+    def _parameters(self, threads: int) -> dict[str, Any]:
+        return {"tree_method": "hist", "device": choose_device(self.device), "max_bin": self.max_bin, "max_depth": self.depth,
+                "eta": self.rate, "colsample_bytree": self.columns, "subsample": self.rows, "min_child_weight": self.min_child,
+                "seed": self.seed, "seed_per_iteration": True, "nthread": threads, "verbosity": 0}
 
     def save(self, folder: Path) -> None:
         """Write every booster as UBJSON, and what was chosen."""
@@ -73,7 +182,34 @@ class Boosting(Family):
         return model
 
 
+def ends(folds: Folds, held: Held) -> list[int]:
+    """Give the parts before and after the held ones, round the circle; none where holding one out would leave no rows."""
+    parts = folds.parts
+    if len(set(parts) - held) < 2:
+        return []
+    if not held:
+        return [parts[0], parts[-1]]
+    return [p for i, p in enumerate(parts) if p not in held and {parts[i - 1], parts[(i + 1) % len(parts)]} & held]
+
+
+def _set_labels(binned: xgboost.QuantileDMatrix, table: _Table, rows: Any, t: int) -> bool:
+    """Give binned rows the labels of one target; a row without one weighs nothing. False where no row has one."""
+    known = ~np.isnan(table.Y[rows, t])
+    binned.set_label(np.where(known, table.Y[rows, t], 0.0))
+    binned.set_weight(np.where(known, table.weight[rows], 0.0))
+    return bool(known.any())
+
+
+def _predict(boosters: list[xgboost.Booster], X: Features) -> Floats:
+    out = np.empty((len(X), len(boosters)))
+    for rows, piece in X.chunks():
+        out[rows] = np.column_stack([booster.inplace_predict(piece) for booster in boosters])
+    return out
+
+
 def _load(raw: bytes) -> xgboost.Booster:
+    import xgboost
+
     booster = xgboost.Booster()
     booster.load_model(bytearray(raw))
     return booster

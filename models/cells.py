@@ -9,13 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from extract.tiles import Tiles
+from models.changes import name_changes
 from models.design import NONE, read_source
-from models.folds import Folds, hash_array, hash_folds
+from models.foldfile import hash_array, hash_folds
+from models.folds import Folds
 from models.registry import STACK, ModelSpec, build_model, parse_model
-from models.runs import read_cells
+from models.runs import read_finished
 from models.settings import Settings
 
 ALL = "all"  # the cut of a stack: it is fed by the cells of every cut
@@ -35,6 +36,10 @@ class Cell(NamedTuple):
         """What the model's name says."""
         return parse_model(self.model)
 
+    def __str__(self) -> str:
+        """Give the run's name as the user sees it."""
+        return " ".join(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Planned:
@@ -43,16 +48,22 @@ class Planned:
     Attributes
     ----------
     inputs : what every target of the run depends on.
+    depends : target → what it depends on besides: its labels, or the keys of a stack's members.
+    is_nested : a stack asks for the run's nested predictions.
     keys : target → hash of everything that its numbers depend on.
     missing : targets to fit; those done and up to date are not among them.
-    stale : of the missing ones, those done earlier from other inputs.
+    stale : of the missing ones, those done earlier from other inputs, and what has changed since.
+    done : targets that are done and up to date → `seconds`, `area_r2`, and what else `run.json` says of each.
     """
 
     cell: Cell
     inputs: dict[str, Any]
+    depends: dict[str, dict[str, Any]]
+    is_nested: bool
     keys: dict[str, str]
     missing: list[str]
-    stale: list[str]
+    stale: dict[str, list[str]]
+    done: dict[str, dict[str, Any]]
 
 
 def list_cells(settings: Settings) -> list[Cell]:
@@ -72,21 +83,32 @@ def stack_members(cells: list[Cell], split: str) -> list[Cell]:
 
 def plan_cells(settings: Settings, tiles: Tiles, folds: dict[str, Folds]) -> list[Planned]:
     """Give every run with its keys, and which of its targets have to be fitted."""
-    cells = list_cells(settings)
+    cells, targets = list_cells(settings), settings.targets.columns
     planned: dict[Cell, Planned] = {}
     shared = _Shared(settings, tiles, folds)
     for cell in cells:
         if cell.cut == ALL:
-            inputs = {"members": [list(c) for c in stack_members(cells, cell.split)]}
             below = [planned[c] for c in stack_members(cells, cell.split)]
-            keys = {t: _hash({**inputs, "keys": [p.keys[t] for p in below]}) for t in settings.targets.columns}
+            inputs = {"members": [str(p.cell) for p in below], "weights": settings.models.weights}
+            depends: dict[str, dict[str, Any]] = {t: {"member_keys": {str(p.cell): p.keys[t] for p in below}} for t in targets}
         else:
-            inputs = shared.inputs(cell)
-            keys = {t: _hash({**inputs, "labels_sha256": shared.labels[t]}) for t in settings.targets.columns}
-        done = read_cells(settings.folder, *cell)
-        missing = [t for t, key in keys.items() if done.get(t, {}).get("key") != key]
-        planned[cell] = Planned(cell=cell, inputs=inputs, keys=keys, missing=missing, stale=[t for t in missing if t in done])
+            inputs, depends = shared.inputs(cell), {t: {"labels_sha256": shared.labels[t]} for t in targets}
+        is_nested = STACK in settings.model_names and cell in stack_members([cell], cell.split)
+        planned[cell] = _check_done(settings, cell, inputs, depends, is_nested=is_nested)
     return list(planned.values())
+
+
+def _check_done(settings: Settings, cell: Cell, inputs: dict[str, Any], depends: dict[str, dict[str, Any]], *,
+                is_nested: bool) -> Planned:
+    """Hold a run against what is on disk."""
+    run = read_finished(settings.folder, *cell)
+    done: dict[str, dict[str, Any]] = run.get("cells", {})
+    keys = {t: _hash([inputs, more]) for t, more in depends.items()}
+    fresh = {t for t, key in keys.items() if done.get(t, {}).get("key") == key and (done[t]["is_nested"] or not is_nested)}
+    stale = {t: name_changes({**run["inputs"], **done[t]["depends"]}, {**inputs, **depends[t]}, cell=cell, target=t)
+             or ["a stack now needs their nested predictions"] for t in keys if t in done and t not in fresh}
+    return Planned(cell=cell, inputs=inputs, depends=depends, is_nested=is_nested, keys=keys, stale=stale,
+                   missing=[t for t in keys if t not in fresh], done={t: done[t] for t in keys if t in fresh})
 
 
 class _Shared:
@@ -96,7 +118,7 @@ class _Shared:
         self._settings, self._tiles = settings, tiles
         self._folds = {split: hash_folds(tiles.id.to_numpy(), one) for split, one in folds.items()}
         self._sources: dict[str, dict[str, str]] = {}
-        self.labels = {t: hash_array(tiles.targets[t].to_numpy()) for t in settings.targets.columns}
+        self.labels = hash_labels(tiles)
         self._area = _hash(tiles.area.tolist())
         self._groups = _hash(tiles.groups.astype(str).to_dict("list"))
 
@@ -105,10 +127,11 @@ class _Shared:
         spec, asked = cell.spec, self._settings.models
         if cell.cut not in self._sources:
             self._sources[cell.cut] = read_source(self._settings.folder, self._tiles, cell.cut, self._settings.extract.backbones)
-        inputs: dict[str, Any] = {**self._sources[cell.cut], "cut": cell.cut, "model": cell.model,
-                                  "folds_sha256": self._folds[cell.split], "weights": asked.weights,
-                                  "params": json.loads(json.dumps(build_model(spec, seed=asked.seed).get_params())),
-                                  "nested": self._is_nested(cell)}
+        source = {k: v for k, v in self._sources[cell.cut].items() if k != "pictures_sha256" or spec.feed == "metadata"}
+        model = build_model(spec, seed=asked.seed)
+        params = {k: v for k, v in model.get_params().items() if not k.endswith("n_jobs")}
+        inputs: dict[str, Any] = {**source, "folds_sha256": self._folds[cell.split], "weights": asked.weights,
+                                  "revision": model.revision, "params": json.loads(json.dumps(params, default=str))}
         if spec.area or asked.weights == "area":
             inputs["area_sha256"] = self._area
         if spec.groups or spec.feed in ("groups", "region"):
@@ -117,9 +140,10 @@ class _Shared:
             inputs["xy_sha256"] = hash_array(self._tiles.xy)
         return inputs | {"versions": _versions_of(spec.family)}
 
-    def _is_nested(self, cell: Cell) -> bool:
-        """True where a stack needs the run's nested predictions."""
-        return STACK in self._settings.model_names and cell in stack_members([cell], cell.split)
+
+def hash_labels(tiles: Tiles) -> dict[str, str]:
+    """Give the hash of the labels of each target."""
+    return {str(t): hash_array(tiles.targets[t].to_numpy(np.float64)) for t in tiles.targets.columns}
 
 
 def _hash(value: Any) -> str:
@@ -135,10 +159,3 @@ def _versions_of(family: str) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def tabulate_cells(planned: list[Planned]) -> pd.DataFrame:
-    """Give one row a run: split, cut, model, and how many of its targets are done, stale and missing."""
-    rows = [{**p.cell._asdict(), "done": len(p.keys) - len(p.missing), "stale": len(p.stale),
-             "missing": len(p.missing) - len(p.stale)} for p in planned]
-    return pd.DataFrame(rows).astype(dict.fromkeys(("done", "stale", "missing"), np.int64))

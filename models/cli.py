@@ -1,4 +1,4 @@
-"""The command line of models: `fit`, `scores` and `list`."""
+"""The command line of models: `fit`, `audit`, `scores` and `list`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from typing import Annotated
 
 import pandas as pd
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import read_settings, suggest
 from extract.tiles import read_tiles
-from models.cells import plan_cells, tabulate_cells
-from models.fit import fit_all, open_folds
+from models.audit import check_fatal, gather_inputs, list_skipped, run_audit
+from models.changes import count_reasons
+from models.display import Display, name_seconds
+from models.findings import Finding
+from models.fit import fit_all, plan_all
+from models.foldfile import open_folds
 from models.runs import join_cut
 from models.settings import Settings
 from models.standings import build_standings, render_standings
+from models.watch import Heard
 
 
 class Level(StrEnum):
@@ -31,20 +35,75 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pret
 
 
 @app.command()
-def fit(config: Config, traceback: Traceback = False) -> None:
-    """Fit and score every model on every cut, and keep the best.
+def fit(config: Config, dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be fitted, and fit nothing.")]
+        = False, traceback: Traceback = False) -> None:
+    """Fit and score every model on every cut, and keep the best; a second call does only what is missing or stale.
 
     Example: python -m models fit --config examples/london.toml
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with guarded(traceback=traceback, interrupted="stopped. Every finished run is kept; the same command goes on with the rest."):
         settings = read_settings(config, Settings)
-        with Progress(*columns, console=err) as progress:
-            task = progress.add_task("reading", total=None)
-            scores = fit_all(settings, report=lambda what, done, of: progress.update(
-                task, description=what, completed=done, total=of))
+        if dry_run:
+            _show_plan(settings)
+            return
+        with Display(err, settings.models.strictest) as display:
+            scores = fit_all(settings, display)
         _show_best(scores, settings)
+        err.print(", ".join(f"{name} {seconds:.1f} s" for name, seconds in display.seconds.items()), highlight=False)
         out.print(f"{settings.folder / 'scores.csv'}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _show_plan(settings: Settings) -> None:
+    watch = Heard()
+    _, planned = plan_all(settings, watch, is_read_only=True)
+    for text in watch.notes:
+        out.print(text, soft_wrap=True, markup=False, highlight=False)
+    table = Table("split", "cut", "model", "targets to fit", "about", title="To fit")
+    for p in planned:
+        if p.missing:
+            table.add_row(*p.cell, ", ".join(p.missing), name_seconds(watch.expected.seconds[p.cell]))
+    n_missing, n_done = sum(len(p.missing) for p in planned), sum(len(p.done) for p in planned)
+    if n_missing:
+        out.print(table)
+    out.print(f"{n_done} cells done, {sum(len(p.stale) for p in planned)} stale, {n_missing} to fit in {table.row_count} runs.")
+    if n_missing:
+        out.print(f"About {name_seconds(watch.expected.total / watch.workers)} with {watch.workers} workers, predicted "
+                  f"{watch.expected.source}. Nothing was fitted.", highlight=False)
+
+
+@app.command()
+def audit(config: Config, traceback: Traceback = False) -> None:
+    """Look for what would make the comparison lie: copies, overlaps, mixed codes, labels that do not belong.
+
+    Works before there are features, and then says what it could not look for. Exit code 1 where a finding is fatal and
+    `[models] accept` does not name it.
+
+    Example: python -m models audit --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped."):
+        settings = read_settings(config, Settings)
+        tiles = read_tiles(settings)
+        folds = {split: folds.fold for split, folds in open_folds(settings, tiles).folds.items()}
+        inputs = gather_inputs(settings, tiles, folds, buffer_m=settings.models.buffer_m)
+        findings = run_audit(settings.folder, inputs, settings.models.accept)
+        _show_findings(findings, settings.models.accept)
+        for reason, codes in list_skipped(inputs).items():
+            out.print(f"not looked for ({reason}): {', '.join(codes)}", markup=False, highlight=False, style="dim",
+                      soft_wrap=True)
+        if not findings:
+            out.print(f"{len(inputs):,} tiles in {len(inputs.areas):,} areas: nothing found.", markup=False, highlight=False)
+        check_fatal(findings, settings.models.accept)
+
+
+def _show_findings(findings: list[Finding], accept: list[str]) -> None:
+    styles = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
+    for finding in findings:
+        is_accepted = finding.severity == "fatal" and finding.code in accept
+        out.print(f"{finding.severity}{' (accepted)' if is_accepted else ''}: {finding.code}", style=styles[finding.severity],
+                  markup=False, highlight=False)
+        for line in (finding.what, f"e.g. {'; '.join(finding.examples)}" if finding.examples else "", f"→ {finding.remedy}"):
+            if line:
+                out.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_best(scores: pd.DataFrame, settings: Settings) -> None:
@@ -82,17 +141,19 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
 
 @app.command("list")
 def list_(config: Config, traceback: Traceback = False) -> None:
-    """List the runs that the settings ask for: how many of their targets are done, stale and missing.
+    """List the grid: how many targets of each run are done, stale (and why) and missing, and the seconds it took.
 
     Example: python -m models list --config examples/london.toml
     """
     with guarded(traceback=traceback, interrupted="stopped."):
-        settings = read_settings(config, Settings)
-        tiles = read_tiles(settings)
-        frame = tabulate_cells(plan_cells(settings, tiles, open_folds(settings, tiles)))
-        table = Table(*frame.columns)
-        for row in frame.astype(str).to_numpy().tolist():
-            table.add_row(*row)
+        settings, heard = read_settings(config, Settings), Heard()
+        table = Table("split", "cut", "model", "done", "stale", "missing", "seconds", "why stale")
+        for p in plan_all(settings, heard, is_read_only=True)[1]:
+            seconds = sum(float(one["seconds"]) for one in p.done.values())
+            n = (len(p.done), len(p.stale), len(p.missing) - len(p.stale))
+            table.add_row(*p.cell, *map(str, n), f"{seconds:.1f}" if p.done else "", count_reasons(p.stale.values()))
+        for text in heard.notes:
+            out.print(text, soft_wrap=True, markup=False, highlight=False)
         out.print(table)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,10 @@ class Family(BaseEstimator):
     Attributes
     ----------
     chosen_ : for each target, the parameters chosen for it on the folds of the rows that it was fitted on.
+    revision : raised by one where the same parameters and rows come to give other numbers: what is on disk is then stale.
     """
 
+    revision: ClassVar[int] = 1
     chosen_: list[Chosen]
 
     @abstractmethod

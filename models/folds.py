@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
-from extract.embeddings import publish
+from models.balance import balance_groups, weigh_groups
 from models.family import Floats, Ints
 
 Held = frozenset[int]  # parts that a model must not see
@@ -121,44 +114,18 @@ def assign_folds(kind: str, *, area: NDArray[Any], xy: Floats | None, targets: F
     ----------
     Roberts et al. 2017, Ecography 40:913, doi:10.1111/ecog.02881.
     """
-    group = _groups(kind, area, xy, block_m)
+    group = unit_numbers(kind, area, xy, block_m)
     n_groups = int(group.max()) + 1
     if n_groups < n_folds:
         noun = {"random": "tiles", "area": "areas", "block": f"blocks of {block_m:g} m"}[kind]
         raise ValueError(f"split {kind!r}: expected at least {n_folds} {noun} for {n_folds} folds, got {n_groups}. "
                          "Lower folds in [models], or give more tiles.")
-    if kind == "random":
-        fold = np.empty(n_groups, dtype=np.int64)
-        fold[np.random.default_rng(seed).permutation(n_groups)] = np.arange(n_groups) % n_folds
-        return fold
-    return _balance(_loads(group, targets), n_folds, seed)[group]
+    loads = np.ones((n_groups, 1)) if kind == "random" else weigh_groups(group, targets)
+    return balance_groups(loads, n_folds, seed)[group]
 
 
-def _loads(group: Ints, targets: Floats | None) -> Floats:
-    """What each group weighs: its tiles, and its sums of the standardised targets: (n_groups, 1 + n_targets)."""
-    columns = [np.ones(len(group))]
-    if targets is not None:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scaled = (targets - np.nanmean(targets, axis=0)) / np.nanstd(targets, axis=0) / np.sqrt(targets.shape[1])
-        columns += list(np.nan_to_num(scaled, posinf=0, neginf=0).T)
-    return np.column_stack([np.bincount(group, weights=column) for column in columns])
-
-
-def _balance(loads: Floats, n_folds: int, seed: int) -> Ints:
-    """Put the largest group first, each where the folds' loads stay most alike (greedy vector packing)."""
-    order = np.random.default_rng(seed).permutation(len(loads))
-    order = order[np.argsort(-loads[order, 0], kind="stable")]
-    fold, filled = np.empty(len(loads), dtype=np.int64), np.zeros((n_folds, loads.shape[1]))
-    empty = n_folds
-    for g in order:
-        fold[g] = n_folds - empty if empty else (filled @ loads[g]).argmin()
-        empty = max(0, empty - 1)
-        filled[fold[g]] += loads[g]
-    return fold
-
-
-def _groups(kind: str, area: NDArray[Any], xy: Floats | None, block_m: float) -> Ints:
-    """Number of the group that moves together, for each tile: 0 … n_groups − 1."""
+def unit_numbers(kind: str, area: NDArray[Any], xy: Floats | None, block_m: float) -> Ints:
+    """Number of the tile, area or block that moves between folds as one, for each tile: 0 … n_units − 1."""
     if kind == "random":
         return np.arange(len(area))
     numbers = np.unique(area, return_inverse=True)[1]
@@ -196,17 +163,22 @@ def build_folds(kind: str, fold: Ints, *, area: NDArray[Any], xy: Floats | None,
 
     Raises
     ------
-    ValueError : a buffer without coordinates.
+    ValueError : a buffer without coordinates, or so wide that nothing is left to train on.
     """
     per_fold = 2 if fold.max() == 1 else 1
     part = fold * per_fold
     if per_fold == 2:
-        group = _groups(kind, area, xy, block_m)
+        group = unit_numbers(kind, area, xy, block_m)
         part = np.where(fold < 0, -1, part + _halves(group, fold)[group])
     near = np.zeros((len(fold), 0), dtype=np.bool_)
     if kind == "block" and buffer_m > 0:
-        near = _near(part, xy, buffer_m)
-    return Folds(kind=kind, part=part, near=near, per_fold=per_fold)
+        near = _near(part, xy, buffer_m, per_fold * int(fold.max() + 1))
+    folds = Folds(kind=kind, part=part, near=near, per_fold=per_fold)
+    for f in folds.folds:
+        if not len(folds.training(folds.parts_of(f))):
+            raise ValueError(f"split {kind!r}: no tile is left to train on for fold {f}: all others lie within {buffer_m:g} m of "
+                             "it. Lower buffer_m or raise block_m in [models].")
+    return folds
 
 
 def _halves(group: Ints, fold: Ints) -> Ints:
@@ -215,63 +187,18 @@ def _halves(group: Ints, fold: Ints) -> Ints:
     for f in (0, 1):
         groups = np.unique(group[fold == f])
         if len(groups) > 1:
-            half[groups] = _balance(sizes[groups, None].astype(float), 2, 0)
+            half[groups] = balance_groups(sizes[groups, None].astype(float), 2, 0)
     return half
 
 
-def _near(part: Ints, xy: Floats | None, buffer_m: float) -> NDArray[np.bool_]:
+def _near(part: Ints, xy: Floats | None, buffer_m: float, n_parts: int) -> NDArray[np.bool_]:
     if xy is None:
         raise ValueError("buffer_m needs coordinates, and the settings name none: set x and y (or grid) in [tiles]")
-    near = np.zeros((len(part), int(part.max()) + 1), dtype=np.bool_)
-    for p in range(near.shape[1]):
+    from scipy.spatial import cKDTree  # a run with nothing to do should not load it
+
+    near = np.zeros((len(part), n_parts), dtype=np.bool_)
+    for p in np.unique(part[part >= 0]):
         others = part != p
         distance, _ = cKDTree(xy[~others]).query(xy[others], distance_upper_bound=buffer_m * (1 + 1e-9))
         near[others, p] = np.isfinite(distance)
     return near
-
-
-def hash_folds(ids: NDArray[Any], folds: Folds) -> str:
-    """SHA-256 of which tile lies in which part and in which buffers."""
-    digest = hashlib.sha256("\0".join(map(str, ids)).encode())
-    digest.update(np.ascontiguousarray(folds.part, dtype="<i8").tobytes())
-    digest.update(np.packbits(folds.near, axis=None).tobytes())
-    return digest.hexdigest()
-
-
-def write_folds(path: Path, ids: NDArray[Any], folds: dict[str, Ints], recipes: dict[str, Any]) -> None:
-    """Write `folds.parquet`: id, split, fold; and in its metadata what each split was made from."""
-    frame = pd.concat([pd.DataFrame({"id": ids, "split": split, "fold": fold}) for split, fold in folds.items()])
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), b"roofline.folds": json.dumps(recipes).encode()})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    pq.write_table(table, partial)
-    publish(partial, path)
-
-
-def read_folds(path: Path) -> tuple[dict[str, Ints], dict[str, Any]]:
-    """Read the fold of each tile by split, and what each split was made from; both empty where there is no file.
-
-    Raises
-    ------
-    ValueError : the file is not readable, or its folds are not those that were written with its recipes.
-    """
-    if not path.is_file():
-        return {}, {}
-    try:
-        table = pq.read_table(path)
-        recipes = json.loads(table.schema.metadata[b"roofline.folds"])
-        frame = table.to_pandas()
-        folds = {str(split): part["fold"].to_numpy(np.int64) for split, part in frame.groupby("split")}
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as folds ({error}). Delete it and run `make models` again.") from None
-    for split, recipe in recipes.items():
-        if recipe["fold_sha256"] != hash_array(folds.get(split)):
-            raise ValueError(f"{path}: the folds of split {split!r} are not those that were written. Restore the file, or "
-                             "delete it and run `make models` again: every model is then fitted anew.")
-    return folds, recipes
-
-
-def hash_array(values: NDArray[Any] | None) -> str:
-    """SHA-256 of an array's bytes; of nothing for None."""
-    return hashlib.sha256(b"" if values is None else np.ascontiguousarray(values).tobytes()).hexdigest()

@@ -1,26 +1,116 @@
 """The models worth keeping: refitted on all tiles and saved in formats that run no code when they are read.
 
-Schema `roofline.model`, version 1. To raise it: add one to `SCHEMA_VERSION` and teach `load_model` the old version.
+Schema `roofline.model`, version 2; version 1 had no hashes of its files, and is written again. To raise it: add one to
+`SCHEMA_VERSION` and teach `load_model` the old version.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import skops.io
+import pandas as pd
 
-from models.boosting import Boosting
+from models.cells import ALL, Cell, Planned
+from models.design import Design
 from models.family import Family
-from models.head import Head
-from models.runs import RunError, read_document, write_json
+from models.registry import FAMILIES, build_model, parse_model
+from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
+from models.settings import Settings
+from models.units import Inputs, open_design
 
+LOG = logging.getLogger(__name__)
 SCHEMA = "roofline.model"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 TRUSTED = ["models.baselines.Location", "models.baselines.Mean", "models.baselines.Region", "models.forest.Forest",
            "models.neighbours.Neighbours", "models.ridge.SharedRidge", "sklearn.tree._tree.Tree"]
-_OWN: dict[str, type[Boosting] | type[Head]] = {"xgboost": Boosting, "head": Head}
+
+
+class Kept(NamedTuple):
+    """A cell to refit on all tiles, for one target, and its scores."""
+
+    target: str
+    cell: Cell
+    scores: list[dict[str, Any]]
+
+
+def choose_kept(settings: Settings, scores: pd.DataFrame) -> list[Kept]:
+    """Give the cells to keep of each target: the least area RMSE on the strictest split, or all, or those named; no stack."""
+    asked = settings.models
+    frame = scores[(scores["split"] == asked.strictest) & (scores["backbone"] != ALL)]
+    if isinstance(asked.keep, list):
+        frame = frame[frame["model"].isin(asked.keep)]
+    kept = []
+    for target in settings.targets.columns:
+        of_target = frame[frame["target"] == target]
+        ranked = of_target[of_target["level"] == "area"].sort_values("rmse", kind="stable")
+        for row in ranked.head(1 if asked.keep == "best" else len(ranked)).to_dict("records"):
+            cut = [*("backbone", "layer", "pooling"), "model"]
+            same = of_target[(of_target[cut] == [row[c] for c in cut]).all(axis=1)]
+            cell = Cell(asked.strictest, join_cut(row["backbone"], row["layer"], row["pooling"]), str(row["model"]))
+            facts = same.astype(object).where(same.notna(), None).to_dict("records")
+            kept.append(Kept(target, cell, [{str(k): v for k, v in one.items()} for one in facts]))
+    return sorted(kept, key=lambda one: one.cell)  # so that a cut is read once
+
+
+def list_stale(settings: Settings, kept: list[Kept], planned: list[Planned]) -> Iterator[tuple[Kept, str]]:
+    """Give the kept models that are not on disk as they should be, with the key of the cell that each belongs to."""
+    keys = {(p.cell, t): key for p in planned for t, key in p.keys.items()}
+    for one in kept:
+        key = keys[one.cell, one.target]
+        path = model_folder(settings.folder, one.target, one.cell.cut, one.cell.model)
+        if _read_key(path) != key:
+            yield one, key
+
+
+def _read_key(path: Path) -> str | None:
+    """Key of a kept model that is whole, as far as its files' sizes tell."""
+    try:
+        facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
+    except RunError:
+        return None
+    files = facts.get("files", {})
+    is_whole = files and all((path / n).is_file() and (path / n).stat().st_size == one["bytes"] for n, one in files.items())
+    return str(facts["key"]) if is_whole else None
+
+
+def remove_unkept(settings: Settings, kept: list[Kept]) -> None:
+    """Remove what was kept earlier and is not any more, so that `predict` finds what the settings ask for."""
+    wanted = {model_folder(settings.folder, one.target, one.cell.cut, one.cell.model) for one in kept}
+    for path in sorted((settings.folder / "models").glob("**/model.json")):
+        if path.parent not in wanted:
+            LOG.info("%s: no longer kept, removed", path.parent)
+            shutil.rmtree(path.parent)
+
+
+def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
+    """Refit one cell on all tiles and save it, with all that is needed to feed it again."""
+    settings, cell = inputs.settings, one.cell
+    run, t = read_run(settings.folder, *cell), settings.targets.columns.index(one.target)
+    design = open_design(inputs, cell, run["inputs"])
+    model = build_model(cell.spec, seed=settings.models.seed)
+    model.fit(design.X, design.Y[:, [t]], folds=design.folds, weight=design.weight)
+    facts = {"target": one.target, "cut": cell.cut, "split": cell.split, "key": key, "settings": settings.as_json(),
+             "scores": one.scores, "chosen": model.chosen_[0], "feed": _describe_feed(inputs, cell, design),
+             "training": {**run["inputs"], **run["cells"][one.target]["depends"], "n_rows": len(design.X)},
+             "versions": run["versions"]}
+    save_model(model_folder(settings.folder, one.target, cell.cut, cell.model), cell.model, model, facts)
+
+
+def _describe_feed(inputs: Inputs, cell: Cell, design: Design) -> dict[str, Any]:
+    """Say how a row is made from a tile, or from the tiles of an area, for `predict` to make it again."""
+    spec, groups = cell.spec, inputs.tiles.groups
+    feed: dict[str, Any] = {**spec._asdict(), "kind": spec.feed, "pooling": ["mean", "sd"] if spec.area else [],
+                            "n_features": design.X.shape[1], "names": design.names}
+    if spec.groups or spec.feed == "groups":
+        feed["groups"] = list(groups.columns)
+    if spec.feed == "region":
+        column = inputs.settings.models.region or groups.columns[0]
+        feed["groups"], feed["values"] = [column], pd.factorize(groups[column])[1].tolist()
+    return feed
 
 
 def model_folder(folder: Path, target: str, cut: str, model: str) -> Path:
@@ -29,14 +119,17 @@ def model_folder(folder: Path, target: str, cut: str, model: str) -> Path:
 
 
 def save_model(path: Path, name: str, model: Family, facts: dict[str, Any]) -> None:
-    """Write the model, then `model.json`: without it the model is unfinished."""
+    """Write the model, then `model.json` with the hashes of its files: without it the model is unfinished."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    if isinstance(model, Boosting | Head):
+    if hasattr(model, "save"):
         model.save(path)
     else:
+        import skops.io  # slow to load, and a run with nothing to do should not
+
         skops.io.dump(model, path / "model.skops")
-    write_json(path / "model.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name, **facts})
+    files = {p.name: {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir())}
+    write_json(path / "model.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name, **facts, "files": files})
 
 
 def load_model(path: Path) -> Family:
@@ -44,12 +137,25 @@ def load_model(path: Path) -> Family:
 
     Raises
     ------
-    RunError : unfinished or not there, a newer schema, or a type that is not trusted.
+    RunError : unfinished or not there, another schema version, a file that is not the one written, or a type that is
+        not trusted.
     """
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
-    own = _OWN.get(facts["model"])
-    if own is not None:
+    if facts["schema_version"] < SCHEMA_VERSION:
+        raise RunError(f"{path}: kept by an older Roofline, without hashes. Run `make models` again.")
+    for name, stated in facts["files"].items():
+        if not (path / name).is_file() or hash_file(path / name) != stated["sha256"]:
+            raise RunError(f"{path / name}: not the file that `make models` wrote (expected SHA-256 {stated['sha256']}). "
+                           f"Delete {path} and run `make models` again.")
+    return _load_file(path, facts["model"])
+
+
+def _load_file(path: Path, name: str) -> Family:
+    own = FAMILIES.get(parse_model(name).family)
+    if own is not None and hasattr(own, "load"):
         return own.load(path)
+    import skops.io
+
     file = path / "model.skops"
     strange = sorted(set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED))
     if strange:

@@ -1,85 +1,136 @@
-"""Ridge regression: one decomposition serves every target and every penalty."""
+"""Ridge regression: what one training set costs serves every fold, target and penalty."""
 
 from __future__ import annotations
 
+import logging
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from models.family import Family, Floats, labelled_groups
+from models.family import Chosen, CrossFit, Family, Floats, labelled_groups
 from models.features import Features
-from models.folds import Folds
+from models.folds import Folds, Held
+from models.gram import Data, Dual, Gram, Paths
+from models.krylov import Krylov
 
-ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-1, 7.5, 0.5))
+LOG = logging.getLogger(__name__)
+ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-1, 8.5, 0.5))
+EXACT_LIMIT = 4096  # rows or columns of the largest matrix that is factored: 128 MiB, 0.5 s a penalty on two cores
 
 
-class _Spectrum(NamedTuple):
-    """Standardised training features in their principal axes."""
+class Linear(NamedTuple):
+    """The chosen solution of one training set: prediction = X · coef + intercept."""
 
-    mean: Floats
-    scale: Floats
-    axes: Floats  # (d, r)
-    squares: Floats  # (r,), squared singular values
-    centre: Floats  # (n_targets,)
-    products: Floats  # (r, n_targets): axesᵀ Xᵀ (Y − centre)
+    coef: Floats  # (n_features, n_targets)
+    intercept: Floats  # (n_targets,)
+    alpha: Floats  # (n_targets,)
 
 
 class SharedRidge(Family):
     """Ridge on standardised features, the penalty of each target chosen on the inner folds.
 
-    The same minimum as scikit-learn's `Ridge` behind a `StandardScaler`.
+    The same minimum as scikit-learn's `Ridge(alpha)` behind a `StandardScaler`, both given the weights; so a penalty
+    means there what it means here, whatever the number of rows. The grid is wide because the best one grows with
+    noise and columns: from 1 at 100 rows of 10 columns to 10⁶ at 36,723 of 25,088.
+
+    The features are read once: sums over the parts of the folds give every training set (`models.gram`), or products of
+    rows where there are fewer of those than columns, both exact. Where there are more than `exact_limit` of both, the
+    solutions are iterated (`models.krylov`) to 10⁻⁵ standard deviations of the target; penalties that this does not
+    reach in 200 steps are not candidates, and the log says which. Where there are no inner folds to choose on, the
+    penalty nearest to the number of columns is taken: signal and noise of one size.
     """
 
-    def __init__(self, alphas: tuple[float, ...] = ALPHAS) -> None:
-        self.alphas = alphas
+    def __init__(self, alphas: tuple[float, ...] = ALPHAS, exact_limit: int = EXACT_LIMIT) -> None:
+        self.alphas, self.exact_limit = alphas, exact_limit
 
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Choose the penalties, then fit every target on all its labelled rows."""
-        alphas, matrix = np.asarray(self.alphas, dtype=float), X.array().astype(float)
-        self.coef_ = np.zeros((X.shape[1], Y.shape[1]))
-        self.intercept_ = np.zeros(Y.shape[1])
+        everything: Held = frozenset()
+        self.coef_, self.intercept_ = np.zeros((X.shape[1], Y.shape[1])), np.zeros(Y.shape[1])
         self.chosen_ = [{} for _ in range(Y.shape[1])]
         for rows, columns in labelled_groups(Y):
-            part, labels = matrix[rows], Y[np.ix_(rows, columns)]
-            chosen = alphas[_inner_errors(part, labels, folds.take(rows), alphas).argmin(axis=0)]
-            whole = _decompose(part, labels)
-            weights = whole.axes @ (whole.products / (whole.squares[:, None] + chosen)) / whole.scale[:, None]
-            self.coef_[:, columns] = weights
-            self.intercept_[columns] = whole.centre - whole.mean @ weights
-            for t, a in zip(columns, chosen, strict=True):
-                self.chosen_[t] = {"alpha": float(a)}
+            data = Data(X, Y[:, columns], weight, folds).take(rows)
+            linear = self._solve(data, [everything])[everything]
+            self.coef_[:, columns], self.intercept_[columns] = linear.coef, linear.intercept
+            for t, alpha in zip(columns, linear.alpha, strict=True):
+                self.chosen_[t] = {"alpha": float(alpha)}
         return self
 
     def predict(self, X: Features) -> Floats:
         """Give X · coef + intercept: (n_rows, n_targets)."""
-        out: Floats = X.array().astype(float) @ self.coef_ + self.intercept_
-        return out
+        return _predict(X, Linear(self.coef_, self.intercept_, np.empty(0)))
+
+    def cross_fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False) -> CrossFit:
+        """Predict every row by a model that has not seen its fold; all models from the same sums."""
+        predicted, deeper = np.full(Y.shape, np.nan), np.full(Y.shape, np.nan)
+        chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
+        both = {f: folds.parts_of(f, folds.before(f)) for f in folds.folds}
+        outers = {folds.parts_of(f) for f in folds.folds} | (set(both.values()) if nested else set())
+        for known, columns in labelled_groups(Y):
+            linear = self._solve(Data(X, Y[:, columns], weight, folds).take(known), sorted(outers, key=sorted))
+            for fold in folds.folds:
+                rows, mine = folds.held(folds.parts_of(fold)), linear[folds.parts_of(fold)]
+                predicted[np.ix_(rows, columns)] = _predict(X.rows(rows), mine)
+                if nested:
+                    deeper[np.ix_(rows, columns)] = _predict(X.rows(rows), linear[both[fold]])
+                for t, alpha in zip(columns, mine.alpha, strict=True):
+                    chosen[t][str(fold)] = {"alpha": float(alpha)}
+        return CrossFit(predicted, deeper if nested else None, chosen)
+
+    def _solve(self, data: Data, outers: list[Held]) -> dict[Held, Linear]:
+        """Choose and solve, for each set of parts that is not to be seen."""
+        for outer in outers:
+            if not len(data.folds.training(outer)):
+                raise ValueError(f"without parts {sorted(outer)} of the folds no labelled tile is left to train on; "
+                                 "fill in labels, or lower folds or buffer_m in [models]")
+        alphas = np.sort(np.asarray(self.alphas, dtype=float))
+        inner = {outer: _inner(data, outer) for outer in outers}
+        helds = list(dict.fromkeys([*outers, *(outer | {p} for outer in outers for p in inner[outer])]))
+        solver = self._solver(data, alphas)
+        paths = solver.paths(helds)
+        linear = {}
+        for outer in outers:
+            errors = np.zeros((len(alphas), data.Y.shape[1]))
+            for p in inner[outer]:
+                path = paths[outer | {p}]
+                errors += np.where(path.is_solved, solver.errors(path, p, outer), np.inf)
+            if not inner[outer]:
+                errors += np.abs(np.log(alphas / data.X.shape[1]))[:, None]
+            linear[outer] = _choose(paths[outer], errors, alphas)
+        return linear
+
+    def _solver(self, data: Data, alphas: Floats) -> Gram | Dual | Krylov:
+        n_rows, n_features = data.X.shape
+        if min(n_rows, n_features) > self.exact_limit:
+            return Krylov(data, alphas)
+        return Gram(data, alphas) if n_features <= n_rows else Dual(data, alphas)
 
 
-def _inner_errors(X: Floats, Y: Floats, folds: Folds, alphas: Floats) -> Floats:
-    """Squared error of every penalty and target on the held-out folds: (n_alphas, n_targets)."""
-    errors = np.zeros((len(alphas), Y.shape[1]))
-    for train, held in folds.splits():
-        part = _decompose(X[train], Y[train])
-        scores = ((X[held] - part.mean) / part.scale) @ part.axes
-        for i, alpha in enumerate(alphas):
-            predicted = scores @ (part.products / (part.squares[:, None] + alpha)) + part.centre
-            errors[i] += ((predicted - Y[held]) ** 2).sum(axis=0)
-    return errors
+def _inner(data: Data, outer: Held) -> list[int]:
+    """Parts that a choice inside an outer fold can be judged on; none where there are not two."""
+    folds = data.folds
+    parts = [p for p in folds.parts if p not in outer and len(data.asked(p, outer)) and len(folds.training(outer | {p}))]
+    return parts if len(parts) > 1 else []
 
 
-def _decompose(X: Floats, Y: Floats) -> _Spectrum:
-    """Decompose through the smaller of XᵀX and XXᵀ."""
-    mean, scale = X.mean(axis=0), X.std(axis=0)
-    scale = np.where(scale > 10 * np.finfo(np.float32).eps * np.abs(mean), scale, 1.0)  # constant but for rounding
-    Z, centre = (X - mean) / scale, Y.mean(axis=0)
-    if len(Z) <= Z.shape[1]:
-        squares, left = np.linalg.eigh(Z @ Z.T)
-        is_kept = squares > squares.max(initial=0.0) * 1e-12
-        squares, left = squares[is_kept], left[:, is_kept]
-        axes = Z.T @ (left / np.sqrt(squares))
-    else:
-        squares, axes = np.linalg.eigh(Z.T @ Z)
-        is_kept = squares > squares.max(initial=0.0) * 1e-12
-        squares, axes = squares[is_kept], axes[:, is_kept]
-    return _Spectrum(mean, scale, axes, squares, centre, axes.T @ (Z.T @ (Y - centre)))
+def _choose(path: Paths, errors: Floats, alphas: Floats) -> Linear:
+    """Take the penalty of least error among those solved, for each target."""
+    errors = np.where(path.is_solved, errors, np.inf)
+    if not np.isfinite(errors).any(axis=0).all():
+        raise ValueError(f"ridge: no penalty up to {alphas[-1]:g} could be solved on {len(path.coef)} features. "
+                         "Reduce them first: 'ridge+pca:256'.")
+    missed = alphas[~np.isfinite(errors).any(axis=1)]
+    if len(missed):
+        LOG.warning("ridge on %d features: penalties up to %g were not reached in time, and are no candidates",
+                    len(path.coef), missed[-1])
+    best = errors.argmin(axis=0)
+    coef = np.stack([path.coef[:, a, t] for t, a in enumerate(best)], axis=1).astype(np.float64)
+    return Linear(coef, path.y - path.x @ coef, alphas[best])
+
+
+def _predict(X: Features, linear: Linear) -> Floats:
+    out = np.empty((len(X), linear.coef.shape[1]))
+    for rows, chunk in X.chunks():
+        out[rows] = chunk @ linear.coef + linear.intercept
+    return out
+

@@ -1,14 +1,15 @@
 """The fitted cells on disk: `runs/<split>/<cut>/<model>/`, and `scores.csv` over all of them.
 
 Schema `roofline.run`, version 2; version 1 had one key a run instead of one a target, and is fitted again. To raise
-it: add one to `SCHEMA_VERSION`, teach `read_cells` the old version, and write a line in CHANGELOG.md.
+it: add one to `SCHEMA_VERSION`, teach `read_finished` the old version, and write a line in CHANGELOG.md.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from extract.embeddings import publish
 
@@ -39,37 +41,80 @@ def run_folder(folder: Path, split: str, cut: str, model: str) -> Path:
 
 
 def write_run(path: Path, predictions: pd.DataFrame, nested: pd.DataFrame | None, run: dict[str, Any]) -> None:
-    """Write the predictions, then `run.json` with their hashes: without it, or with other ones, the run is unfinished.
+    """Write a run such that a kill at any moment leaves the one before or this one, after `mend_run`.
+
+    Everything is on disk under `.partial` names, `run.json` with the hashes of the others last, before the first file
+    gets its final name.
 
     Parameters
     ----------
-    predictions : `PREDICTION_COLUMNS`. nested : id, target, prediction, or None.
+    predictions : `PREDICTION_COLUMNS`. nested : id, target and prediction, or None.
     run : what `run.json` holds; `cells` has an entry for each target.
     """
     path.mkdir(parents=True, exist_ok=True)
-    frames = {"predictions.parquet": predictions[list(PREDICTION_COLUMNS)], "nested.parquet": nested}
-    files = {name: _write_frame(path / name, frame) for name, frame in frames.items() if frame is not None}
-    write_json(path / "run.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **run, "files": files})
+    files = {"predictions.parquet": _write_partial(path / "predictions.parquet", predictions[list(PREDICTION_COLUMNS)])}
+    if nested is not None:
+        files["nested.parquet"] = _write_partial(path / "nested.parquet", nested[["id", "target", "prediction"]])
+    document = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **run, "files": files}
+    journal = _partial(path / "run.json")
+    journal.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    _sync(journal)
+    for name in (*files, "run.json"):
+        publish(_partial(path / name), path / name)
+    if nested is None:
+        (path / "nested.parquet").unlink(missing_ok=True)
 
 
-def _write_frame(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
-    partial = path.with_name(path.name + ".partial")
+def _write_partial(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
+    partial = _partial(path)
     frame.to_parquet(partial, index=False)
-    facts = {"sha256": _hash_file(partial), "bytes": partial.stat().st_size}
-    publish(partial, path)
-    return facts
+    _sync(partial)
+    return {"sha256": hash_file(partial), "bytes": partial.stat().st_size}
 
 
-def _hash_file(path: Path) -> str:
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def mend_run(path: Path) -> None:
+    """Finish what a killed `write_run` had whole on disk, or take it back; to be called by the one who may write."""
+    partials = list(path.glob("*.partial"))
+    if not partials:
+        return
+    try:
+        files = json.loads(_partial(path / "run.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        files = None  # the journal was not whole: nothing has been renamed yet
+    where = {name: _find(path / name, facts["sha256"]) for name, facts in (files or {}).items()}
+    if where and all(where.values()):
+        for name, found in where.items():
+            if found != path / name:
+                publish(_partial(path / name), path / name)
+        publish(_partial(path / "run.json"), path / "run.json")
+    for partial in partials:
+        partial.unlink(missing_ok=True)
+
+
+def _find(path: Path, sha256: str) -> Path | None:
+    """Which of a file and its `.partial` has the hash."""
+    return next((p for p in (_partial(path), path) if p.is_file() and hash_file(p) == sha256), None)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
-    publish(partial, path)
+    _partial(path).write_text(json.dumps(document, indent=1), encoding="utf-8")
+    publish(_partial(path), path)
 
 
 def read_run(folder: Path, split: str, cut: str, model: str) -> dict[str, Any]:
@@ -99,8 +144,8 @@ def read_document(path: Path, schema: str, newest: int) -> dict[str, Any]:
     return document
 
 
-def read_cells(folder: Path, split: str, cut: str, model: str) -> dict[str, dict[str, Any]]:
-    """Give the finished cells of a run by target; nothing where it is unfinished or of an older schema.
+def read_finished(folder: Path, split: str, cut: str, model: str) -> dict[str, Any]:
+    """Give `run.json` of a run; nothing where it is unfinished or of an older schema. Predictions are not read.
 
     Raises
     ------
@@ -110,9 +155,9 @@ def read_cells(folder: Path, split: str, cut: str, model: str) -> dict[str, dict
     if not (path / "run.json").is_file():
         return {}
     run = read_run(folder, split, cut, model)
-    files = run.get("files", {})
-    is_whole = all((path / name).is_file() and (path / name).stat().st_size == facts["bytes"] for name, facts in files.items())
-    return dict(run.get("cells", {})) if is_whole else {}
+    is_whole = run["schema_version"] == SCHEMA_VERSION and all(
+        (path / name).is_file() and (path / name).stat().st_size == facts["bytes"] for name, facts in run["files"].items())
+    return run if is_whole else {}
 
 
 def read_predictions(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
@@ -145,10 +190,25 @@ def _checked_file(folder: Path, cell: tuple[str, str, str], name: str) -> Path:
     expected = run.get("files", {}).get(name, {}).get("sha256")
     if not path.is_file():
         raise RunError(f"{path}: no such file, though its run.json is there. Run `make models` again.")
-    if expected is not None and _hash_file(path) != expected:
+    if expected is not None and hash_file(path) != expected:
         raise RunError(f"{path}: not the file that `make models` wrote (expected SHA-256 {expected}). "
                        f"Delete {path.parent} and run `make models` again.")
     return path
+
+
+def spread_predictions(frame: pd.DataFrame, ids: pd.Series[Any], targets: Sequence[str]) -> NDArray[np.float32]:
+    """Give the column `prediction` by tile and target: (n_tiles, n_targets), NaN where there is none.
+
+    Parameters
+    ----------
+    frame : id, target, prediction. ids : (n_tiles,), unique, the rows' order.
+    """
+    values = np.full((len(ids), len(targets)), np.nan, np.float32)
+    wanted = pd.Index(targets).get_indexer(pd.Index(frame["target"]))
+    rows = pd.Index(ids).get_indexer(pd.Index(frame["id"]))
+    known = (wanted >= 0) & (rows >= 0)
+    values[rows[known], wanted[known]] = frame["prediction"].to_numpy()[known]
+    return values
 
 
 def split_cut(cut: str) -> dict[str, str]:

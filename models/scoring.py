@@ -26,7 +26,8 @@ from extract.tiles import Tiles
 from models.bootstrap import REPLICATES
 from models.evaluate import CellName
 from models.family import Floats, Ints
-from models.folds import Folds, block_numbers, hash_array
+from models.foldfile import hash_array
+from models.folds import Folds, block_numbers
 from models.runs import (
     SCORE_COLUMNS,
     RunError,

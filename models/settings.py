@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from extract import settings as shared
+from models.audit import check_codes
 from models.registry import STACK, parse_model
 
 Split = Literal["random", "area", "block"]
@@ -25,6 +26,11 @@ class ModelsSettings(shared.Strict):
     region: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)
     keep: Literal["best", "all"] | list[str] = "best"
+    engine: Literal["local", "dask"] = "local"
+    scheduler: str | None = None
+    workers: int | None = Field(default=None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
+    accept: list[str] = Field(default=[])
 
     @field_validator("names", "keep")
     @classmethod
@@ -33,6 +39,12 @@ class ModelsSettings(shared.Strict):
             return value
         for name in value:
             parse_model(name)
+        return _check_once(value)
+
+    @field_validator("accept")
+    @classmethod
+    def _findings(cls, value: list[str]) -> list[str]:
+        check_codes(value)
         return _check_once(value)
 
     @field_validator("splits")
@@ -45,6 +57,13 @@ class ModelsSettings(shared.Strict):
         if STACK in (self.names or ()) and self.folds < 3:
             raise ValueError(f"names: 'stack' learns from folds that its members have not seen, and needs at least 3; "
                              f"folds is {self.folds}")
+        return self
+
+    @model_validator(mode="after")
+    def _reachable(self) -> ModelsSettings:
+        if (self.engine == "dask") != (self.scheduler is not None):
+            raise ValueError("engine 'dask' and scheduler go together: set engine = \"dask\" and scheduler to its address, as "
+                             "'tcp://10.0.0.1:8786', or neither")
         return self
 
     @property
@@ -72,8 +91,11 @@ class Settings(shared.Settings):
         if region is not None and region not in groups:
             raise ValueError(f"[models] region: {region!r} is none of [tiles] groups ({', '.join(groups) or 'none'})."
                              f"{shared.suggest(region, groups)}")
-        for name in self.models.names or ():
-            spec = parse_model(name)
+        named = [parse_model(name) for name in self.models.names or ()]
+        if STACK in map(str, named) and all(spec.is_baseline or spec.groups or spec.family == STACK for spec in named):
+            raise ValueError("[models] names: 'stack' combines models that see pictures and nothing else, and none is named: "
+                             "add one, as 'ridge', or remove 'stack'")
+        for name, spec in zip(self.models.names or (), named, strict=True):
             if (spec.groups or spec.feed in ("groups", "region")) and not groups:
                 raise ValueError(f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] groups, "
                                  f"or remove {name!r}")

@@ -132,7 +132,7 @@ def _first_of_targets(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _read_areas(settings: Settings) -> pd.Series[str] | None:
     """Area of each tile, by its id as text; None where the table is gone (scores stand without it)."""
-    if not settings.tiles.table.is_file():
+    if not settings.tiles.source.exists():
         return None
     tiles = read_tiles(settings)
     return pd.Series(tiles.area.astype(str).to_numpy(), index=tiles.id.astype(str).to_numpy())

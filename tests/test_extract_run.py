@@ -15,6 +15,7 @@ import pytest
 
 from extract.backbones import BackboneError
 from extract.embeddings import Embeddings, EmbeddingsError
+from extract.lock import LockError
 from extract.run import ExtractError, run_extraction
 from extract.settings import Settings, read_settings
 
@@ -109,7 +110,7 @@ def test_a_folder_in_use_is_refused_with_the_pid(experiment):
         handle.write("4711")
         handle.flush()
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(ExtractError, match="in use by process 4711"):
+        with pytest.raises(LockError, match="in use by process 4711"):
             extract(path)
 
 
@@ -174,21 +175,22 @@ def test_a_file_that_does_not_cover_a_cut_names_the_layer(experiment, shared):
 def test_embeddings_equal_plain_keras(shared, tmp_path, backbone, layers, weights):
     import keras
 
-    from extract.backbones import REGISTRY, build_network
-    from extract.pixels import decode_tile, read_file
+    from extract.backbones import REGISTRY, _load_base, build_network
+    from extract.pixels import Look, decode_tile
     from extract.settings import Cut
 
     paths = sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:8]
     source = weights if weights.startswith("random") else str(shared / "weights" / weights)
     cuts = [Cut(backbone, layer, "avg") for layer in layers]
     network = build_network(cuts, size=224, weights=source)
-    pictures = np.stack([decode_tile(read_file(p), size=224, max_pixels=10**6) for p in paths])
+    pictures = np.stack([decode_tile(p.read_bytes(), Look(size=224, max_pixels=10**6))[0] for p in paths])
     ours = dict(zip(network.shapes, network.model.predict_on_batch(pictures), strict=True)) if len(cuts) > 1 else {
         cuts[0].dataset: network.model.predict_on_batch(pictures)}
 
     module = getattr(keras.applications, REGISTRY[backbone].module)
-    keras.utils.set_random_seed(0)
     plain = getattr(module, REGISTRY[backbone].network)(weights=None, include_top="fc2" in layers, input_shape=(224, 224, 3))
+    if source == "random:0":
+        plain.set_weights(_load_base(backbone, size=224, with_top="fc2" in layers, weights=source).get_weights())
     if source.endswith(".h5"):
         keras.Model(plain.inputs, plain.get_layer(layers[-1]).output).load_weights(source)
     x = module.preprocess_input(np.stack([keras.utils.img_to_array(keras.utils.load_img(p)) for p in paths]))

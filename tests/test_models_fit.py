@@ -1,88 +1,189 @@
-"""The loop: from embeddings on disk to scores, and only what is not done."""
+"""The loop: from embeddings on disk to scores and kept models; killed at any moment, it goes on from there."""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_experiment import N, change, fit, make_experiment, write_table
+from rich.console import Console
+from typer.testing import CliRunner
 
-from extract.embeddings import ShardWriter, write_virtual
-from extract.settings import read_settings
-from extract.tiles import read_tiles
+from models.cli import app
+from models.display import Display, name_seconds
 from models.fit import fit_all
 from models.keep import load_model
-from models.runs import SCORE_COLUMNS, read_predictions, read_run, read_scores, run_folder
-from models.settings import Settings
+from models.runs import SCORE_COLUMNS, RunError, read_predictions, read_run, read_scores
 
-TEXT = """name = "x"
-out = "out"
-[tiles]
-table = "t.csv"
-images = "."
-area = "area"
-x = "x"
-y = "y"
-[targets]
-columns = ["income", "flat"]
-[extract]
-cuts = ["net/last:avg"]
-[models]
-names = ["mean", "location", "ridge", "ridge@area", "knn", "stack"]
-splits = ["area", "random"]
-"""
+NAMES = ["mean", "location", "ridge", "ridge@area", "knn", "stack"]
+
+
+def of(path: Path, *, level: str, target: str = "income") -> pd.DataFrame:
+    scores = read_scores(change(path).folder)
+    return scores[(scores["target"] == target) & (scores["level"] == level)].set_index("model")
+
+
+def test_a_fit_writes_the_contracts(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path, names=NAMES)
+    write_table(tmp_path, flat=1.5)
+    fit(path, columns=["income", "flat"])
+    folder = change(path).folder
+    assert set(SCORE_COLUMNS) <= set(read_scores(folder).columns)
+    tile, area = of(path, level="tile"), of(path, level="area")
+    assert tile.loc["ridge", "r2"] > 0.7
+    assert area.loc[["stack", "ridge@area"], "r2"].min() > 0.7
+    assert (tile.loc["mean", "backbone"], area.loc["stack", "backbone"]) == ("none", "all")
+    assert "ridge@area" not in tile.index
+    assert (tile["n"] == N - 1).all()
+    assert (area["n"] == 25).all()
+    assert of(path, level="tile", target="flat")["r2"].isna().all()
+    assert read_predictions(folder, "area", "net/last:avg", "ridge")["prediction"].notna().all()
+    assert read_run(folder, "area", "none", "location")["chosen"]["income"]["0"]
+
+
+def test_a_stack_is_not_touched_by_the_labels_that_it_predicts(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path, names=["ridge", "knn", "stack"], columns=["income"])
+    fit(path)
+    before = read_predictions(change(path).folder, "area", "all", "stack").set_index("id")
+    rows = before.index[before["fold"] == 2]
+    labels = before["truth"].reindex(range(N)).fillna(0.0)
+    labels.loc[rows] *= -50
+    write_table(tmp_path, income=labels)
+    fit(path)
+    after = read_predictions(change(path).folder, "area", "all", "stack").set_index("id")
+    np.testing.assert_allclose(after.loc[rows, "prediction"], before.loc[rows, "prediction"], atol=1e-5)
+    assert np.abs(after["prediction"] - before["prediction"]).max() > 1
+
+
+def killed_fit(path: Path, seconds: float) -> None:
+    """Start a fit in a process of its own, and kill it after some seconds, whatever it does."""
+    process = multiprocessing.get_context("fork").Process(target=fit, args=(path,))
+    process.start()
+    time.sleep(seconds)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def test_killed_at_random_moments_a_fit_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
+    whole = make_experiment(tmp_path / "whole", names=NAMES, splits=["area", "random"])
+    start = time.perf_counter()
+    fit(whole)
+    longest, rng = time.perf_counter() - start, np.random.default_rng()
+    path = make_experiment(tmp_path / "killed", names=NAMES, splits=["area", "random"])
+    folder, kept = change(path).folder, {}
+    for _ in range(6):
+        killed_fit(path, rng.uniform(0.1, 0.6) * longest)
+        assert {p: p.stat().st_mtime_ns for p in kept} == kept  # what was finished is not done again
+        kept = {p: p.stat().st_mtime_ns for p in folder.glob("runs/**/run.json")}
+    fit(path)
+    runs = sorted(p.relative_to(change(whole).folder) for p in change(whole).folder.glob("runs/**/predictions.parquet"))
+    assert len(runs) == 12
+    for run in runs:
+        pd.testing.assert_frame_equal(pd.read_parquet(folder / run), pd.read_parquet(change(whole).folder / run))
+    assert not list(folder.rglob("*.partial"))
+    one, other = (read_scores(change(p).folder).drop(columns="fit_seconds") for p in (whole, path))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_without_features_the_error_says_so(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path)
+    (change(path).folder / "features/net.h5").unlink()
+    with pytest.raises(ValueError, match="make features"):
+        fit_all(change(path))
+
+
+def test_labels_that_differ_in_an_area_end_the_fit_before_it_begins(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path)
+    write_table(tmp_path, income=np.arange(N) * 1.0)
+    path.write_text(path.read_text().replace('accept = ["labels-differ"]\n', ""))
+    with pytest.raises(ValueError, match="Nothing was fitted"):
+        fit(path)
+    assert not (change(path).folder / "runs").exists()
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    rng, n = np.random.default_rng(0), 100
-    area = np.arange(n) // 4
-    label = rng.normal(size=25)[area]
-    pd.DataFrame({"id": np.arange(n), "area": area, "x": area * 100.0, "y": rng.uniform(0, 90, n),
-                  "income": label, "flat": 1.5}).to_csv(tmp_path / "t.csv", index=False)
-    (tmp_path / "s.toml").write_text(TEXT)
-    settings = read_settings(tmp_path / "s.toml", Settings)
-    tiles, shard = read_tiles(settings), tmp_path / "out/features/net/part-00000.h5"
-    shard.parent.mkdir(parents=True)
-    writer = ShardWriter(shard, tiles.id, {"last:avg": (6,)}, dtype="float16", attributes={"weights_sha256": "w"})
-    X = np.column_stack([label + 0.3 * rng.normal(size=n), rng.normal(size=(n, 5))])
-    writer.append({"last:avg": X}, ["not an image" if i == 3 else "" for i in range(n)])
-    writer.close()
-    write_virtual(tmp_path / "out/features/net.h5", [shard])
-    return settings
+def fitted(tmp_path: Path) -> Path:
+    path = make_experiment(tmp_path, names=["mean", "ridge", "ridge+groups@area", "region"])
+    fit(path)
+    return path
 
 
-def test_fit_writes_the_contracts_and_resumes(settings: Settings) -> None:
-    fit_all(settings)
-    scores = read_scores(settings.folder)
-    assert list(scores.columns) == list(SCORE_COLUMNS)
-    tile = scores[(scores["split"] == "area") & (scores["target"] == "income") & (scores["level"] == "tile")].set_index("model")
-    assert tile.loc["ridge", "r2"] > 0.7
-    assert tile.loc["mean", "backbone"] == "none"
-    assert (tile["n"] == 99).all()
-    assert scores[scores["target"] == "flat"]["r2"].isna().all()
-    predictions = read_predictions(settings.folder, "area", "net/last:avg", "ridge")
-    assert predictions["prediction"].notna().all()
-    assert read_run(settings.folder, "area", "none", "location")["chosen"]["income"]["0"]["k"] >= 1
-    assert "ridge@area" not in tile.index
-    area = scores[(scores["split"] == "area") & (scores["target"] == "income") & (scores["level"] == "area")].set_index("model")
-    assert (area["n"] == 25).all()
-    assert area.loc[["stack", "ridge@area"], "r2"].min() > 0.7
-    assert area.loc["stack", "backbone"] == "all"
-    kept = [path.parent.relative_to(settings.folder / "models") for path in settings.folder.glob("models/**/model.json")]
-    assert len(kept) == 2
-    load_model(settings.folder / "models" / next(path for path in kept if path.parts[0] == "income"))
-    path = run_folder(settings.folder, "area", "net/last:avg", "ridge") / "run.json"
-    other = run_folder(settings.folder, "area", "none", "mean") / "run.json"
-    before, gone = path.stat().st_mtime_ns, other.stat().st_mtime_ns
-    other.unlink()
-    fit_all(settings)
-    assert path.stat().st_mtime_ns == before
-    assert other.stat().st_mtime_ns > gone
+def kept(path: Path) -> dict[str, Path]:
+    folder = change(path).folder / "models"
+    return {p.parent.relative_to(folder).as_posix(): p.parent for p in folder.glob("**/model.json")}
 
 
-def test_without_features_the_error_says_so(settings: Settings) -> None:
-    (settings.folder / "features/net.h5").unlink()
-    with pytest.raises(ValueError, match="make features"):
-        fit_all(settings)
+def test_a_kept_model_says_how_it_is_fed_and_how_good_it_is(fitted: Path) -> None:
+    fit(fitted, keep=["ridge+groups@area", "region"])
+    folder = kept(fitted)["income/net/last:avg/ridge+groups@area"]
+    facts = json.loads((folder / "model.json").read_text())
+    assert facts["feed"]["groups"] == ["district"]
+    assert facts["feed"]["pooling"] == ["mean", "sd"]
+    assert "district=D0" in " ".join(facts["feed"]["names"])
+    assert facts["scores"][0]["r2"] == pytest.approx(of(fitted, level="area").loc["ridge+groups@area", "r2"])
+    assert facts["training"]["labels_sha256"]
+    region = json.loads((kept(fitted)["income/none/region"] / "model.json").read_text())["feed"]
+    assert (region["groups"], sorted(region["values"])) == (["district"], ["D0", "D1", "D2", "D3"])
+    load_model(folder)
+
+
+def test_a_kept_model_that_was_changed_is_refused(fitted: Path) -> None:
+    folder = kept(fitted).popitem()[1]
+    file = next(p for p in folder.iterdir() if p.name != "model.json")
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    with pytest.raises(RunError, match="not the file that `make models` wrote"):
+        load_model(folder)
+
+
+def test_what_is_no_longer_kept_is_removed_and_the_rest_not_refitted(fitted: Path) -> None:
+    before = {p: (p / "model.json").stat().st_mtime_ns for p in kept(fitted).values()}
+    assert len(before) == 2
+    fit(fitted, keep="all")
+    assert len(kept(fitted)) == 8
+    assert before == {p: (p / "model.json").stat().st_mtime_ns for p in before}
+    fit(fitted, keep=["mean"])
+    assert sorted(kept(fitted)) == ["health/none/mean", "income/none/mean"]
+
+
+def run(*words: str | Path) -> str:
+    done = CliRunner().invoke(app, [str(w) for w in words], env={"COLUMNS": "160"})
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_dry_run_prints_the_plan_and_changes_nothing(fitted: Path) -> None:
+    write_table(fitted.parent, health=np.arange(N) // 4 * 1.5)
+    change(fitted, names=["mean", "ridge", "knn"])
+    before = {p: p.stat().st_mtime_ns for p in change(fitted).folder.rglob("*")}
+    said = run("fit", "--dry-run", "--config", fitted)
+    assert "2 cells stale: the labels of health changed" in said
+    assert "2 cells done, 2 stale, 4 to fit in 3 runs." in said
+    assert "from the runs in this folder for mean, ridge; from costs measured elsewhere" in " ".join(said.split())
+    assert before == {p: p.stat().st_mtime_ns for p in change(fitted).folder.rglob("*")}
+
+
+def test_the_list_shows_done_stale_missing_and_why(fitted: Path) -> None:
+    write_table(fitted.parent, health=np.arange(N) // 4 * 1.5)
+    change(fitted, columns=["income", "health", "crime"], names=["ridge"])
+    row = next(line for line in run("list", "--config", fitted).splitlines() if "ridge" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")[3:6]] == ["1", "1", "1"]
+    assert "the labels of health" in row
+
+
+def test_the_display_shows_cells_and_the_best_so_far(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path, names=["mean", "ridge"])
+    console = Console(force_terminal=True, width=120, record=True)
+    with Display(console, "area") as display:
+        fit_all(change(path), display)
+    said = console.export_text()
+    assert "cells 4/4" in said
+    assert "ridge on net/last:avg" in said
+    assert set(display.seconds) == {"plan", "audit", "fit", "score", "keep"}
+    assert [name_seconds(s) for s in (0.2, 80, 600, 9000)] == ["1 s", "80 s", "10 min", "2.5 h"]

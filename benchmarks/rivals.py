@@ -1,0 +1,79 @@
+"""The other ways to do the same: the field's own scripts, and thingsvision's, which are copied here in spirit."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.rows import Row
+from benchmarks.speed import interleave, open_network, whole_rate
+from benchmarks.tiles import CUTS, Site
+from extract.backbones import REGISTRY, build_base
+
+
+def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:
+    """(4) The whole extraction over the field's own way and over thingsvision's: same tiles, same four cuts, warm."""
+    n_batches = 1 if quick else 2
+    for backbone in CUTS:
+        settings = site.settings(backbone, n_tiles=n_batches * site.batch)
+        forward, script = open_network(site, settings, backbone), FieldScript(site, backbone)
+        paths = [site.pictures[i % len(site.pictures)] for i in range(n_batches * site.batch)]
+        script.run(paths[:site.batch])
+        long = site.settings(backbone, n_tiles=(2 if quick else 4) * site.batch)
+        rates = interleave(2 if quick else 3, ours=partial(whole_rate, long, {backbone: forward}),
+                           field=partial(script.run, paths))
+        slow, what = script.run_anew(paths), f"{backbone}, {forward.precision}, {forward.runtime}"
+        yield Row("field's own way", backbone, rates["field"], unit="tiles/s")
+        yield Row("thingsvision's way", backbone, slow, unit="tiles/s")
+        yield Row("4 ours / the field's own", what, rates["ours"] / rates["field"], at_least=6.0)
+        yield Row("4 ours / thingsvision's", what, rates["ours"] / slow, at_least=1.0)
+
+
+
+class FieldScript:
+    """Pillow one file at a time, one float32 network a cut, `predict`, `np.save`; the means are taken in NumPy."""
+
+    def __init__(self, site: Site, backbone: str) -> None:
+        self._folder, self._size, self._batch, self._layers = site.folder, site.size, site.batch, CUTS[backbone]
+        self._preprocess = importlib.import_module(f"keras.applications.{REGISTRY[backbone].module}").preprocess_input
+        self._base = build_base(backbone, size=site.size)
+        self._models = {layer: self._cut(layer) for layer in self._layers}
+
+    def _cut(self, layer: str) -> keras.Model:
+        return keras.Model(self._base.inputs, self._base.get_layer(layer).output)
+
+    def run(self, paths: list[Path]) -> float:
+        """Embed these files as published scripts do: all pictures in memory, then one `predict` a cut [tiles/s]."""
+        start = time.perf_counter()
+        pictures = self._load(paths)
+        for layer, model in self._models.items():
+            self._save(layer, model.predict(pictures, batch_size=self._batch, verbose=0))
+        return len(paths) / (time.perf_counter() - start)
+
+    def run_anew(self, paths: list[Path]) -> float:
+        """Embed these files with a new Keras model and a `predict` call for every batch of every cut [tiles/s]."""
+        start = time.perf_counter()
+        for layer in self._layers:
+            parts = [self._cut(layer).predict(self._load(paths[i:i + self._batch]), batch_size=self._batch, verbose=0)
+                     for i in range(0, len(paths), self._batch)]
+            self._save(layer, np.concatenate(parts))
+        return len(paths) / (time.perf_counter() - start)
+
+    def _load(self, paths: list[Path]) -> NDArray[Any]:
+        pictures = []
+        for path in paths:
+            with Image.open(path) as image:
+                pictures.append(np.asarray(image.convert("RGB").resize((self._size, self._size)), np.float32))
+        return self._preprocess(np.stack(pictures))
+
+    def _save(self, layer: str, maps: NDArray[Any]) -> None:
+        np.save(self._folder / f"{layer}.npy", maps.mean(axis=(1, 2)))

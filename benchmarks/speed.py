@@ -1,0 +1,170 @@
+"""The extraction beside the bare network: the pipeline, many cuts, precision, runtimes, decoding."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib.util import find_spec
+from os import sched_getaffinity
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.rows import Row
+from benchmarks.tiles import CUTS, Site
+from extract import reader
+from extract.backbones import build_network
+from extract.forward import Forward, least_cosine, open_forward
+from extract.reader import Clock, Reader
+from extract.run import run_extraction
+from extract.runtimes import find_gpu, has_bfloat16
+from extract.settings import Settings
+from extract.tiles import read_tiles
+
+IN_FLIGHT = 3
+PIPELINE_GOALS = {"vgg16": 0.95, "resnet50v2": 0.90, "mobilenetv2": 0.90}
+
+
+def open_network(site: Site, settings: Settings, backbone: str, **options: str) -> Forward:
+    """Open a backbone as a run does."""
+    return open_forward(settings, backbone, site.probe(settings), allow_random=False, **options)
+
+
+def bare_rate(forward: Forward, pictures: NDArray[np.uint8], *, seconds: float) -> float:
+    """Rate of the network alone [tiles/s]: one batch again and again, several in flight, fetched as a run fetches them."""
+    flight: deque[Any] = deque()
+    n_batches, start = 0, time.perf_counter()
+    while n_batches < 3 or time.perf_counter() - start < seconds:
+        flight.append(forward.submit(pictures))
+        n_batches += 1
+        if len(flight) >= IN_FLIGHT:
+            flight.popleft().result()
+    while flight:
+        flight.popleft().result()
+    return n_batches * len(pictures) / (time.perf_counter() - start)
+
+
+def whole_rate(settings: Settings, forwards: dict[str, Forward]) -> float:
+    """Rate of a whole run, picture files to closed HDF5, without start-up [tiles/s]; the networks are open already."""
+
+    def give(_settings: Settings, backbone: str, *_: Any, **__: Any) -> Forward:
+        return forwards[backbone]
+
+    summary = run_extraction(settings, fresh=True, open_forward=give)
+    return summary.n_tiles / max(stage["run_seconds"] for stage in summary.stages.values())
+
+
+def interleave(rounds: int, **ways: Callable[[], float]) -> dict[str, float]:
+    """Measure all ways in turn, `rounds` times, and give each one's median: what disturbs one disturbs all."""
+    measured: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, measure in ways.items():
+            measured[name].append(measure())
+    return {name: statistics.median(values) for name, values in measured.items()}
+
+
+def decode_rate(site: Site, *, n_tiles: int, threads: int) -> float:
+    """Rate of reading and decoding alone with so many threads [tiles/s]."""
+    settings = site.settings("mobilenetv2", n_tiles=n_tiles)
+    source = Reader(settings, read_tiles(settings))
+    with ThreadPoolExecutor(threads) as pool:
+        start = time.perf_counter()
+        list(pool.map(lambda i: source.read(range(i, min(i + 32, n_tiles)), Clock()), range(0, n_tiles, 32)))
+        return n_tiles / (time.perf_counter() - start)
+
+
+def measure_pipeline(site: Site, *, quick: bool) -> Iterator[Row]:
+    """(1, 7) The whole pipeline's rate over the bare network's."""
+    seconds, gpu, cores = 2.0 if quick else 6.0, find_gpu(), len(sched_getaffinity(0))
+    ceiling = decode_rate(site, n_tiles=512 * cores, threads=cores)
+    yield Row("decode", f"read and decode alone, {cores} threads", ceiling, unit="tiles/s")
+    for backbone in CUTS:
+        small = site.settings(backbone, n_tiles=site.batch)
+        forward, pictures = open_network(site, small, backbone), site.probe(small)
+        n_batches = max(4, round(bare_rate(forward, pictures, seconds=1.0) * seconds / site.batch))
+        settings = site.settings(backbone, n_tiles=n_batches * site.batch)
+        rates = interleave(3, bare=partial(bare_rate, forward, pictures, seconds=seconds),
+                           whole=partial(whole_rate, settings, {backbone: forward}))
+        what = f"{backbone}, {forward.precision}, {forward.runtime} on {forward.device}"
+        yield Row("bare", what, rates["bare"], unit="tiles/s")
+        yield Row("whole", what, rates["whole"], unit="tiles/s")
+        item, goal = ("7 pipeline / bare", 0.85) if gpu else ("1 pipeline / bare", PIPELINE_GOALS[backbone])
+        what += "; decode-bound" if ceiling < rates["bare"] else ""
+        yield Row(item, what, rates["whole"] / rates["bare"], at_least=goal)
+
+
+def measure_cuts(site: Site, *, quick: bool) -> Iterator[Row]:
+    """(2) Four pooled cuts over the deepest alone; two backbones with one decode."""
+    seconds = 1.0 if quick else 4.0
+    for backbone in CUTS:
+        one, four = (site.settings(backbone, n_tiles=site.batch, layers=layers) for layers in (1, 4))
+        pictures = site.probe(four)
+        rates = interleave(5, one=partial(bare_rate, open_network(site, one, backbone), pictures, seconds=seconds),
+                           four=partial(bare_rate, open_network(site, four, backbone), pictures, seconds=seconds))
+        yield Row("2 cost of four cuts / one", backbone, rates["one"] / rates["four"], at_most=1.05)
+    yield from _measure_sharing(site)
+
+
+def _measure_sharing(site: Site) -> Iterator[Row]:
+    pair = ("resnet50v2", "mobilenetv2")
+    settings = site.settings(*pair, n_tiles=4 * site.batch)
+    forwards = {backbone: open_network(site, settings, backbone) for backbone in pair}
+    n_decoded, decode = [0], reader.decode_tile
+
+    def count(*args: Any, **options: Any) -> Any:
+        n_decoded[0] += 1
+        return decode(*args, **options)
+
+    reader.decode_tile = count
+    try:
+        whole_rate(settings, forwards)
+    finally:
+        reader.decode_tile = decode
+    n_decoded[0] -= site.batch  # a run reads one batch before it starts, to compile with
+    yield Row("2 decodes a tile, two backbones", " + ".join(pair), n_decoded[0] / (4 * site.batch), at_most=1.0)
+
+
+def measure_precision(site: Site, *, quick: bool) -> Iterator[Row]:  # noqa: ARG001  (all sections are called alike)
+    """(3) The least cosine of bfloat16 to float32, and what `auto` takes."""
+    for backbone in CUTS:
+        settings = site.settings(backbone, n_tiles=site.batch)
+        if not has_bfloat16():
+            yield Row("3 least cosine, bfloat16", f"{backbone}: no bfloat16 here, auto takes float32", None, at_least=0.9999)
+            continue
+        rows = [open_network(site, settings, backbone, precision=p)(site.probe(settings)) for p in ("float32", "bfloat16")]
+        cosine, cut = least_cosine(*rows)
+        yield Row("3 least cosine, bfloat16", f"{backbone} at {cut}", cosine, at_least=0.9999, digits=6)
+
+
+def measure_runtimes(site: Site, *, quick: bool) -> Iterator[Row]:
+    """(5) The runtimes that are installed, beside Keras's own `predict_on_batch`, in float32."""
+    seconds = 2.0 if quick else 6.0
+    for backbone in CUTS:
+        settings = site.settings(backbone, n_tiles=site.batch, precision="float32")
+        pictures, extract = site.probe(settings), settings.extract
+        model = build_network(extract.cuts_of(backbone), size=extract.size, weights="random:0", stored=extract.dtype).model
+        names = [keras.backend.backend(), *(["openvino"] if find_spec("openvino") and find_gpu() is None else [])]
+        networks = {name: open_network(site, settings, backbone, runtime=name) for name in names}
+        ways = {name: partial(bare_rate, forward, pictures, seconds=seconds) for name, forward in networks.items()}
+        rates = interleave(3, predict_on_batch=partial(_predict_rate, model, pictures, seconds=seconds), **ways)
+        for name, rate in rates.items():
+            yield Row("5 runtime", f"{backbone}, float32, {name}", rate, unit="tiles/s")
+        if "openvino" in rates:
+            yield Row("5 openvino / keras", backbone, rates["openvino"] / rates[names[0]])
+            cosine, cut = least_cosine(*(forward(pictures) for forward in networks.values()))
+            yield Row("5 least cosine, openvino", f"{backbone} at {cut}", cosine, at_least=0.9999, digits=6)
+
+
+def _predict_rate(model: keras.Model, pictures: NDArray[np.uint8], *, seconds: float) -> float:
+    model.predict_on_batch(pictures)  # compiles at the first call
+    n_batches, start = 0, time.perf_counter()
+    while n_batches < 3 or time.perf_counter() - start < seconds:
+        model.predict_on_batch(pictures)
+        n_batches += 1
+    return n_batches * len(pictures) / (time.perf_counter() - start)

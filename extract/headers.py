@@ -1,0 +1,89 @@
+"""What a picture's first bytes say, read before anything is decoded: sizes that would fill the memory end here."""
+
+from __future__ import annotations
+
+import io
+import struct
+import threading
+import warnings
+from typing import Any, NamedTuple
+
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from extract.images import RejectedTile
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_TIFF = {b"II*\0": 8, b"MM\0*": 8, b"II+\0": 16, b"MM\0+": 16}  # bytes of the header: TIFF 6.0, and BigTIFF
+_FORMATS = ("JPEG", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
+_WIDTH, _HEIGHT, _INTERPRETATION, _CHANNELS, _NODATA = 256, 257, 262, 277, 42113  # the last is GDAL's own tag
+_CMYK = 5
+_QUIET = threading.Lock()  # the warning filters belong to the whole process
+
+
+class Header(NamedTuple):
+    """Size [pixels], and the value of pixels without data where the file states one."""
+
+    width: int
+    height: int
+    nodata: float | None = None
+
+
+def read_header(data: bytes, *, max_pixels: int) -> Header:
+    """Read a picture's header.
+
+    Raises
+    ------
+    RejectedTile : no image, too large, visibly cut off, or a TIFF of channels that are no colours.
+    """
+    try:
+        header = _read(data)
+    except RejectedTile:
+        raise
+    except Image.DecompressionBombError:
+        raise RejectedTile(f"image larger than [tiles] max_pixels = {max_pixels}") from None
+    except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, struct.error):
+        raise RejectedTile("not an image") from None
+    if header.width * header.height > max_pixels:
+        raise RejectedTile(f"image of {header.width} × {header.height} pixels, larger than [tiles] max_pixels = {max_pixels}")
+    if min(header.width, header.height) < 1:
+        raise RejectedTile(f"image of {header.width} × {header.height} pixels")
+    return header
+
+
+def _read(data: bytes) -> Header:
+    if data.startswith(_PNG) and data[12:16] == b"IHDR":
+        _check_end(data, b"IEND")
+        return Header(*struct.unpack(">II", data[16:24]))
+    if data[:4] in _TIFF:
+        return _read_tiff(data)
+    if data.startswith(b"\xff\xd8"):
+        _check_end(data, b"\xff\xd9")  # OpenCV fills the missing part of a JPEG with grey, silently
+    with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        return Header(*image.size)
+
+
+def _check_end(data: bytes, end: bytes) -> None:
+    if end not in data[-4096:]:
+        raise RejectedTile("image data damaged or truncated")
+
+
+def _read_tiff(data: bytes) -> Header:
+    directory: Any = ImageFileDirectory_v2(data[:_TIFF[data[:4]]])
+    file = io.BytesIO(data)
+    file.seek(directory.next)
+    with _QUIET, warnings.catch_warnings():  # Pillow warns of every odd tag; what matters here is checked below
+        warnings.simplefilter("ignore")
+        directory.load(file)
+    channels = int(directory.get(_CHANNELS, 1))
+    if channels not in (1, 3, 4) or directory.get(_INTERPRETATION) == _CMYK:
+        raise RejectedTile(f"TIFF of {channels} channels that are no colours; expected 1 or 3, or 4 with transparency")
+    return Header(int(directory[_WIDTH]), int(directory[_HEIGHT]), _nodata(directory.get(_NODATA)))
+
+
+def _nodata(text: Any) -> float | None:
+    """Read GDAL's tag, a number as text; what is none is no nodata value."""
+    try:
+        return float(str(text).strip("\0 "))
+    except ValueError:
+        return None

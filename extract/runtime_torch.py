@@ -1,0 +1,61 @@
+"""Run a network on PyTorch: inference mode, pinned memory, copies that do not wait.
+
+Keras keeps channels last; PyTorch sees its arrays as channels-last tensors and takes cuDNN's kernels for them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from extract.runtimes import Gpu
+
+
+def find_gpu() -> Gpu | None:
+    """Give PyTorch's current CUDA device."""
+    if not torch.cuda.is_available():
+        return None
+    return Gpu(torch.cuda.get_device_name(), torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+class TorchRuntime:
+    """The model itself, called in inference mode; on a GPU a call returns at once, and the device works behind."""
+
+    name, version = "torch", torch.__version__
+
+    def __init__(self, model: keras.Model, *, batch: int) -> None:
+        gpu = find_gpu()
+        self.device = gpu.name if gpu else "cpu"
+        self._model = model
+        torch.backends.cudnn.benchmark = True  # one batch shape: look for the fastest kernels once
+        self.fetch(self.submit(np.zeros((batch, *model.input_shape[1:]), np.uint8)))
+
+    def submit(self, pictures: NDArray[np.uint8]) -> Any:
+        """Send the pictures, start the call and the way back of its outputs; see `Runtime`."""
+        batch = torch.from_numpy(pictures)
+        with torch.inference_mode():
+            if self.device == "cpu":
+                return _flatten(self._model(batch, training=False)), None
+            outputs = _flatten(self._model(batch.pin_memory().to("cuda", non_blocking=True), training=False))
+            outputs = [output.to("cpu", non_blocking=True) for output in outputs]
+            return outputs, torch.cuda.current_stream().record_event()
+
+    def fetch(self, submitted: Any) -> list[NDArray[Any]]:
+        """Wait for the outputs; see `Runtime`."""
+        outputs, event = submitted
+        if event is not None:
+            event.synchronize()
+        return [output.numpy() for output in outputs]
+
+
+def _flatten(outputs: Any) -> list[Any]:
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+
+def compile_network(model: keras.Model, *, batch: int, precision: str) -> TorchRuntime:  # noqa: ARG001  (the model has it)
+    """Warm a model up."""
+    return TorchRuntime(model, batch=batch)

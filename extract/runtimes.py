@@ -1,0 +1,104 @@
+"""What runs a network once it is built: which runtimes there are, which one is taken, and what it has to offer."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+_BACKENDS = ("tensorflow", "jax", "torch")
+
+
+class RuntimeChoiceError(ValueError):
+    """The runtime that was asked for cannot be had; the text says what can."""
+
+
+class Gpu(NamedTuple):
+    """The accelerator that Keras's backend uses: its name, and whether it computes in bfloat16."""
+
+    name: str
+    has_bfloat16: bool
+
+
+class Runtime(Protocol):
+    """A network compiled for one batch shape on one device.
+
+    Attributes
+    ----------
+    name, version : `tensorflow`, `jax`, `torch` or `openvino`, and which. `device` : `cpu`, or the GPU's name.
+    """
+
+    name: str
+    version: str
+    device: str
+
+    def submit(self, pictures: NDArray[np.uint8]) -> Any:
+        """Start on (batch, size, size, 3) pictures, which must not change meanwhile; gives what `fetch` takes."""
+
+    def fetch(self, submitted: Any) -> list[NDArray[Any]]:
+        """Wait for a batch, and copy its outputs to this process's memory, in the order of the model's."""
+
+
+def find_gpu() -> Gpu | None:
+    """Give the GPU that Keras's backend computes on, if any.
+
+    Raises
+    ------
+    RuntimeChoiceError : a backend of Keras that is not supported here.
+    """
+    backend = keras.backend.backend()
+    if backend not in _BACKENDS:
+        raise RuntimeChoiceError(f"KERAS_BACKEND: expected one of {', '.join(_BACKENDS)}, got {backend!r}. "
+                                 'OpenVINO is had by [extract] runtime = "openvino".')
+    gpu: Gpu | None = importlib.import_module(f"extract.runtime_{backend}").find_gpu()
+    return gpu
+
+
+def has_bfloat16() -> bool:
+    """Tell whether this machine computes in bfloat16: a GPU that has it, or a CPU with AVX512-BF16 or AMX."""
+    gpu = find_gpu()
+    if gpu is not None:
+        return gpu.has_bfloat16
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.is_file() else ""
+    return "avx512_bf16" in text or "amx_bf16" in text
+
+
+def choose_runtime(asked: str, *, precision: str) -> str:
+    """Choose what runs the network; by rule and not by timing, so that all workers choose the same.
+
+    Parameters
+    ----------
+    asked : `auto` (OpenVINO on a CPU where it is installed and has the precision, else Keras's backend), `keras`, or the
+        name of a runtime.
+    precision : what the network computes in.
+
+    Raises
+    ------
+    RuntimeChoiceError : not there, or cannot compute so.
+    """
+    gpu, backend = find_gpu(), keras.backend.backend()
+    has_precision = precision == "float32" or (precision == "bfloat16" and has_bfloat16())
+    if asked == "auto":
+        return "openvino" if gpu is None and has_precision and find_spec("openvino") else backend
+    if asked == "openvino" and not find_spec("openvino"):
+        raise RuntimeChoiceError('[extract] runtime = "openvino": not installed. pip install ".[openvino]", or runtime = "auto".')
+    if asked == "openvino" and not has_precision:
+        raise RuntimeChoiceError(f'[extract] precision = "{precision}": this CPU has it not, so OpenVINO would take another. '
+                                 'Write precision = "float32", or runtime = "keras".')
+    if asked not in ("keras", "openvino", backend):
+        raise RuntimeChoiceError(f"runtime {asked!r}: the shards that are there were made with it, and Keras runs on {backend!r} "
+                                 f"now. Set KERAS_BACKEND={asked}, or start anew with --fresh (FRESH=1 for make).")
+    return backend if asked == "keras" else asked
+
+
+def compile_network(runtime: str, model: keras.Model, *, batch: int, precision: str) -> Runtime:
+    """Compile a model for batches of one size; the model itself is needed no more."""
+    module = importlib.import_module(f"extract.runtime_{runtime}")
+    compiled: Runtime = module.compile_network(model, batch=batch, precision=precision)
+    return compiled

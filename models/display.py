@@ -1,0 +1,90 @@
+"""What the terminal shows while models are fitted: cells done, runs at work, time left, the best so far of each target."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import numpy as np
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from models.cells import Cell, Planned
+from models.forecast import Forecast
+from models.units import Fitted
+from models.watch import Watch
+
+
+class Display(Watch):
+    """A live table of the best of each target on the strictest split, and a bar under it; a context manager."""
+
+    def __init__(self, console: Console, strictest: str) -> None:
+        super().__init__()
+        self._console, self._strictest = console, strictest
+        columns = (TextColumn("cells {task.fields[cells]}"), BarColumn(), TextColumn("{task.fields[left]}"), TimeElapsedColumn(),
+                   TextColumn("{task.description}"))
+        self._bar = Progress(*columns, console=console)
+        self._task = self._bar.add_task("reading", total=None, cells="", left="")
+        self._best: dict[str, tuple[float, Cell]] = {}
+        self._waiting: list[Cell] = []
+        self._expected: dict[Cell, float] = {}
+        self._workers, self._n_cells, self._n_done, self._spent, self._planned = 1, 0, 0, 0.0, 0.0
+        self._live = Live(self._bar, console=console, transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> Display:
+        """Begin to show."""
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Clear what was shown."""
+        self._live.stop()
+
+    def note(self, text: str) -> None:
+        """Print a line above the display, to stay."""
+        self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def plan(self, planned: list[Planned], expected: Forecast, workers: int) -> None:
+        """Take over what is to do, and the scores of what is done."""
+        self._workers, self._expected = workers, dict(expected.seconds)
+        self._waiting = [p.cell for p in planned if p.missing]
+        self._n_cells, self._n_done = sum(len(p.keys) for p in planned), sum(len(p.done) for p in planned)
+        for p in planned:
+            self._rank(p.cell, {t: float(one["area_r2"]) for t, one in p.done.items() if one.get("area_r2") is not None})
+        self._show()
+
+    def finish(self, fitted: Fitted, area_r2: dict[str, float]) -> None:
+        """Count a run, and rank its cells."""
+        cell = fitted.plan.cell
+        self._waiting.remove(cell)
+        self._n_done += len(area_r2)
+        self._spent, self._planned = self._spent + fitted.seconds, self._planned + self._expected.pop(cell, 0.0)
+        self._rank(cell, area_r2)
+        self._show()
+
+    def _rank(self, cell: Cell, area_r2: dict[str, float]) -> None:
+        for target, r2 in area_r2.items() if cell.split == self._strictest else ():
+            if np.isfinite(r2) and (target not in self._best or r2 > self._best[target][0]):
+                self._best[target] = (r2, cell)
+
+    def _show(self) -> None:
+        running = ", ".join(str(cell) for cell in self._waiting[:self._workers]) or "scoring"
+        self._bar.update(self._task, total=self._n_cells, completed=self._n_done, description=running,
+                         cells=f"{self._n_done}/{self._n_cells}", left=self._name_left())
+        table = Table("target", "best so far", "R² over areas", title=f"split {self._strictest}")
+        for target, (r2, cell) in self._best.items():
+            table.add_row(target, f"{cell.model} on {cell.cut}", f"{r2:.3f}")
+        self._live.update(Group(table, self._bar) if self._best else self._bar)
+
+    def _name_left(self) -> str:
+        """Give the time left: what was predicted, held against what the finished runs took."""
+        pace = self._spent / self._planned if self._planned else 1.0
+        return f"about {name_seconds(sum(self._expected.values()) * pace / self._workers)} left" if self._waiting else ""
+
+
+def name_seconds(seconds: float) -> str:
+    """Write a duration as a person would."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

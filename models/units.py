@@ -1,0 +1,173 @@
+"""One unit of work: one model on one cut and split, for the targets that it lacks. Nothing is written here."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from extract.tiles import Tiles, read_tiles
+from models.cells import ALL, Cell, Planned, hash_labels
+from models.design import CutData, Design, build_design, read_cut
+from models.family import CrossFit, Family, Floats, Ints
+from models.foldfile import hash_folds, open_folds
+from models.folds import Folds, unit_numbers
+from models.registry import build_model
+from models.runs import read_nested, read_predictions, spread_predictions
+from models.settings import Settings
+from models.stack import stack_folds
+
+_HELD: dict[str, Inputs] = {}  # of this process, at most one
+
+
+class Inputs(NamedTuple):
+    """What every unit of an experiment reads, once a process."""
+
+    settings: Settings
+    tiles: Tiles
+    folds: dict[str, Folds]
+
+
+class Fitted(NamedTuple):
+    """What a unit gives back.
+
+    Attributes
+    ----------
+    plan : the run and the targets that were fitted.
+    rows : (n,), rows of the tile table that are predicted. fold : (n,).
+    cross : out-of-fold predictions of these rows, one column a target.
+    seconds : of the fit, reading left out.
+    """
+
+    plan: Planned
+    rows: Ints
+    fold: Ints
+    cross: CrossFit
+    seconds: float
+
+
+class UnitError(ValueError):
+    """A unit cannot be fitted; the text says which, and what to do."""
+
+
+def open_inputs(settings: Settings) -> Inputs:
+    """Give the tile table and the folds: those held in this process, or read anew where a file has changed since."""
+    held = _HELD.get(_stamp(settings))
+    if held is None:
+        tiles = read_tiles(settings)
+        held = hold_inputs(Inputs(settings, tiles, open_folds(settings, tiles, is_read_only=True).folds))
+    return held
+
+
+def hold_inputs(inputs: Inputs) -> Inputs:
+    """Hold what every unit reads for the next ones of this process, instead of what was held before."""
+    _HELD.clear()
+    _HELD[_stamp(inputs.settings)] = inputs
+    return inputs
+
+
+def _stamp(settings: Settings) -> str:
+    files = (settings.tiles.table, settings.folder / "folds.parquet")
+    return settings.model_dump_json() + str([path.stat().st_mtime_ns for path in files if path is not None and path.is_file()])
+
+
+@lru_cache(maxsize=1)
+def _cut(settings_json: str, source: str, cut: str) -> CutData:  # noqa: ARG001
+    inputs = open_inputs(Settings.model_validate_json(settings_json))
+    return read_cut(inputs.settings.folder, inputs.tiles, cut, inputs.settings.extract.backbones)
+
+
+def fit_unit(settings: Settings, plan: Planned, members: list[Cell], threads: int) -> Fitted:
+    """Predict every tile out of fold for the targets that a run lacks.
+
+    Parameters
+    ----------
+    members : what a stack combines; read from their runs.
+    threads : how many the fit may use.
+
+    Raises
+    ------
+    UnitError : the unit cannot be fitted, or the table, the folds or the features are no longer those of the plan.
+    """
+    inputs = open_inputs(settings)
+    _check_unchanged(inputs, plan)
+    try:
+        with threadpool_limits(threads):
+            return _fit_stack(inputs, plan, members) if plan.cell.cut == ALL else _fit_model(inputs, plan, threads)
+    except ValueError as error:
+        raise UnitError(f"{plan.cell}: {error}") from error
+
+
+def _check_unchanged(inputs: Inputs, plan: Planned) -> None:
+    labels = hash_labels(inputs.tiles)
+    is_same = plan.cell.cut == ALL or (
+        plan.inputs["folds_sha256"] == hash_folds(inputs.tiles.id.to_numpy(), inputs.folds[plan.cell.split])
+        and all(labels[t] == more["labels_sha256"] for t, more in plan.depends.items()))
+    if not is_same:
+        raise UnitError(f"{plan.cell}: the tile table or the folds have changed since the run was planned, or this machine sees "
+                        "others. Run the same command again.")
+
+
+def _fit_model(inputs: Inputs, plan: Planned, threads: int) -> Fitted:
+    design = open_design(inputs, plan.cell, plan.inputs)
+    columns = [inputs.settings.targets.columns.index(t) for t in plan.missing]
+    start = time.perf_counter()
+    model = told_threads(build_model(plan.cell.spec, seed=inputs.settings.models.seed), threads)
+    fitted = model.cross_fit(design.X, design.Y[:, columns], folds=design.folds, weight=design.weight, nested=plan.is_nested)
+    seconds, row = time.perf_counter() - start, design.row_of_tile
+    nested = None if fitted.nested is None else fitted.nested[row]
+    return Fitted(plan, design.tiles, design.folds.fold[row], CrossFit(fitted.predicted[row], nested, fitted.chosen), seconds)
+
+
+def open_design(inputs: Inputs, cell: Cell, source: dict[str, Any]) -> Design:
+    """Read a cut, or take the one read last, and make what a model is fed.
+
+    Parameters
+    ----------
+    source : the run's inputs, among them the hash of the features that were planned for.
+    """
+    settings = inputs.settings
+    data = _cut(settings.model_dump_json(), str(source.get("features_sha256", source["usable_sha256"])), cell.cut)
+    changed = [name for name, value in data.source.items() if source.get(name, value) != value]
+    if changed:
+        raise UnitError(f"the features have changed since the run was planned ({', '.join(changed)}). "
+                        "Run the same command again.")
+    return build_design(data, inputs.tiles, cell.spec, folds=inputs.folds[cell.split], region=settings.models.region,
+                        weights=settings.models.weights)
+
+
+def told_threads(model: Family, threads: int) -> Family:
+    """Give the model, told how many threads it may use."""
+    if "tensorflow" not in sys.modules:  # read once, when it is loaded
+        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
+    told: Family = model.set_params(**{name: threads for name in model.get_params() if name.endswith("n_jobs")})
+    return told
+
+
+def _fit_stack(inputs: Inputs, plan: Planned, members: list[Cell]) -> Fitted:
+    start, settings, tiles = time.perf_counter(), inputs.settings, inputs.tiles
+    folds, names = inputs.folds[plan.cell.split], [str(m) for m in members]
+    outer, inner = (np.stack([spread_predictions(read(settings.folder, *m), tiles.id, plan.missing) for m in members], axis=-1)
+                    for read in (read_predictions, read_nested))
+    unit = unit_numbers(plan.cell.split, tiles.area.to_numpy(), tiles.xy, settings.models.block_m)
+    predicted, chosen = np.full((len(tiles), len(plan.missing)), np.nan), []
+    for i, target in enumerate(plan.missing):
+        predicted[:, i], learned = stack_folds(
+            tiles.targets[target].to_numpy(np.float64), outer[:, i].astype(np.float64), inner[:, i].astype(np.float64),
+            folds=folds, unit=unit, weight=_tile_weights(inputs))
+        chosen.append({f: {"penalty": w.penalty, "weights": dict(zip(names, w.weights.round(6).tolist(), strict=True))}
+                       for f, w in learned.items()})
+    rows = np.flatnonzero(np.isfinite(predicted).any(axis=1))
+    return Fitted(plan, rows, folds.fold[rows], CrossFit(predicted[rows], None, chosen), time.perf_counter() - start)
+
+
+def _tile_weights(inputs: Inputs) -> Floats:
+    if inputs.settings.models.weights == "tile":
+        return np.ones(len(inputs.tiles))
+    _, area, n = np.unique(inputs.tiles.area, return_inverse=True, return_counts=True)
+    return 1.0 / n[area]

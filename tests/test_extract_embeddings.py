@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from extract.embeddings import Embeddings, EmbeddingsError, ShardWriter, read_rejects, write_virtual
+from extract.pixels import PICTURE
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def write_shard(path, ids, values, reasons, facts=None):
+    writer = ShardWriter(path, pd.Series(ids), {"conv:avg": values.shape[1:]}, dtype="float16", attributes={},
+                         facts=None if facts is None else PICTURE)
+    writer.append({"conv:avg": values}, reasons, facts)
+    writer.close()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_of_every_schema_version_are_read_for_ever(version):
+    folder = GOLDEN / f"embeddings-v{version}"
+    with Embeddings(folder / "tiny.h5") as embeddings:
+        assert embeddings.ids.tolist() == [7, 8, 9, 10, 11]
+        assert embeddings.is_ok.tolist() == [True, False, True, True, True]
+        np.testing.assert_array_equal(embeddings.read("conv:avg")[2:], [[9, -9], [10, -10], [11, -11]])
+        assert np.isnan(embeddings.read("conv:map")[1]).all()
+        if version == 1:
+            assert embeddings.pictures is None
+        else:
+            assert embeddings.pictures["bytes"].tolist() == [700, 0, 900, 1000, 1100]
+    assert read_rejects(sorted((folder / "tiny").glob("part-*.h5"))) == {1: "file missing"}
+
+
+def test_pictures_are_there_only_when_every_shard_has_them(tmp_path):
+    (tmp_path / "net").mkdir()
+    shards = [tmp_path / "net" / f"part-{i:05d}.h5" for i in range(2)]
+    facts = np.zeros(2, PICTURE)
+    facts["content"] = [2**63, 5]
+    for shard in shards:
+        write_shard(shard, [1, 2], np.ones((2, 3)), ["", ""], facts)
+    write_virtual(tmp_path / "net.h5", shards)
+    with Embeddings(tmp_path / "net.h5") as embeddings:
+        assert embeddings.pictures["content"].tolist() == [2**63, 5] * 2
+    write_shard(shards[1], [1, 2], np.ones((2, 3)), ["", ""])
+    write_virtual(tmp_path / "net.h5", shards)
+    with Embeddings(tmp_path / "net.h5") as embeddings:
+        assert embeddings.pictures is None
+
+
+@settings(max_examples=30, deadline=None)
+@given(texts=st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=9),
+                      min_size=2, max_size=12, unique=True), cut=st.integers(1, 11))
+def test_any_ids_and_values_come_back_as_they_were(tmp_path_factory, texts, cut):
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "net").mkdir()
+    values = np.random.default_rng(len(texts)).normal(size=(len(texts), 3)).astype(np.float16)
+    parts = [part for part in (slice(0, cut), slice(cut, None)) if texts[part]]
+    shards = [folder / "net" / f"part-{i:05d}.h5" for i in range(len(parts))]
+    for shard, part in zip(shards, parts, strict=True):
+        write_shard(shard, texts[part], values[part], [""] * len(texts[part]))
+    write_virtual(folder / "net.h5", shards)
+    with Embeddings(folder / "net.h5") as embeddings:
+        assert embeddings.ids.tolist() == texts
+        np.testing.assert_array_equal(embeddings.read("conv:avg"), values)
+
+
+def test_a_shard_that_lacks_rows_is_never_complete(tmp_path):
+    writer = ShardWriter(tmp_path / "part-00000.h5", pd.Series([1, 2]), {"conv:avg": (3,)}, dtype="float16", attributes={})
+    writer.append({"conv:avg": np.ones((1, 3))}, [""])
+    with pytest.raises(EmbeddingsError, match="1 of 2 rows"):
+        writer.close()
+    writer.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_exceeds_float16_becomes_its_largest_value(tmp_path):
+    write_shard(tmp_path / "part-00000.h5", [1], np.array([[1e9, -np.inf, 1.0]]), [""])
+    write_virtual(tmp_path / "net.h5", [tmp_path / "part-00000.h5"])
+    import h5py
+
+    with h5py.File(tmp_path / "part-00000.h5") as file:
+        assert file["cuts/conv:avg"][0].tolist() == [65504.0, -65504.0, 1.0]

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from stub_network import open_stub
+
+from extract.embeddings import Embeddings, dataset_names
+from extract.engine import _ranges
+from extract.jobs import ExtractError
+from extract.lock import LockError, claim_device
+from extract.run import run_extraction
+from extract.settings import Settings, SettingsError, read_settings
+
+CUTS = ["block_1_expand_relu:avg", "block_3_expand_relu:map"]
+EXTRACT = 'weights = "random:0"'
+
+
+def extract(path, open_forward=open_stub):
+    return run_extraction(read_settings(path, Settings), open_forward=open_forward)
+
+
+def features(path) -> Path:
+    return path.parent / "out" / "features"
+
+
+def data(path, out="out"):
+    """Everything that a reader sees, and what each shard's checksums say."""
+    folder = path.parent / out / "features"
+    with Embeddings(folder / "mobilenetv2.h5") as embeddings:
+        seen = [embeddings.ids, embeddings.is_ok, embeddings.pictures, *(embeddings.read(cut) for cut in CUTS)]
+    sums = []
+    for shard in sorted((folder / "mobilenetv2").glob("part-*.h5")):
+        with h5py.File(shard) as file:
+            sums.append([file[name].attrs["sha256"] for name in dataset_names(file)])
+    return seen, sums
+
+
+def check_equal(path, expected):
+    seen, sums = data(path)
+    for a, b in zip(seen, expected[0], strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert sums == expected[1]
+
+
+@pytest.fixture
+def alone(experiment):
+    """A table with one bad picture, made by one process; gives a way to say another engine, and what has to come out."""
+    path = experiment(n=60)
+    (path.parent / "tiles" / "3.png").write_text("no picture")
+    extract(path)
+    expected = data(path)
+
+    def other(line: str) -> Path:
+        text = path.read_text().replace(EXTRACT, f"{EXTRACT}\n{line}").replace('out = "out"', 'out = "other/out"')
+        (path.parent / "other").mkdir(exist_ok=True)
+        changed = path.parent / "other" / "other.toml"
+        changed.write_text(text.replace('"tiles.csv"', '"../tiles.csv"').replace('"tiles"', '"../tiles"')
+                           .replace('"other/out"', '"out"'))
+        return changed
+
+    return other, expected
+
+
+def test_two_processes_give_what_one_gives_bit_for_bit_by_a_real_network(experiment):
+    path = experiment(n=20)
+    extract(path, open_forward=None)
+    expected = data(path)
+    path = experiment(n=20, replace={EXTRACT: f"{EXTRACT}\nworkers = 2", 'out = "out"': 'out = "other/out"'})
+    extract(path, open_forward=None)
+    _, sums = data(path, "other/out")
+    assert sums == expected[1]
+
+
+def test_two_processes_give_what_one_gives(alone):
+    other, expected = alone
+    path = other("workers = 2")
+    summary = extract(path)
+    check_equal(path, expected)
+    assert (summary.n_rejected, summary.stages["mobilenetv2"]["tiles"]) == (1, 60)
+    assert "bound" in summary.verdict
+
+
+def test_a_local_dask_cluster_gives_what_one_process_gives(alone):
+    other, expected = alone
+    path = other('engine = "dask"\nworkers = 2')
+    extract(path)
+    check_equal(path, expected)
+
+
+def test_a_lost_worker_s_shards_are_done_again_by_another(alone, monkeypatch):
+    from distributed import LocalCluster
+
+    other, expected = alone
+    monkeypatch.setenv("STUB_SECONDS", "0.05")
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        path = other(f'engine = "dask"\nscheduler = "{cluster.scheduler_address}"')
+        victims: list[int] = []
+        left: list[int] = []
+
+        def kill_one():
+            while len(list(features(path).rglob("part-*.h5"))) < 3:
+                time.sleep(0.01)
+            left.append(12 - len(list(features(path).rglob("part-*.h5"))))
+            victims.append(next(iter(cluster.workers.values())).process.pid)
+            os.kill(victims[0], signal.SIGKILL)
+
+        killer = threading.Thread(target=kill_one)
+        killer.start()
+        extract(path)
+        killer.join()
+    assert victims
+    assert left[0] > 2
+    check_equal(path, expected)
+
+
+def test_resuming_on_workers_makes_just_the_missing_shards(alone):
+    other, expected = alone
+    path = other("workers = 2")
+    extract(path)
+    shards = sorted((features(path) / "mobilenetv2").glob("part-*.h5"))
+    before = {p: p.stat().st_mtime_ns for p in shards if p.name != "part-00004.h5"}
+    shards[4].unlink()
+    assert extract(path).stages["mobilenetv2"]["tiles"] == 5
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    check_equal(path, expected)
+
+
+def test_a_scheduler_that_is_not_there_is_one_clear_error(experiment):
+    path = experiment(replace={EXTRACT: f'{EXTRACT}\nengine = "dask"\nscheduler = "tcp://127.0.0.1:9"'})
+    with pytest.raises(ExtractError, match="nobody answers"):
+        extract(path)
+
+
+@pytest.mark.parametrize(("lines", "message"), [
+    ('scheduler = "tcp://a:1"', 'belongs to engine = "dask"'),
+    ('engine = "dask"\nscheduler = "tcp://a:1"\nworkers = 2', "not both"),
+    ('engine = "spark"', "engine: input should be 'local' or 'dask'"),
+    ("workers = 0", "workers"),
+])
+def test_settings_that_contradict_are_refused(experiment, lines, message):
+    path = experiment(replace={EXTRACT: f"{EXTRACT}\n{lines}"})
+    with pytest.raises(SettingsError, match=message):
+        read_settings(path, Settings)
+
+
+def test_every_missing_shard_is_in_one_range():
+    missing = list(range(3, 1000, 2))
+    for workers in (1, 2, 7, 600):
+        ranges = _ranges(missing, workers)
+        assert [index for part in ranges for index in part] == missing
+        assert max(map(len, ranges)) <= 16
+
+
+def test_each_worker_claims_a_device_of_its_own(tmp_path):
+    assert [claim_device(tmp_path, ["0", "1"]) for _ in range(2)] == ["0", "1"]
+    with pytest.raises(LockError, match="more workers than devices"):
+        claim_device(tmp_path, ["0", "1"])

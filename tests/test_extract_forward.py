@@ -1,0 +1,219 @@
+"""The forward pass: the same embeddings by every runtime, one compiled shape, a precision that was checked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import weakref
+from importlib.util import find_spec
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+
+from extract import forward as forward_module
+from extract import runtimes
+from extract.backbones import Store, build_base, build_network
+from extract.folding import fold_batch_norms
+from extract.forward import least_cosine, open_forward
+from extract.runtimes import RuntimeChoiceError, choose_runtime
+from extract.settings import Settings, parse_cut, read_settings
+
+BACKEND = keras.backend.backend()
+CUTS = ["mobilenetv2/block_3_expand_relu:map", "mobilenetv2/block_1_expand_BN:max", "mobilenetv2/block_2_expand:avg",
+        "mobilenetv2/block_3_depthwise_relu:flat"]
+PICTURES = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+SCRIPT = """
+import sys, numpy as np
+from pathlib import Path
+from extract.forward import open_forward
+from extract.settings import Settings, read_settings
+settings = read_settings(Path(sys.argv[1]), Settings)
+forward = open_forward(settings, "mobilenetv2", np.load(sys.argv[2]), allow_random=False)
+print(forward.versions)
+assert forward.runtime == sys.argv[4] and ("tensorflow" in sys.modules) == (sys.argv[4] == "tensorflow"), forward.runtime
+first, second = forward.submit(np.load(sys.argv[2])), forward.submit(np.load(sys.argv[2])[:3])
+rows, fewer = first.result(), second.result()
+assert all((rows[name][:3] == fewer[name]).all() for name in rows)
+np.savez(sys.argv[3], **rows)
+"""
+
+
+@pytest.fixture
+def settings(experiment, tmp_path) -> Settings:
+    """Four cuts of a small network, its weights in a file, none of its batch norms trivial."""
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "weights.h5", "w") as file:
+        for layer in build_base("mobilenetv2", size=32).layers:
+            group = file.create_group(layer.name)
+            group.attrs["weight_names"] = [f"w{i}" for i in range(len(layer.weights))]
+            is_norm = isinstance(layer, keras.layers.BatchNormalization)
+            for i, weight in enumerate(layer.weights):
+                fan_in = np.prod(weight.shape[:-1])
+                values = rng.uniform(0.5, 1.5, weight.shape) if is_norm else rng.normal(0, (2 / fan_in) ** 0.5, weight.shape)
+                group[f"w{i}"] = values.astype(np.float32)
+    path = experiment(replace={
+        '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': ", ".join(f'"{cut}"' for cut in CUTS),
+        'weights = "random:0"': f'weights = {{ mobilenetv2 = "{tmp_path}/weights.h5" }}\ndtype = "float32"\nruntime = "keras"'})
+    return read_settings(path, Settings)
+
+
+def with_extract(settings: Settings, **values) -> Settings:
+    return settings.model_copy(update={"extract": settings.extract.model_copy(update=values)})
+
+
+def plain(settings: Settings) -> dict[str, np.ndarray]:
+    network = build_network(settings.extract.cuts_of("mobilenetv2"), size=32, weights=settings.extract.weights_of("mobilenetv2"))
+    return dict(zip(network.shapes, network.model.predict_on_batch(PICTURES), strict=True))
+
+
+def assert_agree(a, b) -> None:
+    assert least_cosine(a, b)[0] >= 0.9999
+    for name in b:
+        np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-4 * np.abs(b[name]).max())
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_every_backend_gives_the_same_and_loads_no_other(settings, tmp_path, backend):
+    if not find_spec(backend):
+        pytest.skip(f"{backend} is not installed")
+    np.save(tmp_path / "pictures.npy", PICTURES)
+    arguments = [str(tmp_path / "small.toml"), str(tmp_path / "pictures.npy"), str(tmp_path / "rows.npz"), backend]
+    result = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], cwd=Path(__file__).parents[1], text=True,
+                            capture_output=True, env={**os.environ, "KERAS_BACKEND": backend})
+    assert result.returncode == 0, result.stderr
+    assert_agree(np.load(tmp_path / "rows.npz"), plain(settings))
+
+
+def test_openvino_gives_the_same(settings):
+    pytest.importorskip("openvino")
+    forward = open_forward(with_extract(settings, runtime="openvino"), "mobilenetv2", PICTURES, allow_random=False)
+    assert (forward.runtime, forward.device, forward.precision) == ("openvino", "cpu", "float32")
+    first, second = forward.submit(PICTURES), forward.submit(PICTURES[:3])
+    rows, fewer = first.result(), second.result()
+    assert_agree(rows, plain(settings))
+    assert_agree(fewer, {name: values[:3] for name, values in rows.items()})
+
+
+def test_a_batch_that_is_not_full_gives_the_same_rows(settings):
+    forward = open_forward(settings, "mobilenetv2", PICTURES, allow_random=False)
+    whole, part = forward(PICTURES), forward(PICTURES[:1])
+    for name, shape in forward.shapes.items():
+        assert part[name].shape == (1, *shape)
+        np.testing.assert_array_equal(part[name], whole[name][:1])
+
+
+def test_values_come_in_the_stored_type_and_never_infinite():
+    stored = keras.ops.convert_to_numpy(Store("float16")(np.float32([[1e6, -1e6, 0.5, np.nan]])))
+    assert stored.dtype == np.float16
+    np.testing.assert_array_equal(stored, np.float16([[65504, -65504, 0.5, np.nan]]))
+
+
+def test_auto_takes_bfloat16_where_it_agrees_with_float32(settings, monkeypatch):
+    monkeypatch.setattr(forward_module, "has_bfloat16", lambda: True)
+    forward = open_forward(with_extract(settings, precision="auto"), "mobilenetv2", PICTURES, allow_random=False)
+    assert (forward.precision, forward.note) == ("bfloat16", "")
+    assert 0.9999 <= least_cosine(forward(PICTURES), plain(settings))[0] < 1
+
+
+def test_auto_refuses_bfloat16_that_differs_says_so_and_holds_one_model_at_a_time(settings, monkeypatch):
+    models, compile_network = [], runtimes.compile_network
+
+    def count(runtime, model, **options):
+        assert not [old for old in models if old() is not None]
+        models.append(weakref.ref(model))
+        return compile_network(runtime, model, **options)
+
+    monkeypatch.setattr(forward_module, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(forward_module, "_LEAST_COSINE", 1.0)
+    monkeypatch.setattr(forward_module, "compile_network", count)
+    forward = open_forward(with_extract(settings, precision="auto"), "mobilenetv2", PICTURES, allow_random=False)
+    assert (forward.precision, len(models)) == ("float32", 3)
+    assert forward.note.startswith("bfloat16 refused: cosine 0.9")
+    assert any(parse_cut(cut).dataset in forward.note for cut in CUTS)
+
+
+def test_the_least_cosine_names_its_cut_and_takes_nothing_for_agreement():
+    a = {"x": np.float32([[1, 0], [0, 0]]), "y": np.float32([[1, 0]])}
+    assert least_cosine(a, a) == (1.0, "x")
+    assert least_cosine(a, {**a, "y": np.float32([[0, 0]])}) == (0.0, "y")
+    assert least_cosine(a, {**a, "y": np.float32([[np.nan, 1]])}) == (-1.0, "y")
+
+
+def small_model(*, cut_first: bool = False) -> keras.Model:
+    """Each kind of convolution before a batch norm, one convolution with two readers, a batch norm after an activation."""
+    layers, start = keras.layers, keras.Input((8, 8, 3))
+    first = layers.Conv2D(4, 3, use_bias=False, name="first")(start)
+    x = layers.BatchNormalization(name="after_first")(first)
+    x = layers.BatchNormalization(name="after_norm")(layers.ReLU()(x))
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise")(x)
+    x = layers.BatchNormalization(name="after_depthwise", scale=False)(x)
+    x = layers.SeparableConv2D(5, 3, use_bias=False, name="separable")(x)
+    x = layers.BatchNormalization(name="after_separable", center=False)(x)
+    shared = layers.Conv2D(5, 1, name="shared")(x)
+    x = layers.Add()([layers.BatchNormalization(name="after_shared")(shared), shared])
+    model = keras.Model(start, [x, first] if cut_first else x)
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.uniform(0.2, 1.2, w.shape) for w in model.get_weights()])
+    return model
+
+
+def norms(model: keras.Model) -> set[str]:
+    return {layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+
+
+def test_batch_norms_are_folded_where_that_is_exact_and_nowhere_else():
+    model = small_model()
+    folded = fold_batch_norms(model)
+    assert norms(folded) == {"after_norm", "after_shared"}
+    pictures = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    np.testing.assert_allclose(folded.predict_on_batch(pictures), model.predict_on_batch(pictures), rtol=1e-4, atol=1e-4)
+
+
+def test_a_convolution_that_is_a_cut_keeps_its_own_output():
+    model = small_model(cut_first=True)
+    folded = fold_batch_norms(model)
+    assert "after_first" in norms(folded)
+    pictures = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    for ours, theirs in zip(folded.predict_on_batch(pictures), model.predict_on_batch(pictures), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_what_has_no_batch_norm_to_fold_is_left_alone():
+    base = build_base("vgg16", size=32)
+    assert fold_batch_norms(base) is base
+
+
+@pytest.mark.parametrize(("gpu", "installed", "precision", "expected"), [
+    (None, True, "float32", "openvino"), (None, True, "float16", BACKEND), (None, False, "float32", BACKEND),
+    (runtimes.Gpu("a GPU", True), True, "float32", BACKEND)])
+def test_auto_takes_openvino_on_a_cpu_that_has_it(monkeypatch, gpu, installed, precision, expected):
+    monkeypatch.setattr(runtimes, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: installed or None)
+    assert choose_runtime("auto", precision=precision) == expected
+    assert choose_runtime("keras", precision=precision) == BACKEND
+
+
+def test_a_runtime_that_cannot_be_had_names_the_remedy(monkeypatch):
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeChoiceError, match=r"pip install '?\"?\.\[openvino\]"):
+        choose_runtime("openvino", precision="float32")
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: True)
+    with pytest.raises(RuntimeChoiceError, match=r'float16.*runtime = "keras"'):
+        choose_runtime("openvino", precision="float16")
+    other = "torch" if BACKEND != "torch" else "jax"
+    with pytest.raises(RuntimeChoiceError, match=f"KERAS_BACKEND={other}"):
+        choose_runtime(other, precision="float32")
+
+
+def test_a_backend_that_is_not_installed_is_told_with_the_remedy():
+    missing = next((name for name in ("jax", "torch", "tensorflow") if not find_spec(name)), None)
+    if missing is None:
+        pytest.skip("every backend is installed")
+    result = subprocess.run([sys.executable, "-c", "import extract.forward"], cwd=Path(__file__).parents[1], text=True,
+                            capture_output=True, env={**os.environ, "KERAS_BACKEND": missing})
+    assert "Keras cannot load its backend" in result.stderr
+    assert f"KERAS_BACKEND={'torch' if missing != 'torch' else 'jax'}" in result.stderr

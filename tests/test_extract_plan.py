@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from extract.embeddings import Embeddings
+from extract.plan import Speed, plan_extraction, predict, read_speed
+from extract.run import run_extraction
+from extract.settings import Settings, read_settings
+
+
+class Stub:
+    """A network that takes a known time for each batch."""
+
+    def __init__(self, seconds=0.02):
+        self.seconds = seconds
+        self.shapes = {"block_1_expand_relu:avg": (96,), "block_3_expand_relu:map": (4, 4, 144)}
+        self.weights, self.weights_sha256, self.versions = "random:0", "0" * 64, "stub"
+        self.precision, self.device, self.note = "float32", "cpu", ""
+
+    def __call__(self, settings, backbone, probe, **said):
+        return self
+
+    def submit(self, pictures):
+        time.sleep(self.seconds)
+        return Done({name: np.zeros((len(pictures), *shape), np.float16) for name, shape in self.shapes.items()})
+
+
+class Done(dict):
+    def result(self):
+        return self
+
+
+def settings_of(path):
+    return read_settings(path, Settings)
+
+
+SPEED = Speed(forward={"a": 0.1, "b": 0.3}, reading=0.2, overhead=1.5, startup=7.0, verdict="", n_tiles=64)
+
+
+@pytest.mark.parametrize(("missing", "loop"), [
+    ([], 0.0),
+    ([(0, "b", 100)], 100 * 0.3 * 1.5),
+    ([(0, "a", 100)], 100 * 0.2 * 1.5),
+    ([(0, "a", 100), (0, "b", 100)], 100 * 0.4 * 1.5),
+    ([(0, "a", 100), (1, "b", 50)], (100 * 0.2 + 50 * 0.3) * 1.5),
+    ([(0, "b", 91)], 100 * 0.3 * 1.5),
+])
+def test_a_shard_costs_the_longer_of_device_and_decoding_and_whole_batches(missing, loop):
+    plan = predict(SPEED, missing, batch=10)
+    assert plan["loop_seconds"] == pytest.approx(loop)
+    assert plan["seconds"] == pytest.approx(loop + 7)
+
+
+def test_a_probe_that_waits_for_decoding_is_read_as_such():
+    part = {"tiles": 100, "seconds": {"read": 2.0, "decode": 6.0, "forward": 1.0, "write": 0.1}}
+    record = {"backbones": {"a": part}, "threads": 2, "seconds": 4.4, "startup_seconds": 3.0, "n_rejected": 0,
+              "waited": {"decode": 3.0, "write": 0.0}}
+    speed = read_speed(record)
+    assert (speed.forward["a"], speed.reading, speed.startup) == (0.01, 0.04, 3.0)
+    assert speed.overhead == pytest.approx(1.1)
+    assert predict(speed, [(0, "a", 100)], batch=10)["loop_seconds"] == pytest.approx(4.4)
+
+
+def test_the_plan_foretells_the_bytes_and_the_seconds_of_the_run(experiment):
+    settings = settings_of(experiment(n=200, replace={"shard = 5": "shard = 100"}))
+    plan = plan_extraction(settings, seconds=0.5, open_forward=Stub())
+    start = time.perf_counter()
+    run_extraction(settings, open_forward=Stub())
+    seconds = time.perf_counter() - start
+    assert plan["loop_seconds"] == pytest.approx(seconds, rel=0.3)
+    assert plan["loop_seconds"] >= 50 * 0.02
+    shards = list((settings.folder / "features" / "mobilenetv2").glob("part-*.h5"))
+    assert plan["bytes"] == pytest.approx(sum(shard.stat().st_size for shard in shards), rel=0.1)
+    with Embeddings(settings.folder / "features" / "mobilenetv2.h5") as embeddings:
+        for name, cut in plan["backbones"]["mobilenetv2"]["cuts"].items():
+            assert (tuple(cut["shape"]), cut["all"]) == (embeddings.shape(name), embeddings.read(name).nbytes)
+
+
+def test_a_plan_counts_only_what_is_missing_and_leaves_nothing_behind(experiment):
+    settings = settings_of(experiment())
+    before = plan_extraction(settings, seconds=0.1, open_forward=Stub(0.001))
+    run_extraction(settings, open_forward=Stub(0.001))
+    features = settings.folder / "features"
+    (features / "mobilenetv2" / "part-00002.h5").unlink()
+    files = sorted(features.rglob("*"))
+    plan = plan_extraction(settings, seconds=0.1, open_forward=Stub(0.001))
+    assert sorted(features.rglob("*")) == files
+    part = plan["backbones"]["mobilenetv2"]
+    assert (part["missing_tiles"], part["missing_shards"], part["shards"]) == (2, 1, 3)
+    assert plan["bytes"] * 12 == before["bytes"] * 2
+    run_extraction(settings, open_forward=Stub(0.001))
+    done = plan_extraction(settings, open_forward=Stub(9999))
+    assert (done["seconds"], done["bytes"]) == (0.0, 0)
+    assert done["backbones"]["mobilenetv2"]["cuts"]["block_1_expand_relu:avg"]["all"] == 12 * 96 * 2
+
+
+def test_the_command_prints_a_table_or_json(experiment):
+    path = experiment()
+    command = [sys.executable, "-m", "extract", "plan", "-c", str(path), "--seconds", "0.1"]
+    result = subprocess.run([*command, "--json"], capture_output=True, text=True, cwd=Path.cwd())
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["backbones"]["mobilenetv2"]["missing_shards"] == 3

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import h5py
+import numpy as np
+import pytest
+from stub_network import open_stub
+
+from extract.embeddings import Embeddings, EmbeddingsError
+from extract.run import run_extraction
+from extract.settings import Settings, read_settings
+from extract.verify import find_damage, move_aside
+
+AVG = "block_1_expand_relu:avg"
+
+
+@pytest.fixture
+def made(experiment):
+    """Twelve tiles in three shards; gives settings and the folder of the shards."""
+    settings = read_settings(experiment(), Settings)
+    run_extraction(settings, open_forward=open_stub)
+    return settings, settings.folder / "features" / "mobilenetv2"
+
+
+def flip(path, dataset):
+    """Turn one bit of a dataset's stored bytes."""
+    with h5py.File(path) as file:
+        data = file[dataset]
+        offset = data.id.get_chunk_info(0).byte_offset if data.chunks else data.id.get_offset()
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 1
+    path.write_bytes(content)
+
+
+def names(damaged):
+    return {damage.path.name: damage.reason for damage in damaged}
+
+
+def test_whole_files_are_found_whole(made):
+    assert find_damage(made[0]) == []
+
+
+@pytest.mark.parametrize("dataset", [f"cuts/{AVG}", "cuts/block_3_expand_relu:map", "id", "status", "pictures"])
+def test_one_turned_bit_is_found_and_named(made, dataset):
+    settings, folder = made
+    flip(folder / "part-00001.h5", dataset)
+    assert names(find_damage(settings)) == {"part-00001.h5": f"{dataset}: data differ from their checksum"}
+
+
+def test_changed_attributes_are_found(made):
+    settings, folder = made
+    with h5py.File(folder / "part-00001.h5", "r+") as file:
+        file.attrs["precision"] = "float16"
+    assert names(find_damage(settings)) == {"part-00001.h5": "attributes: differ from their checksum"}
+
+
+def test_cut_short_and_missing_shards_are_found(made):
+    settings, folder = made
+    (folder / "part-00002.h5").unlink()
+    first = folder / "part-00000.h5"
+    first.write_bytes(first.read_bytes()[:5000])
+    found = names(find_damage(settings))
+    assert found["part-00002.h5"] == "missing"
+    assert "cannot be read" in found["part-00000.h5"]
+
+
+def test_a_virtual_file_that_does_not_match_is_found(made):
+    settings, folder = made
+    with h5py.File(folder.parent / "mobilenetv2.h5", "r+") as file:
+        file["status"][0] = 2
+    assert names(find_damage(settings)) == {"mobilenetv2.h5": "status: differs from the shards"}
+
+
+def test_only_what_was_set_aside_is_made_again_and_equals_the_first(made):
+    settings, folder = made
+    with Embeddings(folder.parent / "mobilenetv2.h5") as embeddings:
+        whole = embeddings.read(AVG)
+    flip(folder / "part-00001.h5", f"cuts/{AVG}")
+    assert [path.name for path in move_aside(find_damage(settings))] == ["part-00001.h5.damaged"]
+    with pytest.raises(EmbeddingsError, match=r"part-00001.h5 is missing"):
+        Embeddings(folder.parent / "mobilenetv2.h5")
+    assert run_extraction(settings, open_forward=open_stub).stages["mobilenetv2"]["tiles"] == 5
+    assert find_damage(settings) == []
+    with Embeddings(folder.parent / "mobilenetv2.h5") as embeddings:
+        np.testing.assert_array_equal(embeddings.read(AVG), whole)
+
+
+def test_the_command_names_the_damage_and_exits_with_1(made):
+    settings, folder = made
+    command = [sys.executable, "-m", "extract", "verify", "--config", str(settings.folder.parent / "small.toml")]
+    assert "3 shards, all whole" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    flip(folder / "part-00001.h5", f"cuts/{AVG}")
+    done = subprocess.run([*command, "--set-aside"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert f"cuts/{AVG}: data differ from their checksum" in done.stdout
+    assert "damaged or missing files: 1. Run `make features`" in done.stderr
+    assert (folder / "part-00001.h5.damaged").is_file()

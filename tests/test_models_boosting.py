@@ -1,0 +1,156 @@
+"""Gradient boosting: one binning for all targets, rounds chosen on inner folds, streamed, repeatable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import boosting
+from models.binned import bin_features, choose_device, share_threads
+from models.boosting import ROUNDS_UNWATCHED, Boosting, ends
+from models.features import Features
+from models.folds import Folds, assign_folds, build_folds
+
+RNG = np.random.default_rng(0)
+N = 400
+AREA = np.repeat(np.arange(80), 5)
+SIGNAL = np.repeat(RNG.normal(size=80), 5)
+X = np.column_stack([SIGNAL[:, None] + 0.7 * RNG.normal(size=(N, 6)), RNG.normal(size=(N, 6))]).round(1).astype(np.float16)
+Y = np.column_stack([SIGNAL, np.maximum(SIGNAL, 0) - 0.3 * SIGNAL, RNG.permutation(80)[AREA]])
+ONES = np.ones(N)
+
+
+def make_folds(n_folds: int = 4) -> Folds:
+    fold = assign_folds("area", area=AREA, xy=None, targets=None, n_folds=n_folds, seed=0, block_m=1)
+    return build_folds("area", fold, area=AREA, xy=None, block_m=1, buffer_m=0)
+
+
+FOLDS = make_folds()
+
+
+def small(**changes: object) -> Boosting:
+    """So few columns are needed in every tree."""
+    return Boosting(patience=5, n_jobs=1).set_params(**{"rounds": 80, "columns": 1.0, **changes})
+
+
+def r2(predicted: np.ndarray, truth: np.ndarray = Y) -> np.ndarray:
+    return 1 - ((predicted - truth) ** 2).mean(axis=0) / truth.var(axis=0)
+
+
+def test_planted_truth_is_found_out_of_fold_and_noise_is_not() -> None:
+    found = r2(small().cross_fit(Features(X), Y, folds=FOLDS, weight=ONES).predicted)
+    assert (found[:2] > 0.5).all(), found
+    assert found[2] < 0.1, found
+
+
+def test_a_target_is_predicted_the_same_whatever_else_is_fitted() -> None:
+    together = small().cross_fit(Features(X), Y, folds=FOLDS, weight=ONES, nested=True)
+    alone = small().cross_fit(Features(X), Y[:, [1]], folds=FOLDS, weight=ONES)
+    np.testing.assert_array_equal(alone.predicted[:, 0], together.predicted[:, 1])
+    assert alone.chosen[0] == together.chosen[1]
+
+
+def test_missing_labels_are_rows_that_were_dropped() -> None:
+    labels, known = Y[:, :1].copy(), RNG.random(N) > 0.3
+    labels[~known] = np.nan
+    model, coarse = small(rows=1.0), np.clip(X.round(), -2, 2)  # every bin is there in the rows that stay
+    rows = np.flatnonzero(known)
+    whole = model.fit(Features(coarse), labels, folds=FOLDS, weight=ONES).predict(Features(coarse))
+    model.fit(Features(coarse[rows]), labels[rows], folds=FOLDS.take(rows), weight=ONES[rows])
+    dropped = model.predict(Features(coarse))
+    np.testing.assert_allclose(whole, dropped, atol=1e-5)
+
+
+def test_weights_count() -> None:
+    labels = np.where(np.arange(N) % 2, 1.0, 0.0)[:, None]
+    weight = np.where(np.arange(N) % 2, 1.5, 0.5)
+    noise = Features(np.zeros((N, 2), np.float16))
+    np.testing.assert_allclose(small(rows=1.0).fit(noise, labels, folds=FOLDS, weight=weight).predict(noise), 0.75, atol=1e-5)
+
+
+def test_rounds_are_the_mean_of_the_best_on_both_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[int, dict[int, int]]] = []
+    boost = Boosting._boost
+
+    def spy(self: Boosting, binned: object, pieces: dict, rounds: int, threads: int) -> tuple:
+        booster, best = boost(self, binned, pieces, rounds, threads)
+        trained.append((booster.num_boosted_rounds(), best))
+        return booster, best
+
+    monkeypatch.setattr(boosting.Boosting, "_boost", spy)
+    model = small().fit(Features(X), Y[:, :1], folds=FOLDS, weight=ONES)
+    (first, *_), (last, *_) = (list(best.values()) for _, best in trained[:2])
+    assert model.chosen_ == [{"rounds": round((first + last) / 2)}]
+    assert trained[2] == (model.chosen_[0]["rounds"], {})
+    assert len(trained) == 3
+
+
+@pytest.mark.parametrize(("nested", "sets"), [(False, 8), (True, 12)])
+def test_no_set_of_rows_is_trained_on_twice(nested: bool, sets: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[frozenset[int]] = []
+    training = Folds.training
+    monkeypatch.setattr(Folds, "training", lambda self, h: held.append(h) or training(self, h))
+    small(rounds=3).cross_fit(Features(X), Y, folds=FOLDS, weight=ONES, nested=nested)
+    assert len(held) == len(set(held)) == sets
+
+
+def test_the_parts_watched_are_those_beside_the_held_ones() -> None:
+    folds = make_folds(5)
+    assert ends(folds, frozenset({0})) == [1, 4]
+    assert ends(folds, frozenset({0, 4})) == [1, 3]
+    assert ends(folds, frozenset()) == [0, 4]
+    assert ends(make_folds(3), frozenset({0, 2})) == []
+
+
+def test_with_three_folds_the_nested_models_take_a_stated_number_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boosting, "ROUNDS_UNWATCHED", 7)
+    fit = small().cross_fit(Features(X), Y, folds=make_folds(3), weight=ONES, nested=True)
+    alone = FOLDS.take(FOLDS.held(frozenset({0})))
+    rows = FOLDS.held(frozenset({0}))
+    assert small().fit(Features(X[rows]), Y[rows], folds=alone, weight=ONES[rows]).chosen_ == [{"rounds": 7}] * 3
+    assert np.isfinite(fit.nested).all()
+    assert ROUNDS_UNWATCHED == 100
+
+
+def test_two_folds_watch_their_halves() -> None:
+    fit = small().cross_fit(Features(X), Y, folds=make_folds(2), weight=ONES)
+    assert (r2(fit.predicted)[:2] > 0.4).all()
+
+
+def test_threads_do_not_change_the_result() -> None:
+    one, four = (small(n_jobs=n).cross_fit(Features(X), Y, folds=FOLDS, weight=ONES).predicted for n in (1, 4))
+    np.testing.assert_allclose(four, one, atol=1e-5)
+
+
+def test_binning_in_pieces_equals_binning_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = bin_features(Features(X), max_bin=16, threads=1).get_data()
+    monkeypatch.setattr("models.features._CHUNK_BYTES", 4 * 12 * 37)
+    pieces = bin_features(Features(X), max_bin=16, threads=1)
+    assert pieces.num_row() == N
+    np.testing.assert_array_equal(pieces.get_data().indptr, whole.indptr)
+
+
+def test_a_target_without_a_label_is_an_error() -> None:
+    with pytest.raises(ValueError, match="target 0: no labelled tile"):
+        small().cross_fit(Features(X), np.full((N, 1), np.nan), folds=FOLDS, weight=ONES)
+
+
+def test_a_kept_model_predicts_the_same(tmp_path: Path) -> None:
+    model = small().fit(Features(X), Y, folds=FOLDS, weight=ONES)
+    model.save(tmp_path)
+    np.testing.assert_allclose(Boosting.load(tmp_path).predict(Features(X)), model.predict(Features(X)), atol=1e-6)
+
+
+def test_threads_are_shared_and_large_matrices_go_one_by_one() -> None:
+    assert share_threads(8, 5, (1000, 10)) == (5, 1)
+    assert share_threads(8, 2, (1000, 10)) == (2, 4)
+    assert share_threads(8, 5, (1_000_000, 512)) == (1, 8)
+    assert share_threads(8, 5, (500_000, 512)) == (2, 4)
+
+
+def test_device_is_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_device("cuda") == "cuda"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert choose_device("auto") == "cpu"

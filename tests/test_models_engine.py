@@ -1,0 +1,103 @@
+"""Wherever units run, they give the same numbers; an error says which unit it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from made_experiment import change, fit, make_experiment
+from pydantic import ValidationError
+
+from extract.settings import SettingsError
+from models.engine import read_engine
+from models.neighbours import Neighbours
+from models.runs import read_predictions, read_run
+from models.settings import ModelsSettings
+
+NAMES = ["mean", "ridge", "knn", "ridge@area", "stack"]
+
+
+def predictions(path: Path) -> pd.DataFrame:
+    folder = change(path).folder
+    runs = sorted(p.parent.relative_to(folder / "runs") for p in folder.glob("runs/**/run.json"))
+    return pd.concat([read_predictions(folder, r.parts[0], "/".join(r.parts[1:-1]), r.parts[-1]) for r in runs])
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    path = make_experiment(tmp_path_factory.mktemp("local"), names=NAMES)
+    assert len(fit(path).fitted) == 10
+    return predictions(path)
+
+
+def test_two_processes_give_what_one_gives(tmp_path: Path, local: pd.DataFrame) -> None:
+    path = make_experiment(tmp_path, names=NAMES)
+    assert len(fit(path, workers=2, threads=1).fitted) == 10
+    pd.testing.assert_frame_equal(predictions(path), local)
+
+
+def test_a_cluster_gives_what_one_process_gives(tmp_path: Path, local: pd.DataFrame) -> None:
+    distributed = pytest.importorskip("distributed")
+    path = make_experiment(tmp_path, names=NAMES)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        heard = fit(path, engine="dask", scheduler=cluster.scheduler_address)
+        assert len(heard.fitted) == 10
+        assert fit(path).fitted == set()
+    pd.testing.assert_frame_equal(predictions(path), local)
+
+
+def test_one_worker_up_to_eight_cores_then_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    for cores, workers, threads in ((2, 1, 2), (8, 1, 8), (64, 8, 8), (3, 1, 3)):
+        monkeypatch.setattr(joblib, "cpu_count", lambda cores=cores: cores)
+        engine = read_engine(ModelsSettings())
+        assert (engine.workers, engine.threads) == (workers, threads)
+    assert read_engine(ModelsSettings(workers=2)).threads == 1
+
+
+def test_a_unit_that_fails_is_named_and_the_finished_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_experiment(tmp_path, names=["mean", "ridge", "knn"])
+
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("no neighbour to be found")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Neighbours, "cross_fit", broken)
+        with pytest.raises(ValueError, match=r"area net/last:avg knn: no neighbour to be found"):
+            fit(path)
+    assert read_run(change(path).folder, "area", "net/last:avg", "ridge")["cells"]
+    assert {model for _, _, model, _ in fit(path).fitted} == {"knn"}
+
+
+def test_every_fit_is_told_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told, path = [], make_experiment(tmp_path, names=["forest"])
+    from models.forest import Forest
+
+    def cross_fit(self: Forest, X: object, Y: np.ndarray, **_: object) -> None:
+        told.append(self.n_jobs)
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr(Forest, "cross_fit", cross_fit)
+    with pytest.raises(ValueError, match="seen enough"):
+        fit(path, threads=3)
+    assert told == [3]
+
+
+@pytest.mark.parametrize("values", [{"engine": "dask"}, {"scheduler": "tcp://10.0.0.1:8786"}])
+def test_a_cluster_needs_both_its_keys(values: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="go together"):
+        ModelsSettings.model_validate(values)
+
+
+def test_a_stack_without_members_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="'stack' combines models that see pictures"):
+        make_experiment(tmp_path, names=["mean", "ridge+groups", "stack"])
+
+
+def test_no_scheduler_at_the_address_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.engine.CONNECT_SECONDS", 1)
+    path = make_experiment(tmp_path)
+    with pytest.raises(ValueError, match="no Dask scheduler answers there"):
+        fit(path, engine="dask", scheduler="tcp://127.0.0.1:9")
