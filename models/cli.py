@@ -135,7 +135,7 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
             raise ValueError(f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}")
         table = build_standings(settings.folder, target, split=split, level=level.value)
         if csv:
-            print(table.to_csv(index=False), end="")  # noqa: T201
+            typer.echo(table.to_csv(index=False), nl=False)
         else:
             out.print(render_standings(table, settings.folder))
 
