@@ -49,6 +49,9 @@ check: $(READY)  ## Lint, types, import contracts.
 bench-extract: $(READY)  ## Measure the extraction beside its goals (ARGS="--quick --only pipeline").
 	$(PYTHON) -m benchmarks.extract $(ARGS)
 
+bench-fit: $(READY)  ## Measure the fitting beside a careful user's loop, and its other goals.
+	$(PYTHON) -m benchmarks.fit $(if $(QUICK),--quick)
+
 bench-scores: $(READY)  ## Measure the scoring of 36,723 tiles, 198 runs, 7 targets.
 	$(PYTHON) -m benchmarks.scores
 

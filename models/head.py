@@ -21,7 +21,10 @@ class Head(Family):
     """Two ReLU layers with dropout and a linear output (health and crime can be negative), one tower a target.
 
     Each tower stops by itself on the first inner fold and keeps its best weights; training ends when all have
-    stopped. Labels are standardised, and given back in their unit. Prediction needs NumPy alone.
+    stopped. There is no second training on all rows, so that a tower never learns from the fold it was stopped on (one of
+    four, of five folds). A nested prediction needs a training of its own, since the fold that stops one has been seen:
+    with a stack in the grid a head costs twice. Labels are standardised, and given back in their unit. Prediction needs
+    NumPy alone.
     """
 
     def __init__(self, hidden: tuple[int, ...] = (64, 64), dropout: float = 0.5, rate: float = 1e-3, batch: int = 32,

@@ -1,0 +1,214 @@
+"""The fitting beside the loop that a careful user writes, and its other goals: `make bench-fit`.
+
+Example: python -m benchmarks.fit --quick
+         python -m benchmarks.fit --only loop --only targets
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
+from xgboost import XGBRegressor
+
+from benchmarks.planted import N_TARGETS, Planted, plant
+from models.boosting import Boosting
+from models.family import CrossFit
+from models.features import Features
+from models.folds import Folds, assign_folds, build_folds
+from models.forest import Forest
+from models.neighbours import K_CHOICES, WEIGHTINGS
+from models.registry import build_model, parse_model
+from models.ridge import ALPHAS
+
+FAMILIES = ("ridge", "knn", "xgboost", "forest")
+FASTER, LOST = 8.0, 0.005
+TARGETS_GOAL = {"ridge": 1.1, "knn": 1.1, "xgboost": 5.0, "forest": 7.0}  # seven targets, in times of one
+SECOND_RUN_S = 5.0
+Row = dict[str, Any]
+
+
+class Size(NamedTuple):
+    """How much is measured: tiles, features, folds, and how many (target, fold) pairs of the careful user's loop."""
+
+    tiles: int = 12_000
+    features: int = 512
+    folds: int = 5
+    pairs: int = 5
+
+
+QUICK = Size(tiles=2_000, features=128, folds=4, pairs=2)
+
+
+class Bench(NamedTuple):
+    """The planted data and its folds."""
+
+    size: Size
+    data: Planted
+    folds: Folds
+
+    def fit(self, family: str, columns: list[int]) -> tuple[CrossFit, float]:
+        """Cross-fit one family on some targets; give it and the seconds."""
+        start = time.perf_counter()
+        model, weight = build_model(parse_model(family), seed=0), np.ones(len(self.data.X))
+        fitted = model.cross_fit(Features(self.data.X), self.data.Y[:, columns], folds=self.folds, weight=weight)
+        return fitted, time.perf_counter() - start
+
+
+def prepare(size: Size) -> Bench:
+    """Plant the data, and deal whole areas into folds."""
+    data = plant(size.tiles, size.features)
+    fold = assign_folds("area", area=data.area, xy=None, targets=data.Y, n_folds=size.folds, seed=0, block_m=1)
+    return Bench(size, data, build_folds("area", fold, area=data.area, xy=None, block_m=1, buffer_m=0))
+
+
+def careful(family: str, inner: int) -> Any:
+    """What a careful user writes, with the choices and the settings that ours has."""
+    def search(model: Any, grid: dict[str, list[Any]]) -> GridSearchCV:
+        return GridSearchCV(model, grid, cv=GroupKFold(inner), scoring="neg_mean_squared_error", n_jobs=-1)
+
+    if family == "ridge":
+        return search(make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": list(ALPHAS)})
+    if family == "knn":
+        model = make_pipeline(StandardScaler(), Normalizer(), KNeighborsRegressor())
+        grid = {"n_neighbors": list(K_CHOICES), "weights": list(WEIGHTINGS)}
+        return search(model, {f"kneighborsregressor__{name}": choices for name, choices in grid.items()})
+    if family == "forest":
+        return RandomForestRegressor(100, max_features=1 / 3, min_samples_leaf=Forest().min_leaf, random_state=0, n_jobs=-1)
+    ours = Boosting()
+    model = XGBRegressor(max_depth=ours.depth, learning_rate=ours.rate, colsample_bytree=ours.columns, subsample=ours.rows,
+                         min_child_weight=ours.min_child, max_bin=ours.max_bin, random_state=0, n_jobs=1)
+    return search(model, {"n_estimators": [50, 100, 200, 400]})
+
+
+def run_careful(bench: Bench, family: str, pairs: list[tuple[int, int]]) -> tuple[list[NDArray[np.float64]], float]:
+    """Do some (target, fold) steps of the careful user's loop; give their predictions and the seconds."""
+    X, predicted, start = bench.data.X.astype(np.float32), [], time.perf_counter()
+    for target, fold in pairs:
+        train, held = (bench.folds.fold != fold), (bench.folds.fold == fold)
+        model = careful(family, bench.size.folds - 1)
+        groups = {"groups": bench.data.area[train]} if isinstance(model, GridSearchCV) else {}
+        predicted.append(model.fit(X[train], bench.data.Y[train, target], **groups).predict(X[held]))
+    return predicted, time.perf_counter() - start
+
+
+def loop_rows(size: Size) -> Iterator[Row]:
+    """Number 1: the grid beside the careful user's loop, of which random (target, fold) steps stand for all."""
+    bench = prepare(size)
+    joblib.Parallel(n_jobs=-1)(joblib.delayed(time.sleep)(0.5) for _ in range(2 * joblib.cpu_count()))  # their workers are up
+    every = [(t, f) for t in range(N_TARGETS) for f in bench.folds.folds]
+    seconds = np.zeros(2)
+    for family in FAMILIES:
+        picked = np.random.default_rng(0).choice(len(every), size.pairs, replace=False)
+        pairs = [every[i] for i in picked]
+        fitted, ours = bench.fit(family, list(range(N_TARGETS)))
+        predicted, part = run_careful(bench, family, pairs)
+        theirs = part * len(every) / len(pairs)
+        held = [(bench.data.Y[bench.folds.fold == f, t], fitted.predicted[bench.folds.fold == f, t]) for t, f in pairs]
+        r2 = np.mean([[_r2(truth, own), _r2(truth, other)] for (truth, own), other in zip(held, predicted, strict=True)], axis=0)
+        measured = f"{ours:.1f} s beside {theirs:.0f} s ({len(pairs)} of {len(every)} steps took {part:.0f} s)"
+        yield _row(f"{family}: times faster", theirs / ours, note=measured)
+        note = f"{r2[0]:.4f} beside {r2[1]:.4f} on those steps"
+        yield _row(f"{family}: R² lost", r2[1] - r2[0], at_most=LOST, note=note)
+        seconds += ours, theirs
+    note = f"{seconds[0]:.0f} s beside {seconds[1]:.0f} s"
+    yield _row("all four: times faster", seconds[1] / seconds[0], at_least=FASTER, note=note)
+
+
+def target_rows(size: Size) -> Iterator[Row]:
+    """Number 2: what seven targets cost, in times of one."""
+    bench = prepare(size)
+    for family in FAMILIES:
+        one = np.median([bench.fit(family, [t])[1] for t in range(3)])  # the first also warms up
+        seven = bench.fit(family, list(range(N_TARGETS)))[1]
+        yield _row(f"{family}: seven targets", seven / one, at_most=TARGETS_GOAL[family],
+                   note=f"{seven:.1f} s, one {one:.1f} s (median of three)")
+
+
+def again_rows(size: Size) -> Iterator[Row]:
+    """Number 5: a second `models fit` with nothing changed, on the full-size grid."""
+    from benchmarks.grid import write_grid
+
+    with tempfile.TemporaryDirectory() as folder:
+        small = {"n_tiles": 2_000, "n_areas": 300, "n_cuts": 2} if size == QUICK else {}
+        write_grid(Path(folder), **small)
+        command, seconds = [sys.executable, "-m", "models", "fit", "--config", str(Path(folder) / "grid.toml")], []
+        for _ in range(2):
+            start = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            seconds.append(time.perf_counter() - start)
+    note = f"scoring the made grid took {seconds[0]:.0f} s"
+    yield _row("nothing changed: seconds", seconds[1], at_most=SECOND_RUN_S, note=note)
+
+
+def memory_rows(size: Size) -> Iterator[Row]:  # noqa: ARG001
+    """Number 3: peak memory on a flat cut."""
+    from benchmarks.memory import memory_rows as measure
+
+    yield from measure()
+
+
+def scaling_rows(size: Size) -> Iterator[Row]:  # noqa: ARG001
+    """Number 4: how time grows with the number of tiles."""
+    from benchmarks.memory import scaling_rows as measure
+
+    yield from measure()
+
+
+PARTS: dict[str, Callable[[Size], Iterator[Row]]] = {"loop": loop_rows, "targets": target_rows, "memory": memory_rows,
+                                                 "scaling": scaling_rows, "again": again_rows}
+
+
+def _r2(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
+    return float(1 - np.mean((truth - predicted) ** 2) / truth.var())
+
+
+def _row(name: str, value: float, *, at_most: float | None = None, at_least: float | None = None, note: str = "") -> Row:
+    goal = "" if at_most is None and at_least is None else f"≤ {at_most:g}" if at_least is None else f"≥ {at_least:g}"
+    is_ok = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
+    return {"name": name, "value": round(float(value), 4), "goal": goal, "ok": bool(is_ok), "note": note}
+
+
+def main() -> None:
+    """Measure, print a table with the goals beside, and write `artifacts/bench-fit.json`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small data: whether it runs, not how fast")
+    parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given again")
+    parser.add_argument("--pairs", type=int, help="(target, fold) steps of the careful user's loop that are run")
+    asked = parser.parse_args()
+    size = QUICK if asked.quick else Size()
+    size = size if asked.pairs is None else size._replace(pairs=asked.pairs)
+    warnings.filterwarnings("ignore", category=RuntimeWarning, module="joblib")
+    found: dict[str, list[Row]] = {}
+    for part in asked.only or PARTS:
+        found[part] = []
+        for row in PARTS[part](size):
+            found[part].append(row)
+            verdict = ("ok" if row["ok"] else "MISSED") if row["goal"] else ""
+            print(f"{row['name']:32} {row['value']:>10.4g}  {row['goal']:>8}  {verdict:6}  {row.get('note', '')}", flush=True)
+    out = Path("artifacts/bench-fit.json")
+    out.parent.mkdir(exist_ok=True)
+    machine = {"processor": platform.processor() or platform.machine(), "cores": joblib.cpu_count()}
+    out.write_text(json.dumps({"machine": machine, "size": size._asdict(), **found}, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()
