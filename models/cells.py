@@ -128,7 +128,7 @@ class _Shared:
         if cell.cut not in self._sources:
             self._sources[cell.cut] = read_source(self._settings.folder, self._tiles, cell.cut, self._settings.extract.backbones)
         source = {k: v for k, v in self._sources[cell.cut].items() if k != "pictures_sha256" or spec.feed == "metadata"}
-        model = build_model(spec, seed=asked.seed)
+        model = build_model(spec, seed=asked.seed, sample=asked.knn_sample)
         params = {k: v for k, v in model.get_params().items() if not k.endswith("n_jobs")}
         inputs: dict[str, Any] = {**source, "folds_sha256": self._folds[cell.split], "weights": asked.weights,
                                   "revision": model.revision, "params": json.loads(json.dumps(params, default=str))}

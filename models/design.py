@@ -6,7 +6,6 @@ import hashlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +15,12 @@ from extract.embeddings import Embeddings
 from extract.settings import parse_cut
 from extract.tiles import Tiles
 from models.family import Floats, Ints
-from models.features import Features
+from models.features import Features, open_features
 from models.folds import Folds
 from models.registry import ModelSpec
 
 NONE = "none"
+_POOL_BYTES = 256 << 20  # of float64 tiles that are pooled at once
 
 
 class DesignError(ValueError):
@@ -35,14 +35,14 @@ class CutData:
     ----------
     cut : `<backbone>/<layer>:<pooling>`, or `none`.
     tiles : (n,), row of each usable tile in the table.
-    embedding : (n, d) as stored; d is 0 for `none`.
+    embedding : (n, d), in memory or on disk as stored; d is 0 for `none`.
     pictures : (n,) of `extract.pixels.PICTURE`, or None where the features do not hold them.
     source : hashes of what was read.
     """
 
     cut: str
     tiles: Ints
-    embedding: NDArray[Any]
+    embedding: Features
     pictures: NDArray[np.void] | None
     source: dict[str, str]
 
@@ -102,24 +102,27 @@ def read_source(folder: Path, tiles: Tiles, name: str, backbones: list[str]) -> 
                 "features_sha256": opened[0].checksum(_dataset(opened[0], name))}
 
 
-def read_cut(folder: Path, tiles: Tiles, name: str, backbones: list[str]) -> CutData:
+def read_cut(folder: Path, tiles: Tiles, name: str, backbones: list[str], *, memory: int | None = None) -> CutData:
     """Join the table and one cut; rejected tiles are left out.
+
+    Parameters
+    ----------
+    memory : what the features may fill [bytes], as stored or as float32; None for half of what is free. What is larger
+        as stored stays on disk, and is read in the file's order whenever it is needed.
 
     Raises
     ------
-    DesignError : as `read_source`; no usable tile, or features that are not finite.
+    DesignError : as `read_source`; no usable tile.
+    FeaturesError : features that are not finite.
     """
     source = read_source(folder, tiles, name, backbones)
     with ExitStack() as stack:
         opened = [stack.enter_context(_open(folder, tiles, backbone)) for backbone in _backbones(name, backbones)]
         is_ok = np.logical_and.reduce([embeddings.is_ok for embeddings in opened])
         usable, pictures = _usable(name, is_ok), _pictures(opened)
-        stored: NDArray[Any] = np.zeros((len(tiles), 0), np.float32)
+        embedding = Features(np.zeros((len(usable), 0), np.float32))
         if name != NONE:
-            stored = opened[0].read(_dataset(opened[0], name))
-    embedding = stored[is_ok].reshape(len(usable), int(np.prod(stored.shape[1:])))
-    if not np.isfinite(embedding).all():
-        raise DesignError(f"{name}: NaN or infinity in the embeddings of accepted tiles. Run `make features` anew.")
+            embedding = open_features(opened[0].path, _dataset(opened[0], name), usable, memory=memory)
     return CutData(cut=name, tiles=usable, embedding=embedding, pictures=None if pictures is None else pictures[usable],
                    source=source)
 
@@ -174,32 +177,33 @@ def build_design(data: CutData, tiles: Tiles, spec: ModelSpec, *, folds: Folds, 
     """
     folds, area = folds.take(data.tiles), pd.factorize(tiles.area.iloc[data.tiles])[0]
     Y = tiles.targets.to_numpy(np.float64)[data.tiles]
-    matrix, names = _feed(data, tiles, spec, region)
+    X, names = _feed(data, tiles, spec, region)
     if not spec.area:
         weight = 1 / np.bincount(area)[area] if weights == "area" else np.ones(len(area))
-        return Design(tiles=data.tiles, row_of_tile=np.arange(len(area)), X=Features(matrix), Y=Y, weight=weight / weight.mean(),
+        return Design(tiles=data.tiles, row_of_tile=np.arange(len(area)), X=X, Y=Y, weight=weight / weight.mean(),
                       folds=folds, names=names)
     row, first = _area_rows(area, folds)
-    return Design(tiles=data.tiles, row_of_tile=row, X=Features(_pool(matrix, row)), Y=_means(Y, row), weight=np.ones(len(first)),
+    return Design(tiles=data.tiles, row_of_tile=row, X=pool_rows(X, row), Y=_means(Y, row), weight=np.ones(len(first)),
                   folds=Folds(kind=folds.kind, part=folds.part[first], near=_any(folds.near, row), per_fold=folds.per_fold),
                   names=[f"{statistic} {name}" for statistic in ("mean", "sd") for name in names])
 
 
-def _feed(data: CutData, tiles: Tiles, spec: ModelSpec, region: str | None) -> tuple[NDArray[Any], list[str]]:
+def _feed(data: CutData, tiles: Tiles, spec: ModelSpec, region: str | None) -> tuple[Features, list[str]]:
     """Features of the usable tiles, (n, n_features), and their names where they have some."""
     if spec.feed == "place":
         if tiles.xy is None:
             raise DesignError(f"model {str(spec)!r} needs coordinates, and the settings name none: set x and y (or grid) in "
                               "[tiles], or remove it from names in [models]")
-        return tiles.xy[data.tiles], ["easting", "northing"]
+        return Features(tiles.xy[data.tiles]), ["easting", "northing"]
     if spec.feed == "region":
         column = tiles.groups[region or tiles.groups.columns[0]]
-        return pd.factorize(column)[0][data.tiles, None].astype(np.float64), [str(column.name)]
+        return Features(pd.factorize(column)[0][data.tiles, None].astype(np.float64)), [str(column.name)]
     if spec.feed == "metadata":
-        return _metadata(data, spec)
+        facts, names = _metadata(data, spec)
+        return Features(facts), names
     if spec.feed == "groups" or spec.groups:
         groups, names = _one_hot(tiles.groups, data.tiles)
-        return np.hstack([data.embedding, groups.astype(data.embedding.dtype)]), names
+        return data.embedding.with_beside(groups), names
     return data.embedding, []
 
 
@@ -227,15 +231,32 @@ def _area_rows(area: Ints, folds: Folds) -> tuple[Ints, Ints]:
     return row.ravel(), first
 
 
-def _pool(matrix: NDArray[Any], row: Ints) -> NDArray[np.float32]:
-    """Mean and standard deviation of the features over the tiles of each row: (n_rows, 2 · n_features)."""
+def pool_rows(X: Features, row: Ints) -> Features:
+    """Mean and standard deviation of the features over the tiles of each row; columns beside are pooled beside.
+
+    Parameters
+    ----------
+    row : (n_tiles,), 0 … n_rows − 1, all there.
+
+    Returns
+    -------
+    (n_rows, 2 · n_features): means, then standard deviations, of the embedding; then the same of what stands beside.
+    """
     order = np.argsort(row, kind="stable")
     starts = np.flatnonzero(np.diff(row[order], prepend=-1))
-    pooled = np.empty((len(starts), 2 * matrix.shape[1]), np.float32)
-    for r, tiles in enumerate(np.split(order, starts[1:])):
-        values = matrix[tiles].astype(np.float64)
-        pooled[r] = np.concatenate([values.mean(axis=0), values.std(axis=0)])
-    return pooled
+    pooled = np.empty((len(starts), 2, X.shape[1]), np.float32)
+    largest = max(1, _POOL_BYTES // (8 * max(1, X.shape[1])))
+    for batch in np.split(np.arange(len(starts)), np.flatnonzero(np.diff(starts // largest)) + 1):
+        last = starts[batch[-1] + 1] if batch[-1] + 1 < len(starts) else len(order)
+        mine = order[starts[batch[0]]:last]
+        inside = starts[batch] - starts[batch[0]]
+        values = np.vstack([chunk for _, chunk in X.rows(mine).chunks()]).astype(np.float64)
+        n = np.diff(inside, append=len(mine))
+        mean = np.add.reduceat(values, inside) / n[:, None]
+        values -= np.repeat(mean, n, axis=0)
+        pooled[batch] = np.stack([mean, np.sqrt(np.add.reduceat(values**2, inside) / n[:, None])], axis=1)
+    core, beside = pooled[:, :, :X.n_core], pooled[:, :, X.n_core:]
+    return Features(core.reshape(len(starts), -1), beside=beside.reshape(len(starts), -1) if beside.size else None)
 
 
 def _means(Y: Floats, row: Ints) -> Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +45,7 @@ class Family(BaseEstimator):
     revision : raised by one where the same parameters and rows come to give other numbers: what is on disk is then stale.
     """
 
-    revision: ClassVar[int] = 1
+    revision: int = 1
     chosen_: list[Chosen]
 
     @abstractmethod

@@ -44,6 +44,11 @@ class OnDisk:
         self.dtype: np.dtype[Any] = piece.dtype
         self.shape = (len(rows), int(np.prod(piece.shape[1:])))
 
+    @property
+    def n_bytes(self) -> int:
+        """Size of the whole as stored [bytes]."""
+        return self.shape[0] * self.shape[1] * self.dtype.itemsize
+
     def __getstate__(self) -> tuple[Path, str, Ints]:
         return self._path, self._cut, self._rows
 
@@ -159,6 +164,11 @@ class Features:
         self.check_fits()
         return self._read(slice(0, len(self)))
 
+    def sample(self, n: int) -> NDArray[np.float32]:
+        """Give a few rows, from the first to the last at even distances: (at most n, n_features) float32."""
+        rows = self.rows(np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64))
+        return rows._read(slice(0, len(rows)))
+
     def chunks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         """Give (rows, their features in float32) from the first row to the last, a bounded piece at a time."""
         size = max(1, _CHUNK_BYTES // (4 * max(1, self.shape[1])))
@@ -172,3 +182,20 @@ class Features:
         if self._beside is None:
             return np.ascontiguousarray(core, dtype=np.float32)
         return np.hstack([core, self._beside[index]], dtype=np.float32, casting="same_kind")
+
+
+def open_features(path: Path, cut: str, rows: Ints, *, memory: int | None) -> Features:
+    """Give rows of a cut: read into memory as they are stored where they fit, else read whenever they are needed.
+
+    Parameters
+    ----------
+    path, cut, rows : as `OnDisk`.
+    memory : what they may fill [bytes]; None for half of what is free.
+
+    Raises
+    ------
+    FeaturesError : NaN or infinity among rows that are read into memory.
+    """
+    stored = OnDisk(path, cut, rows)
+    fits = stored.n_bytes <= (free_memory() if memory is None else memory)
+    return Features(stored[:] if fits else stored, limit=memory)

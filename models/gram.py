@@ -84,8 +84,7 @@ class Gram:
 
     def __init__(self, data: Data, alphas: Floats, *, is_scaled: bool = True) -> None:
         self._data, self._alphas, self._is_scaled = data, alphas, is_scaled
-        sample = np.linspace(0, len(data.X) - 1, min(_SAMPLE, len(data.X))).astype(np.int64)
-        self._shift = data.X.rows(sample).array().mean(axis=0, dtype=np.float64)
+        self._shift = data.X.sample(_SAMPLE).mean(axis=0, dtype=np.float64)
         self._centre = np.average(data.Y, axis=0, weights=data.weight)
         self._parts = self._measure(data)
         whole = self._sum(data.folds.parts)
@@ -185,8 +184,8 @@ def _tiny(mean: Matrix, offset: Matrix) -> Floats:
 class Direct:
     """Solvers whose errors are measured by predicting the held-out rows."""
 
-    def __init__(self, data: Data, alphas: Floats) -> None:
-        self._data, self._alphas = data, alphas
+    def __init__(self, data: Data, alphas: Floats, *, is_scaled: bool = True) -> None:
+        self._data, self._alphas, self._is_scaled = data, alphas, is_scaled
 
     def errors(self, path: Paths, part: int, outer: Held) -> Floats:
         """Weighted sum of squared errors on a part, of every penalty and target: (n_alphas, n_targets)."""
@@ -217,7 +216,7 @@ class Dual(Direct):
             Z = (X[:, block] - mean[block]) * root
             variance = (Z * Z).sum(axis=0) / data.weight.sum()
             is_constant = variance <= _tiny(mean[block], np.zeros(1))
-            scale[block] = np.where(is_constant, np.inf, np.sqrt(variance))
+            scale[block] = np.where(is_constant, np.inf, np.sqrt(variance) if self._is_scaled else 1.0)
             Z /= scale[block]
             kernel += Z @ Z.T
         dual = (_solve(kernel, (data.Y - centre) * root, self._alphas) * root[:, :, None]).reshape(len(X), -1)

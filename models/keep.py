@@ -17,7 +17,8 @@ import pandas as pd
 from models.cells import ALL, Cell, Planned
 from models.design import Design
 from models.family import Family
-from models.registry import FAMILIES, build_model, parse_model
+from models.pca import Reduced
+from models.registry import FAMILIES, ModelSpec, build_model, parse_model
 from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
 from models.settings import Settings
 from models.units import Inputs, open_design
@@ -91,7 +92,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
     settings, cell = inputs.settings, one.cell
     run, t = read_run(settings.folder, *cell), settings.targets.columns.index(one.target)
     design = open_design(inputs, cell, run["inputs"])
-    model = build_model(cell.spec, seed=settings.models.seed)
+    model = build_model(cell.spec, seed=settings.models.seed, sample=settings.models.knn_sample)
     model.fit(design.X, design.Y[:, [t]], folds=design.folds, weight=design.weight)
     facts = {"target": one.target, "cut": cell.cut, "split": cell.split, "key": key, "settings": settings.as_json(),
              "scores": one.scores, "chosen": model.chosen_[0], "feed": _describe_feed(inputs, cell, design),
@@ -122,14 +123,21 @@ def save_model(path: Path, name: str, model: Family, facts: dict[str, Any]) -> N
     """Write the model, then `model.json` with the hashes of its files: without it the model is unfinished."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    if hasattr(model, "save"):
+    _save_files(path, model)
+    files = {p.name: {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir())}
+    write_json(path / "model.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name, **facts, "files": files})
+
+
+def _save_files(path: Path, model: Family) -> None:
+    if isinstance(model, Reduced):
+        model.save_axes(path)
+        _save_files(path, model.fitted_)
+    elif hasattr(model, "save"):
         model.save(path)
     else:
         import skops.io  # slow to load, and a run with nothing to do should not
 
         skops.io.dump(model, path / "model.skops")
-    files = {p.name: {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir())}
-    write_json(path / "model.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name, **facts, "files": files})
 
 
 def load_model(path: Path) -> Family:
@@ -147,11 +155,13 @@ def load_model(path: Path) -> Family:
         if not (path / name).is_file() or hash_file(path / name) != stated["sha256"]:
             raise RunError(f"{path / name}: not the file that `make models` wrote (expected SHA-256 {stated['sha256']}). "
                            f"Delete {path} and run `make models` again.")
-    return _load_file(path, facts["model"])
+    spec = parse_model(facts["model"])
+    model = _load_file(path, spec)
+    return Reduced.load_axes(path, model) if spec.pca else model
 
 
-def _load_file(path: Path, name: str) -> Family:
-    own = FAMILIES.get(parse_model(name).family)
+def _load_file(path: Path, spec: ModelSpec) -> Family:
+    own = FAMILIES.get(spec.family)
     if own is not None and hasattr(own, "load"):
         return own.load(path)
     import skops.io

@@ -28,10 +28,10 @@ class Krylov(Direct):
     steps; those not reached after `steps` are marked unsolved, and are not chosen.
     """
 
-    def __init__(self, data: Data, alphas: Floats, *, tolerance: float = 1e-5, steps: int = 200) -> None:
-        super().__init__(data, alphas)
+    def __init__(self, data: Data, alphas: Floats, *, is_scaled: bool = True, tolerance: float = 1e-5, steps: int = 200) -> None:
+        super().__init__(data, alphas, is_scaled=is_scaled)
         self._tolerance, self._steps = tolerance, steps
-        sample = data.X.rows(np.linspace(0, len(data.X) - 1, min(_SAMPLE, len(data.X))).astype(np.int64)).array()
+        sample = data.X.sample(_SAMPLE)
         spread = sample.std(axis=0)
         self._shift, self._unit = sample.mean(axis=0), np.where(spread > 0, spread, 1).astype(np.float32)
 
@@ -42,7 +42,7 @@ class Krylov(Direct):
         found: dict[Held, Paths] = {}
         for start in range(0, len(helds), size):
             some = helds[start:start + size]
-            found |= dict(zip(some, self._solve(_Sets(self._data, some, self._shift, self._unit)), strict=True))
+            found |= dict(zip(some, self._solve(_Sets(self._data, some, self._shift, self._unit, self._is_scaled)), strict=True))
         return found
 
     def _solve(self, sets: _Sets) -> list[Paths]:
@@ -110,8 +110,8 @@ class _Sets:
     right-hand side is a (set, target), targets of one set together.
     """
 
-    def __init__(self, data: Data, helds: list[Held], shift: Float32, unit: Float32) -> None:
-        self._data, self._shift, self._unit = data, shift, unit
+    def __init__(self, data: Data, helds: list[Held], shift: Float32, unit: Float32, is_scaled: bool) -> None:
+        self._data, self._shift, self._unit, self._is_scaled = data, shift, unit, is_scaled
         weight = np.zeros((len(data.Y), len(helds)))
         for s, held in enumerate(helds):
             rows = data.folds.training(held)
@@ -135,7 +135,8 @@ class _Sets:
             squares += (chunk * chunk).T @ weight
         self._x, squares = x / sums, squares / sums
         variance = squares - self._x**2
-        self._scale = np.where(variance <= 1e-6 * squares, np.inf, np.sqrt(np.maximum(variance, 0)))
+        scale = np.sqrt(np.maximum(variance, 0)) if self._is_scaled else np.broadcast_to(1 / self._unit[:, None], variance.shape)
+        self._scale = np.where(variance <= 1e-6 * squares, np.inf, scale)
         self.right = _flat(products / self._scale[:, :, None])
 
     def _chunks(self) -> Iterator[tuple[slice, Float32]]:

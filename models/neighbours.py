@@ -47,14 +47,15 @@ class Neighbours(Family):
     metric : `cosine` (distance between rows scaled to length one, which orders as the cosine does) or `euclidean`.
     max_search : most training rows that are searched unasked.
     sample : number of training rows, drawn at random, that are searched where there are more; None for all.
+    standardise : false leaves the columns their scale, as those of a PCA need; they are centred all the same.
     seed : of the draw.
     """
 
     def __init__(self, k_choices: tuple[int, ...] = K_CHOICES, weightings: tuple[Weighting, ...] = WEIGHTINGS,
                  metric: Literal["cosine", "euclidean"] = "cosine", max_search: int = MAX_SEARCH, sample: int | None = None,
-                 seed: int = 0) -> None:
+                 standardise: bool = True, seed: int = 0) -> None:
         self.k_choices, self.weightings, self.metric = k_choices, weightings, metric
-        self.max_search, self.sample, self.seed = max_search, sample, seed
+        self.max_search, self.sample, self.standardise, self.seed = max_search, sample, standardise, seed
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Keep the scaled rows, and choose k and weighting of every target on the folds.
@@ -68,7 +69,7 @@ class Neighbours(Family):
         if drawn is not None:
             X, Y, folds, weight = X.rows(drawn), Y[drawn], folds.take(drawn), weight[drawn]
         X.check_fits()
-        scaler = StandardScaler()
+        scaler = StandardScaler(with_std=self.standardise)
         for _, chunk in X.chunks():
             scaler.partial_fit(chunk)
         self.scaler_ = make_pipeline(scaler, Normalizer()) if self.metric == "cosine" else make_pipeline(scaler)

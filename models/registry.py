@@ -14,6 +14,7 @@ from models.forest import Forest
 from models.head import Head
 from models.location import Location
 from models.neighbours import Neighbours
+from models.pca import Reduced
 from models.ridge import SharedRidge
 
 Feed = Literal["nothing", "place", "region", "groups", "metadata", "embedding", "predictions"]
@@ -84,8 +85,16 @@ def parse_model(text: str) -> ModelSpec:
     return spec
 
 
-def build_model(spec: ModelSpec, *, seed: int) -> Family:
-    """Give an unfitted model; a family without randomness takes no seed."""
+def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None) -> Family:
+    """Give an unfitted model.
+
+    Parameters
+    ----------
+    seed : for the families with randomness.
+    sample : training rows that a search is drawn from, where a family searches; None for all.
+    """
     factory = BASELINES[spec.family][0] if spec.is_baseline else FAMILIES[spec.family]
     model = factory()
-    return model.set_params(seed=seed) if "seed" in model.get_params() else model
+    asked = {"seed": seed, "sample": sample, "standardise": spec.pca is None}
+    model.set_params(**{name: value for name, value in asked.items() if name in model.get_params()})
+    return Reduced(model, spec.pca, seed) if spec.pca else model

@@ -38,11 +38,12 @@ class SharedRidge(Family):
     rows where there are fewer of those than columns, both exact. Where there are more than `exact_limit` of both, the
     solutions are iterated (`models.krylov`) to 10⁻⁵ standard deviations of the target; penalties that this does not
     reach in 200 steps are not candidates, and the log says which. Where there are no inner folds to choose on, the
-    penalty nearest to the number of columns is taken: signal and noise of one size.
+    penalty nearest to the number of columns is taken: signal and noise of one size. `standardise` false leaves the
+    columns their scale, as those of a PCA need.
     """
 
-    def __init__(self, alphas: tuple[float, ...] = ALPHAS, exact_limit: int = EXACT_LIMIT) -> None:
-        self.alphas, self.exact_limit = alphas, exact_limit
+    def __init__(self, alphas: tuple[float, ...] = ALPHAS, exact_limit: int = EXACT_LIMIT, standardise: bool = True) -> None:
+        self.alphas, self.exact_limit, self.standardise = alphas, exact_limit, standardise
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Choose the penalties, then fit every target on all its labelled rows."""
@@ -82,12 +83,10 @@ class SharedRidge(Family):
     def _solve(self, data: Data, outers: list[Held]) -> dict[Held, Linear]:
         alphas = np.sort(np.asarray(self.alphas, dtype=float))
         n_rows, n_features = data.X.shape
-        solver: Gram | Dual | Krylov
+        kind: type[Gram | Dual | Krylov] = Gram if n_features <= n_rows else Dual
         if min(n_rows, n_features) > self.exact_limit:
-            solver = Krylov(data, alphas)
-        else:
-            solver = Gram(data, alphas) if n_features <= n_rows else Dual(data, alphas)
-        return solve_sets(solver, data, outers, alphas)
+            kind = Krylov
+        return solve_sets(kind(data, alphas, is_scaled=self.standardise), data, outers, alphas)
 
 
 def solve_sets(solver: Gram | Dual | Krylov, data: Data, outers: list[Held], alphas: Floats) -> dict[Held, Linear]:

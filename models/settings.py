@@ -30,6 +30,8 @@ class ModelsSettings(shared.Strict):
     scheduler: str | None = None
     workers: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1)
+    memory_gib: float | None = Field(default=None, gt=0)
+    knn_sample: int | None = Field(default=None, ge=1)
     accept: list[str] = Field(default=[])
 
     @field_validator("names", "keep")
@@ -65,6 +67,11 @@ class ModelsSettings(shared.Strict):
             raise ValueError("engine 'dask' and scheduler go together: set engine = \"dask\" and scheduler to its address, as "
                              "'tcp://10.0.0.1:8786', or neither")
         return self
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """What the features of a cut may fill [bytes]; None for half of what is free when they are read."""
+        return None if self.memory_gib is None else int(self.memory_gib * 2**30)
 
     @property
     def strictest(self) -> Split:

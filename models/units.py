@@ -79,7 +79,8 @@ def _stamp(settings: Settings) -> str:
 @lru_cache(maxsize=1)
 def _cut(settings_json: str, source: str, cut: str) -> CutData:  # noqa: ARG001
     inputs = open_inputs(Settings.model_validate_json(settings_json))
-    return read_cut(inputs.settings.folder, inputs.tiles, cut, inputs.settings.extract.backbones)
+    return read_cut(inputs.settings.folder, inputs.tiles, cut, inputs.settings.extract.backbones,
+                    memory=inputs.settings.models.memory_bytes)
 
 
 def fit_unit(settings: Settings, plan: Planned, members: list[Cell], threads: int) -> Fitted:
@@ -117,7 +118,8 @@ def _fit_model(inputs: Inputs, plan: Planned, threads: int) -> Fitted:
     design = open_design(inputs, plan.cell, plan.inputs)
     columns = [inputs.settings.targets.columns.index(t) for t in plan.missing]
     start = time.perf_counter()
-    model = told_threads(build_model(plan.cell.spec, seed=inputs.settings.models.seed), threads)
+    asked = inputs.settings.models
+    model = told_threads(build_model(plan.cell.spec, seed=asked.seed, sample=asked.knn_sample), threads)
     fitted = model.cross_fit(design.X, design.Y[:, columns], folds=design.folds, weight=design.weight, nested=plan.is_nested)
     seconds, row = time.perf_counter() - start, design.row_of_tile
     nested = None if fitted.nested is None else fitted.nested[row]
