@@ -161,14 +161,14 @@ def again_rows(size: Size) -> Iterator[Row]:
 
 def memory_rows(size: Size) -> Iterator[Row]:  # noqa: ARG001
     """Number 3: peak memory on a flat cut."""
-    from benchmarks.memory import memory_rows as measure
+    from benchmarks.wide import memory_rows as measure
 
     yield from measure()
 
 
 def scaling_rows(size: Size) -> Iterator[Row]:  # noqa: ARG001
     """Number 4: how time grows with the number of tiles."""
-    from benchmarks.memory import scaling_rows as measure
+    from benchmarks.wide import scaling_rows as measure
 
     yield from measure()
 

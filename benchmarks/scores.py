@@ -35,12 +35,13 @@ def make_labels(rng: np.random.Generator) -> Labels:
 
 
 def write_predictions(folder: Path, labels: Labels, rng: np.random.Generator) -> list[Run]:
-    """Write a run of every cell: the labels, shrunk, under noise of the area and of the tile."""
+    """Write a run of every cell: the labels, shrunk to their mean by its own share, under noise of the area and the tile."""
     runs = [*((split, cut, model) for split in SPLITS for cut in CUTS for model in MODELS),
             *((split, "none", model) for split in SPLITS for model in BASELINES)]
     for run in runs:
         noise = rng.normal(scale=0.4, size=(N_AREAS, N_TARGETS))[labels.area]
-        values = 0.5 * labels.targets.to_numpy() + noise + rng.normal(scale=0.3, size=noise.shape)
+        truth, skill = labels.targets.to_numpy(), rng.uniform(0.3, 0.6)
+        values = truth.mean(axis=0) + skill * (truth - truth.mean(axis=0)) + noise + rng.normal(scale=0.3, size=noise.shape)
         frames = [pd.DataFrame({"id": labels.ids, "fold": labels.ids % 5, "target": target, "truth": labels.targets[target],
                                 "prediction": values[:, t]}) for t, target in enumerate(labels.targets)]
         write_run(run_folder(folder, *run), pd.concat(frames, ignore_index=True), None, {})

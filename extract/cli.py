@@ -147,6 +147,22 @@ def _bytes(n: float) -> str:
     return f"{n:.3g} TB"
 
 
+@app.command()
+def doctor(config: Config, traceback: Traceback = False) -> None:
+    """Check table, pictures, device, weights, disk and memory; exit code 1 where one is not fit.
+
+    Example: python -m extract doctor --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
+        from extract.doctor import examine, refuse
+
+        checks = []
+        for check in examine(read_settings(config, Settings)):
+            out.print(f"{check.state:4}  {check.name}: {check.text}", markup=False, highlight=False, soft_wrap=True)
+            checks.append(check)
+        refuse(checks)
+
+
 @app.command("import")
 def import_(
     config: Config,

@@ -14,6 +14,7 @@ from extract.tiles import Tiles
 
 IMPORTED = "imported"  # what stands for the weights where the vectors come from elsewhere
 MADE_WITH = ("precision", "runtime", "weights_sha256")  # all shards of a backbone are made with the same
+_SINCE = {"runtime": "auto"}  # what recipes of schema version 1 lack, and meant
 _ANEW = "start anew with --fresh (FRESH=1 for make)"
 
 
@@ -114,6 +115,7 @@ class Job:
 
     def _difference(self, shard: Path) -> str | None:
         made = json.loads(read_attributes(shard).get("recipe", "{}"))
+        made = {**_SINCE, **made}
         names = [key for key in self.recipe if made.get(key) != self.recipe[key]]
         return "; ".join(f"{key} was {made.get(key)!r}, now {self.recipe[key]!r}" for key in names) or None
 

@@ -120,7 +120,7 @@ def _finish(settings: Settings, tiles: Tiles, jobs: list[Job], images: Images | 
         rows = list(rejects)
         table = pd.DataFrame({"id": tiles.id.iloc[rows], "path": tiles.path.iloc[rows], "reason": list(rejects.values())})
         _write_csv(table, features / "rejects.csv")
-        unlisted = pd.DataFrame({"path": sorted(_unlisted(images, set(tiles.path))) if images else []})
+        unlisted = pd.DataFrame({"path": sorted(_unlisted(images, set(tiles.path.tolist()))) if images else []})
         _write_csv(unlisted, features / "unlisted.csv")
     except OSError as error:
         raise ExtractError(f"writing failed: {error}. Every shard is kept; "

@@ -139,13 +139,12 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
         known = settings.targets.names
         if target not in known:
             raise ValueError(f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}")
-        if is_class(read_scores(settings.folder), target):
-            table = build_class_standings(settings.folder, target, split=split, level=level.value)
-        else:
-            table = build_standings(settings.folder, target, split=split, level=level.value)
+        is_of_classes = is_class(read_scores(settings.folder), target)
+        build = build_class_standings if is_of_classes else build_standings
+        table = build(settings.folder, target, split=split, level=level.value)
         if csv:
-            print(table.to_csv(index=False), end="")  # noqa: T201
-        elif "is_baseline" in table and "balanced_accuracy" in table:
+            typer.echo(table.to_csv(index=False), nl=False)
+        elif is_of_classes:
             out.print(render_class_standings(table))
         else:
             out.print(render_standings(table, settings.folder))

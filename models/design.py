@@ -16,7 +16,7 @@ from extract.settings import parse_cut
 from extract.tiles import Tiles
 from models.classes import code_labels, commonest
 from models.family import Floats, Ints
-from models.features import Features, OnDisk, free_memory
+from models.features import Features, open_features
 from models.folds import Folds
 from models.registry import ModelSpec
 
@@ -125,9 +125,7 @@ def read_cut(folder: Path, tiles: Tiles, name: str, backbones: list[str], *, mem
         usable, pictures = _usable(name, is_ok), _pictures(opened)
         embedding = Features(np.zeros((len(usable), 0), np.float32))
         if name != NONE:
-            stored = OnDisk(opened[0].path, _dataset(opened[0], name), usable)
-            fits = stored.n_bytes <= (free_memory() if memory is None else memory)
-            embedding = Features(stored[:] if fits else stored, limit=memory)
+            embedding = open_features(opened[0].path, _dataset(opened[0], name), usable, memory=memory)
     return CutData(cut=name, tiles=usable, embedding=embedding, pictures=None if pictures is None else pictures[usable],
                    source=source)
 

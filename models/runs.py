@@ -251,3 +251,18 @@ def read_scores(folder: Path) -> pd.DataFrame:
     if lost:
         raise RunError(f"{path}: no column {', '.join(lost)}. Run `make models` again.")
     return frame.assign(**{name: np.nan for name in _LATER_COLUMNS if name not in frame.columns})
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read `comparisons.csv`, `winners.csv` or `scores_by_tiles.csv`; the text `none` stays text.
+
+    Raises
+    ------
+    RunError : not there, or not a table.
+    """
+    if not path.is_file():
+        raise RunError(f"{path}: no such file. Run `make models` first.")
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (ValueError, OSError) as error:
+        raise RunError(f"{path}: not readable ({error}). Delete it and run `make models` again.") from None

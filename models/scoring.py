@@ -102,14 +102,12 @@ def _training_means(Y: Floats, folds: Folds) -> Floats:
     return means
 
 
-def score_runs(folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int,
-               report: Report = lambda *_: None) -> pd.DataFrame:
+def score_runs(folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int) -> pd.DataFrame:
     """Score every cell of the runs from its stored predictions, and write `FILES`; nothing is fitted.
 
     Parameters
     ----------
     runs : (split, cut, model) of each finished run. seed : of the resamples.
-    report : called with (what, done, of how many) before each split.
 
     Returns
     -------
@@ -124,8 +122,7 @@ def score_runs(folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int,
     if is_scored(folder, inputs):
         return read_scores(folder)
     scored, splits = Scored(), list(dict.fromkeys(split for split, *_ in runs))
-    for done, split in enumerate(splits):
-        report(f"score {split}", done, len(splits))
+    for split in splits:
         of_split = [run for run in documents if run[0] == split]
         _score_one_split(scored, folder, of_split, labels, seed=seed)
         for run in of_split if len(labels.classes.columns) else ():

@@ -14,40 +14,24 @@ from rich.text import Text
 
 from models.bootstrap import REPLICATES
 from models.evaluate import CellName
-from models.runs import RunError, join_cut, read_scores
+from models.runs import RunError, join_cut, read_scores, read_table
 from models.settings import STRICTNESS
 from models.verdicts import AGAINST_OTHERS, AGAINST_PLACE
 
 HELD_OUT = {
-    "random": "single tiles were held out, and tiles of the same area, with its label, were trained on: it flatters.",
-    "area": "whole areas were held out, so that no model has seen the label it is asked for. Neighbours it may have seen.",
-    "block": "whole blocks of the map were held out, so that no model has seen the label or the surroundings.",
+    "random": "single tiles were held out, and others of their area, with its label, trained on. It flatters.",
+    "area": "whole areas were held out: no model has seen the label it is asked for, but perhaps next door.",
+    "block": "whole blocks of the map were held out: no model has seen the label, or what is around.",
 }
 UNITS = {"random": "areas", "area": "areas", "block": "blocks"}
 READING = (
-    "R²: the share of the differences between {level}s that is explained; 1 is all, 0 is as good as their mean.",
+    "R²: how much of the differences between {level}s is explained; 1 is all, 0 as good as their mean.",
     "{split}: {held}",
-    "95 %: {units} drawn again {replicates:,} times. Not in it: other training data, other folds, another seed.",
-    "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05 after Holm's correction, and",
-    "    after one for having picked the winner on the same data).",
+    "95 %: {units} drawn again {replicates:,} times. Not in it: other training data, folds or seeds.",
+    "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05 after Holm's correction,",
+    "    and after one for having picked the winner on the same data).",
 )
-FLATTERED = "random: tiles of one area, with one label, stand on both sides. It is there to show by how much it flatters."
-
-
-def read_comparisons(folder: Path, name: str = "comparisons.csv") -> pd.DataFrame:
-    """Read `comparisons.csv` or `winners.csv`; the text `none` stays text.
-
-    Raises
-    ------
-    RunError : not there, or not a table.
-    """
-    path = folder / name
-    if not path.is_file():
-        raise RunError(f"{path}: no such file. Run `make models` first.")
-    try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except (ValueError, OSError) as error:
-        raise RunError(f"{path}: not readable ({error}). Delete it and run `make models` again.") from None
+FLATTERED = "random: tiles of one area stand on both sides; it is there to show by how much it flatters."
 
 
 def build_standings(folder: Path, target: str, *, split: str | None, level: str) -> pd.DataFrame:
@@ -87,7 +71,7 @@ def build_standings(folder: Path, target: str, *, split: str | None, level: str)
 
 
 def _verdicts(folder: Path, table: pd.DataFrame, target: str, split: str, level: str) -> list[str]:
-    rows = _of(read_comparisons(folder), target, split, level)
+    rows = _of(read_table(folder / "comparisons.csv"), target, split, level)
     rows = rows[rows["kind"] == AGAINST_OTHERS]
     words = {"better": "worse"}  # the file says what the best is, the table what the row is
     verdict = {(str(r["cut"]), str(r["model"])): words.get(r["verdict"], r["verdict"]) for r in rows.to_dict("records")}
@@ -125,10 +109,10 @@ def render_standings(table: pd.DataFrame, folder: Path) -> Group:
 def _findings(folder: Path, target: str, split: str, level: str) -> list[str]:
     """Say how much of the best is luck, and whether pictures beat place."""
     found = []
-    for row in _of(read_comparisons(folder, "winners.csv"), target, split, level).to_dict("records"):
+    for row in _of(read_table(folder / "winners.csv"), target, split, level).to_dict("records"):
         found.append(f"Best of {row['n_cells']} cells: R² {_number(row['r2'])}; where it was not chosen, about "
                      f"{_number(row['r2_corrected'])}. Not distinguishable from it: {row['n_not_distinguishable']}.")
-    rows = _of(read_comparisons(folder), target, split, level)
+    rows = _of(read_table(folder / "comparisons.csv"), target, split, level)
     for row in rows[rows["kind"] == AGAINST_PLACE].to_dict("records"):
         found.append(f"Pictures against place: {row['best_model']} ({row['best_cut']}) less {row['model']}: "
                      f"{_number(row['r2_difference'])} ({_number(row['low'])} … {_number(row['high'])}), {row['verdict']}.")

@@ -76,6 +76,11 @@ def test_a_folder_a_class_is_a_tile_table(tmp_path):
     assert (tiles.target_names, tiles.xy, tiles.targets.shape) == (["class"], None, (3, 0))
 
 
+def test_settings_of_a_folder_a_class_survive_being_written_and_read(tmp_path):
+    settings = read_settings(folders(tmp_path), Settings)
+    assert Settings.model_validate(settings.as_json()) == settings
+
+
 def test_the_area_of_a_folder_a_class_can_be_its_folder(tmp_path):
     assert read(folders(tmp_path, more='area = "folder"')).area.tolist() == ["a", "a/deep", "b"]
 

@@ -1,0 +1,128 @@
+"""Peak memory on a flat cut, and how time grows with the number of tiles; called by `benchmarks.fit`.
+
+Example: python -m benchmarks.wide            (both tables)
+         python -m benchmarks.wide ridge      (one model's memory)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.planted import plant
+from extract.embeddings import ShardWriter, write_virtual
+from models.features import Features, open_features
+from models.folds import Folds, assign_folds, build_folds
+from models.registry import build_model, parse_model
+
+GIB = 1 << 30
+N_TILES, N_FEATURES, CUT = 36_723, 25_088, "block5_pool:flat"
+PEAK_GIB = 8.0
+MODELS = ("ridge", "knn+pca:256", "xgboost")
+SIZES = (3_000, 6_000, 12_000, 24_000)
+SLOPES = {"ridge": 1.1, "knn": 2.0, "xgboost": 1.1}
+_SHARD = 1024
+Row = dict[str, Any]
+
+
+def memory_rows(models: Sequence[str] = MODELS, *, n_tiles: int = N_TILES, n_features: int = N_FEATURES) -> list[Row]:
+    """Peak memory of all folds and seven targets on one wide cut, each model in a process of its own."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_wide(Path(folder), n_tiles, n_features)
+        for model in models:
+            command = [sys.executable, "-m", "benchmarks.wide", model, "--folder", folder]
+            said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+            found = json.loads(said.splitlines()[-1])
+            rows.append({"name": f"{model}: peak GiB, {n_tiles} × {n_features}", "value": round(found["peak_gib"], 2),
+                         "goal": f"≤ {PEAK_GIB:g}", "ok": found["peak_gib"] <= PEAK_GIB,
+                         "note": f"{found['seconds']:.0f} s, mean R² {found['r2']:.3f}"})
+    return rows
+
+
+def write_wide(folder: Path, n_tiles: int, n_features: int) -> None:
+    """Write a planted cut as the extraction does, shard by shard, and its labels and areas beside."""
+    (folder / "net").mkdir(parents=True, exist_ok=True)
+    narrow, rng, shards = plant(n_tiles, 64), np.random.default_rng(1), []
+    mix = rng.normal(size=(64, n_features)).astype(np.float32) / 8
+    for start in range(0, n_tiles, _SHARD):
+        part = narrow.X[start:start + _SHARD].astype(np.float32)
+        shards.append(folder / "net" / f"part-{len(shards):05d}.h5")
+        writer = ShardWriter(shards[-1], pd.Series(np.arange(start, start + len(part))), {CUT: (n_features,)}, dtype="float16",
+                             attributes={"weights_sha256": "made"})
+        writer.append({CUT: np.maximum(part @ mix + rng.standard_normal((len(part), n_features), np.float32), 0)},
+                      [""] * len(part))
+        writer.close()
+    write_virtual(folder / "net.h5", shards)
+    np.savez(folder / "labels.npz", Y=narrow.Y, area=narrow.area)
+
+
+def measure_wide(model: str, folder: Path) -> dict[str, float]:
+    """Cross-fit one model on the wide cut, in this process."""
+    with np.load(folder / "labels.npz") as labels:
+        Y, area = labels["Y"], labels["area"]
+    X = open_features(folder / "net.h5", CUT, np.arange(len(Y)), memory=None)
+    seconds, predicted = _cross_fit(model, X, Y, _folds(area))
+    r2 = 1 - ((predicted - Y) ** 2).mean(axis=0) / Y.var(axis=0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    return {"peak_gib": peak, "seconds": seconds, "r2": float(r2.mean())}
+
+
+def scaling_rows(sizes: Sequence[int] = SIZES, *, n_features: int = 512) -> list[Row]:
+    """Slope of log time over log tiles, all folds and seven targets."""
+    largest, rows = plant(max(sizes), n_features), []
+    for model, goal in SLOPES.items():
+        seconds = []
+        for n in sizes:
+            data = largest._replace(X=largest.X[:n], Y=largest.Y[:n], area=largest.area[:n])
+            seconds.append(_cross_fit(model, Features(data.X), data.Y, _folds(data.area))[0])
+        slope = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+        times = ", ".join(f"{s:.1f} s" for s in seconds)
+        rows.append({"name": f"{model}: slope of time in tiles", "value": round(slope, 2), "goal": f"≤ {goal:g}",
+                     "ok": slope <= goal, "note": f"{times} at {', '.join(map(str, sizes))} tiles"})
+    return rows
+
+
+def _folds(area: np.ndarray) -> Folds:
+    fold = assign_folds("area", area=area, xy=None, targets=None, n_folds=5, seed=0, block_m=1)
+    return build_folds("area", fold, area=area, xy=None, block_m=1, buffer_m=0)
+
+
+def _cross_fit(model: str, X: Features, Y: np.ndarray, folds: Folds) -> tuple[float, np.ndarray]:
+    family, start = build_model(parse_model(model), seed=0), time.perf_counter()
+    predicted = family.cross_fit(X, Y, folds=folds, weight=np.ones(len(Y))).predicted
+    return time.perf_counter() - start, predicted
+
+
+def main() -> None:
+    """Print both tables, or one model's memory as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", help="measure this model alone")
+    parser.add_argument("--folder", type=Path, help="where the wide cut lies, or is to be written")
+    parser.add_argument("--only", choices=["memory", "scaling"], help="one table")
+    asked = parser.parse_args()
+    if asked.model:
+        if asked.folder is None:
+            parser.error("a model alone needs --folder")
+        if not (asked.folder / "labels.npz").is_file():
+            write_wide(asked.folder, N_TILES, N_FEATURES)
+        print(json.dumps(measure_wide(asked.model, asked.folder)))
+        return
+    for row in [*(memory_rows() if asked.only != "scaling" else ()), *(scaling_rows() if asked.only != "memory" else ())]:
+        verdict = "ok" if row["ok"] else "MISSED"
+        print(f"{row['name']:44} {row['value']:>8}  {row['goal']:>6}  {verdict:6}  {row['note']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import namedtuple
+
+import numpy as np
+import pytest
+
+from extract import doctor
+from extract.doctor import DoctorError, check_arithmetic, examine, refuse
+from extract.settings import Settings, read_settings
+
+
+class Stub:
+    weights, weights_sha256, precision, device, note, value = "file.h5", "0" * 64, "float32", "cpu", "", 1.0
+
+    def __init__(self):
+        self.shapes = {"block_1_expand_relu:avg": (96,)}
+
+    def __call__(self, *args, **said):
+        return self
+
+    def submit(self, pictures):
+        self.outputs = {"block_1_expand_relu:avg": np.full((len(pictures), 96), self.value)}
+        return self
+
+    def result(self):
+        return self.outputs
+
+
+def states(path, stub=None):
+    checks = examine(read_settings(path, Settings), open_forward=stub or Stub())
+    return {check.name: (check.state, check.text) for check in checks}
+
+
+def test_a_fit_machine_is_ok_in_every_line(experiment):
+    found = states(experiment())
+    assert list(found) == ["table", "images", "device", "arithmetic", "network mobilenetv2", "disk", "memory"]
+    assert {state for state, _ in found.values()} == {"ok"}
+
+
+def test_pictures_that_cannot_be_used_are_a_warning_and_all_of_them_a_failure(experiment):
+    path = experiment()
+    (path.parent / "tiles" / "3.png").write_text("no picture")
+    assert states(path)["images"] == ("warn", "1 of 12 pictures cannot be used (first: 3.png: not an image). "
+                                              "They will be rejected rows.")
+    for picture in (path.parent / "tiles").iterdir():
+        picture.unlink()
+    assert states(path)["images"][0] == "FAIL"
+
+
+def test_a_table_that_cannot_be_read_ends_the_examination(experiment):
+    found = states(experiment(id=[0] * 12))
+    assert list(found) == ["table"]
+    assert found["table"][0] == "FAIL"
+
+
+@pytest.mark.parametrize(("attribute", "value", "state", "text"), [
+    ("value", np.nan, "FAIL", "not finite at block_1_expand_relu:avg"),
+    ("weights", "random:0", "warn", "Random weights"),
+    ("note", "bfloat16 refused", "warn", "bfloat16 refused"),
+])
+def test_networks_that_give_no_numbers_or_random_ones_are_said(experiment, attribute, value, state, text):
+    stub = Stub()
+    setattr(stub, attribute, value)
+    found = states(experiment(), stub)["network mobilenetv2"]
+    assert found[0] == state
+    assert text in found[1]
+
+
+def test_a_device_that_computes_wrongly_fails(monkeypatch):
+    import keras
+
+    assert check_arithmetic().state == "ok"
+    monkeypatch.setattr(keras.ops, "matmul", lambda a, b: a)
+    assert check_arithmetic().state == "FAIL"
+
+
+def test_a_disk_without_room_fails_and_fit_ones_do_not_raise(experiment, monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(100))
+    checks = list(examine(read_settings(experiment(), Settings), open_forward=Stub()))
+    assert next(check for check in checks if check.name == "disk").state == "FAIL"
+    with pytest.raises(DoctorError, match="not fit: disk"):
+        refuse(checks)
+    refuse([check for check in checks if check.state != "FAIL"])
+
+
+def test_the_command_exits_with_1_and_names_the_weights_that_are_not_there(experiment):
+    path = experiment(replace={'weights = "random:0"': 'weights = { mobilenetv2 = "nothing.h5" }'})
+    result = subprocess.run([sys.executable, "-m", "extract", "doctor", "-c", str(path)], capture_output=True, text=True,
+                            env={**os.environ, "COLUMNS": "200"})
+    assert result.returncode == 1
+    assert "FAIL  network mobilenetv2: weights" in result.stdout
+    assert "no such file" in result.stdout
+    assert "not fit: network mobilenetv2" in result.stderr
