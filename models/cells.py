@@ -21,7 +21,7 @@ from models.settings import Settings
 
 ALL = "all"  # the cut of a stack: it is fed by the cells of every cut
 # Libraries whose version decides what a family gives; a new one makes its cells stale.
-_LIBRARIES = {"forest": ("scikit-learn",), "xgboost": ("xgboost", "xgboost-cpu"), "head": ("keras",)}
+_LIBRARIES = {"forest": ("scikit-learn",), "xgboost": ("xgboost", "xgboost-cpu"), "head": ("keras",), "cnn": ("keras",)}
 
 
 class Cell(NamedTuple):
@@ -67,13 +67,17 @@ class Planned:
 
 
 def list_cells(settings: Settings) -> list[Cell]:
-    """Give every run that the settings ask for: baselines, then cut by cut so that each is read once, stacks last."""
+    """Give every run that the settings ask for: baselines, then cut by cut so that each is read once, stacks last.
+
+    What needs maps is fitted on the cuts of pooling `map` alone.
+    """
     specs, splits = [parse_model(name) for name in settings.model_names], settings.models.splits
     blind = [str(s) for s in specs if s.is_baseline]
     seeing = [str(s) for s in specs if not s.is_baseline and s.family != STACK]
     stacks = [Cell(split, ALL, STACK) for split in splits if STACK in settings.model_names]
     return [*(Cell(split, NONE, m) for split in splits for m in blind),
-            *(Cell(split, cut, m) for cut in settings.extract.cuts for split in splits for m in seeing), *stacks]
+            *(Cell(split, cut, m) for cut in settings.extract.cuts for split in splits for m in seeing
+              if cut.endswith(":map") or not parse_model(m).needs_map), *stacks]
 
 
 def stack_members(cells: list[Cell], split: str) -> list[Cell]:

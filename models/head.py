@@ -9,11 +9,19 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax, softmax
 
-from models.family import Family, Floats, Ints, Matrix, Task, labelled_groups
+from models.family import Family, Floats, Matrix, Task, labelled_groups
 from models.features import Features
 from models.folds import Folds
+from models.training import (
+    class_shares,
+    compile_program,
+    draw_batches,
+    held_loss,
+    label_outputs,
+    reset_training,
+    spread_of,
+)
 
 Weights = list[NDArray[np.float32]]  # kernel (n_targets, n_in, n_out) and bias (n_targets, n_out), layer by layer
 
@@ -40,20 +48,15 @@ class Head(Family):
         matrix = X.array()
         for _ in labelled_groups(Y):
             pass
-        self.x_mean_, self.x_scale_ = matrix.mean(axis=0, dtype=float), _spread(matrix.std(axis=0, dtype=float))
+        self.x_mean_, self.x_scale_ = matrix.mean(axis=0, dtype=float), spread_of(matrix.std(axis=0, dtype=float))
         self.y_mean_, self.y_scale_ = np.nanmean(Y, axis=0), np.nanstd(Y, axis=0)
-        Z, labels = self._scale(matrix), self._labels(Y, weight)
+        Z, labels = self._scale(matrix), label_outputs(self._scale_labels(Y), weight, self.task)
         train, held = next(folds.splits(), (np.arange(len(Y)), np.arange(len(Y))))
         self._train(Z[train], labels[train], Z[held], labels[held])
         return self
 
-    def _labels(self, Y: Floats, weight: Floats) -> NDArray[np.float32]:
-        """Give what each tower learns from, (n_rows, n_towers, n_outputs + 1): labels of its outputs, and their weight."""
-        weights = ~np.isnan(Y) * weight[:, None]
-        scaled = Y if self.task == "class" else (Y - self.y_mean_) / _spread(self.y_scale_)
-        outputs = np.where(weights > 0, scaled, 0.0)
-        outputs, weights = (outputs[:, None], weights[:, :1]) if self.task == "class" else (outputs[..., None], weights)
-        return np.concatenate([outputs, weights[..., None]], axis=-1).astype(np.float32)
+    def _scale_labels(self, Y: Floats) -> Floats:
+        return Y if self.task == "class" else (Y - self.y_mean_) / spread_of(self.y_scale_)
 
     def _train(self, X: Matrix, labels: NDArray[np.float32], held: Matrix, held_labels: NDArray[np.float32]) -> None:
         n_targets, rng = labels.shape[1], np.random.default_rng(self.seed)
@@ -63,7 +66,7 @@ class Head(Family):
         best, best_epoch = np.full(n_targets, np.inf), np.zeros(n_targets, dtype=int)
         waited, self.weights_ = np.zeros(n_targets, dtype=int), [w.copy() for w in program.get_weights()[:2 * self._depth]]
         for epoch in range(self.epochs):
-            for rows, weight in _batches(len(X), self.batch, rng):
+            for rows, weight in draw_batches(len(X), self.batch, rng):
                 program.train_on_batch(X[rows], labels[rows] * weight[:, None, None])
             weights = program.get_weights()[:2 * self._depth]
             loss = held_loss(run_towers(weights, held), held_labels, self.task)
@@ -87,7 +90,7 @@ class Head(Family):
         """Run the towers: (n_rows, n_targets)."""
         outputs = run_towers(self.weights_, self._scale(X.array())).astype(np.float64)
         if self.task == "class":
-            return softmax(np.where(self.y_mean_ > 0, outputs[:, 0], -np.inf), axis=1)  # a class never seen has no part
+            return class_shares(outputs[:, 0], self.y_mean_)
         return outputs[..., 0] * self.y_scale_ + self.y_mean_
 
     def save(self, folder: Path) -> None:
@@ -121,31 +124,6 @@ def run_towers(weights: Weights, X: Matrix) -> NDArray[np.float32]:
     return np.ascontiguousarray(np.swapaxes(flow, 0, 1))
 
 
-def _spread(scale: Floats) -> Floats:
-    return np.where(scale > 1e-12, scale, 1.0)
-
-
-def held_loss(outputs: Matrix, labels: Matrix, task: Task) -> Floats:
-    """Mean loss of each tower: squared error, or cross entropy of the softmax of its outputs: (n_towers,).
-
-    Parameters
-    ----------
-    outputs : (n_rows, n_towers, n_outputs). labels : (n_rows, n_towers, n_outputs + 1), the last is the weight.
-    """
-    truth, weight = labels[..., :-1], labels[..., -1]
-    losses = ((outputs - truth) ** 2 if task == "number" else -truth * log_softmax(outputs, axis=-1)).sum(axis=-1)
-    loss: Floats = (weight * losses).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
-    return loss
-
-
-def _batches(n: int, batch: int, rng: np.random.Generator) -> list[tuple[Ints, NDArray[np.float32]]]:
-    """Give (rows, weights) of shuffled batches, all of one size, so that one program serves; padding weighs 0."""
-    order = rng.permutation(n)
-    padded = np.concatenate([order, np.zeros(-n % batch, dtype=order.dtype)])
-    weight = (np.arange(len(padded)) < n).astype(np.float32)
-    return list(zip(padded.reshape(-1, batch), weight.reshape(-1, batch), strict=True))
-
-
 @lru_cache(maxsize=8)
 def build_program(n_features: int, n_targets: int, n_outputs: int, hidden: tuple[int, ...], *, dropout: float, rate: float,
                   task: Task) -> Any:
@@ -167,21 +145,10 @@ def build_program(n_features: int, n_targets: int, n_outputs: int, hidden: tuple
             rule = "bi,tio->bto" if len(x.shape) == 2 else "bti,tio->bto"
             return keras.ops.einsum(rule, x, self.kernel) + self.bias
 
-    def loss(labels: Any, outputs: Any) -> Any:
-        truth, weight = labels[..., :-1], labels[..., -1]
-        losses = keras.ops.square(outputs - truth) if task == "number" else -truth * keras.ops.log_softmax(outputs, axis=-1)
-        weighted = weight * keras.ops.sum(losses, axis=-1)
-        means = keras.ops.sum(weighted, axis=0) / keras.ops.maximum(keras.ops.sum(weight, axis=0), 1.0)
-        return keras.ops.sum(means)  # a sum, so that no tower's step depends on another's
-
     flow = given = keras.Input((n_features,))
     for units in hidden:
         flow = keras.layers.Dropout(dropout, seed=0)(keras.ops.relu(Towers(units)(flow)))
-    program = keras.Model(given, Towers(n_outputs)(flow))
-    jit: Any = False if keras.backend.backend() == "tensorflow" else "auto"
-    program.compile(keras.optimizers.Adam(rate), loss, jit_compile=jit)
-    program.optimizer.build(program.trainable_variables)
-    return program
+    return compile_program(keras.Model(given, Towers(n_outputs)(flow)), rate, task)
 
 
 def reset_program(program: Any, rng: np.random.Generator, seed: int) -> None:
@@ -190,8 +157,4 @@ def reset_program(program: Any, rng: np.random.Generator, seed: int) -> None:
         shape = tuple(variable.shape)
         limit = np.sqrt(6 / (shape[-2] + shape[-1])) if len(shape) == 3 else 0.0
         variable.assign(rng.uniform(-limit, limit, shape).astype(np.float32))
-    for variable in program.optimizer.variables:
-        if "learning_rate" not in variable.path:
-            variable.assign(np.zeros(variable.shape, dtype=str(variable.dtype)))
-    for i, layer in enumerate(layer for layer in program.layers if hasattr(layer, "seed_generator")):
-        layer.seed_generator.state.assign(np.array([seed, i], dtype=str(layer.seed_generator.state.dtype)))
+    reset_training(program, seed)

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from extract.settings import suggest
 from models.baselines import Mean, Region
 from models.boosting import Boosting
+from models.cnn import Convolutional
 from models.family import Family, Task
 from models.forest import Forest
 from models.head import Head
@@ -29,12 +30,14 @@ BASELINES: dict[str, tuple[Callable[..., Family], Feed]] = {
     "geodemographic": (SharedRidge, "groups"),
     "metadata": (SharedRidge, "metadata"),
 }
+CNN = "cnn"
 FAMILIES: dict[str, Callable[..., Family]] = {
     "ridge": SharedRidge,
     "knn": Neighbours,
     "forest": Forest,
     "xgboost": Boosting,
     "head": Head,
+    CNN: Convolutional,
 }
 STACK = "stack"
 _NOT_SET = ("task", "seed", "n_jobs")  # what targets, [models] seed and [models] threads decide
@@ -60,6 +63,11 @@ class ModelSpec(NamedTuple):
         return self.family in BASELINES
 
     @property
+    def needs_map(self) -> bool:
+        """True where rows have to be maps; fitted on such cuts alone."""
+        return self.family == CNN
+
+    @property
     def feed(self) -> Feed:
         """What the family is fed."""
         if self.family == STACK:
@@ -83,7 +91,7 @@ def parse_model(text: str) -> ModelSpec:
         raise ValueError(f"unknown model {text!r}; known: {', '.join(known)}, and as 'ridge@area' or 'ridge+groups'."
                          f"{suggest(family, known)}")
     spec = ModelSpec(match["family"], int(match["pca"]) if match["pca"] else None, bool(match["groups"]), bool(match["area"]))
-    if spec.family not in FAMILIES and spec != ModelSpec(spec.family):
+    if (spec.family not in FAMILIES or spec.needs_map) and spec != ModelSpec(spec.family):
         raise ValueError(f"model {text!r}: {spec.family!r} takes neither '+…' nor '@area'; write {spec.family!r}")
     return spec
 

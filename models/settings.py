@@ -114,6 +114,9 @@ class Settings(shared.Settings):
             raise ValueError("[models] names: 'stack' combines models that see pictures and nothing else, and none is named: "
                              "add one, as 'ridge', or remove 'stack'")
         for name, spec in zip(self.models.names or (), named, strict=True):
+            if spec.needs_map and not any(cut.endswith(":map") for cut in self.extract.cuts):
+                raise ValueError(f"[models] names: {name!r} is fed with maps, and no cut is one: add one to [extract] cuts, as "
+                                 f"'pixels/100:map', or remove {name!r}")
             if (spec.groups or spec.feed in ("groups", "region")) and not groups:
                 raise ValueError(f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] groups, "
                                  f"or remove {name!r}")
