@@ -1,7 +1,7 @@
 """Write scikit-learn's 1,797 handwritten digits as pictures, a folder a class, and settings that classify them.
 
-    python examples/digits.py --out digits
-    make all CONFIG=digits/digits.toml
+python examples/digits.py --out digits
+make all CONFIG=digits/digits.toml
 """
 
 from __future__ import annotations
@@ -47,4 +47,4 @@ def write_digits(folder: Path) -> Path:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("digits"), help="folder to write into")
-    print(write_digits(parser.parse_args().out))
+    write_digits(parser.parse_args().out)
