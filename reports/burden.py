@@ -32,8 +32,8 @@ def build_burden(collected: Collected, target: str) -> Burden | None:
     if rows.empty:
         return None
     spread = float(rows["truth"].std(ddof=0))
-    parts = [_by_tenth(rows)] + [one for name in _group_columns(collected) if len(one := _by_group(collected, rows, name))]
-    table = pd.concat([_mark(part, spread) for part in parts], ignore_index=True).assign(target=target)[COLUMNS]
+    groups = [_mark(_by_group(collected, rows, name), spread) for name in _group_columns(collected)]
+    table = pd.concat([_by_tenth(rows), *groups], ignore_index=True).assign(target=target)[COLUMNS]
     return Burden(table=table, sentence=_describe(target, table, collected))
 
 
@@ -45,7 +45,7 @@ def _by_tenth(rows: pd.DataFrame) -> pd.DataFrame:
     n_bins = min(10, len(rows))
     bins = ((rows["truth"].rank(method="first").to_numpy() - 1) * n_bins // len(rows)).astype(int)
     names = [f"tenth {b + 1}" for b in range(n_bins)]
-    return _summarise(rows["residual"].to_numpy(), np.array(names)[bins], order=names).assign(by=BY_TRUTH)
+    return _summarise(rows["residual"].to_numpy(), np.array(names)[bins], order=names).assign(by=BY_TRUTH, warning="")
 
 
 def _by_group(collected: Collected, rows: pd.DataFrame, column: str) -> pd.DataFrame:

@@ -13,6 +13,7 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports import sentences
 from reports.burden import Burden
 from reports.card import build_card
 from reports.collect import Collected
@@ -54,7 +55,8 @@ def render_page(collected: Collected, parts: Parts) -> str:
     environment = Environment(
         loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": format_number, "count": format_count, "figures": format_figures}
+    environment.filters |= {"number": format_number, "percent": sentences.format_percent, "count": format_count,
+                            "figures": format_figures}
     values = {
         **_answer(collected),
         **_comparison(collected, parts),
@@ -213,7 +215,9 @@ def format_number(value: object, digits: int = 2) -> str:
     """Give a number for a table; `–` where there is none."""
     if not isinstance(value, int | float):
         return str(value)
-    return DASH if format_value(float(value)) == DASH else f"{value:.{digits}f}".replace("-", "−")
+    if format_value(float(value)) == DASH:
+        return DASH
+    return (f"{value:.1e}" if abs(value) >= 1e4 else f"{value:.{digits}f}").replace("-", "−")
 
 
 def format_figures(value: float) -> str:

@@ -59,12 +59,13 @@ class Answer:
             return "not scored: R² is undefined here"
         if self.is_baseline:
             return "only baselines were fitted"
-        parts = [self._against_baseline()]
-        if not math.isnan(self.ceiling) and self.r2 > self.ceiling:
-            parts.append("above the known ceiling: by chance, or by leakage")
-        elif self.ceiling > 0 and self.r2 > 0:
-            parts.append(f"{self.r2 / self.ceiling:.0%} of what can be reached")
-        return "; ".join(parts)
+        above = "; above the known ceiling: by chance, or by leakage" if self.r2 > self.ceiling else ""
+        return self._against_baseline() + above
+
+    @property
+    def reached(self) -> float:
+        """Share of the ceiling that the model reaches; NaN where no ceiling is known, or nothing is reached."""
+        return self.r2 / self.ceiling if self.ceiling > 0 and self.r2 > 0 else math.nan
 
     def _against_baseline(self) -> str:
         if math.isnan(self.baseline_r2):
