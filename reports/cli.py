@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import typer
 
-from extract.console import Config, Traceback, guarded, out
+from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import read_settings
 from extract.tiles import read_tiles
-from reports.collect import collect
-from reports.figures import build_figures, write_figures
-from reports.page import render_page
+from reports.build import build_report, print_report
+from reports.pdf import PdfError
 from reports.settings import Settings
-from reports.tables import build_leaderboard, write_leaderboard
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,26 +34,17 @@ def check(config: Config, traceback: Traceback = False) -> None:
 
 @app.command()
 def build(config: Config, traceback: Traceback = False) -> None:
-    """Write report/index.html, the leaderboard and the figures.
+    """Write report/index.html and what stands beside it: leaderboard, figures, report.json, and report.pdf with a Chromium.
 
     Example: python -m reports build --config examples/london.toml
     """
     with guarded(traceback=traceback, interrupted="stopped; run it again to make the page."):
         page = build_report(read_settings(config, Settings))
+        try:
+            out.print(print_report(page), soft_wrap=True, highlight=False, markup=False)
+        except PdfError as error:
+            err.print(str(error), soft_wrap=True, highlight=False, markup=False)
         out.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
-
-
-def build_report(settings: Settings) -> Path:
-    """Write everything under `<folder>/report/`; give the page's absolute path; it is written last."""
-    collected = collect(settings)
-    folder = (settings.folder / "report").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    board, figures = build_leaderboard(collected), build_figures(collected)
-    write_leaderboard(board, folder)
-    write_figures(collected, figures, folder)
-    partial = folder / "index.html.partial"
-    partial.write_text(render_page(collected, board, figures), encoding="utf-8")
-    return partial.replace(folder / "index.html")
 
 
 def main() -> None:

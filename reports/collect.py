@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from extract.embeddings import Embeddings
-from extract.tiles import read_tiles
-from models.runs import read_predictions, read_scores, run_folder
+from extract.tiles import Tiles, read_tiles
+from models.audit import read_audit
+from models.runs import join_cut, read_predictions, read_scores, read_table, run_folder
+from models.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS
+from reports.features import CollectError, read_rejects, read_stages, read_weights
+from reports.ran import read_ran
 from reports.settings import Settings
 
 SPLITS = ("block", "area", "random")  # the strictest first
-
-
-class CollectError(ValueError):
-    """What the report is made from is missing or damaged; the text says which file and what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +30,12 @@ class Collected:
     best : one row a target: its best model that sees pictures alone (the best baseline where there is none).
     baseline : one row a target: its best baseline; may be empty.
     fused : one row a target: its best model that sees pictures and area descriptors; may be empty.
-    predictions : target, model, cut, unit, truth, prediction of the best models, one row a unit.
-    unit : what one row of the predictions is, `area` or `tile`.
+    comparisons, winners : `models.verdicts.COMPARISON_COLUMNS`, `WINNER_COLUMNS`; empty where nothing was compared.
+    tile_predictions : target, model, cut, unit, truth, prediction of the best models, one row a tile.
+    predictions : the same, one row a unit. unit : what that is, `area` or `tile`.
+    tiles : the tile table; None where it is gone.
+    audit : `audit.json` with its findings; None where the data were not audited.
+    runs : the finished runs, `reports.ran.COLUMNS`. missing_runs : those asked for that are not finished.
     weights : one row a backbone: weights, is_random, sha256, precision, device, tiles, rejected.
     stages : one row a (backbone, stage): seconds. `rates` : tiles_per_second of each backbone.
     rejects : id, path, reason.
@@ -47,8 +49,15 @@ class Collected:
     best: pd.DataFrame
     baseline: pd.DataFrame
     fused: pd.DataFrame
+    comparisons: pd.DataFrame
+    winners: pd.DataFrame
+    tile_predictions: pd.DataFrame
     predictions: pd.DataFrame
     unit: str
+    tiles: Tiles | None
+    audit: dict[str, Any] | None
+    runs: pd.DataFrame
+    missing_runs: list[str]
     weights: pd.DataFrame
     stages: pd.DataFrame
     rates: dict[str, float]
@@ -83,10 +92,11 @@ def collect(settings: Settings) -> Collected:
     strict = scores[(scores["split"] == split) & (scores["level"] == level)]
     fitted = strict[~strict["is_baseline"] & ~strict["is_fused"]]
     best = _first_of_targets(pd.concat([fitted, strict[~strict["target"].isin(fitted["target"])]]))
-    areas = _read_areas(settings)
+    tiles = read_tiles(settings) if settings.tiles.source.exists() else None
+    areas = None if tiles is None else pd.Series(tiles.area.astype(str).to_numpy(), index=tiles.id.astype(str).to_numpy())
+    ran = read_ran(settings, scores, tiles)
     predictions = _read_best_predictions(folder, best)
-    weights = _read_weights(folder, settings.extract.backbones)
-    stages, rates = _read_stages(folder / "features" / "stages.json")
+    stages, rates = read_stages(folder / "features" / "stages.json")
     return Collected(
         settings=settings,
         scores=scores,
@@ -95,12 +105,19 @@ def collect(settings: Settings) -> Collected:
         best=best,
         baseline=_first_of_targets(strict[strict["is_baseline"]]),
         fused=_first_of_targets(strict[strict["is_fused"]]),
+        comparisons=_read_optional(folder / "comparisons.csv", COMPARISON_COLUMNS),
+        winners=_read_optional(folder / "winners.csv", WINNER_COLUMNS),
+        tile_predictions=predictions,
         predictions=_by_area(predictions, areas),
         unit="tile" if areas is None else "area",
-        weights=weights,
+        tiles=tiles,
+        audit=read_audit(folder) if (folder / "audit.json").is_file() else None,
+        runs=ran.runs,
+        missing_runs=ran.missing,
+        weights=read_weights(folder, settings.extract.backbones),
         stages=stages,
         rates=rates,
-        rejects=_read_rejects(folder / "features" / "rejects.csv"),
+        rejects=read_rejects(folder / "features" / "rejects.csv"),
         ceiling=_read_ceiling(settings.targets.ceiling, level),
         n_areas=None if areas is None else int(areas.nunique()),
     )
@@ -119,8 +136,7 @@ def read_checked_scores(folder: Path) -> pd.DataFrame:
         raise CollectError(f"{folder / 'scores.csv'}: no row. Run `make models` again.")
     names = ["split", "backbone", "layer", "pooling", "model", "target", "level"]
     scores = scores.astype(dict.fromkeys(names, str))
-    cut = scores["backbone"] + "/" + scores["layer"] + ":" + scores["pooling"]
-    scores["cut"] = cut.mask(scores["backbone"] == "none", "none")
+    scores["cut"] = [join_cut(*parts) for parts in scores[["backbone", "layer", "pooling"]].to_numpy().tolist()]
     scores["is_baseline"] = scores["backbone"] == "none"
     scores["is_fused"] = scores["model"].str.contains("+groups", regex=False)
     return scores
@@ -130,12 +146,15 @@ def _first_of_targets(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("r2", ascending=False, na_position="last").drop_duplicates("target").reset_index(drop=True)
 
 
-def _read_areas(settings: Settings) -> pd.Series[str] | None:
-    """Area of each tile, by its id as text; None where the table is gone (scores stand without it)."""
-    if not settings.tiles.source.exists():
-        return None
-    tiles = read_tiles(settings)
-    return pd.Series(tiles.area.astype(str).to_numpy(), index=tiles.id.astype(str).to_numpy())
+def _read_optional(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Read a table that an experiment of one cell has no rows for; empty where there is none."""
+    table = read_table(path) if path.is_file() else pd.DataFrame(columns=list(columns))
+    lost = [name for name in columns if name not in table]
+    if lost:
+        raise CollectError(f"{path}: no column {', '.join(lost)}. Delete {path.with_name('scores.json')} and run `make models`.")
+    return table.astype(
+        {name: str for name in ("split", "level", "target", "best_cut", "best_model", "cut", "model") if name in table}
+    )
 
 
 def _read_best_predictions(folder: Path, best: pd.DataFrame) -> pd.DataFrame:
@@ -154,67 +173,6 @@ def _by_area(predictions: pd.DataFrame, areas: pd.Series[str] | None) -> pd.Data
         return predictions
     named = predictions.assign(unit=predictions["unit"].map(areas))
     return named.groupby(["target", "model", "cut", "unit"], as_index=False)[["truth", "prediction"]].mean()
-
-
-def _read_weights(folder: Path, backbones: list[str]) -> pd.DataFrame:
-    rows = []
-    for backbone in backbones:
-        path = folder / "features" / f"{backbone}.h5"
-        if path.is_file():
-            with Embeddings(path) as embeddings:
-                rows.append(_weights_row(backbone, embeddings))
-    columns = [
-        "backbone",
-        "weights",
-        "is_random",
-        "sha256",
-        "precision",
-        "device",
-        "tiles",
-        "rejected",
-        "created_with",
-    ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _weights_row(backbone: str, embeddings: Embeddings) -> dict[str, Any]:
-    attributes = embeddings.attributes
-    weights = str(attributes.get("weights", "unknown"))
-    return {
-        "backbone": backbone,
-        "weights": weights,
-        "is_random": bool(attributes.get("weights_are_random", False)) or weights.startswith("random:"),
-        "sha256": str(attributes.get("weights_sha256", "")),
-        "precision": str(attributes.get("precision", "")),
-        "device": str(attributes.get("device", "")),
-        "created_with": str(attributes.get("created_with", "")),
-        "tiles": len(embeddings.is_ok),
-        "rejected": int((~embeddings.is_ok).sum()),
-    }
-
-
-def _read_stages(path: Path) -> tuple[pd.DataFrame, dict[str, float]]:
-    columns = ["backbone", "stage", "seconds"]
-    if not path.is_file():
-        return pd.DataFrame(columns=columns), {}
-    try:
-        document: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-        rows = [
-            (backbone, stage, float(seconds))
-            for backbone, one in document.items()
-            for stage, seconds in one.get("seconds", {}).items()
-        ]
-        rates = {b: float(one["tiles_per_second"]) for b, one in document.items() if one.get("tiles_per_second")}
-    except (ValueError, AttributeError, TypeError) as error:
-        raise CollectError(f"stages {path}: not readable ({error}). Delete it, or run `make features` again.") from None
-    return pd.DataFrame(rows, columns=columns), rates
-
-
-def _read_rejects(path: Path) -> pd.DataFrame:
-    columns = ["id", "path", "reason"]
-    if not path.is_file() or not path.stat().st_size:
-        return pd.DataFrame(columns=columns)
-    return pd.read_csv(path, dtype=str, keep_default_na=False).reindex(columns=columns)
 
 
 def _read_ceiling(path: Path | None, level: str) -> pd.DataFrame:

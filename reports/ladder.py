@@ -54,9 +54,10 @@ def build_ladder(collected: Collected, target: str | None = None) -> alt.LayerCh
                          value=collected.targets[0])
         base = base.add_params(menu).transform_filter("datum.target === ladder_target")
     rows = alt.Y("label:N", sort=alt.EncodingSortField("rank", order="ascending"), title=None, axis=alt.Axis(labelLimit=240))
-    rule = base.mark_rule(strokeWidth=2, color="#8a949e").encode(y=rows, x=alt.X("low:Q", title="R²"), x2="high:Q")
+    title = f"R² of {collected.level}s that the model has not seen"
+    rule = base.mark_rule(strokeWidth=2, color="#8a949e").encode(y=rows, x=alt.X("low:Q", title=title), x2="high:Q")
     dots = base.mark_point(filled=True, size=90, opacity=1).encode(
-        y=rows, x=alt.X("r2:Q", title=f"R² of {collected.level}s that the model has not seen", scale=alt.Scale(zero=True)),
+        y=rows, x=alt.X("r2:Q", title=title, scale=alt.Scale(zero=True)),
         color=alt.Color("split:N", title="split", scale=_scale(splits, 0), legend=alt.Legend(orient="top")),
         shape=alt.Shape("split:N", title="split", scale=_scale(splits, 1)),
         tooltip=["label:N", "cut:N", "split:N", alt.Tooltip("r2:Q", format=".3f"), alt.Tooltip("optimism:Q", format=".3f")])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,52 +13,196 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from reports import sentences
+from reports.burden import Burden
+from reports.card import build_card
 from reports.collect import Collected
+from reports.cost import build_pareto_table
+from reports.data import summarise_targets
+from reports.figures import Figure
 from reports.ladder import build_ladder_table, describe_ladder
-from reports.sentences import SPLIT_WORDS, build_answers, build_headline, describe_places
+from reports.maps import Maps
+from reports.openers import describe_burdens, describe_calibration, describe_data, describe_moran
+from reports.sentences import SPLIT_WORDS, build_answers, build_headline, describe_direction, describe_places, describe_winners
 from reports.tables import DASH, format_value
 
 _HERE = Path(__file__).parent
 MAX_REJECTS = 200  # rows on the page; rejects.csv has them all
+CONTENTS = (
+    ("ladder", "Splits"),
+    ("comparison", "Comparison"),
+    ("truth", "Truth and prediction"),
+    ("maps", "Maps"),
+    ("errors", "Who bears the errors"),
+    ("cost", "Cost"),
+    ("data", "Data"),
+    ("made", "How this was made"),
+)
 
 
-def render_page(collected: Collected, board: pd.DataFrame, figures: dict[str, dict[str, Any]]) -> str:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What the page shows beside sentences: the leaderboard, the figures, and by target maps and errors."""
+
+    board: pd.DataFrame
+    figures: dict[str, Figure]
+    maps: dict[str, Maps]
+    burdens: dict[str, Burden]
+
+
+def render_page(collected: Collected, parts: Parts) -> str:
     """Give the page as HTML; every name in it is escaped, in the text and in the figures' data."""
     environment = Environment(
-        loader=FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=FileSystemLoader(_HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"number": format_number, "count": format_count}
-    answers = build_answers(collected)
+    environment.filters |= {"number": format_number, "percent": sentences.format_percent, "count": format_count,
+                            "figures": format_figures}
+    values = {
+        **_answer(collected),
+        **_comparison(collected, parts),
+        **_places(collected, parts),
+        **_data(collected),
+        **_made(collected),
+        **_embedded(parts),
+    }
+    left_out = {
+        "ladder": not values["ladder_sentence"],
+        "truth": not values["truth_targets"],
+        "maps": not parts.maps,
+        "errors": not parts.burdens,
+    }
+    contents = [(id, name) for id, name in CONTENTS if not left_out.get(id, False)]
     return environment.get_template("page.html").render(
-        collected=collected,
-        settings=collected.settings,
-        answers=answers,
-        headline=build_headline(answers, collected),
-        places=describe_places(answers, collected),
-        ladder_sentence=describe_ladder(collected),
-        ladder=_rows(build_ladder_table(collected)),
-        split_words=SPLIT_WORDS.get(collected.split, ""),
-        boards=_boards(board),
-        figures=figures,
-        weights=_rows(collected.weights),
-        rejects=_rows(collected.rejects.head(MAX_REJECTS)),
-        reasons=_reasons(collected.rejects),
-        fit_seconds=_fit_seconds(collected),
-        stage_seconds=_stage_seconds(collected),
-        settings_json=json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False),
-        css=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        vega=Markup(embed_script(_bundle()) if figures else ""),
-        data=Markup(embed_json(figures)),
+        collected=collected, settings=collected.settings, contents=contents, **values
     )
+
+
+def _answer(collected: Collected) -> dict[str, Any]:
+    answers = build_answers(collected)
+    return {
+        "answers": answers,
+        "headline": build_headline(answers, collected),
+        "places": describe_places(answers, collected),
+        "direction": describe_direction(collected),
+        "split_words": SPLIT_WORDS.get(collected.split, ""),
+        "n_runs": len(collected.runs) + len(collected.missing_runs),
+    }
+
+
+def _comparison(collected: Collected, parts: Parts) -> dict[str, Any]:
+    return {
+        "ladder_sentence": describe_ladder(collected),
+        "ladder": _rows(build_ladder_table(collected)),
+        "winners": describe_winners(collected),
+        "board": [_board_row(row) for row in _rows(parts.board)],
+    }
+
+
+def _board_row(row: dict[Any, Any]) -> dict[str, Any]:
+    digits = ("r2", "r2_low", "r2_high", "rmse", "nrmse", "mae", "spearman", "calibration_slope", "r2_training_mean", "r2_tile")
+    cells = [
+        row["target"],
+        row["split"],
+        row["rank"],
+        row["model"],
+        DASH if row["cut"] == "none" else row["cut"],
+        row["verdict"],
+        *(format_number(row[name], 3) for name in digits),
+        format_count(row["n"]),
+        format_number(row["fit_seconds"]),
+    ]
+    return {"rank": row["rank"], "cells": cells}
+
+
+def _places(collected: Collected, parts: Parts) -> dict[str, Any]:
+    truth = [(i, t) for i, t in enumerate(collected.targets) if f"truth-{i}" in parts.figures]
+    burdens = [{"target": t, "sentence": b.sentence, "rows": _rows(b.table)} for t, b in parts.burdens.items()]
+    return {
+        "truth_targets": truth,
+        "calibration": describe_calibration(collected),
+        "moran": describe_moran(parts.maps),
+        "maps": [_map_panel(t, m) for t, m in parts.maps.items()],
+        "burdens": burdens,
+        "burden_sentence": describe_burdens(parts.burdens),
+    }
+
+
+def _map_panel(target: str, maps: Maps) -> dict[str, Any]:
+    sizes = (
+        ("truth", maps.truth, maps.low, maps.high, "viridis"),
+        ("prediction", maps.prediction, maps.low, maps.high, "viridis"),
+        ("left over", maps.residual, -maps.spread, maps.spread, "diverging"),
+    )
+    pictures = [
+        {
+            "title": title,
+            "src": "data:image/png;base64," + base64.b64encode(png).decode(),
+            "low": low,
+            "high": high,
+            "scale": scale,
+            "alt": f"Map of {target}: {title}.",
+        }
+        for title, png, low, high, scale in sizes
+    ]
+    return {"target": target, "pictures": pictures, "side_m": maps.side_m, "digits": 2 if maps.high - maps.low < 20 else 0}
+
+
+def _data(collected: Collected) -> dict[str, Any]:
+    audit = collected.audit or {"findings": [], "accepted": [], "skipped": {}}
+    accepted = [f for f in audit["findings"] if f.severity == "fatal"]
+    findings = [
+        {
+            "severity": f.severity,
+            "code": f.code,
+            "what": f.what,
+            "examples": f.examples,
+            "remedy": f.remedy,
+            "is_accepted": f.severity == "fatal" and f.code in audit["accepted"],
+        }
+        for f in audit["findings"]
+    ]
+    reasons = [(str(reason), int(n)) for reason, n in collected.rejects["reason"].value_counts().head(10).items()]
+    return {
+        "accepted": accepted,
+        "findings": findings,
+        "skipped": list(audit["skipped"].items()),
+        "reasons": reasons,
+        "data_sentence": describe_data(collected),
+        "targets": _rows(summarise_targets(collected)),
+        "rejects": _rows(collected.rejects.head(MAX_REJECTS)),
+    }
+
+
+def _made(collected: Collected) -> dict[str, Any]:
+    pareto = build_pareto_table(collected)
+    front = [
+        f"{m} ({c})" if c not in ("none", "all") else m for c, m in pareto.loc[pareto["is_front"], ["cut", "model"]].to_numpy()
+    ]
+    return {
+        "card": build_card(collected),
+        "weights": _rows(collected.weights),
+        "front": front[-6:],
+        "fit_seconds": float(collected.scores.loc[collected.scores["level"] == collected.level, "fit_seconds"].sum()),
+        "stage_seconds": _stage_seconds(collected),
+        "settings_json": json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False),
+    }
+
+
+def _embedded(parts: Parts) -> dict[str, Any]:
+    css, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;") if parts.figures else ""
+    return {
+        "figures": parts.figures,
+        "css": Markup(css),
+        "script": Markup(embed_script(script)),
+        "vega": Markup(embed_script(bundle)),
+        "data": Markup(embed_json({name: figure.spec for name, figure in parts.figures.items()})),
+    }
 
 
 def embed_json(value: object) -> str:
     """Give JSON that no `<` in it can break out of a script element."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
@@ -69,7 +215,14 @@ def format_number(value: object, digits: int = 2) -> str:
     """Give a number for a table; `–` where there is none."""
     if not isinstance(value, int | float):
         return str(value)
-    return DASH if format_value(float(value)) == DASH else f"{value:.{digits}f}".replace("-", "−")
+    if format_value(float(value)) == DASH:
+        return DASH
+    return (f"{value:.1e}" if abs(value) >= 1e4 else f"{value:.{digits}f}").replace("-", "−")
+
+
+def format_figures(value: float) -> str:
+    """Give a number with three figures; `–` where there is none."""
+    return DASH if format_value(float(value)) == DASH else f"{value:.3g}".replace("-", "−")
 
 
 def format_count(value: object) -> str:
@@ -77,28 +230,8 @@ def format_count(value: object) -> str:
     return DASH if value is None else f"{value:,}".replace(",", "\u202f")
 
 
-def _bundle() -> str:
-    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
-    return bundle
-
-
-def _boards(board: pd.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {"target": target, "rows": _rows(rows), "n_splits": rows["split"].nunique()}
-        for target, rows in board.groupby("target", sort=False)
-    ]
-
-
 def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
     return table.to_dict("records")
-
-
-def _reasons(rejects: pd.DataFrame) -> list[tuple[str, int]]:
-    return [(str(reason), int(n)) for reason, n in rejects["reason"].value_counts().head(10).items()]
-
-
-def _fit_seconds(collected: Collected) -> float:
-    return float(collected.scores.loc[collected.scores["level"] == collected.level, "fit_seconds"].sum())
 
 
 def _stage_seconds(collected: Collected) -> list[dict[str, Any]]:

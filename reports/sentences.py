@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from models.verdicts import AGAINST_PLACE
 from reports.collect import Collected
 from reports.tables import DASH
 
@@ -16,11 +17,25 @@ SPLIT_WORDS = {
     "area": "whole areas held out",
     "random": "single tiles held out",
 }
+BASELINE_WORDS = {
+    "mean": "the mean",
+    "location": "a map of where places are (location)",
+    "region": "the mean of the region (region)",
+    "geodemographic": "what areas are classified as (geodemographic)",
+    "metadata": "what the files say without a picture (metadata)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One row of the answer table; NaN where there is no number."""
+    """One row of the answer table; NaN where there is no number.
+
+    Attributes
+    ----------
+    r2, low, high : of the best model that sees pictures and nothing else, and its 95 % interval.
+    gain, gain_low, gain_high : R² above the best baseline, paired over the same resamples.
+    decision : `better`, `worse` or `not distinguishable` (p < 0.05 after correction); nothing where it was not compared.
+    """
 
     target: str
     model: str
@@ -31,12 +46,11 @@ class Answer:
     high: float
     baseline: str
     baseline_r2: float
+    gain: float
+    gain_low: float
+    gain_high: float
+    decision: str
     ceiling: float
-
-    @property
-    def gain(self) -> float:
-        """R² above the best baseline; NaN where one of the two is unknown or the row is a baseline itself."""
-        return math.nan if self.is_baseline else self.r2 - self.baseline_r2
 
     @property
     def verdict(self) -> str:
@@ -45,43 +59,56 @@ class Answer:
             return "not scored: R² is undefined here"
         if self.is_baseline:
             return "only baselines were fitted"
-        parts = [self._against_baseline()]
-        if not math.isnan(self.ceiling) and self.r2 > self.ceiling:
-            parts.append("above the known ceiling: by chance, or by leakage")
-        elif self.ceiling > 0 and self.r2 > 0:
-            parts.append(f"{self.r2 / self.ceiling:.0%} of what can be reached")
-        return "; ".join(parts)
+        above = "; above the known ceiling: by chance, or by leakage" if self.r2 > self.ceiling else ""
+        return self._against_baseline() + above
+
+    @property
+    def reached(self) -> float:
+        """Share of the ceiling that the model reaches; NaN where no ceiling is known, or nothing is reached."""
+        return self.r2 / self.ceiling if self.ceiling > 0 and self.r2 > 0 else math.nan
 
     def _against_baseline(self) -> str:
-        if math.isnan(self.gain):
+        if math.isnan(self.baseline_r2):
             return "no better than guessing the mean" if self.r2 <= 0 else "no baseline to compare with"
-        if self.gain <= 0:
-            return f"no better than {self.baseline}, which sees no picture"
-        if not self.low > self.baseline_r2:
-            return f"better than {self.baseline}, but within the uncertainty"
-        return f"clearly better than {self.baseline}"
+        than = "from" if self.decision == "not distinguishable" else "than"
+        return f"{self.decision} {than} {self.baseline}" if self.decision else f"not compared with {self.baseline}"
 
 
 def build_answers(collected: Collected) -> list[Answer]:
-    """Give the best model of each target, beside its best baseline and its ceiling."""
+    """Give the best model of each target, beside its best baseline, the paired difference, and the ceiling."""
     best, base = collected.best.set_index("target"), collected.baseline.set_index("target")
     ceiling = collected.ceiling.drop_duplicates("target").set_index("target")["r2"]
-    return [_answer(t, best, base, ceiling) for t in collected.targets if t in best.index]
+    rows = of_level(collected.comparisons, collected)
+    paired = rows[rows["kind"] == AGAINST_PLACE].drop_duplicates("target").set_index("target")
+    return [_answer(t, best, base, paired, ceiling) for t in collected.targets if t in best.index]
 
 
-def _answer(target: str, best: pd.DataFrame, base: pd.DataFrame, ceiling: pd.Series[Any]) -> Answer:
+def of_level(rows: pd.DataFrame, collected: Collected) -> pd.DataFrame:
+    """Give the rows of the strictest split at the reported level."""
+    return rows[(rows["split"] == collected.split) & (rows["level"] == collected.level)]
+
+
+def _answer(target: str, best: pd.DataFrame, base: pd.DataFrame, paired: pd.DataFrame, ceiling: pd.Series[Any]) -> Answer:
     row: dict[str, Any] = best.loc[[target]].to_dict("records")[0]  # type: ignore[assignment]
-    has_base = target in base.index
+    is_baseline, has_base = bool(row["is_baseline"]), target in base.index
+    pair: dict[str, Any] = {}
+    if target in paired.index and not is_baseline:
+        pair = paired.loc[[target]].to_dict("records")[0]  # type: ignore[assignment]
+    baseline_r2 = float(base["r2"][target]) if has_base else math.nan
     return Answer(
         target=target,
         model=str(row["model"]),
         cut=str(row["cut"]),
-        is_baseline=bool(row["is_baseline"]),
+        is_baseline=is_baseline,
         r2=float(row["r2"]),
         low=float(row["r2_low"]),
         high=float(row["r2_high"]),
         baseline=str(base["model"][target]) if has_base else DASH,
-        baseline_r2=float(base["r2"][target]) if has_base else math.nan,
+        baseline_r2=baseline_r2,
+        gain=math.nan if is_baseline else float(pair.get("r2_difference", float(row["r2"]) - baseline_r2)),
+        gain_low=float(pair.get("low", math.nan)),
+        gain_high=float(pair.get("high", math.nan)),
+        decision=str(pair.get("verdict", "")),
         ceiling=float(ceiling[target]) if target in ceiling.index else math.nan,
     )
 
@@ -91,19 +118,28 @@ def build_headline(answers: list[Answer], collected: Collected) -> str:
     known = [a for a in answers if not math.isnan(a.r2) and not a.is_baseline]
     held_out = SPLIT_WORDS.get(collected.split, f"split {collected.split}")
     if not known:
-        return "No model could be scored on any target: there is nothing to conclude."
-    clear = [a for a in known if a.low > a.baseline_r2]
+        return "No model that sees pictures could be scored on any target: there is nothing to conclude."
     top = max(known, key=lambda a: a.r2)
-    first = (
-        f"With {held_out}, a model that sees the pictures clearly beats the best baseline on "
-        f"{len(clear)} of {len(answers)} target{'s' if len(answers) != 1 else ''}."
-    )
+    first = f"With {held_out}, {_count_decisions(known)}"
     if top.r2 <= 0:
         return first + " No model predicts better than the mean."
     return (
-        f"{first} The best predicted is {top.target}: {top.model} explains {top.r2:.0%} of its differences "
-        f"between {collected.level}s."
+        f"{first} The best predicted is {top.target}: {top.model} explains {format_percent(top.r2)} of its differences "
+        f"between {collected.level}s that it has not seen."
     )
+
+
+def _count_decisions(known: list[Answer]) -> str:
+    """Say on how many targets pictures beat the best that sees none."""
+    compared = [a for a in known if a.decision]
+    if not compared:
+        return "no model that sees the pictures could be compared with one that sees none."
+    of = f"{len(compared)} target{'s' if len(compared) != 1 else ''}"
+    n_better, n_worse = (sum(a.decision == word for a in compared) for word in ("better", "worse"))
+    text = f"the pictures predict better than the best baseline, which sees none, on {n_better} of {of}"
+    unclear = len(compared) - n_better - n_worse
+    rest = [f"{n} {word}" for n, word in ((n_worse, "worse"), (unclear, "not distinguishable")) if n]
+    return f"{text} ({', '.join(rest)})." if rest else f"{text}."
 
 
 def describe_places(answers: list[Answer], collected: Collected) -> list[str]:
@@ -114,16 +150,49 @@ def describe_places(answers: list[Answer], collected: Collected) -> list[str]:
 
 
 def _describe_place(answer: Answer, fused: float) -> str:
-    interval = f"{_percent(answer.low)} to {_percent(answer.high)}"
-    worth = f"{answer.r2:.0%} ({interval})" if answer.r2 > 0 else "nothing"
+    interval = f"{format_percent(answer.low)} to {format_percent(answer.high)}"
+    worth = f"{format_percent(answer.r2)} ({interval})" if answer.r2 > 0 else "nothing"
     text = f"For {answer.target}, the pictures explain {worth} of what differs between places that the model has not seen"
     if not math.isnan(answer.baseline_r2):
-        worth = f"{answer.baseline_r2:.0%}" if answer.baseline_r2 > 0 else "nothing"
-        text += f"; {answer.baseline}, which sees no picture, explains {worth}"
+        worth = format_percent(answer.baseline_r2) if answer.baseline_r2 > 0 else "nothing"
+        text += f"; {BASELINE_WORDS.get(answer.baseline, answer.baseline)} explains {worth}"
+    if answer.decision:
+        text += {"better": ": the pictures are better", "worse": ": the pictures are worse"}.get(
+            answer.decision, ": these data cannot tell the two apart"
+        )
     if not math.isnan(fused):
-        text += f"; pictures and area descriptors together explain {_percent(fused)}"
+        text += f"; pictures and area descriptors together explain {format_percent(fused)}"
     return text + "."
 
 
-def _percent(value: float) -> str:
-    return DASH if math.isnan(value) else f"{value:.0%}".replace("-", "−")
+def describe_winners(collected: Collected) -> list[str]:
+    """Say for each target how much of its best cell is luck of having been chosen, and how many cells are as good."""
+    rows = of_level(collected.winners, collected).set_index("target")
+    return [_describe_winner(t, rows.loc[[t]].to_dict("records")[0]) for t in collected.targets if t in rows.index]
+
+
+def _describe_winner(target: str, row: dict[Any, Any]) -> str:
+    cut = "" if row["best_cut"] in ("none", "all") else f" on {row['best_cut']}"
+    n = int(row["n_not_distinguishable"])
+    others = {0: "no other cell is", 1: "1 other cell is"}.get(n, f"{n} other cells are")
+    best = f"{target}: the best of {int(row['n_cells'])} cells is {row['best_model']}{cut}"
+    numbers = f"with R² {float(row['r2']):.2f}; where it was not chosen, about {float(row['r2_corrected']):.2f}"
+    return f"{best} {numbers.replace('-', '−')}; {others} not distinguishable from it."
+
+
+def describe_direction(collected: Collected) -> str:
+    """Say which way the index points."""
+    higher = collected.settings.reports.higher_is
+    if higher is None:
+        return (
+            "The settings do not say which way the indices point (key higher_is in [reports]): “higher” is higher on the index, "
+            "which need not be more deprived."
+        )
+    if isinstance(higher, str):
+        return f"Higher is {higher}, on every index."
+    return "Higher is " + "; ".join(f"{word} for {target}" for target, word in higher.items()) + "."
+
+
+def format_percent(value: float) -> str:
+    """Give a share in whole percent; `–` where there is none."""
+    return DASH if math.isnan(value) else f"{100 * value:.0f}\u202f%".replace("-", "−")

@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from models.verdicts import AGAINST_OTHERS
 from reports.collect import SPLITS, Collected
 
-COLUMNS = [
-    "target",
-    "split",
-    "rank",
-    "model",
-    "cut",
-    "r2",
-    "r2_low",
-    "r2_high",
-    "rmse",
-    "nrmse",
-    "mae",
-    "spearman",
-    "r2_tile",
-    "n",
-    "fit_seconds",
-]
+COLUMNS = ["target", "split", "rank", "model", "cut", "verdict", "r2", "r2_low", "r2_high", "rmse", "nrmse", "mae", "spearman",
+           "calibration_slope", "r2_training_mean", "r2_tile", "n", "fit_seconds"]
 DASH = "–"
 
 
 def build_leaderboard(collected: Collected) -> pd.DataFrame:
-    """Give one row a cell: by target, strictest split first, then by R² at the reported level, NaN last."""
+    """Give one row a cell: by target, strictest split first, then by R² at the reported level, NaN last.
+
+    `verdict` says how a cell stands to the best of its target and split: `best`, `worse`, `not distinguishable`, or nothing
+    where they were not compared.
+    """
     keys = ["split", "cut", "model", "target"]
     scores = collected.scores
     tile = scores.loc[scores["level"] == "tile", [*keys, "r2"]].rename(columns={"r2": "r2_tile"})
@@ -39,7 +30,17 @@ def build_leaderboard(collected: Collected) -> pd.DataFrame:
     rows = rows.assign(_t=rows["target"].map(order), _s=rows["split"].map(strictness).fillna(len(SPLITS)))
     rows = rows.sort_values(["_t", "_s", "split", "r2"], ascending=[True, True, True, False], na_position="last")
     rows["rank"] = rows.groupby(["target", "split"]).cumcount() + 1
-    return rows[COLUMNS].reset_index(drop=True)
+    return rows.assign(verdict=_verdicts(rows, collected))[COLUMNS].reset_index(drop=True)
+
+
+def _verdicts(rows: pd.DataFrame, collected: Collected) -> list[str]:
+    compared = collected.comparisons
+    compared = compared[(compared["kind"] == AGAINST_OTHERS) & (compared["level"] == collected.level)]
+    against: list[dict[Any, Any]] = compared.to_dict("records")
+    words = {"better": "worse"}  # the file says what the best is, the table what the row is
+    known = {(r["split"], r["target"], r["cut"], r["model"]): words.get(str(r["verdict"]), str(r["verdict"])) for r in against}
+    known |= {(r["split"], r["target"], r["best_cut"], r["best_model"]): "best" for r in against}
+    return [known.get(tuple(key), "") for key in rows[["split", "target", "cut", "model"]].to_numpy().tolist()]
 
 
 def write_leaderboard(board: pd.DataFrame, folder: Path) -> None:

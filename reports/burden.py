@@ -1,0 +1,112 @@
+"""Who bears the errors: bias and error by tenth of the truth and by each group column, with intervals over areas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from reports.collect import Collected
+from reports.truth import rows_of
+
+N_DRAWS, MIN_UNITS = 1000, 5
+MAX_GROUPS = 40  # rows of a column on the page; the largest groups
+NOTABLE = 0.1  # of the spread of the truth: a smaller bias is not warned of, however sure
+BY_TRUTH = "truth, from lowest to highest"
+COLUMNS = ["target", "by", "group", "n", "bias", "bias_low", "bias_high", "mae", "mae_low", "mae_high", "warning"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Burden:
+    """`table` has `COLUMNS`, one row a group; `sentence` says what stands out."""
+
+    table: pd.DataFrame
+    sentence: str
+
+
+def build_burden(collected: Collected, target: str) -> Burden | None:
+    """Give the errors of one target's best model by tenth of the truth and by group; None without predictions."""
+    rows = rows_of(collected, target)
+    if rows.empty:
+        return None
+    spread = float(rows["truth"].std(ddof=0))
+    groups = [_mark(_by_group(collected, rows, name), spread) for name in _group_columns(collected)]
+    table = pd.concat([_by_tenth(rows), *groups], ignore_index=True).assign(target=target)[COLUMNS]
+    return Burden(table=table, sentence=_describe(target, table, collected))
+
+
+def _group_columns(collected: Collected) -> list[str]:
+    return [] if collected.tiles is None else [str(c) for c in collected.tiles.groups.columns]
+
+
+def _by_tenth(rows: pd.DataFrame) -> pd.DataFrame:
+    n_bins = min(10, len(rows))
+    bins = ((rows["truth"].rank(method="first").to_numpy() - 1) * n_bins // len(rows)).astype(int)
+    names = [f"tenth {b + 1}" for b in range(n_bins)]
+    return _summarise(rows["residual"].to_numpy(), np.array(names)[bins], order=names).assign(by=BY_TRUTH, warning="")
+
+
+def _by_group(collected: Collected, rows: pd.DataFrame, column: str) -> pd.DataFrame:
+    tiles = collected.tiles
+    if tiles is None:
+        return pd.DataFrame()
+    key = tiles.area if collected.unit == "area" else tiles.id
+    group = pd.Series(tiles.groups[column].astype(str).to_numpy(), index=key.astype(str).to_numpy())
+    named = rows["unit"].map(group[~group.index.duplicated()]).fillna("unknown").to_numpy()
+    names, n = np.unique(named, return_counts=True)
+    largest = sorted(names[np.argsort(-n, kind="stable")][:MAX_GROUPS].tolist())
+    return _summarise(rows["residual"].to_numpy(), named, order=largest).assign(by=column)
+
+
+def _summarise(residual: NDArray[np.float64], group: NDArray[np.str_], *, order: list[str]) -> pd.DataFrame:
+    found = []
+    for name in order:
+        some = residual[group == name]
+        bias, mae = _interval(some), _interval(np.abs(some))
+        found.append((name, len(some), some.mean(), *bias, np.abs(some).mean(), *mae))
+    return pd.DataFrame(found, columns=["group", "n", "bias", "bias_low", "bias_high", "mae", "mae_low", "mae_high"])
+
+
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """95 % percentile interval of the mean over resampled areas; NaN for fewer than 5."""
+    if len(values) < MIN_UNITS:
+        return float("nan"), float("nan")
+    rng = np.random.default_rng(len(values))
+    drawn = values[rng.integers(len(values), size=(N_DRAWS, len(values)))].mean(axis=1)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _mark(part: pd.DataFrame, spread: float) -> pd.DataFrame:
+    """Warn where the interval leaves 0 out and the bias is a tenth of the truth's spread or more."""
+    is_large = part["bias"].abs() >= NOTABLE * spread
+    high, low = (part["bias_low"] > 0) & is_large, (part["bias_high"] < 0) & is_large
+    return part.assign(warning=np.where(high, "too high", np.where(low, "too low", "")))
+
+
+def _describe(target: str, table: pd.DataFrame, collected: Collected) -> str:
+    tenths = table.loc[table["by"] == BY_TRUTH, "bias"].to_numpy(np.float64)
+    groups = table[(table["by"] != BY_TRUTH) & (table["warning"] != "")].to_dict("records")
+    text = (f"{target}: on average the lowest tenth is predicted {_side(tenths[0])} by {abs(tenths[0]):.3g}, the highest tenth "
+            f"{_side(tenths[-1])} by {abs(tenths[-1]):.3g}")
+    if not groups:
+        return text + ("; no group stands out." if table["by"].nunique() > 1 else ".")
+    worst = max(groups, key=lambda row: abs(row["bias"]))
+    are = "group is" if len(groups) == 1 else "groups are"
+    return text + (f"; {len(groups)} {are} systematically misjudged, most of all {worst['by']} “{worst['group']}”: "
+                   f"{_deprived(worst['warning'], target, collected)} by {abs(worst['bias']):.3g}.")
+
+
+def _side(bias: float) -> str:
+    return "too high" if bias > 0 else "too low"
+
+
+def _deprived(warning: str, target: str, collected: Collected) -> str:
+    """Say `too deprived` or `too well off` where the settings tell which way the index points."""
+    higher = collected.settings.reports.higher_is
+    way = higher.get(target) if isinstance(higher, dict) else higher
+    if way is None:
+        return warning
+    return "too deprived" if (warning == "too high") == (way == "more deprived") else "too well off"

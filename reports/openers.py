@@ -1,0 +1,80 @@
+"""The sentence that each later section opens with; decided by numbers alone."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+from reports.burden import BY_TRUTH, Burden
+from reports.collect import Collected
+from reports.maps import Maps
+
+ALPHA = 0.05
+
+
+def describe_calibration(collected: Collected) -> str:
+    """Say whether predictions of the best models are to be taken at their word."""
+    rows = collected.best[["target", "calibration_slope"]].dropna()
+    if rows.empty:
+        return "How truth follows the predictions of each target's best model."
+    slopes = dict(zip(rows["target"], rows["calibration_slope"].astype(float), strict=True))
+    near = [t for t, s in slopes.items() if 0.9 <= s <= 1.1]
+    steep, flat = max(slopes, key=lambda t: slopes[t]), min(slopes, key=lambda t: slopes[t])
+    of = f"{len(near)} of {len(slopes)} target{'s' if len(slopes) != 1 else ''}"
+    text = f"Predictions can be taken at their word (a slope of truth on prediction from 0.9 to 1.1) for {of}"
+    if len(slopes) > 1:
+        text += f"; slopes reach from {slopes[flat]:.2f} ({flat}) to {slopes[steep]:.2f} ({steep})"
+    return (text + ": below 1 a difference is predicted too large, above 1 too small.").replace("-", "−")
+
+
+def describe_moran(maps: dict[str, Maps]) -> str:
+    """Say whether what the models leave over clusters on the map."""
+    known = {t: m for t, m in maps.items() if not math.isnan(m.moran)}
+    if not known:
+        return "Where truth, prediction and what is left over lie."
+    found = {t: m for t, m in known.items() if m.p < ALPHA}
+    if not found:
+        return (
+            f"What the best models leave over lies on the map as chance would have it, on all {len(known)} targets "
+            "(Moran's I, p ≥ 0.05)."
+        )
+    top, of = max(found, key=lambda t: found[t].moran), f"{len(known)} target{'s' if len(known) != 1 else ''}"
+    return (
+        f"What the best models leave over clusters on the map for {len(found)} of {of}, most of all {top} "
+        f"(Moran's I {found[top].moran:.2f}, p = {found[top].p:.3f}): neighbouring areas have something in common "
+        "that the model does not see."
+    )
+
+
+def describe_burdens(burdens: dict[str, Burden]) -> str:
+    """Say how many groups are systematically misjudged."""
+    counts: Counter[str] = Counter()
+    for burden in burdens.values():
+        groups = burden.table[burden.table["by"] != BY_TRUTH]
+        counts["groups"] += len(groups)
+        counts["warned"] += int((groups["warning"] != "").sum())
+        tenths = burden.table.loc[burden.table["by"] == BY_TRUTH, "bias"].to_numpy()
+        counts["drawn in"] += int(tenths[0] > 0 > tenths[-1])
+    text = (
+        f"The extremes are drawn towards the mean on {counts['drawn in']} of {len(burdens)} "
+        f"target{'s' if len(burdens) != 1 else ''}"
+    )
+    if not counts["groups"]:
+        return text + "; the settings name no group columns to look at."
+    return text + (
+        f"; of {counts['groups']} groups, counted once a target, {counts['warned']} are predicted systematically too high "
+        "or too low."
+    )
+
+
+def describe_data(collected: Collected) -> str:
+    """Say what went in, and what the audit found."""
+    n_rejected = len(collected.rejects)
+    text = f"{n_rejected:,} tile{'s' if n_rejected != 1 else ''} rejected".replace(",", "\u202f")
+    if collected.tiles is not None:
+        text = f"{len(collected.tiles):,} tiles in {collected.n_areas:,} areas".replace(",", "\u202f") + f", {text}"
+    if collected.audit is None:
+        return text + "; the data were not audited."
+    counts = {k: int(n) for k, n in collected.audit["counts"].items() if n}
+    said = ", ".join(f"{n} {word}{'s' if n != 1 and word != 'fatal' else ''}" for word, n in counts.items())
+    return text + (f"; the audit found {said}." if said else "; the audit found nothing to remark.")
