@@ -16,6 +16,7 @@ from markupsafe import Markup
 from reports import sentences
 from reports.burden import Burden
 from reports.card import build_card
+from reports.classes import build_class_answers, build_class_board, build_class_headline
 from reports.collect import Collected
 from reports.cost import build_pareto_table
 from reports.data import summarise_targets
@@ -29,6 +30,7 @@ from reports.tables import DASH, format_value
 _HERE = Path(__file__).parent
 MAX_REJECTS = 200  # rows on the page; rejects.csv has them all
 CONTENTS = (
+    ("classes", "Classes"),
     ("ladder", "Splits"),
     ("comparison", "Comparison"),
     ("truth", "Truth and prediction"),
@@ -66,6 +68,7 @@ def render_page(collected: Collected, parts: Parts) -> str:
         **_embedded(parts),
     }
     left_out = {
+        "classes": not values["class_answers"],
         "ladder": not values["ladder_sentence"],
         "truth": not values["truth_targets"],
         "maps": not parts.maps,
@@ -78,10 +81,13 @@ def render_page(collected: Collected, parts: Parts) -> str:
 
 
 def _answer(collected: Collected) -> dict[str, Any]:
-    answers = build_answers(collected)
+    answers, class_answers = build_answers(collected), build_class_answers(collected)
+    is_of_classes = bool(class_answers) and not answers
     return {
         "answers": answers,
-        "headline": build_headline(answers, collected),
+        "class_answers": class_answers,
+        "class_board": _rows(build_class_board(collected)),
+        "headline": build_class_headline(class_answers, collected) if is_of_classes else build_headline(answers, collected),
         "places": describe_places(answers, collected),
         "direction": describe_direction(collected),
         "split_words": SPLIT_WORDS.get(collected.split, ""),
