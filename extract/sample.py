@@ -455,9 +455,11 @@ cuts = ["vgg16/block3_pool:avg", "vgg16/block5_pool:avg", "mobilenetv2/block_13_
 weights = "imagenet"
 
 [models]
-names = ["mean", "location", "ridge", "knn", "forest", "xgboost", "head"]
-splits = ["area"]
+names = ["mean", "region", "location", "geodemographic", "metadata", "ridge", "ridge@area", "ridge+groups@area", \
+"knn", "forest", "xgboost", "head", "stack"]
+splits = ["random", "area", "block"]
 folds = 5
+block_m = 1000
 seed = 0
 
 [reports]

@@ -64,9 +64,10 @@ def test_a_stack_is_not_touched_by_the_labels_that_it_predicts(tmp_path: Path) -
 
 def killed_fit(path: Path, folder: Path, n_runs: int, seconds: float) -> None:
     """Start a fit in a process of its own, and kill it some seconds after there are some runs, whatever it does then."""
-    process = multiprocessing.get_context("fork").Process(target=fit, args=(path,))
+    process = multiprocessing.get_context("spawn").Process(target=fit, args=(path,))  # a fork would share its threads' locks
     process.start()
-    while len(list(folder.glob("runs/**/run.json"))) < n_runs and process.is_alive():
+    give_up = time.monotonic() + 60
+    while len(list(folder.glob("runs/**/run.json"))) < n_runs and process.is_alive() and time.monotonic() < give_up:
         time.sleep(0.002)
     time.sleep(seconds)
     os.kill(process.pid, signal.SIGKILL)
@@ -79,7 +80,7 @@ def test_killed_at_random_moments_a_fit_goes_on_and_ends_with_the_same_numbers(t
     rng = np.random.default_rng()
     path = make_experiment(tmp_path / "killed", names=NAMES, splits=["area", "random"])
     folder, kept = change(path).folder, {}
-    for n_runs in (1, 2, 4, 6, 9, 12):
+    for n_runs in (1, 5, 11):
         killed_fit(path, folder, n_runs, rng.uniform(0, 0.05))
         assert {p: p.stat().st_mtime_ns for p in kept} == kept  # what was finished is not done again
         kept = {p: p.stat().st_mtime_ns for p in folder.glob("runs/**/run.json")}

@@ -32,7 +32,9 @@ def city(tmp_path_factory) -> Path:
     settings = folder / "city" / "demo.toml"
     text = settings.read_text()
     text = re.sub(r"cuts = .*", 'cuts = ["vgg16/block2_pool:avg"]', text).replace('"imagenet"', '"random:0"')
-    text = text.replace("[extract]\n", "[extract]\nsize = 112\n").replace('"head"', '"ridge"').replace('"ridge", "knn"', '"knn"')
+    text = text.replace("[extract]\n", "[extract]\nsize = 112\n")
+    text = re.sub(r"names = .*", 'names = ["mean", "location", "ridge", "ridge@area", "knn", "forest", "xgboost", "stack"]', text)
+    text = re.sub(r"splits = .*", 'splits = ["area"]', text)
     settings.write_text(text)
     for words in (("extract", "run"), ("models", "fit"), ("reports", "build")):
         command(*words, "--config", settings, cwd=folder)
