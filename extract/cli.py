@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from extract.console import Config, Traceback, err, guarded, out
-from extract.settings import Settings, parse_cut, read_settings
+from extract.settings import PIXELS, Settings, parse_cut, read_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Tiles in, embeddings out: every picture through frozen networks once, into HDF5.")
@@ -228,6 +228,10 @@ def layers(
 
 
 def _list_layers(backbone: str, size: int) -> None:
+    if backbone == PIXELS:
+        out.print(f"{PIXELS}: no network. A cut's layer is the side that pictures are resized to, as '{PIXELS}/100:map'.",
+                  markup=False)
+        return
     from extract.backbones import build_base, cuttable_layers, flops_to
 
     base = build_base(backbone, size=size, with_top=True)

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.backbones import BackboneError, Network, build_network
+from extract.raw import Pictures, open_pictures
 from extract.runtimes import Runtime, choose_runtime, compile_network, has_bfloat16
-from extract.settings import Settings
+from extract.settings import PIXELS, Settings
 
 _LEAST_COSINE = 0.9999
 
@@ -81,8 +82,8 @@ class Forward:
 
 
 def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, allow_random: bool,
-                 precision: str | None = None, runtime: str | None = None) -> Forward:
-    """Build a backbone's network, choose its precision and its runtime, and compile it.
+                 precision: str | None = None, runtime: str | None = None) -> Forward | Pictures:
+    """Build a backbone's network, choose its precision and its runtime, and compile it; for `pixels` there is none.
 
     Where the machine has bfloat16, `auto` takes it if the probe's embeddings agree with float32 at every cut; if they
     do not, it takes float32 and `Forward.note` says so. One of the two is in memory at a time.
@@ -98,6 +99,8 @@ def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *,
     BackboneError : unknown backbone or layer, weights that cannot be used.
     RuntimeChoiceError : a runtime or a precision that cannot be had here.
     """
+    if backbone == PIXELS:
+        return open_pictures(settings)
     build = partial(_open, settings, backbone, probe, runtime=runtime or settings.extract.runtime, allow_random=allow_random)
     asked = precision or settings.extract.precision
     if asked != "auto":

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 Pooling = Literal["avg", "max", "flat", "map"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
+PIXELS = "pixels"  # the backbone that is no network: a cut's layer is the side that pictures are resized to
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 _CUT = re.compile(r"^(?P<backbone>[a-z0-9_]+)/(?P<layer>[^/:]+):(?P<pooling>[a-z]+)$")
@@ -54,6 +55,9 @@ def parse_cut(text: str) -> Cut:
         known = ", ".join(POOLINGS)
         raise ValueError(f"cut {text!r}: unknown pooling {match['pooling']!r}; expected one of {known}."
                          + suggest(match["pooling"], POOLINGS))
+    if match["backbone"] == PIXELS and not re.fullmatch(r"[1-9]\d{0,3}", match["layer"]):
+        raise ValueError(f"cut {text!r}: expected '{PIXELS}/<side>:<pooling>', as '{PIXELS}/100:map', "
+                         f"got the side {match['layer']!r}")
     return Cut(match["backbone"], match["layer"], match["pooling"])  # type: ignore[arg-type]
 
 
@@ -156,10 +160,15 @@ class TilesSettings(Strict):
 
 
 class TargetsSettings(Strict):
-    """[targets]: the columns to predict, which of them are classes, and the best reachable R² where it is known."""
+    """[targets]: the columns to predict, which of them are classes, and the best reachable R² where it is known.
+
+    `made` names targets that are made of columns, written as in [tiles] path: `supergroup = "{SOAC11CD:.1}"` is the first
+    character of SOAC11CD.
+    """
 
     columns: list[str] = []
     classes: list[str] = []
+    made: dict[str, str] = {}
     ceiling: Path | None = None
 
     @field_validator("columns", "classes")
@@ -178,8 +187,8 @@ class TargetsSettings(Strict):
 
     @property
     def names(self) -> list[str]:
-        """Every target once: `columns`, then what only `classes` names."""
-        return list(dict.fromkeys([*self.columns, *self.classes]))
+        """Every target once: `columns`, then what only `classes` and `made` name."""
+        return list(dict.fromkeys([*self.columns, *self.classes, *self.made]))
 
 
 class ExtractSettings(Strict):
@@ -238,7 +247,9 @@ class ExtractSettings(Strict):
         return [cut for cut in map(parse_cut, self.cuts) if cut.backbone == backbone]
 
     def weights_of(self, backbone: str) -> str:
-        """Give what `backbone` is loaded from: `imagenet`, `random:<seed>` or the absolute path of a file."""
+        """Give what `backbone` is loaded from: `imagenet`, `random:<seed>` or the absolute path of a file; `pixels` by itself."""
+        if backbone == PIXELS:
+            return PIXELS
         return self.weights if isinstance(self.weights, str) else self.weights.get(backbone, "imagenet")
 
 
@@ -259,7 +270,7 @@ class Settings(Strict):
         """With a folder a class, and nothing else said, the class is the target."""
         tiles = document.get("tiles") if isinstance(document, dict) else None
         if isinstance(tiles, dict) and tiles.get("layout") == "folders":
-            return {"targets": {"columns": ["class"]}, **document}
+            return {"targets": {"classes": ["class"]}, **document}
         return document
 
     @property

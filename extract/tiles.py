@@ -83,6 +83,7 @@ def read_tiles(settings: Settings) -> Tiles:
     """
     tiles, columns = settings.tiles, _columns(settings)
     frame = _list_folders(settings, columns) if tiles.table is None else _read_frame(tiles.table, columns)
+    frame = frame.assign(**{name: _fill(frame, pattern) for name, pattern in settings.targets.made.items()})
     ids = _check_ids(frame[tiles.id], tiles.source)
     targets = {name: _target(frame[name], settings) for name in settings.targets.names}
     is_class = {name: column.dtype == object for name, column in targets.items()}
@@ -101,8 +102,10 @@ def read_tiles(settings: Settings) -> Tiles:
 def _columns(settings: Settings) -> list[str]:
     """Name every column that the settings use, each once."""
     tiles = settings.tiles
+    made = settings.targets.made
     names = [tiles.id, tiles.area, *([tiles.x, tiles.y] if tiles.x and tiles.y else []), *tiles.groups,
-             *settings.targets.names, *_braces(tiles.path)]
+             *(name for name in settings.targets.names if name not in made), *_braces(tiles.path, "[tiles] path"),
+             *(name for target, pattern in made.items() for name in _braces(pattern, f"[targets] made.{target}"))]
     return list(dict.fromkeys(names))
 
 
@@ -147,11 +150,11 @@ def _target(column: pd.Series[str], settings: Settings) -> pd.Series[Any]:
     return (lower if is_boolean else text).astype(object).where(~blank, None)
 
 
-def _braces(pattern: str) -> list[str]:
+def _braces(pattern: str, where: str) -> list[str]:
     try:
         return [name for _, name, _, _ in string.Formatter().parse(pattern) if name]
     except ValueError as error:
-        raise TableError(f"[tiles] path {pattern!r}: {error}. Write columns in braces, as 'LIDAR_{{id}}.png'.") from None
+        raise TableError(f"{where} {pattern!r}: {error}. Write columns in braces, as 'LIDAR_{{id}}.png'.") from None
 
 
 def _read_frame(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -228,14 +231,19 @@ def _numbers(column: pd.Series[str], table: Path, *, parsed: tuple[NDArray[np.fl
     return pd.Series(numbers, name=column.name)
 
 
-def _paths(frame: pd.DataFrame, pattern: str, table: Path) -> pd.Series[str]:
+def _fill(frame: pd.DataFrame, pattern: str) -> pd.Series[str]:
+    """Put each row's columns into the braces of a pattern."""
     parts: list[Iterable[str]] = []
     for literal, name, spec, _ in string.Formatter().parse(pattern):
         parts.append(repeat(literal, len(frame)))
         if name:
             values = frame[name].str.strip().tolist()
             parts.append([format(value, spec) for value in values] if spec else values)
-    paths = pd.Series(["".join(row) for row in zip(*parts, strict=True)], dtype=str)
+    return pd.Series(["".join(row) for row in zip(*parts, strict=True)], dtype=str)
+
+
+def _paths(frame: pd.DataFrame, pattern: str, table: Path) -> pd.Series[str]:
+    paths = _fill(frame, pattern)
     suspects = np.flatnonzero(paths.str.startswith("/") | paths.str.contains("..", regex=False))
     outside = [row for row in suspects if re.search(r"^/|(?:^|[/\\])\.\.(?:[/\\]|$)", paths.iloc[row])]
     if outside:

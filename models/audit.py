@@ -144,13 +144,12 @@ def _read_same(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list
     return found if is_same else None
 
 
-def gather_inputs(settings: Settings, tiles: Tiles, folds: dict[str, Ints], *, buffer_m: float = 0.0,
-                  classes: Sequence[str] = ()) -> AuditInputs:
+def gather_inputs(settings: Settings, tiles: Tiles, folds: dict[str, Ints], *, buffer_m: float = 0.0) -> AuditInputs:
     """Give what the settings, the table and the features (where there are some) hold for an audit.
 
     Parameters
     ----------
-    folds : split → (n_tiles,) fold. buffer_m, classes : as `AuditInputs`.
+    folds : split → (n_tiles,) fold. buffer_m : as `AuditInputs`.
 
     Raises
     ------
@@ -158,8 +157,9 @@ def gather_inputs(settings: Settings, tiles: Tiles, folds: dict[str, Ints], *, b
     """
     grid = settings.tiles.grid
     size_m = settings.tiles.size_m or (grid.size_m if grid is not None else None)
-    return AuditInputs(ids=tiles.id.to_numpy(), area=tiles.area.to_numpy(dtype=object), targets=tiles.targets,
-                       classes=tuple(classes), groups=tiles.groups, xy=tiles.xy, size_m=size_m,
+    return AuditInputs(ids=tiles.id.to_numpy(), area=tiles.area.to_numpy(dtype=object),
+                       targets=pd.concat([tiles.targets, tiles.classes], axis=1),
+                       classes=tuple(map(str, tiles.classes)), groups=tiles.groups, xy=tiles.xy, size_m=size_m,
                        pictures=_read_pictures(settings, tiles), folds=folds, buffer_m=buffer_m,
                        area_column=settings.tiles.area)
 

@@ -31,9 +31,12 @@ def labels_that_differ(inputs: AuditInputs) -> Iterator[Found]:
         differ = _differ(inputs, name)
         if len(differ):
             examples = [f"{inputs.areas[a]}: {_some_labels(inputs, name, int(a))}" for a in differ[:N_EXAMPLES]]
-            yield Found("fatal" if len(differ) > SHARE * len(inputs.areas) else "warning",
+            is_class = name in inputs.classes
+            yield Found("fatal" if len(differ) > SHARE * len(inputs.areas) and not is_class else "warning",
                         f"target {name!r}: {count_of(len(differ), len(inputs.areas), 'areas')} have tiles with different labels",
-                        len(differ), examples, "Mend the join of tiles and labels: scores of areas need one label an area.")
+                        len(differ), examples, "Where the class is the tile's, read the level tile: an area's class is the most "
+                        "frequent of its tiles. Else mend the join of tiles and labels." if is_class else
+                        "Mend the join of tiles and labels: scores of areas need one label an area.")
 
 
 def _some_labels(inputs: AuditInputs, name: str, area: int) -> str:

@@ -6,13 +6,16 @@ from typing import Self
 
 import numpy as np
 
-from models.family import Family, Floats, labelled_groups
+from models.family import Family, Floats, Task, labelled_groups
 from models.features import Features
 from models.folds import Folds
 
 
 class Mean(Family):
-    """Predict the mean of the training labels."""
+    """Predict the mean of the training labels, or the shares of their classes: then the likeliest is the majority's."""
+
+    def __init__(self, task: Task = "number") -> None:
+        self.task = task
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
         """Keep the mean of every target."""
@@ -26,7 +29,10 @@ class Mean(Family):
 
 
 class Region(Family):
-    """Predict the mean training label of the tile's region; the mean of all where a region has no training label."""
+    """Predict the mean training label, or the classes' shares, of the tile's region; of all where it has no training label."""
+
+    def __init__(self, task: Task = "number") -> None:
+        self.task = task
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
         """Keep the mean of every region and target; X is the number of the region, (n_rows, 1)."""

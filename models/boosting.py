@@ -13,7 +13,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from models.binned import bin_features, choose_device, share_threads
-from models.family import Chosen, CrossFit, Family, Floats, labelled_groups
+from models.family import Chosen, CrossFit, Family, Floats, Task, as_probabilities, labelled_groups
 from models.features import Features
 from models.folds import Folds, Held
 
@@ -25,6 +25,8 @@ _WHOLE: Held = frozenset()
 
 
 class _Table(NamedTuple):
+    """What is fitted; of classes, Y is (n_rows, 1), the number of the row's class, NaN where it has none."""
+
     X: Features
     Y: Floats
     folds: Folds
@@ -36,7 +38,7 @@ class _Grown(NamedTuple):
 
     Attributes
     ----------
-    boosters : one a target, of the rounds that were asked for; empty where none were.
+    boosters : one a target, of the rounds that were asked for; empty where none were. Classes have one together.
     best : watched part → round of the lowest error there, for each target; None where it has no label.
     """
 
@@ -53,6 +55,8 @@ class Boosting(Family):
     without folds f and g is watched on g for f and on f for g, and, cut at rounds that were chosen without either, gives
     the nested predictions: no set of rows is trained on twice.
 
+    Classes have one booster of softmax and a tree a class in each round, stopped by the log loss.
+
     Parameters
     ----------
     rounds : most trees of a target.
@@ -66,14 +70,14 @@ class Boosting(Family):
 
     def __init__(self, rounds: int = 600, patience: int = 20, depth: int = 3, rate: float = 0.1, columns: float = 0.1,
                  rows: float = 0.8, min_child: float = 3.0, max_bin: int = 64, device: str = "auto", n_jobs: int = 0,
-                 seed: int = 0) -> None:
+                 seed: int = 0, task: Task = "number") -> None:
         self.rounds, self.patience, self.depth, self.rate = rounds, patience, depth, rate
         self.columns, self.rows, self.min_child, self.max_bin = columns, rows, min_child, max_bin
-        self.device, self.n_jobs, self.seed = device, n_jobs, seed
+        self.device, self.n_jobs, self.seed, self.task = device, n_jobs, seed, task
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Choose the rounds of every target, watching the first and the last part, then boost it on all rows."""
-        for _, rounds, boosters in self._grow_all(_Table(X, Y, folds, weight), [_WHOLE]):
+        for _, rounds, boosters in self._grow_all(self._table(X, Y, folds, weight), [_WHOLE]):
             self.boosters_ = [bytes(booster.save_raw("ubj")) for booster in boosters]
             self.chosen_: list[Chosen] = [{"rounds": r} for r in rounds]
         return self
@@ -88,13 +92,19 @@ class Boosting(Family):
         pairs = {folds.parts_of(f, folds.before(f)): f for f in folds.folds} if nested else {}
         predicted, deeper = np.full(Y.shape, np.nan), np.full(Y.shape, np.nan)
         chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
-        for held, rounds, boosters in self._grow_all(_Table(X, Y, folds, weight), [*single, *pairs]):
+        for held, rounds, boosters in self._grow_all(self._table(X, Y, folds, weight), [*single, *pairs]):
             fold = pairs.get(held, single.get(held, -1))
             rows = folds.held(folds.parts_of(fold))
             (deeper if held in pairs else predicted)[rows] = _predict(boosters, X.rows(rows))
             for t, r in enumerate(rounds if held in single else []):
                 chosen[t][str(fold)] = {"rounds": r}
         return CrossFit(predicted, deeper if nested else None, chosen)
+
+    def _table(self, X: Features, Y: Floats, folds: Folds, weight: Floats) -> _Table:
+        if self.task == "number":
+            return _Table(X, Y, folds, weight)
+        self.n_classes_ = Y.shape[1]
+        return _Table(X, np.where(np.isnan(Y[:, :1]), np.nan, Y.argmax(axis=1)[:, None]), folds, weight)
 
     def _grow_all(self, table: _Table, asked: Collection[Held]) -> Iterator[tuple[Held, list[int], list[xgboost.Booster]]]:
         """Give (held parts, rounds, boosters) of every asked set of held parts; the largest sets choose for the smaller."""
@@ -140,6 +150,9 @@ class Boosting(Family):
                 grown.best[p][t] = best[p]
             if rounds is not None:
                 grown.boosters.append(booster[:rounds[t]])
+                if self.task == "class":  # softmax leaves a little to classes that no row has
+                    codes = np.unique(table.Y[rows])
+                    grown.boosters[-1].set_attr(classes=json.dumps(codes[~np.isnan(codes)].astype(int).tolist()))
         return grown
 
     def _boost(self, binned: xgboost.QuantileDMatrix, pieces: dict[int, xgboost.QuantileDMatrix], rounds: int,
@@ -161,9 +174,11 @@ class Boosting(Family):
         return booster, best
 
     def _parameters(self, threads: int) -> dict[str, Any]:
-        return {"tree_method": "hist", "device": choose_device(self.device), "max_bin": self.max_bin, "max_depth": self.depth,
-                "eta": self.rate, "colsample_bytree": self.columns, "subsample": self.rows, "min_child_weight": self.min_child,
-                "seed": self.seed, "seed_per_iteration": True, "nthread": threads, "verbosity": 0}
+        task = {} if self.task == "number" else {"objective": "multi:softprob", "num_class": self.n_classes_}
+        return {**task, "tree_method": "hist", "device": choose_device(self.device), "max_bin": self.max_bin,
+                "max_depth": self.depth, "eta": self.rate, "colsample_bytree": self.columns, "subsample": self.rows,
+                "min_child_weight": self.min_child, "seed": self.seed, "seed_per_iteration": True, "nthread": threads,
+                "verbosity": 0}
 
     def save(self, folder: Path) -> None:
         """Write every booster as UBJSON, and what was chosen."""
@@ -201,10 +216,11 @@ def _set_labels(binned: xgboost.QuantileDMatrix, table: _Table, rows: Any, t: in
 
 
 def _predict(boosters: list[xgboost.Booster], X: Features) -> Floats:
-    out = np.empty((len(X), len(boosters)))
-    for rows, piece in X.chunks():
-        out[rows] = np.column_stack([booster.inplace_predict(piece) for booster in boosters])
-    return out
+    pieces = [np.column_stack([booster.inplace_predict(piece) for booster in boosters]) for _, piece in X.chunks()]
+    out, classes = np.vstack(pieces).astype(np.float64), boosters[0].attr("classes")
+    if classes is None:
+        return out
+    return as_probabilities(out * np.isin(np.arange(out.shape[1]), json.loads(classes)), "class")
 
 
 def _load(raw: bytes) -> xgboost.Booster:

@@ -15,13 +15,13 @@ from models.changes import name_changes
 from models.design import NONE, read_source
 from models.foldfile import hash_array, hash_folds
 from models.folds import Folds
-from models.registry import STACK, ModelSpec, build_model, parse_model
+from models.registry import STACK, ModelSpec, parse_model
 from models.runs import read_finished
 from models.settings import Settings
 
 ALL = "all"  # the cut of a stack: it is fed by the cells of every cut
 # Libraries whose version decides what a family gives; a new one makes its cells stale.
-_LIBRARIES = {"forest": ("scikit-learn",), "xgboost": ("xgboost", "xgboost-cpu"), "head": ("keras",)}
+_LIBRARIES = {"forest": ("scikit-learn",), "xgboost": ("xgboost", "xgboost-cpu"), "head": ("keras",), "cnn": ("keras",)}
 
 
 class Cell(NamedTuple):
@@ -67,13 +67,17 @@ class Planned:
 
 
 def list_cells(settings: Settings) -> list[Cell]:
-    """Give every run that the settings ask for: baselines, then cut by cut so that each is read once, stacks last."""
+    """Give every run that the settings ask for: baselines, then cut by cut so that each is read once, stacks last.
+
+    What needs maps is fitted on the cuts of pooling `map` alone.
+    """
     specs, splits = [parse_model(name) for name in settings.model_names], settings.models.splits
     blind = [str(s) for s in specs if s.is_baseline]
     seeing = [str(s) for s in specs if not s.is_baseline and s.family != STACK]
     stacks = [Cell(split, ALL, STACK) for split in splits if STACK in settings.model_names]
     return [*(Cell(split, NONE, m) for split in splits for m in blind),
-            *(Cell(split, cut, m) for cut in settings.extract.cuts for split in splits for m in seeing), *stacks]
+            *(Cell(split, cut, m) for cut in settings.extract.cuts for split in splits for m in seeing
+              if cut.endswith(":map") or not parse_model(m).needs_map), *stacks]
 
 
 def stack_members(cells: list[Cell], split: str) -> list[Cell]:
@@ -83,18 +87,20 @@ def stack_members(cells: list[Cell], split: str) -> list[Cell]:
 
 def plan_cells(settings: Settings, tiles: Tiles, folds: dict[str, Folds]) -> list[Planned]:
     """Give every run with its keys, and which of its targets have to be fitted."""
-    cells, targets = list_cells(settings), settings.targets.columns
+    cells, numbers = list_cells(settings), list(map(str, tiles.targets))
     planned: dict[Cell, Planned] = {}
     shared = _Shared(settings, tiles, folds)
     for cell in cells:
         if cell.cut == ALL:
             below = [planned[c] for c in stack_members(cells, cell.split)]
             inputs = {"members": [str(p.cell) for p in below], "weights": settings.models.weights}
-            depends: dict[str, dict[str, Any]] = {t: {"member_keys": {str(p.cell): p.keys[t] for p in below}} for t in targets}
+            depends: dict[str, dict[str, Any]] = {t: {"member_keys": {str(p.cell): p.keys[t] for p in below}} for t in numbers}
         else:
-            inputs, depends = shared.inputs(cell), {t: {"labels_sha256": shared.labels[t]} for t in targets}
+            inputs, depends = shared.inputs(cell), {t: {"labels_sha256": shared.labels[t]} for t in tiles.target_names}
+            depends |= {t: {**depends[t], "task": "class"} for t in map(str, tiles.classes)}
         is_nested = STACK in settings.model_names and cell in stack_members([cell], cell.split)
-        planned[cell] = _check_done(settings, cell, inputs, depends, is_nested=is_nested)
+        if depends:  # a stack of classes there is none
+            planned[cell] = _check_done(settings, cell, inputs, depends, is_nested=is_nested)
     return list(planned.values())
 
 
@@ -104,7 +110,8 @@ def _check_done(settings: Settings, cell: Cell, inputs: dict[str, Any], depends:
     run = read_finished(settings.folder, *cell)
     done: dict[str, dict[str, Any]] = run.get("cells", {})
     keys = {t: _hash([inputs, more]) for t, more in depends.items()}
-    fresh = {t for t, key in keys.items() if done.get(t, {}).get("key") == key and (done[t]["is_nested"] or not is_nested)}
+    deep = {t for t, more in depends.items() if is_nested and more.get("task") != "class"}
+    fresh = {t for t, key in keys.items() if done.get(t, {}).get("key") == key and (done[t]["is_nested"] or t not in deep)}
     stale = {t: name_changes({**run["inputs"], **done[t]["depends"]}, {**inputs, **depends[t]}, cell=cell, target=t)
              or ["a stack now needs their nested predictions"] for t in keys if t in done and t not in fresh}
     return Planned(cell=cell, inputs=inputs, depends=depends, is_nested=is_nested, keys=keys, stale=stale,
@@ -128,8 +135,8 @@ class _Shared:
         if cell.cut not in self._sources:
             self._sources[cell.cut] = read_source(self._settings.folder, self._tiles, cell.cut, self._settings.extract.backbones)
         source = {k: v for k, v in self._sources[cell.cut].items() if k != "pictures_sha256" or spec.feed == "metadata"}
-        model = build_model(spec, seed=asked.seed, sample=asked.knn_sample)
-        params = {k: v for k, v in model.get_params().items() if not k.endswith("n_jobs")}
+        model = asked.build(spec)
+        params = {k: v for k, v in model.get_params().items() if not k.endswith(("n_jobs", "task"))}
         inputs: dict[str, Any] = {**source, "folds_sha256": self._folds[cell.split], "weights": asked.weights,
                                   "revision": model.revision, "params": json.loads(json.dumps(params, default=str))}
         if spec.area or asked.weights == "area":
@@ -143,7 +150,8 @@ class _Shared:
 
 def hash_labels(tiles: Tiles) -> dict[str, str]:
     """Give the hash of the labels of each target."""
-    return {str(t): hash_array(tiles.targets[t].to_numpy(np.float64)) for t in tiles.targets.columns}
+    numbers = {str(t): hash_array(tiles.targets[t].to_numpy(np.float64)) for t in tiles.targets}
+    return numbers | {str(t): _hash(tiles.classes[t].tolist()) for t in tiles.classes}
 
 
 def _hash(value: Any) -> str:

@@ -14,11 +14,12 @@ from extract.settings import read_settings, suggest
 from extract.tiles import read_tiles
 from models.audit import check_fatal, gather_inputs, list_skipped, run_audit
 from models.changes import count_reasons
+from models.class_standings import RANKED, build_class_standings, is_class, render_class_standings
 from models.display import Display, name_seconds
 from models.findings import Finding
 from models.fit import fit_all, plan_all
 from models.foldfile import open_folds
-from models.runs import join_cut
+from models.runs import join_cut, read_scores
 from models.settings import Settings
 from models.standings import build_standings, render_standings
 from models.watch import Heard
@@ -108,11 +109,16 @@ def _show_findings(findings: list[Finding], accept: list[str]) -> None:
 
 
 def _show_best(scores: pd.DataFrame, settings: Settings) -> None:
-    table = Table("target", "cut", "model", "RMSE", "R²", "95 %", title=f"Best of each target, split {settings.models.strictest}")
-    for target in settings.targets.columns:
+    title = f"Best of each target, split {settings.models.strictest}"
+    numbers = Table("target", "cut", "model", "RMSE", "R²", "95 %", title=title)
+    classes = Table("target", "cut", "model", "accuracy", "balanced accuracy", "95 %", title=title)
+    for target in settings.targets.names:
         best = _ranked(scores[scores["split"] == settings.models.strictest], target).iloc[0]
+        table = classes if pd.isna(best["rmse"]) else numbers
         table.add_row(target, _cut(best), best["model"], *_numbers(best))
-    out.print(table)
+    for table in (numbers, classes):
+        if table.row_count:
+            out.print(table)
 
 
 @app.command()
@@ -130,12 +136,16 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
     """
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, Settings)
-        known = settings.targets.columns
+        known = settings.targets.names
         if target not in known:
             raise ValueError(f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}")
-        table = build_standings(settings.folder, target, split=split, level=level.value)
+        is_of_classes = is_class(read_scores(settings.folder), target)
+        build = build_class_standings if is_of_classes else build_standings
+        table = build(settings.folder, target, split=split, level=level.value)
         if csv:
             typer.echo(table.to_csv(index=False), nl=False)
+        elif is_of_classes:
+            out.print(render_class_standings(table))
         else:
             out.print(render_standings(table, settings.folder))
 
@@ -160,7 +170,7 @@ def list_(config: Config, traceback: Traceback = False) -> None:
 
 def _ranked(scores: pd.DataFrame, target: str) -> pd.DataFrame:
     part = scores[(scores["target"] == target) & (scores["level"] == "area")]
-    return part.sort_values("rmse", kind="stable")
+    return part.loc[part["rmse"].fillna(-part[RANKED]).sort_values(kind="stable").index]
 
 
 def _cut(row: pd.Series) -> str:
@@ -168,6 +178,8 @@ def _cut(row: pd.Series) -> str:
 
 
 def _numbers(row: pd.Series) -> list[str]:
+    if pd.isna(row["rmse"]):
+        return [f"{row['accuracy']:.3f}", f"{row[RANKED]:.3f}", f"{row[f'{RANKED}_low']:.3f} … {row[f'{RANKED}_high']:.3f}"]
     return [f"{row['rmse']:.4g}", f"{row['r2']:.3f}", f"{row['r2_low']:.3f} … {row['r2_high']:.3f}"]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from extract.embeddings import Embeddings
 from extract.settings import parse_cut
 from extract.tiles import Tiles
+from models.classes import code_labels, commonest
 from models.family import Floats, Ints
 from models.features import Features, open_features
 from models.folds import Folds
@@ -55,7 +56,8 @@ class Design:
     ----------
     tiles : (n_tiles,), row of each usable tile in the table.
     row_of_tile : (n_tiles,), row of the design that each usable tile belongs to.
-    X : (n_rows, n_features). Y : (n_rows, n_targets), NaN where the label is missing. weight : (n_rows,), mean 1.
+    X : (n_rows, n_features). Y : (n_rows, n_numbers), NaN where the label is missing. weight : (n_rows,), mean 1.
+    codes : target that is a class → (n_rows,), number of its class, −1 where missing; an area's is its most frequent.
     folds : folds of the rows.
     names : (n_features,) where the features have names of their own (groups, metadata); empty for embeddings.
     """
@@ -64,6 +66,7 @@ class Design:
     row_of_tile: Ints
     X: Features
     Y: Floats
+    codes: dict[str, Ints]
     weight: Floats
     folds: Folds
     names: list[str]
@@ -177,13 +180,15 @@ def build_design(data: CutData, tiles: Tiles, spec: ModelSpec, *, folds: Folds, 
     """
     folds, area = folds.take(data.tiles), pd.factorize(tiles.area.iloc[data.tiles])[0]
     Y = tiles.targets.to_numpy(np.float64)[data.tiles]
+    codes = {str(name): code_labels(labels)[data.tiles] for name, labels in tiles.classes.items()}
     X, names = _feed(data, tiles, spec, region)
     if not spec.area:
         weight = 1 / np.bincount(area)[area] if weights == "area" else np.ones(len(area))
-        return Design(tiles=data.tiles, row_of_tile=np.arange(len(area)), X=X, Y=Y, weight=weight / weight.mean(),
-                      folds=folds, names=names)
+        return Design(tiles=data.tiles, row_of_tile=np.arange(len(area)), X=X, Y=Y, codes=codes,
+                      weight=weight / weight.mean(), folds=folds, names=names)
     row, first = _area_rows(area, folds)
-    return Design(tiles=data.tiles, row_of_tile=row, X=pool_rows(X, row), Y=_means(Y, row), weight=np.ones(len(first)),
+    return Design(tiles=data.tiles, row_of_tile=row, X=pool_rows(X, row), Y=_means(Y, row),
+                  codes={name: commonest(code, row) for name, code in codes.items()}, weight=np.ones(len(first)),
                   folds=Folds(kind=folds.kind, part=folds.part[first], near=_any(folds.near, row), per_fold=folds.per_fold),
                   names=[f"{statistic} {name}" for statistic in ("mean", "sd") for name in names])
 
@@ -262,6 +267,8 @@ def pool_rows(X: Features, row: Ints) -> Features:
 def _means(Y: Floats, row: Ints) -> Floats:
     """Mean label of each row, over the tiles that have one."""
     known = ~np.isnan(Y)
+    if not Y.shape[1]:
+        return np.zeros((int(row.max()) + 1, 0))
     n = np.column_stack([np.bincount(row, weights=k) for k in known.T])
     total = np.column_stack([np.bincount(row, weights=y) for y in np.where(known, Y, 0.0).T])
     return np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)

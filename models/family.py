@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ Floats = NDArray[np.float64]
 Matrix = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 Chosen = dict[str, Any]
+Task = Literal["number", "class"]
 
 
 class CrossFit(NamedTuple):
@@ -39,13 +40,19 @@ class CrossFit(NamedTuple):
 class Family(BaseEstimator):
     """A model of all targets at once; scikit-learn's `get_params`, `set_params` and `clone` work.
 
+    With the task `class` there is one target, and a column of Y for each of its classes: 1 where it is the row's, else 0.
+    Every choice is then made once for all columns, by their errors together (for squares of shares: the Brier score), and
+    predictions are probabilities: not below 0, and 1 in sum. A class that no training row has gets 0.
+
     Attributes
     ----------
+    task : `number`, or `class`.
     chosen_ : for each target, the parameters chosen for it on the folds of the rows that it was fitted on.
     revision : raised by one where the same parameters and rows come to give other numbers: what is on disk is then stale.
     """
 
     revision: int = 1
+    task: Task = "number"
     chosen_: list[Chosen]
 
     @abstractmethod
@@ -55,7 +62,7 @@ class Family(BaseEstimator):
         Parameters
         ----------
         X : (n_rows, n_features), finite.
-        Y : (n_rows, n_targets); NaN where the label is missing.
+        Y : (n_rows, n_targets); NaN where the label is missing, then for all classes of a target.
         folds : folds of these rows; every choice is made on them. There may be one alone: then nothing can be chosen.
         weight : (n_rows,), > 0, mean 1; how much each row counts.
         """
@@ -91,6 +98,20 @@ class Family(BaseEstimator):
         rows = folds.training(held)
         fresh: Self = clone(self)
         return fresh.fit(X.rows(rows), Y[rows], folds=folds.take(rows), weight=weight[rows])
+
+
+def as_probabilities(values: Floats, task: Task) -> Floats:
+    """Give predictions of classes as probabilities; numbers are left as they are.
+
+    Parameters
+    ----------
+    values : (n_rows, n_classes), predicted shares that sum to 1, of which some may be a little below 0 or above 1, as those
+        of a linear model. Clipping at 0 leaves the largest where it is, so that the class that is predicted is the same.
+    """
+    if task == "number":
+        return values
+    shares = np.maximum(values, 0)
+    return shares / shares.sum(axis=1, keepdims=True)
 
 
 def labelled_groups(Y: Floats) -> Iterator[tuple[Ints, Ints]]:

@@ -42,6 +42,7 @@ class OnDisk:
         self._path, self._cut, self._rows, self._reader = path, cut, rows, Embeddings(path)
         piece = self._reader.read(cut, slice(0, 0))
         self.dtype: np.dtype[Any] = piece.dtype
+        self.grid = tuple(piece.shape[1:]) if piece.ndim == 4 else None
         self.shape = (len(rows), int(np.prod(piece.shape[1:])))
 
     @property
@@ -89,11 +90,13 @@ class Features:
     index : (n_rows,), rows of `stored` that these features are; None for all.
     beside : (n_all, n_beside) in memory, columns that stand after those of `stored`: group columns, which no PCA mixes.
     limit : most that `array` may give [bytes]; None for half of the memory that is free then.
+    grid : height, width and channels of a row that is a map; None for vectors.
     """
 
     def __init__(self, stored: NDArray[Any] | OnDisk, index: Ints | None = None, *, beside: NDArray[Any] | None = None,
-                 limit: int | None = None) -> None:
+                 limit: int | None = None, grid: tuple[int, int, int] | None = None) -> None:
         self._stored, self._index, self._beside, self._limit = stored, index, beside, limit
+        self.grid = grid
         self.shared: dict[tuple[Any, ...], Any] = {}  # what was made of all rows once, for every view of them
 
     def __len__(self) -> int:
@@ -137,7 +140,7 @@ class Features:
         return self._view(self._index, beside)
 
     def _view(self, index: Ints | None, beside: NDArray[Any] | None) -> Features:
-        view = Features(self._stored, index, beside=beside, limit=self._limit)
+        view = Features(self._stored, index, beside=beside, limit=self._limit, grid=self.grid)
         view.shared = self.shared
         return view
 
@@ -198,4 +201,4 @@ def open_features(path: Path, cut: str, rows: Ints, *, memory: int | None) -> Fe
     """
     stored = OnDisk(path, cut, rows)
     fits = stored.n_bytes <= (free_memory() if memory is None else memory)
-    return Features(stored[:] if fits else stored, limit=memory)
+    return Features(stored[:] if fits else stored, limit=memory, grid=stored.grid)

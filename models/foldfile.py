@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from extract.embeddings import publish
 from extract.tiles import Tiles
-from models.family import Ints
+from models.family import Floats, Ints
 from models.folds import Folds, assign_folds, build_folds
 from models.settings import Settings
 
 Recipe = dict[str, Any]
+_CLASSES = 20  # of a target, that folds are balanced in
 _WORDS = {"ids_sha256": "the tiles of the table", "area_sha256": "the areas of the tiles", "xy_sha256": "the places of the tiles"}
 
 
@@ -51,7 +52,7 @@ def open_folds(settings: Settings, tiles: Tiles, *, is_read_only: bool = False) 
         changed = _difference(recipes.get(split), recipe)
         if changed is None:
             continue
-        stored[split] = assign_folds(split, area=tiles.area.to_numpy(), xy=tiles.xy, targets=tiles.targets.to_numpy(np.float64),
+        stored[split] = assign_folds(split, area=tiles.area.to_numpy(), xy=tiles.xy, targets=_labels(tiles),
                                      n_folds=asked.folds, seed=asked.seed, block_m=asked.block_m)
         recipes[split] = {**recipe, "fold_sha256": hash_array(stored[split])}
         notes.append(f"folds of split {split!r} made{' anew: ' + changed if changed else ''}")
@@ -61,6 +62,15 @@ def open_folds(settings: Settings, tiles: Tiles, *, is_read_only: bool = False) 
         write_folds(path, tiles.id.to_numpy(), current, {split: recipes[split] for split in current})
     return Opened({split: build_folds(split, stored[split], area=tiles.area.to_numpy(), xy=tiles.xy, block_m=asked.block_m,
                                       buffer_m=asked.buffer_m) for split in asked.splits}, notes)
+
+
+def _labels(tiles: Tiles) -> Floats:
+    """What folds are balanced in: targets that are numbers, and the commonest classes of the others: (n_tiles, n_columns)."""
+    columns = [tiles.targets.to_numpy(np.float64)]
+    for _, labels in tiles.classes.items():
+        known = labels.notna().to_numpy()[:, None]
+        columns.append(np.where(known, labels.to_numpy()[:, None] == labels.value_counts().index[:_CLASSES].to_numpy(), np.nan))
+    return np.hstack(columns)
 
 
 def _recipe(split: str, settings: Settings, tiles: Tiles) -> Recipe:

@@ -7,9 +7,9 @@ from typing import Self
 import joblib
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-from models.family import Chosen, Family, Floats, Matrix, labelled_groups
+from models.family import Family, Floats, Matrix, Task, labelled_groups
 from models.features import Features
 from models.folds import Folds
 
@@ -25,11 +25,14 @@ class Forest(Family):
     time; on a made city's 4,000 × 1,280 of MobileNetV2 0.282 for 0.282. Cheaper still, a random forest on √d features
     lost 0.007 and XGBoost's forest of 16 bins 0.010. Trees share nothing between targets or folds.
 
+    Classes have one forest, whose leaves hold their shares: least squares of indicator columns is Gini's impurity.
+
     Parameters
     ----------
     n_trees : trees of a target.
-    min_leaf : fewest rows of a leaf.
+    min_leaf : fewest rows of a leaf; None for 5, and for 1 where classes are predicted.
     features : share of the features that a split may choose from, where that is more than 32.
+    search : look for the best cut of every feature, as a random forest does (Breiman 2001, Machine Learning 45:5).
     n_jobs : threads of the whole; 0 or −1 for every core.
     seed : the same for every target, so that a target's result does not depend on which others are fitted with it.
 
@@ -38,33 +41,38 @@ class Forest(Family):
     Geurts et al. 2006, Machine Learning 63:3, doi:10.1007/s10994-006-6226-1.
     """
 
-    def __init__(self, n_trees: int = 100, min_leaf: int = 5, features: float = 0.2, n_jobs: int = -1, seed: int = 0) -> None:
-        self.n_trees, self.min_leaf, self.features, self.n_jobs, self.seed = n_trees, min_leaf, features, n_jobs, seed
+    def __init__(self, n_trees: int = 100, min_leaf: int | None = None, features: float = 0.2, search: bool = False,
+                 n_jobs: int = -1, seed: int = 0, task: Task = "number") -> None:
+        self.n_trees, self.min_leaf, self.features, self.search = n_trees, min_leaf, features, search
+        self.n_jobs, self.seed, self.task = n_jobs, seed, task
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
         """Grow the forests; nothing is chosen. The targets share the threads, and the features as one float32 matrix."""
         for _ in labelled_groups(Y):
             pass
         matrix, n_targets = X.array(), Y.shape[1]
+        if self.task == "class":
+            self.forests_ = [self._grow(matrix, Y if n_targets > 1 else Y[:, 0], weight, self.n_jobs or -1)]
+            self.chosen_ = [{}]
+            return self
         threads = self.n_jobs if self.n_jobs > 0 else joblib.cpu_count()
         beside = min(threads, n_targets)
         jobs = (delayed(self._grow)(matrix, Y[:, t], weight, threads // beside) for t in range(n_targets))
         self.forests_ = Parallel(n_jobs=beside, require="sharedmem")(jobs)
-        self.chosen_: list[Chosen] = [{} for _ in range(n_targets)]
+        self.chosen_ = [{} for _ in range(n_targets)]
         return self
 
-    def _grow(self, X: Matrix, y: Floats, weight: Floats, threads: int) -> ExtraTreesRegressor:
-        n_features = min(X.shape[1], max(_FEW, round(self.features * X.shape[1])))
-        forest = ExtraTreesRegressor(self.n_trees, max_features=n_features, min_samples_leaf=self.min_leaf,
-                                     random_state=self.seed, n_jobs=threads)
-        is_known = ~np.isnan(y)
+    def _grow(self, X: Matrix, y: Floats, weight: Floats, threads: int) -> ExtraTreesRegressor | RandomForestRegressor:
+        n_features = min(X.shape[1], max(1 if self.search else _FEW, round(self.features * X.shape[1])))
+        min_leaf = self.min_leaf or (1 if self.task == "class" else 5)
+        kind = RandomForestRegressor if self.search else ExtraTreesRegressor
+        forest = kind(self.n_trees, max_features=n_features, min_samples_leaf=min_leaf, random_state=self.seed, n_jobs=threads)
+        is_known = ~np.isnan(y if y.ndim == 1 else y[:, 0])
         if is_known.all():
             return forest.fit(X, y, sample_weight=weight)
         return forest.fit(X[is_known], y[is_known], sample_weight=weight[is_known])
 
     def predict(self, X: Features) -> Floats:
         """Average the trees: (n_rows, n_targets); a piece of the features is float32 at a time."""
-        out = np.empty((len(X), len(self.forests_)))
-        for rows, piece in X.chunks():
-            out[rows] = np.column_stack([forest.predict(piece) for forest in self.forests_])
-        return out
+        pieces = [np.column_stack([forest.predict(piece) for forest in self.forests_]) for _, piece in X.chunks()]
+        return np.vstack(pieces)

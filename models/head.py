@@ -10,15 +10,26 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.family import Family, Floats, Ints, Matrix, labelled_groups
+from models.family import Family, Floats, Matrix, Task, labelled_groups
 from models.features import Features
 from models.folds import Folds
+from models.training import (
+    class_shares,
+    compile_program,
+    draw_batches,
+    held_loss,
+    label_outputs,
+    reset_training,
+    spread_of,
+)
 
 Weights = list[NDArray[np.float32]]  # kernel (n_targets, n_in, n_out) and bias (n_targets, n_out), layer by layer
 
 
 class Head(Family):
     """Two ReLU layers with dropout and a linear output (health and crime can be negative), one tower a target.
+
+    Classes are one tower with an output each, trained by the cross entropy of their softmax.
 
     Each tower stops by itself on the first inner fold and keeps its best weights; training ends when all have
     stopped. There is no second training on all rows, so that a tower never learns from the fold it was stopped on (one of
@@ -28,35 +39,37 @@ class Head(Family):
     """
 
     def __init__(self, hidden: tuple[int, ...] = (64, 64), dropout: float = 0.5, rate: float = 1e-3, batch: int = 32,
-                 epochs: int = 200, min_delta: float = 1e-5, patience: int = 3, seed: int = 0) -> None:
+                 epochs: int = 200, min_delta: float = 1e-5, patience: int = 3, seed: int = 0, task: Task = "number") -> None:
         self.hidden, self.dropout, self.rate, self.batch = hidden, dropout, rate, batch
-        self.epochs, self.min_delta, self.patience, self.seed = epochs, min_delta, patience, seed
+        self.epochs, self.min_delta, self.patience, self.seed, self.task = epochs, min_delta, patience, seed, task
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Train all towers; a missing label weighs nothing in its own tower."""
         matrix = X.array()
         for _ in labelled_groups(Y):
             pass
-        self.x_mean_, self.x_scale_ = matrix.mean(axis=0, dtype=float), _spread(matrix.std(axis=0, dtype=float))
+        self.x_mean_, self.x_scale_ = matrix.mean(axis=0, dtype=float), spread_of(matrix.std(axis=0, dtype=float))
         self.y_mean_, self.y_scale_ = np.nanmean(Y, axis=0), np.nanstd(Y, axis=0)
-        Z, known = self._scale(matrix), ~np.isnan(Y)
-        scaled = np.where(known, (Y - self.y_mean_) / _spread(self.y_scale_), 0.0)
-        labels = np.stack([scaled, known * weight[:, None]], axis=-1).astype(np.float32)
+        Z, labels = self._scale(matrix), label_outputs(self._scale_labels(Y), weight, self.task)
         train, held = next(folds.splits(), (np.arange(len(Y)), np.arange(len(Y))))
         self._train(Z[train], labels[train], Z[held], labels[held])
         return self
 
-    def _train(self, X: Matrix, labels: Matrix, held: Matrix, held_labels: Matrix) -> None:
+    def _scale_labels(self, Y: Floats) -> Floats:
+        return Y if self.task == "class" else (Y - self.y_mean_) / spread_of(self.y_scale_)
+
+    def _train(self, X: Matrix, labels: NDArray[np.float32], held: Matrix, held_labels: NDArray[np.float32]) -> None:
         n_targets, rng = labels.shape[1], np.random.default_rng(self.seed)
-        program = build_program(X.shape[1], n_targets, tuple(self.hidden), self.dropout, self.rate)
+        program = build_program(X.shape[1], n_targets, labels.shape[2] - 1, tuple(self.hidden), dropout=self.dropout,
+                                rate=self.rate, task=self.task)
         reset_program(program, rng, self.seed)
         best, best_epoch = np.full(n_targets, np.inf), np.zeros(n_targets, dtype=int)
         waited, self.weights_ = np.zeros(n_targets, dtype=int), [w.copy() for w in program.get_weights()[:2 * self._depth]]
         for epoch in range(self.epochs):
-            for rows, weight in _batches(len(X), self.batch, rng):
-                program.train_on_batch(X[rows], labels[rows] * [1, 1] * weight[:, None, None])
+            for rows, weight in draw_batches(len(X), self.batch, rng):
+                program.train_on_batch(X[rows], labels[rows] * weight[:, None, None])
             weights = program.get_weights()[:2 * self._depth]
-            loss = _held_loss(run_towers(weights, held), held_labels)
+            loss = held_loss(run_towers(weights, held), held_labels, self.task)
             is_better = (loss < best - self.min_delta) & (waited < self.patience)
             for kept, now in zip(self.weights_, weights, strict=True):
                 kept[is_better] = now[is_better]
@@ -75,7 +88,10 @@ class Head(Family):
 
     def predict(self, X: Features) -> Floats:
         """Run the towers: (n_rows, n_targets)."""
-        return run_towers(self.weights_, self._scale(X.array())).astype(np.float64) * self.y_scale_ + self.y_mean_
+        outputs = run_towers(self.weights_, self._scale(X.array())).astype(np.float64)
+        if self.task == "class":
+            return class_shares(outputs[:, 0], self.y_mean_)
+        return outputs[..., 0] * self.y_scale_ + self.y_mean_
 
     def save(self, folder: Path) -> None:
         """Write weights and scales as plain arrays, and the parameters as JSON."""
@@ -99,35 +115,18 @@ class Head(Family):
 
 
 def run_towers(weights: Weights, X: Matrix) -> NDArray[np.float32]:
-    """Run the towers forward without dropout: (n_tiles, n_targets)."""
+    """Run the towers forward without dropout: (n_tiles, n_towers, n_outputs)."""
     flow: Any = X
     for i in range(0, len(weights), 2):
         flow = np.matmul(flow, weights[i]) + weights[i + 1][:, None]
         if i + 2 < len(weights):
             flow = np.maximum(flow, 0)
-    return np.ascontiguousarray(flow[..., 0].T)
-
-
-def _spread(scale: Floats) -> Floats:
-    return np.where(scale > 1e-12, scale, 1.0)
-
-
-def _held_loss(predicted: Matrix, labels: Matrix) -> Floats:
-    weight = labels[..., 1]
-    loss: Floats = (weight * (predicted - labels[..., 0]) ** 2).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
-    return loss
-
-
-def _batches(n: int, batch: int, rng: np.random.Generator) -> list[tuple[Ints, NDArray[np.float32]]]:
-    """Give (rows, weights) of shuffled batches, all of one size, so that one program serves; padding weighs 0."""
-    order = rng.permutation(n)
-    padded = np.concatenate([order, np.zeros(-n % batch, dtype=order.dtype)])
-    weight = (np.arange(len(padded)) < n).astype(np.float32)
-    return list(zip(padded.reshape(-1, batch), weight.reshape(-1, batch), strict=True))
+    return np.ascontiguousarray(np.swapaxes(flow, 0, 1))
 
 
 @lru_cache(maxsize=8)
-def build_program(n_features: int, n_targets: int, hidden: tuple[int, ...], dropout: float, rate: float) -> Any:
+def build_program(n_features: int, n_targets: int, n_outputs: int, hidden: tuple[int, ...], *, dropout: float, rate: float,
+                  task: Task) -> Any:
     """Give the compiled towers; the same shapes give the same program, so that folds share its compilation."""
     import keras
 
@@ -146,20 +145,10 @@ def build_program(n_features: int, n_targets: int, hidden: tuple[int, ...], drop
             rule = "bi,tio->bto" if len(x.shape) == 2 else "bti,tio->bto"
             return keras.ops.einsum(rule, x, self.kernel) + self.bias
 
-    def loss(labels: Any, predicted: Any) -> Any:
-        weight = labels[..., 1]
-        squares = weight * keras.ops.square(predicted - labels[..., 0])
-        means = keras.ops.sum(squares, axis=0) / keras.ops.maximum(keras.ops.sum(weight, axis=0), 1.0)
-        return keras.ops.sum(means)  # a sum, so that no tower's step depends on another's
-
     flow = given = keras.Input((n_features,))
     for units in hidden:
         flow = keras.layers.Dropout(dropout, seed=0)(keras.ops.relu(Towers(units)(flow)))
-    program = keras.Model(given, keras.ops.squeeze(Towers(1)(flow), axis=-1))
-    jit: Any = False if keras.backend.backend() == "tensorflow" else "auto"
-    program.compile(keras.optimizers.Adam(rate), loss, jit_compile=jit)
-    program.optimizer.build(program.trainable_variables)
-    return program
+    return compile_program(keras.Model(given, Towers(n_outputs)(flow)), rate, task)
 
 
 def reset_program(program: Any, rng: np.random.Generator, seed: int) -> None:
@@ -168,8 +157,4 @@ def reset_program(program: Any, rng: np.random.Generator, seed: int) -> None:
         shape = tuple(variable.shape)
         limit = np.sqrt(6 / (shape[-2] + shape[-1])) if len(shape) == 3 else 0.0
         variable.assign(rng.uniform(-limit, limit, shape).astype(np.float32))
-    for variable in program.optimizer.variables:
-        if "learning_rate" not in variable.path:
-            variable.assign(np.zeros(variable.shape, dtype=str(variable.dtype)))
-    for i, layer in enumerate(layer for layer in program.layers if hasattr(layer, "seed_generator")):
-        layer.seed_generator.state.assign(np.array([seed, i], dtype=str(layer.seed_generator.state.dtype)))
+    reset_training(program, seed)

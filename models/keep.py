@@ -15,10 +15,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from models.cells import ALL, Cell, Planned
+from models.classes import list_classes, spread_classes
 from models.design import Design
 from models.family import Family
 from models.pca import Reduced
-from models.registry import FAMILIES, ModelSpec, build_model, parse_model
+from models.registry import FAMILIES, ModelSpec, parse_model
 from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
 from models.settings import Settings
 from models.units import Inputs, open_design
@@ -39,15 +40,19 @@ class Kept(NamedTuple):
 
 
 def choose_kept(settings: Settings, scores: pd.DataFrame) -> list[Kept]:
-    """Give the cells to keep of each target: the least area RMSE on the strictest split, or all, or those named; no stack."""
+    """Give the cells to keep of each target, by their areas on the strictest split: the best, or all, or those named; no stack.
+
+    The best has the least RMSE, or for classes the highest balanced accuracy.
+    """
     asked = settings.models
     frame = scores[(scores["split"] == asked.strictest) & (scores["backbone"] != ALL)]
     if isinstance(asked.keep, list):
         frame = frame[frame["model"].isin(asked.keep)]
     kept = []
-    for target in settings.targets.columns:
+    for target in settings.targets.names:
         of_target = frame[frame["target"] == target]
-        ranked = of_target[of_target["level"] == "area"].sort_values("rmse", kind="stable")
+        at_areas = of_target[of_target["level"] == "area"]
+        ranked = at_areas.loc[at_areas["rmse"].fillna(-at_areas["balanced_accuracy"]).sort_values(kind="stable").index]
         for row in ranked.head(1 if asked.keep == "best" else len(ranked)).to_dict("records"):
             cut = [*("backbone", "layer", "pooling"), "model"]
             same = of_target[(of_target[cut] == [row[c] for c in cut]).all(axis=1)]
@@ -89,12 +94,18 @@ def remove_unkept(settings: Settings, kept: list[Kept]) -> None:
 
 def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
     """Refit one cell on all tiles and save it, with all that is needed to feed it again."""
-    settings, cell = inputs.settings, one.cell
-    run, t = read_run(settings.folder, *cell), settings.targets.columns.index(one.target)
-    design = open_design(inputs, cell, run["inputs"])
-    model = build_model(cell.spec, seed=settings.models.seed, sample=settings.models.knn_sample)
-    model.fit(design.X, design.Y[:, [t]], folds=design.folds, weight=design.weight)
-    facts = {"target": one.target, "cut": cell.cut, "split": cell.split, "key": key, "settings": settings.as_json(),
+    settings, cell, tiles = inputs.settings, one.cell, inputs.tiles
+    run, task = read_run(settings.folder, *cell), tiles.kind(one.target)
+    design, classes = open_design(inputs, cell, run["inputs"]), []
+    if task == "class":
+        classes = list_classes(tiles.classes[one.target])
+        Y = spread_classes(design.codes[one.target], len(classes))
+    else:
+        Y = design.Y[:, [list(tiles.targets).index(one.target)]]
+    model = settings.models.build(cell.spec, task)
+    model.fit(design.X, Y, folds=design.folds, weight=design.weight)
+    facts = {"target": one.target, "task": task, "classes": classes, "cut": cell.cut, "split": cell.split, "key": key,
+             "settings": settings.as_json(),
              "scores": one.scores, "chosen": model.chosen_[0], "feed": _describe_feed(inputs, cell, design),
              "training": {**run["inputs"], **run["cells"][one.target]["depends"], "n_rows": len(design.X)},
              "versions": run["versions"]}

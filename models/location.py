@@ -8,7 +8,7 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.spatial.distance import cdist
 
-from models.family import Chosen, Family, Floats, labelled_groups
+from models.family import Chosen, Family, Floats, Task, as_probabilities, labelled_groups
 from models.features import Features
 from models.folds import Folds, Held
 from models.gram import Data, Gram, few_threads
@@ -38,8 +38,9 @@ class Location(Family):
     """
 
     def __init__(self, k_choices: tuple[int, ...] = K_CHOICES, weightings: tuple[Weighting, ...] = WEIGHTINGS,
-                 n_centres: int = N_CENTRES, lengths: tuple[float, ...] = LENGTHS, noise: tuple[float, ...] = NOISE) -> None:
-        self.k_choices, self.weightings = k_choices, weightings
+                 n_centres: int = N_CENTRES, lengths: tuple[float, ...] = LENGTHS, noise: tuple[float, ...] = NOISE,
+                 task: Task = "number") -> None:
+        self.k_choices, self.weightings, self.task = k_choices, weightings, task
         self.n_centres, self.lengths, self.noise = n_centres, lengths, noise
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
@@ -52,7 +53,7 @@ class Location(Family):
         self.chosen_ = [{} for _ in range(n_targets)]
         for rows, columns in labelled_groups(Y):
             data = Data(X, Y[:, columns], weight, folds).take(rows)
-            choice = Choice(search_map, self.k_choices, self.weightings)
+            choice = Choice(search_map, self.k_choices, self.weightings, self.task)
             nearest, errors = choice.choose(self.xy_[rows], data.Y, folds=data.folds, weight=data.weight)
             with few_threads(len(self.centres_)):
                 field = self._fit_field(self.xy_[rows], data)
@@ -74,7 +75,8 @@ class Location(Family):
             root = cholesky(matern(self.centres_, self.centres_, length) + _JITTER * np.eye(len(self.centres_)), lower=True)
             columns = solve_triangular(root, matern(self.centres_, xy, length), lower=True).T
             seen = data._replace(X=Features(columns))
-            linear = solve_sets(Gram(seen, noise, is_scaled=False), seen, [_EVERYTHING], noise)[_EVERYTHING]
+            solver = Gram(seen, noise, is_scaled=False)
+            linear = solve_sets(solver, seen, [_EVERYTHING], noise, task=self.task)[_EVERYTHING]
             coef = solve_triangular(root, linear.coef, lower=True, trans="T")
             for i in np.flatnonzero(linear.error < best.error):
                 best.coef[:, i], best.intercept[i], best.error[i] = coef[:, i], linear.intercept[i], linear.error[i]
@@ -88,7 +90,7 @@ class Location(Family):
         for t, chosen in enumerate(self.chosen_):
             if chosen["rule"] == "field":
                 out[:, t] = matern(xy, self.centres_, chosen["length_m"]) @ self.coef_[:, t] + self.intercept_[t]
-        return out
+        return as_probabilities(out, self.task)
 
 
 class _Field(NamedTuple):

@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from models.family import Chosen, Family, Floats, Ints, Matrix, labelled_groups
+from models.family import Chosen, Family, Floats, Ints, Matrix, Task, labelled_groups
 from models.features import Features
 from models.folds import Folds
 
@@ -34,7 +34,9 @@ Search = Callable[[Matrix, Matrix, int], Found]  # (known rows, asked rows, k)
 
 
 class Neighbours(Family):
-    """Predict the mean label of the k nearest tiles, k and weighting of each target chosen on the inner folds.
+    """Predict the mean label of the k nearest tiles, or the shares of their classes.
+
+    k and weighting of each target are chosen on the inner folds.
 
     The same as scikit-learn's `KNeighborsRegressor` behind a `StandardScaler` and, for `cosine`, a `Normalizer`, which
     are fitted on the training rows of each fold. (One scaling for all folds would need a quarter of the search, and no
@@ -47,15 +49,17 @@ class Neighbours(Family):
     metric : `cosine` (distance between rows scaled to length one, which orders as the cosine does) or `euclidean`.
     max_search : most training rows that are searched unasked.
     sample : number of training rows, drawn at random, that are searched where there are more; None for all.
-    standardise : false leaves the columns their scale, as those of a PCA need; they are centred all the same.
+    standardise : false leaves the columns their scale, as those of a PCA need.
+    centre : false leaves the columns where they are; so, with `standardise` false too, `cosine` is that of the raw rows.
     seed : of the draw.
     """
 
     def __init__(self, k_choices: tuple[int, ...] = K_CHOICES, weightings: tuple[Weighting, ...] = WEIGHTINGS,
                  metric: Literal["cosine", "euclidean"] = "cosine", max_search: int = MAX_SEARCH, sample: int | None = None,
-                 standardise: bool = True, seed: int = 0) -> None:
+                 standardise: bool = True, centre: bool = True, seed: int = 0, task: Task = "number") -> None:
         self.k_choices, self.weightings, self.metric = k_choices, weightings, metric
-        self.max_search, self.sample, self.standardise, self.seed = max_search, sample, standardise, seed
+        self.max_search, self.sample, self.standardise, self.centre = max_search, sample, standardise, centre
+        self.seed, self.task = seed, task
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Keep the scaled rows, and choose k and weighting of every target on the folds.
@@ -69,7 +73,7 @@ class Neighbours(Family):
         if drawn is not None:
             X, Y, folds, weight = X.rows(drawn), Y[drawn], folds.take(drawn), weight[drawn]
         X.check_fits()
-        scaler = StandardScaler(with_std=self.standardise)
+        scaler = StandardScaler(with_mean=self.centre, with_std=self.standardise)
         for _, chunk in X.chunks():
             scaler.partial_fit(chunk)
         self.scaler_ = make_pipeline(scaler, Normalizer()) if self.metric == "cosine" else make_pipeline(scaler)
@@ -78,7 +82,7 @@ class Neighbours(Family):
             self.X_[piece] = self.scaler_.transform(chunk)
         self.chosen_ = [{} for _ in range(Y.shape[1])]
         for rows, columns in labelled_groups(Y):
-            choice = Choice(search_all, self.k_choices, self.weightings)
+            choice = Choice(search_all, self.k_choices, self.weightings, self.task)
             chosen, _ = choice.choose(self.X_[rows], Y[np.ix_(rows, columns)], folds=folds.take(rows), weight=weight[rows])
             for t, one in zip(columns, chosen, strict=True):
                 self.chosen_[t] = one
@@ -103,11 +107,12 @@ class Neighbours(Family):
 
 
 class Choice(NamedTuple):
-    """What is chosen from: a search, the k and the weightings."""
+    """What is chosen from: a search, the k and the weightings; and for what task."""
 
     search: Search
     k_choices: Sequence[int]
     weightings: Sequence[Weighting]
+    task: Task
 
     def choose(self, X: Matrix, Y: Floats, *, folds: Folds, weight: Floats) -> tuple[list[Chosen], Floats]:
         """Give k and weighting of each target, and the weighted sum of squared errors they had on the folds.
@@ -131,6 +136,8 @@ class Choice(NamedTuple):
             for w, weighting in enumerate(self.weightings):
                 for part, predicted in blend(found, Y[train], weight[train], ks=ks, weighting=weighting):
                     errors[w] += np.tensordot(weight[held][part], (predicted - Y[held][part, None]) ** 2, axes=1)
+        if self.task == "class":
+            errors[:] = errors.sum(axis=-1, keepdims=True)
         flat = errors.reshape(-1, Y.shape[1])
         best = flat.argmin(axis=0)
         chosen: list[Chosen] = [{"k": int(ks[b % len(ks)]), "weighting": self.weightings[b // len(ks)]} for b in best]

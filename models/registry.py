@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from extract.settings import suggest
 from models.baselines import Mean, Region
 from models.boosting import Boosting
-from models.family import Family
+from models.cnn import Convolutional
+from models.family import Family, Task
 from models.forest import Forest
 from models.head import Head
 from models.location import Location
@@ -27,14 +30,17 @@ BASELINES: dict[str, tuple[Callable[..., Family], Feed]] = {
     "geodemographic": (SharedRidge, "groups"),
     "metadata": (SharedRidge, "metadata"),
 }
+CNN = "cnn"
 FAMILIES: dict[str, Callable[..., Family]] = {
     "ridge": SharedRidge,
     "knn": Neighbours,
     "forest": Forest,
     "xgboost": Boosting,
     "head": Head,
+    CNN: Convolutional,
 }
 STACK = "stack"
+_NOT_SET = ("task", "seed", "n_jobs")  # what targets, [models] seed and [models] threads decide
 _NAME = re.compile(r"^(?P<family>[a-z0-9_:]+)(?:\+pca:(?P<pca>[1-9]\d*))?(?P<groups>\+groups)?(?P<area>@area)?$")
 
 
@@ -55,6 +61,11 @@ class ModelSpec(NamedTuple):
     def is_baseline(self) -> bool:
         """True where no picture is seen through a network; fitted once a split, under the cut `none`."""
         return self.family in BASELINES
+
+    @property
+    def needs_map(self) -> bool:
+        """True where rows have to be maps; fitted on such cuts alone."""
+        return self.family == CNN
 
     @property
     def feed(self) -> Feed:
@@ -80,21 +91,51 @@ def parse_model(text: str) -> ModelSpec:
         raise ValueError(f"unknown model {text!r}; known: {', '.join(known)}, and as 'ridge@area' or 'ridge+groups'."
                          f"{suggest(family, known)}")
     spec = ModelSpec(match["family"], int(match["pca"]) if match["pca"] else None, bool(match["groups"]), bool(match["area"]))
-    if spec.family not in FAMILIES and spec != ModelSpec(spec.family):
+    if (spec.family not in FAMILIES or spec.needs_map) and spec != ModelSpec(spec.family):
         raise ValueError(f"model {text!r}: {spec.family!r} takes neither '+…' nor '@area'; write {spec.family!r}")
     return spec
 
 
-def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None) -> Family:
+def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None, task: Task = "number",
+                params: Mapping[str, Any] | None = None) -> Family:
     """Give an unfitted model.
 
     Parameters
     ----------
     seed : for the families with randomness.
     sample : training rows that a search is drawn from, where a family searches; None for all.
+    params : of the family's constructor, as `check_params` gives them; they come before the others.
     """
-    factory = BASELINES[spec.family][0] if spec.is_baseline else FAMILIES[spec.family]
-    model = factory()
-    asked = {"seed": seed, "sample": sample, "standardise": spec.pca is None}
+    model = find_family(spec.family)()
+    asked = {"seed": seed, "sample": sample, "standardise": spec.pca is None, "task": task, **(params or {})}
     model.set_params(**{name: value for name, value in asked.items() if name in model.get_params()})
     return Reduced(model, spec.pca, seed) if spec.pca else model
+
+
+def find_family(name: str) -> Callable[..., Family]:
+    """Give the constructor of a family or of a baseline."""
+    return BASELINES[name][0] if name in BASELINES else FAMILIES[name]
+
+
+def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the parameters of a family's constructor, each of the type that it states.
+
+    Raises
+    ------
+    ValueError : an unknown family or parameter (the text gives the nearest), or a value of another type.
+    """
+    families = [*BASELINES, *FAMILIES]
+    if name not in families:
+        raise ValueError(f"unknown family {name!r}; known: {', '.join(families)}.{suggest(name, families)}")
+    function = vars(find_family(name))["__init__"]
+    known = {k: t for k, t in get_type_hints(function).items() if k not in ("return", *_NOT_SET)}
+    checked = {}
+    for key, value in params.items():
+        if key not in known:
+            raise ValueError(f"{name}: unknown parameter {key!r}; known: {', '.join(known)}.{suggest(key, known)}")
+        try:
+            checked[key] = TypeAdapter(known[key]).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ValueError(f"{name}.{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {value!r}") from None
+    return checked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from extract.tiles import Tiles
-from models.runs import read_finished, read_nested, read_predictions, run_folder, write_run
+from models.cells import Cell
+from models.runs import read_classes, read_finished, read_nested, read_predictions, run_folder, write_run
 from models.settings import Settings
 from models.units import Fitted
 
@@ -28,34 +30,50 @@ def write_fitted(settings: Settings, tiles: Tiles, fitted: Fitted) -> dict[str, 
     kept = {t: one for t, one in old.get("cells", {}).items() if t not in plan.missing and old["inputs"] == plan.inputs}
     area_r2 = score_areas(tiles, fitted)
     cells = {**kept, **_cells(fitted, area_r2)}
-    chosen = {t: old["chosen"][t] for t in kept} | dict(zip(plan.missing, fitted.cross.chosen, strict=True))
+    chosen = {t: old["chosen"][t] for t in kept} | {t: one.chosen for t, one in fitted.classes.items()}
+    chosen |= dict(zip(fitted.numbers, fitted.cross.chosen, strict=True))
     predictions = _frame(tiles, fitted, fitted.cross.predicted)
     nested = None if fitted.cross.nested is None else _frame(tiles, fitted, fitted.cross.nested)
-    if kept:
-        before = read_predictions(settings.folder, *plan.cell)
-        predictions = pd.concat([before[before["target"].isin(list(kept))], predictions], ignore_index=True)
-    deep = [t for t, one in kept.items() if one["is_nested"]]
-    if deep:
-        before = read_nested(settings.folder, *plan.cell)
-        nested = pd.concat([before[before["target"].isin(deep)], *([] if nested is None else [nested])], ignore_index=True)
+    classes = _class_frame(tiles, fitted)
+    for_classes, deep = [t for t in kept if "classes" in kept[t]], [t for t, one in kept.items() if one["is_nested"]]
+    predictions = _join(read_predictions, settings, plan.cell, [t for t in kept if t not in for_classes], predictions)
+    nested = _join(read_nested, settings, plan.cell, deep, nested)
+    classes = _join(read_classes, settings, plan.cell, for_classes, classes)
     write_run(run_folder(settings.folder, *plan.cell), predictions, nested,
               {**plan.cell._asdict(), "settings": settings.as_json(), "inputs": plan.inputs, "versions": _versions(),
-               "seconds": sum(one["seconds"] for one in cells.values()), "chosen": chosen, "cells": cells})
+               "seconds": sum(one["seconds"] for one in cells.values()), "chosen": chosen, "cells": cells}, classes=classes)
     return area_r2
 
 
+def _join(read: Callable[..., pd.DataFrame], settings: Settings, cell: Cell, kept: list[str], new: pd.DataFrame | None
+          ) -> pd.DataFrame | None:
+    """Put what was there of some targets before what is new; None where there is neither."""
+    if not kept:
+        return new
+    before = read(settings.folder, *cell)
+    return pd.concat([before[before["target"].isin(kept)], *([] if new is None else [new])], ignore_index=True)
+
+
 def _cells(fitted: Fitted, area_r2: dict[str, float]) -> dict[str, dict[str, Any]]:
-    plan = fitted.plan
-    share = fitted.seconds / len(plan.missing)
-    return {t: {"key": plan.keys[t], "depends": plan.depends[t], "is_nested": fitted.cross.nested is not None,
-                "seconds": round(share, 4),
-                "area_r2": None if np.isnan(area_r2[t]) else round(area_r2[t], 6)} for t in plan.missing}
+    plan, of_classes = fitted.plan, sum(one.seconds for one in fitted.classes.values())
+    share = (fitted.seconds - of_classes) / max(1, len(fitted.numbers))
+    cells: dict[str, dict[str, Any]] = {
+        t: {"key": plan.keys[t], "depends": plan.depends[t], "is_nested": fitted.cross.nested is not None,
+            "seconds": round(share, 4), "area_r2": None if np.isnan(area_r2[t]) else round(area_r2[t], 6)}
+        for t in fitted.numbers}
+    return cells | {
+        t: {"key": plan.keys[t], "depends": plan.depends[t], "is_nested": False, "seconds": round(one.seconds, 4),
+            "classes": one.names} for t, one in fitted.classes.items()}
 
 
 def score_areas(tiles: Tiles, fitted: Fitted) -> dict[str, float]:
-    """R² over areas of each target that was fitted, for the progress display alone; NaN where the truth is constant."""
-    area, scores = np.unique(tiles.area.to_numpy()[fitted.rows], return_inverse=True)[1], {}
-    for i, target in enumerate(fitted.plan.missing):
+    """R² over areas of each target that was fitted, for the progress display alone; NaN where the truth is constant.
+
+    Classes have no R²: theirs is NaN.
+    """
+    area = np.unique(tiles.area.to_numpy()[fitted.rows], return_inverse=True)[1]
+    scores = dict.fromkeys(fitted.classes, float("nan"))
+    for i, target in enumerate(fitted.numbers):
         truth, predicted = tiles.targets[target].to_numpy(np.float64)[fitted.rows], fitted.cross.predicted[:, i]
         known = np.isfinite(truth) & np.isfinite(predicted)
         n = np.bincount(area[known])
@@ -65,9 +83,24 @@ def score_areas(tiles: Tiles, fitted: Fitted) -> dict[str, float]:
     return scores
 
 
-def _frame(tiles: Tiles, fitted: Fitted, values: Any) -> pd.DataFrame:
-    """One row a target and tile: id, fold, target, truth, prediction."""
-    targets, ids = fitted.plan.missing, tiles.id.to_numpy()[fitted.rows]
+def _class_frame(tiles: Tiles, fitted: Fitted) -> pd.DataFrame | None:
+    """One row a target and tile: id, fold, target, truth, prediction, and its probabilities as a list."""
+    parts = []
+    for target, one in fitted.classes.items():
+        is_known = np.isfinite(one.probability[:, 0])
+        likeliest = np.array(one.names, dtype=object)[np.where(is_known[:, None], one.probability, 0).argmax(axis=1)]
+        parts.append(pd.DataFrame({
+            "id": tiles.id.to_numpy()[fitted.rows], "fold": fitted.fold, "target": target,
+            "truth": tiles.classes[target].to_numpy()[fitted.rows], "prediction": pd.Series(likeliest).where(is_known, None),
+            "probability": list(one.probability.astype(np.float32))}))
+    return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def _frame(tiles: Tiles, fitted: Fitted, values: Any) -> pd.DataFrame | None:
+    """One row a target and tile: id, fold, target, truth, prediction; None where no target is a number."""
+    targets, ids = fitted.numbers, tiles.id.to_numpy()[fitted.rows]
+    if not targets:
+        return None
     truth = tiles.targets[targets].to_numpy(np.float64)[fitted.rows]
     return pd.DataFrame({"id": np.tile(ids, len(targets)), "fold": np.tile(fitted.fold, len(targets)),
                          "target": np.repeat(targets, len(ids)), "truth": truth.T.ravel(), "prediction": values.T.ravel()})

@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from models.family import Chosen, CrossFit, Family, Floats, labelled_groups
+from models.family import Chosen, CrossFit, Family, Floats, Task, as_probabilities, labelled_groups
 from models.features import Features
 from models.folds import Folds, Held
 from models.gram import Data, Dual, Gram, Paths, few_threads
@@ -39,11 +39,13 @@ class SharedRidge(Family):
     solutions are iterated (`models.krylov`) to 10⁻⁵ standard deviations of the target; penalties that this does not
     reach in 200 steps are not candidates, and the log says which. Where there are no inner folds to choose on, the
     penalty nearest to the number of columns is taken: signal and noise of one size. `standardise` false leaves the
-    columns their scale, as those of a PCA need.
+    columns their scale, as those of a PCA need. Classes get one penalty, and shares of least squares that sum to 1: the
+    likeliest class is that of scikit-learn's `RidgeClassifier(alpha)`.
     """
 
-    def __init__(self, alphas: tuple[float, ...] = ALPHAS, exact_limit: int = EXACT_LIMIT, standardise: bool = True) -> None:
-        self.alphas, self.exact_limit, self.standardise = alphas, exact_limit, standardise
+    def __init__(self, alphas: tuple[float, ...] = ALPHAS, exact_limit: int = EXACT_LIMIT, standardise: bool = True,
+                 task: Task = "number") -> None:
+        self.alphas, self.exact_limit, self.standardise, self.task = alphas, exact_limit, standardise, task
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Choose the penalties, then fit every target on all its labelled rows."""
@@ -60,7 +62,7 @@ class SharedRidge(Family):
 
     def predict(self, X: Features) -> Floats:
         """Give X · coef + intercept: (n_rows, n_targets)."""
-        return _predict(X, self.coef_, self.intercept_)
+        return as_probabilities(_predict(X, self.coef_, self.intercept_), self.task)
 
     def cross_fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False) -> CrossFit:
         """Predict every row by a model that has not seen its fold; all models from the same sums."""
@@ -78,6 +80,7 @@ class SharedRidge(Family):
                     deeper[np.ix_(rows, columns)] = _predict(X.rows(rows), deep.coef, deep.intercept)
                 for t, alpha in zip(columns, mine.alpha, strict=True):
                     chosen[t][str(fold)] = {"alpha": float(alpha)}
+        predicted, deeper = as_probabilities(predicted, self.task), as_probabilities(deeper, self.task)
         return CrossFit(predicted, deeper if nested else None, chosen)
 
     def _solve(self, data: Data, outers: list[Held]) -> dict[Held, Linear]:
@@ -86,11 +89,16 @@ class SharedRidge(Family):
         kind: type[Gram | Dual | Krylov] = Gram if n_features <= n_rows else Dual
         if min(n_rows, n_features) > self.exact_limit:
             kind = Krylov
-        return solve_sets(kind(data, alphas, is_scaled=self.standardise), data, outers, alphas)
+        return solve_sets(kind(data, alphas, is_scaled=self.standardise), data, outers, alphas, task=self.task)
 
 
-def solve_sets(solver: Gram | Dual | Krylov, data: Data, outers: list[Held], alphas: Floats) -> dict[Held, Linear]:
+def solve_sets(solver: Gram | Dual | Krylov, data: Data, outers: list[Held], alphas: Floats, *,
+               task: Task = "number") -> dict[Held, Linear]:
     """Choose the penalty of each target on the inner folds, and solve, for each set of parts that is not to be seen.
+
+    Parameters
+    ----------
+    task : `class` for one penalty for all columns, by their errors together.
 
     Raises
     ------
@@ -112,7 +120,9 @@ def solve_sets(solver: Gram | Dual | Krylov, data: Data, outers: list[Held], alp
                 errors += np.where(path.is_solved, solver.errors(path, p, outer), np.inf)
             if not inner[outer]:
                 errors += np.abs(np.log(alphas / data.X.shape[1]))[:, None]
-            linear[outer] = _choose(paths[outer], errors, alphas)
+            if task == "class":
+                errors[:] = errors.sum(axis=1, keepdims=True)
+            linear[outer] = _choose(paths[outer], errors, alphas, task)
     return linear
 
 
@@ -123,9 +133,10 @@ def _inner(data: Data, outer: Held) -> list[int]:
     return parts if len(parts) > 1 else []
 
 
-def _choose(path: Paths, errors: Floats, alphas: Floats) -> Linear:
+def _choose(path: Paths, errors: Floats, alphas: Floats, task: Task) -> Linear:
     """Take the penalty of least error among those solved, for each target."""
-    errors = np.where(path.is_solved, errors, np.inf)
+    is_solved = path.is_solved.all(axis=1, keepdims=True) if task == "class" else path.is_solved
+    errors = np.where(is_solved, errors, np.inf)
     if not np.isfinite(errors).any(axis=0).all():
         raise ValueError(f"ridge: no penalty up to {alphas[-1]:g} could be solved on {len(path.coef)} features. "
                          "Reduce them first: 'ridge+pca:256'.")

@@ -23,10 +23,14 @@ from extract.embeddings import publish
 SCHEMA = "roofline.run"
 SCHEMA_VERSION = 2
 PREDICTION_COLUMNS = ("id", "fold", "target", "truth", "prediction")
+CLASS_COLUMNS = (*PREDICTION_COLUMNS, "probability")  # a list in each row; cells[target]["classes"] of run.json names its places
+_COLUMNS = {"predictions.parquet": PREDICTION_COLUMNS, "nested.parquet": ("id", "target", "prediction"),
+            "classes.parquet": CLASS_COLUMNS}
 _FIRST_COLUMNS = ("split", "backbone", "layer", "pooling", "model", "target", "level", "n", "mse", "rmse", "nrmse", "mae",
                   "r2", "spearman", "r2_low", "r2_high", "rmse_low", "rmse_high", "fit_seconds")
 _LATER_COLUMNS = ("r2_training_mean", "calibration_slope", "spearman_low", "spearman_high", "accuracy", "balanced_accuracy",
-                  "f1_macro", "log_loss", "accuracy_low", "accuracy_high", "balanced_accuracy_low", "balanced_accuracy_high")
+                  "f1_macro", "log_loss", "accuracy_low", "accuracy_high", "balanced_accuracy_low", "balanced_accuracy_high",
+                  "f1_macro_low", "f1_macro_high", "log_loss_low", "log_loss_high")
 SCORE_COLUMNS = (*_FIRST_COLUMNS, *_LATER_COLUMNS)
 
 
@@ -39,7 +43,8 @@ def run_folder(folder: Path, split: str, cut: str, model: str) -> Path:
     return folder / "runs" / split / cut / model
 
 
-def write_run(path: Path, predictions: pd.DataFrame, nested: pd.DataFrame | None, run: dict[str, Any]) -> None:
+def write_run(path: Path, predictions: pd.DataFrame | None, nested: pd.DataFrame | None, run: dict[str, Any], *,
+              classes: pd.DataFrame | None = None) -> None:
     """Write a run such that a kill at any moment leaves the one before or this one, after `mend_run`.
 
     Everything is on disk under `.partial` names, `run.json` with the hashes of the others last, before the first file
@@ -47,21 +52,22 @@ def write_run(path: Path, predictions: pd.DataFrame, nested: pd.DataFrame | None
 
     Parameters
     ----------
-    predictions : `PREDICTION_COLUMNS`. nested : id, target and prediction, or None.
+    predictions : `PREDICTION_COLUMNS`, or None where no target is a number. nested : id, target and prediction, or None.
     run : what `run.json` holds; `cells` has an entry for each target.
+    classes : `CLASS_COLUMNS`, or None where no target is a class.
     """
     path.mkdir(parents=True, exist_ok=True)
-    files = {"predictions.parquet": _write_partial(path / "predictions.parquet", predictions[list(PREDICTION_COLUMNS)])}
-    if nested is not None:
-        files["nested.parquet"] = _write_partial(path / "nested.parquet", nested[["id", "target", "prediction"]])
+    frames = dict(zip(_COLUMNS, (predictions, nested, classes), strict=True))
+    files = {name: _write_partial(path / name, frame[list(_COLUMNS[name])])
+             for name, frame in frames.items() if frame is not None}
     document = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **run, "files": files}
     journal = _partial(path / "run.json")
     journal.write_text(json.dumps(document, indent=1), encoding="utf-8")
     _sync(journal)
     for name in (*files, "run.json"):
         publish(_partial(path / name), path / name)
-    if nested is None:
-        (path / "nested.parquet").unlink(missing_ok=True)
+    for name in frames.keys() - files:
+        (path / name).unlink(missing_ok=True)
 
 
 def _write_partial(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
@@ -172,6 +178,13 @@ def read_predictions(folder: Path, split: str, cut: str, model: str) -> pd.DataF
 def read_nested(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
     """Read the nested predictions of a run: id, target, prediction; errors as `read_predictions`."""
     return _read_frame(folder, (split, cut, model), "nested.parquet")
+
+
+def read_classes(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+    """Read the out-of-fold classes of a run, `CLASS_COLUMNS`; no row where no target is one. Errors as `read_predictions`."""
+    if "classes.parquet" not in read_run(folder, split, cut, model).get("files", {}):
+        return pd.DataFrame(columns=list(CLASS_COLUMNS))
+    return _read_frame(folder, (split, cut, model), "classes.parquet")
 
 
 def read_prediction_table(folder: Path, split: str, cut: str, model: str, *, is_nested: bool = False) -> pa.Table:

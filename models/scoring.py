@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from extract.tiles import Tiles
 from models.bootstrap import REPLICATES
+from models.class_split import score_class_frame
 from models.evaluate import CellName
 from models.family import Floats, Ints
 from models.foldfile import hash_array
@@ -32,6 +33,7 @@ from models.predicted import Run, read_predicted
 from models.runs import (
     SCORE_COLUMNS,
     RunError,
+    read_classes,
     read_document,
     read_run,
     read_scores,
@@ -56,6 +58,7 @@ class Labels:
     Attributes
     ----------
     ids : (n,), tiles in the order of the table. targets : (n, n_targets), NaN where the label is missing.
+    classes : (n, n_class_targets), None where the label is missing.
     area : (n,), number of each tile's area.
     units : split → (n,), number of what a resample draws: the areas, or the blocks on the split `block`.
     training_means : split → (n, n_targets), mean label of the rows that the models of the tile's fold were trained on;
@@ -67,6 +70,12 @@ class Labels:
     area: Ints
     units: dict[str, Ints]
     training_means: dict[str, Floats]
+    classes: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def names(self) -> list[str]:
+        """Every target: numbers, then classes."""
+        return [str(t) for t in (*self.targets, *self.classes)]
 
 
 def build_labels(tiles: Tiles, folds: dict[str, Folds], *, block_m: float) -> Labels:
@@ -78,7 +87,7 @@ def build_labels(tiles: Tiles, folds: dict[str, Folds], *, block_m: float) -> La
     """
     area, Y = pd.factorize(tiles.area)[0].astype(np.int64), tiles.targets.to_numpy(np.float64)
     units = {split: block_numbers(area, tiles.xy, block_m) if split == "block" else area for split in folds}
-    return Labels(ids=tiles.id.to_numpy(), targets=tiles.targets, area=area, units=units,
+    return Labels(ids=tiles.id.to_numpy(), targets=tiles.targets, classes=tiles.classes, area=area, units=units,
                   training_means={split: _training_means(Y, one) for split, one in folds.items()})
 
 
@@ -114,7 +123,10 @@ def score_runs(folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int) 
         return read_scores(folder)
     scored, splits = Scored(), list(dict.fromkeys(split for split, *_ in runs))
     for split in splits:
-        _score_one_split(scored, folder, [run for run in documents if run[0] == split], labels, seed=seed)
+        of_split = [run for run in documents if run[0] == split]
+        _score_one_split(scored, folder, of_split, labels, seed=seed)
+        for run in of_split if len(labels.classes.columns) else ():
+            scored.scores.extend(_score_classes(folder, run, labels, seed=seed))
     return _write(folder, scored, documents, labels, inputs)
 
 
@@ -122,7 +134,8 @@ def _hash_inputs(documents: dict[Run, dict[str, Any]], labels: Labels, seed: int
     files = {" ".join(run): document.get("files", {}) for run, document in documents.items()}
     arrays = [hash_array(a) for a in (np.array(labels.ids, dtype=str), labels.targets.to_numpy(np.float64), labels.area)]
     splits = {s: [hash_array(labels.units[s]), hash_array(labels.training_means[s])] for s in sorted(labels.units)}
-    made_from = [SCHEMA_VERSION, REPLICATES, seed, files, list(labels.targets.columns), arrays, splits]
+    classes = [[str(name), column.tolist()] for name, column in labels.classes.items()]
+    made_from = [SCHEMA_VERSION, REPLICATES, seed, files, list(labels.targets.columns), arrays, splits, *classes]
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
@@ -157,9 +170,20 @@ def _score_one_split(scored: Scored, folder: Path, runs: list[Run], labels: Labe
                 rows.extend({"split": split, "target": target, **row} for row in new)
 
 
+def _score_classes(folder: Path, run: Run, labels: Labels, *, seed: int) -> Iterator[Row]:
+    """Score the targets of one run that are classes."""
+    split, cut, model = run
+    frame = read_classes(folder, *run)
+    for target, of_target in frame[frame["target"].isin(list(labels.classes))].groupby("target", sort=False):
+        named = pd.Series(labels.classes[target].to_numpy(), index=labels.ids)
+        for row in score_class_frame(of_target, named, area=labels.area, unit=labels.units[split],
+                                     is_area=CellName(cut, model).is_area, seed=seed):
+            yield {"split": split, "target": target, "cut": cut, "model": model, **row}
+
+
 def _write(folder: Path, scored: Scored, documents: dict[Run, dict[str, Any]], labels: Labels, inputs: str) -> pd.DataFrame:
     position = {run: i for i, run in enumerate(documents)}
-    order = {str(t): i for i, t in enumerate(labels.targets.columns)}
+    order = {target: i for i, target in enumerate(labels.names)}
     (folder / "scores.json").unlink(missing_ok=True)
     ordered = sorted(scored.scores, key=lambda row: (position[row["split"], row["cut"], row["model"]], order[row["target"]]))
     frame = write_scores(folder, [_score_row(row, documents) for row in ordered])

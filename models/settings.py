@@ -8,7 +8,8 @@ from pydantic import Field, field_validator, model_validator
 
 from extract import settings as shared
 from models.audit import check_codes
-from models.registry import STACK, parse_model
+from models.family import Family, Task
+from models.registry import STACK, ModelSpec, build_model, check_params, parse_model
 
 Split = Literal["random", "area", "block"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "block")
@@ -33,6 +34,7 @@ class ModelsSettings(shared.Strict):
     memory_gib: float | None = Field(default=None, gt=0)
     knn_sample: int | None = Field(default=None, ge=1)
     accept: list[str] = Field(default=[])
+    params: dict[str, dict[str, Any]] = Field(default={})
 
     @field_validator("names", "keep")
     @classmethod
@@ -48,6 +50,11 @@ class ModelsSettings(shared.Strict):
     def _findings(cls, value: list[str]) -> list[str]:
         check_codes(value)
         return _check_once(value)
+
+    @field_validator("params")
+    @classmethod
+    def _params(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {family: check_params(family, params) for family, params in value.items()}
 
     @field_validator("splits")
     @classmethod
@@ -67,6 +74,10 @@ class ModelsSettings(shared.Strict):
             raise ValueError("engine 'dask' and scheduler go together: set engine = \"dask\" and scheduler to its address, as "
                              "'tcp://10.0.0.1:8786', or neither")
         return self
+
+    def build(self, spec: ModelSpec, task: Task = "number") -> Family:
+        """Give an unfitted model, as these settings want it."""
+        return build_model(spec, seed=self.seed, sample=self.knn_sample, task=task, params=self.params.get(spec.family))
 
     @property
     def memory_bytes(self) -> int | None:
@@ -103,6 +114,9 @@ class Settings(shared.Settings):
             raise ValueError("[models] names: 'stack' combines models that see pictures and nothing else, and none is named: "
                              "add one, as 'ridge', or remove 'stack'")
         for name, spec in zip(self.models.names or (), named, strict=True):
+            if spec.needs_map and not any(cut.endswith(":map") for cut in self.extract.cuts):
+                raise ValueError(f"[models] names: {name!r} is fed with maps, and no cut is one: add one to [extract] cuts, as "
+                                 f"'pixels/100:map', or remove {name!r}")
             if (spec.groups or spec.feed in ("groups", "region")) and not groups:
                 raise ValueError(f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] groups, "
                                  f"or remove {name!r}")

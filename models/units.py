@@ -13,12 +13,12 @@ from threadpoolctl import threadpool_limits
 
 from extract.tiles import Tiles, read_tiles
 from models.cells import ALL, Cell, Planned, hash_labels
+from models.classes import ClassFit, list_classes, spread_classes
 from models.design import CutData, Design, build_design, read_cut
 from models.family import CrossFit, Family, Floats, Ints
 from models.foldfile import hash_folds, open_folds
 from models.folds import Folds, unit_numbers
 from models.predicted import read_predicted
-from models.registry import build_model
 from models.settings import Settings
 from models.stack import stack_folds
 
@@ -40,8 +40,9 @@ class Fitted(NamedTuple):
     ----------
     plan : the run and the targets that were fitted.
     rows : (n,), rows of the tile table that are predicted. fold : (n,).
-    cross : out-of-fold predictions of these rows, one column a target.
-    seconds : of the fit, reading left out.
+    cross : out-of-fold predictions of these rows, one column a target that is a number.
+    seconds : of all fits, reading left out.
+    classes : target that is a class → its out-of-fold probabilities.
     """
 
     plan: Planned
@@ -49,6 +50,12 @@ class Fitted(NamedTuple):
     fold: Ints
     cross: CrossFit
     seconds: float
+    classes: dict[str, ClassFit]
+
+    @property
+    def numbers(self) -> list[str]:
+        """Targets that are numbers, in the order of the columns."""
+        return [t for t in self.plan.missing if t not in self.classes]
 
 
 class UnitError(ValueError):
@@ -116,14 +123,23 @@ def _check_unchanged(inputs: Inputs, plan: Planned) -> None:
 
 def _fit_model(inputs: Inputs, plan: Planned, threads: int) -> Fitted:
     design = open_design(inputs, plan.cell, plan.inputs)
-    columns = [inputs.settings.targets.columns.index(t) for t in plan.missing]
+    start, row, tiles, asked = time.perf_counter(), design.row_of_tile, inputs.tiles, inputs.settings.models
+    columns = [i for i, t in enumerate(tiles.targets) if t in plan.missing]
+    cross = CrossFit(np.zeros((len(row), 0)), None, [])
+    if columns:
+        model = told_threads(asked.build(plan.cell.spec), threads)
+        cross = model.cross_fit(design.X, design.Y[:, columns], folds=design.folds, weight=design.weight, nested=plan.is_nested)
+        cross = cross._replace(predicted=cross.predicted[row], nested=None if cross.nested is None else cross.nested[row])
+    model = told_threads(asked.build(plan.cell.spec, "class"), threads)
+    classes = {t: _fit_classes(model, design, t, list_classes(tiles.classes[t])) for t in plan.missing if t in tiles.classes}
+    return Fitted(plan, design.tiles, design.folds.fold[row], cross, time.perf_counter() - start, classes)
+
+
+def _fit_classes(model: Family, design: Design, target: str, names: list[str]) -> ClassFit:
     start = time.perf_counter()
-    asked = inputs.settings.models
-    model = told_threads(build_model(plan.cell.spec, seed=asked.seed, sample=asked.knn_sample), threads)
-    fitted = model.cross_fit(design.X, design.Y[:, columns], folds=design.folds, weight=design.weight, nested=plan.is_nested)
-    seconds, row = time.perf_counter() - start, design.row_of_tile
-    nested = None if fitted.nested is None else fitted.nested[row]
-    return Fitted(plan, design.tiles, design.folds.fold[row], CrossFit(fitted.predicted[row], nested, fitted.chosen), seconds)
+    Y = spread_classes(design.codes[target], len(names))
+    cross = model.cross_fit(design.X, Y, folds=design.folds, weight=design.weight)
+    return ClassFit(names, cross.predicted[design.row_of_tile], cross.chosen[0], time.perf_counter() - start)
 
 
 def open_design(inputs: Inputs, cell: Cell, source: dict[str, Any]) -> Design:
@@ -165,7 +181,7 @@ def _fit_stack(inputs: Inputs, plan: Planned, members: list[Cell]) -> Fitted:
         chosen.append({f: {"penalty": w.penalty, "weights": dict(zip(names, w.weights.round(6).tolist(), strict=True))}
                        for f, w in learned.items()})
     rows = np.flatnonzero(np.isfinite(predicted).any(axis=1))
-    return Fitted(plan, rows, folds.fold[rows], CrossFit(predicted[rows], None, chosen), time.perf_counter() - start)
+    return Fitted(plan, rows, folds.fold[rows], CrossFit(predicted[rows], None, chosen), time.perf_counter() - start, {})
 
 
 def _tile_weights(inputs: Inputs) -> Floats:

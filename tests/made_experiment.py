@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from extract.embeddings import ShardWriter, write_virtual
 from extract.settings import read_settings
@@ -68,6 +69,11 @@ def write_table(folder: Path, **columns: Any) -> None:
     table = {"id": np.arange(N), "area": [f"E{a}" for a in area], "x": area * 100.0 + np.arange(N) % 4,
              "y": rng.uniform(0, 90, N), "district": [f"D{a % 4}" for a in area], **labels, **columns}
     pd.DataFrame(table).to_csv(folder / "t.csv", index=False)
+
+
+def read_signal() -> NDArray[np.float64]:
+    """Give the first target of each tile: (N,), equal inside areas."""
+    return np.random.default_rng(0).normal(size=N_AREAS)[np.arange(N) // (N // N_AREAS)]
 
 
 def write_features(settings: Settings, seed: int = 1, dataset: tuple[str, ...] = ("last:avg", "first:avg", "mid:avg")) -> None:

@@ -1,0 +1,94 @@
+"""What the trained networks share: labels and losses of numbers and classes, batches of one size, a fresh start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax, softmax
+
+from models.family import Floats, Ints, Matrix, Task
+
+
+def label_outputs(Y: Floats, weight: Floats, task: Task) -> NDArray[np.float32]:
+    """Give what each tower learns from: (n_rows, n_towers, n_outputs + 1), labels of its outputs, and their weight.
+
+    Parameters
+    ----------
+    Y : (n_rows, n_columns), NaN where missing, which weighs nothing. Numbers, standardised, have a tower each with one
+        output; classes have one tower with an output each.
+    """
+    weights, outputs = ~np.isnan(Y) * weight[:, None], np.where(np.isnan(Y), 0.0, Y)
+    outputs, weights = (outputs[:, None], weights[:, :1]) if task == "class" else (outputs[..., None], weights)
+    return np.concatenate([outputs, weights[..., None]], axis=-1).astype(np.float32)
+
+
+def held_loss(outputs: Matrix, labels: Matrix, task: Task) -> Floats:
+    """Mean loss of each tower: squared error, or cross entropy of the softmax of its outputs: (n_towers,).
+
+    Parameters
+    ----------
+    outputs : (n_rows, n_towers, n_outputs). labels : as `label_outputs` gives them.
+    """
+    truth, weight = labels[..., :-1], labels[..., -1]
+    losses = ((outputs - truth) ** 2 if task == "number" else -truth * log_softmax(outputs, axis=-1)).sum(axis=-1)
+    loss: Floats = (weight * losses).sum(axis=0) / np.maximum(weight.sum(axis=0), 1)
+    return loss
+
+
+def make_loss(task: Task) -> Callable[[Any, Any], Any]:
+    """Give the same loss for Keras; a sum over the towers, so that no tower's step depends on another's."""
+    import keras
+
+    def loss(labels: Any, outputs: Any) -> Any:
+        truth, weight = labels[..., :-1], labels[..., -1]
+        losses = keras.ops.square(outputs - truth) if task == "number" else -truth * keras.ops.log_softmax(outputs, axis=-1)
+        weighted = weight * keras.ops.sum(losses, axis=-1)
+        return keras.ops.sum(keras.ops.sum(weighted, axis=0) / keras.ops.maximum(keras.ops.sum(weight, axis=0), 1.0))
+
+    return loss
+
+
+def class_shares(outputs: NDArray[Any], share: Floats) -> Floats:
+    """Probabilities of classes from the outputs of their tower, (n_rows, n_classes); one never trained on has no part.
+
+    Parameters
+    ----------
+    share : (n_classes,), of each among the training rows.
+    """
+    shares: Floats = softmax(np.where(share > 0, outputs.astype(np.float64), -np.inf), axis=1)
+    return shares
+
+
+def draw_batches(n: int, batch: int, rng: np.random.Generator) -> list[tuple[Ints, NDArray[np.float32]]]:
+    """Give (rows, weights) of shuffled batches, all of one size, so that one program serves; padding weighs 0."""
+    order = rng.permutation(n)
+    padded = np.concatenate([order, np.zeros(-n % batch, dtype=order.dtype)])
+    weight = (np.arange(len(padded)) < n).astype(np.float32)
+    return list(zip(padded.reshape(-1, batch), weight.reshape(-1, batch), strict=True))
+
+
+def compile_program(program: Any, rate: float, task: Task) -> Any:
+    """Give a Keras model, compiled to be trained by Adam."""
+    import keras
+
+    jit: Any = False if keras.backend.backend() == "tensorflow" else "auto"
+    program.compile(keras.optimizers.Adam(rate), make_loss(task), jit_compile=jit)
+    program.optimizer.build(program.trainable_variables)
+    return program
+
+
+def reset_training(program: Any, seed: int) -> None:
+    """Give a compiled model a fresh optimiser, and its dropout a seed."""
+    for variable in program.optimizer.variables:
+        if "learning_rate" not in variable.path:
+            variable.assign(np.zeros(variable.shape, dtype=str(variable.dtype)))
+    for i, layer in enumerate(layer for layer in program.layers if hasattr(layer, "seed_generator")):
+        layer.seed_generator.state.assign(np.array([seed, i], dtype=str(layer.seed_generator.state.dtype)))
+
+
+def spread_of(scale: Floats) -> Floats:
+    """Give a scale to divide by: 1 where nothing varies."""
+    return np.where(scale > 1e-12, scale, 1.0)
