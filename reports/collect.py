@@ -25,7 +25,8 @@ class Collected:
 
     Attributes
     ----------
-    scores : scores.csv with `cut` and `is_baseline` added; one row a (split, cut, model, target, level).
+    scores : rows of scores.csv of targets that are numbers, with `cut`, `is_baseline` and `is_fused` added; one row a
+        (split, cut, model, target, level). class_scores : those of targets that are classes.
     split, level : the strictest split that was scored, and `area` where areas were scored, else `tile`.
     best : one row a target: its best model that sees pictures alone (the best baseline where there is none).
     baseline : one row a target: its best baseline; may be empty.
@@ -44,6 +45,7 @@ class Collected:
 
     settings: Settings
     scores: pd.DataFrame
+    class_scores: pd.DataFrame
     split: str
     level: str
     best: pd.DataFrame
@@ -67,9 +69,9 @@ class Collected:
 
     @property
     def targets(self) -> list[str]:
-        """Targets that were scored, in the order of the settings."""
+        """Targets that are numbers and were scored, in the order of the settings."""
         scored = list(dict.fromkeys(self.scores["target"]))
-        known = [t for t in self.settings.targets.columns if t in scored]
+        known = [t for t in self.settings.targets.names if t in scored]
         return known + [t for t in scored if t not in known]
 
     @property
@@ -86,20 +88,23 @@ def collect(settings: Settings) -> Collected:
     CollectError : no scores, or scores, ceiling or stages that cannot be read.
     """
     folder = settings.folder
-    scores = read_checked_scores(folder)
-    split = next((s for s in SPLITS if s in set(scores["split"])), str(scores["split"].iloc[0]))
-    level = "area" if "area" in set(scores["level"]) else "tile"
+    every = read_checked_scores(folder)
+    is_class = every["balanced_accuracy"].notna()
+    scores, class_scores = every[~is_class], every[is_class]
+    split = next((s for s in SPLITS if s in set(every["split"])), str(every["split"].iloc[0]))
+    level = "area" if "area" in set(every["level"]) else "tile"
     strict = scores[(scores["split"] == split) & (scores["level"] == level)]
     fitted = strict[~strict["is_baseline"] & ~strict["is_fused"]]
     best = _first_of_targets(pd.concat([fitted, strict[~strict["target"].isin(fitted["target"])]]))
     tiles = read_tiles(settings) if settings.tiles.source.exists() else None
     areas = None if tiles is None else pd.Series(tiles.area.astype(str).to_numpy(), index=tiles.id.astype(str).to_numpy())
-    ran = read_ran(settings, scores, tiles)
+    ran = read_ran(settings, every, tiles)
     predictions = _read_best_predictions(folder, best)
     stages, rates = read_stages(folder / "features" / "stages.json")
     return Collected(
         settings=settings,
         scores=scores,
+        class_scores=class_scores,
         split=split,
         level=level,
         best=best,

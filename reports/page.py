@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from markupsafe import Markup
 from reports import sentences
 from reports.burden import Burden
 from reports.card import build_card
+from reports.classes import build_class_answers
 from reports.collect import Collected
 from reports.cost import build_pareto_table
 from reports.data import summarise_targets
@@ -85,7 +87,7 @@ def _answer(collected: Collected) -> dict[str, Any]:
         "places": describe_places(answers, collected),
         "direction": describe_direction(collected),
         "split_words": SPLIT_WORDS.get(collected.split, ""),
-        "n_runs": len(collected.runs) + len(collected.missing_runs),
+        "class_answers": build_class_answers(collected), "n_runs": len(collected.runs) + len(collected.missing_runs),
     }
 
 
@@ -182,7 +184,7 @@ def _made(collected: Collected) -> dict[str, Any]:
         "card": build_card(collected),
         "weights": _rows(collected.weights),
         "front": front[-6:],
-        "fit_seconds": float(collected.scores.loc[collected.scores["level"] == collected.level, "fit_seconds"].sum()),
+        "fit_seconds": float(collected.runs["seconds"].sum()),
         "stage_seconds": _stage_seconds(collected),
         "settings_json": json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False),
     }
@@ -190,7 +192,7 @@ def _made(collected: Collected) -> dict[str, Any]:
 
 def _embedded(parts: Parts) -> dict[str, Any]:
     css, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;") if parts.figures else ""
+    bundle = _bundle() if parts.figures else ""
     return {
         "figures": parts.figures,
         "css": Markup(css),
@@ -198,6 +200,12 @@ def _embedded(parts: Parts) -> dict[str, Any]:
         "vega": Markup(embed_script(bundle)),
         "data": Markup(embed_json({name: figure.spec for name, figure in parts.figures.items()})),
     }
+
+
+@lru_cache(maxsize=1)
+def _bundle() -> str:
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle
 
 
 def embed_json(value: object) -> str:

@@ -1,0 +1,39 @@
+"""The answer for targets that are classes: the best model by balanced accuracy, beside the best that sees no picture."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from reports.collect import Collected
+
+
+def build_class_answers(collected: Collected) -> list[dict[str, Any]]:
+    """Give one row a target: scores of its best model that sees pictures (else of its best baseline), and the best baseline's."""
+    rows = collected.class_scores
+    rows = rows[(rows["split"] == collected.split) & (rows["level"] == collected.level)]
+    return [_answer(some) for _, some in rows.groupby("target", sort=False)]
+
+
+def _answer(rows: pd.DataFrame) -> dict[str, Any]:
+    rows = rows.sort_values("balanced_accuracy", ascending=False, kind="stable")
+    seeing, blind = rows[~rows["is_baseline"] & ~rows["is_fused"]], rows[rows["is_baseline"]]
+    best: dict[Any, Any] = (seeing if len(seeing) else rows).to_dict("records")[0]
+    names = ("target", "model", "cut", "accuracy", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high",
+             "f1_macro", "log_loss")
+    base = blind[["model", "balanced_accuracy"]].to_numpy().tolist()
+    model, value = base[0] if base else ("–", math.nan)
+    return {**{name: best[name] for name in names}, "baseline": model, "baseline_value": float(value)}
+
+
+def describe_classes(collected: Collected) -> str:
+    """Say how well the best predicted class is found."""
+    answers = build_class_answers(collected)
+    if not answers:
+        return "No class could be scored: there is nothing to conclude."
+    top = max(answers, key=lambda a: a["balanced_accuracy"])
+    text = f"Of the classes of {top['target']}, {top['model']} finds {100 * top['balanced_accuracy']:.0f} % on average"
+    return text + ("." if math.isnan(top["baseline_value"]) else
+                   f"; the best that sees no picture, {top['baseline']}, {100 * top['baseline_value']:.0f} %.")
