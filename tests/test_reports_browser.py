@@ -38,7 +38,7 @@ def open_page(browser: Any, built: Any, **how: Any) -> tuple[Any, list[str]]:
     page, heard = browser.new_context(offline=True, **how).new_page(), []
     page.on("console", lambda message: heard.append(message.text))
     page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda request: heard.append(request.url) if not request.url.startswith(("file:", "data:", "blob:")) else None)
+    page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else heard.append(request.url))
     page.goto(built.as_uri())
     page.wait_for_selector("body[data-drawn]", timeout=60_000)
     return page, heard
