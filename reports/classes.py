@@ -1,76 +1,39 @@
-"""Targets that are classes: the best model beside the majority and the other baselines, and every cell."""
+"""The answer for targets that are classes: the best model by balanced accuracy, beside the best that sees no picture."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import Any
 
 import pandas as pd
 
-from reports.collect import SPLITS, Collected
-from reports.sentences import SPLIT_WORDS
-from reports.tables import DASH
-
-SCORE = "balanced_accuracy"
-COLUMNS = ["target", "split", "rank", "model", "cut", SCORE, f"{SCORE}_low", f"{SCORE}_high", "accuracy", "f1_macro", "log_loss",
-           "n", "fit_seconds"]
+from reports.collect import Collected
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassAnswer:
-    """The best model of a target of classes on the strictest split, by balanced accuracy, and its best baseline."""
-
-    target: str
-    model: str
-    cut: str
-    score: float
-    low: float
-    high: float
-    accuracy: float
-    baseline: str
-    baseline_score: float
-
-    @property
-    def verdict(self) -> str:
-        """What this row means; nothing is compared in pairs here, so that only the interval decides."""
-        if self.baseline == DASH or self.score != self.score:
-            return "no baseline to compare with"
-        if self.score <= self.baseline_score:
-            return f"no better than {self.baseline}, which sees no picture"
-        how = "clearly better" if self.low > self.baseline_score else "better, but within the uncertainty,"
-        return f"{how} than {self.baseline}"
+def build_class_answers(collected: Collected) -> list[dict[str, Any]]:
+    """Give one row a target: scores of its best model that sees pictures (else of its best baseline), and the best baseline's."""
+    rows = collected.class_scores
+    rows = rows[(rows["split"] == collected.split) & (rows["level"] == collected.level)]
+    return [_answer(some) for _, some in rows.groupby("target", sort=False)]
 
 
-def build_class_answers(collected: Collected) -> list[ClassAnswer]:
-    """Give the best model of each target of classes; a baseline where nothing else was fitted."""
-    rows = collected.classes
-    rows = rows[(rows["split"] == collected.split) & (rows["level"] == collected.level)].sort_values(SCORE, ascending=False)
-    answers = []
-    for target in dict.fromkeys(collected.classes["target"]):
-        mine = rows[rows["target"] == target]
-        seeing, blind = mine[~mine["is_baseline"]], mine[mine["is_baseline"]]
-        if mine.empty:
-            continue
-        best = (seeing if len(seeing) else mine).iloc[0]
-        answers.append(ClassAnswer(
-            target=target, model=str(best["model"]), cut=str(best["cut"]), score=float(best[SCORE]),
-            low=float(best[f"{SCORE}_low"]), high=float(best[f"{SCORE}_high"]), accuracy=float(best["accuracy"]),
-            baseline=str(blind.iloc[0]["model"]) if len(blind) else DASH,
-            baseline_score=float(blind.iloc[0][SCORE]) if len(blind) else float("nan")))
-    return answers
+def _answer(rows: pd.DataFrame) -> dict[str, Any]:
+    rows = rows.sort_values("balanced_accuracy", ascending=False, kind="stable")
+    seeing, blind = rows[~rows["is_baseline"] & ~rows["is_fused"]], rows[rows["is_baseline"]]
+    best: dict[Any, Any] = (seeing if len(seeing) else rows).to_dict("records")[0]
+    names = ("target", "model", "cut", "accuracy", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high",
+             "f1_macro", "log_loss")
+    base = blind[["model", "balanced_accuracy"]].to_numpy().tolist()
+    model, value = base[0] if base else ("–", math.nan)
+    return {**{name: best[name] for name in names}, "baseline": model, "baseline_value": float(value)}
 
 
-def build_class_board(collected: Collected) -> pd.DataFrame:
-    """Give one row a cell: by target, strictest split first, then by balanced accuracy at the reported level."""
-    rows = collected.classes[collected.classes["level"] == collected.level]
-    strictness = {name: i for i, name in enumerate(SPLITS)}
-    rows = rows.assign(_s=rows["split"].map(strictness)).sort_values(["target", "_s", SCORE], ascending=[True, True, False])
-    rows["rank"] = rows.groupby(["target", "split"]).cumcount() + 1
-    return rows[COLUMNS].reset_index(drop=True)
-
-
-def build_class_headline(answers: list[ClassAnswer], collected: Collected) -> str:
-    """Give the answer in one sentence, where every target is a class."""
-    top = max(answers, key=lambda a: a.score)
-    held_out = SPLIT_WORDS.get(collected.split, f"split {collected.split}")
-    return (f"With {held_out}, the best predicted is {top.target}: {top.model} finds {top.score:.0%} of each class on average "
-            f"({top.verdict}).")
+def describe_classes(collected: Collected) -> str:
+    """Say how well the best predicted class is found."""
+    answers = build_class_answers(collected)
+    if not answers:
+        return "No class could be scored: there is nothing to conclude."
+    top = max(answers, key=lambda a: a["balanced_accuracy"])
+    text = f"Of the classes of {top['target']}, {top['model']} finds {100 * top['balanced_accuracy']:.0f} % on average"
+    return text + ("." if math.isnan(top["baseline_value"]) else
+                   f"; the best that sees no picture, {top['baseline']}, {100 * top['baseline_value']:.0f} %.")

@@ -25,8 +25,8 @@ class Collected:
 
     Attributes
     ----------
-    scores : scores.csv with `cut` and `is_baseline` added; one row a (split, cut, model, target, level), of numbers.
-    classes : the same, of targets that are classes.
+    scores : rows of scores.csv of targets that are numbers, with `cut`, `is_baseline` and `is_fused` added; one row a
+        (split, cut, model, target, level). class_scores : those of targets that are classes.
     split, level : the strictest split that was scored, and `area` where areas were scored, else `tile`.
     best : one row a target: its best model that sees pictures alone (the best baseline where there is none).
     baseline : one row a target: its best baseline; may be empty.
@@ -45,7 +45,7 @@ class Collected:
 
     settings: Settings
     scores: pd.DataFrame
-    classes: pd.DataFrame
+    class_scores: pd.DataFrame
     split: str
     level: str
     best: pd.DataFrame
@@ -69,7 +69,7 @@ class Collected:
 
     @property
     def targets(self) -> list[str]:
-        """Targets that were scored, in the order of the settings."""
+        """Targets that are numbers and were scored, in the order of the settings."""
         scored = list(dict.fromkeys(self.scores["target"]))
         known = [t for t in self.settings.targets.names if t in scored]
         return known + [t for t in scored if t not in known]
@@ -88,11 +88,11 @@ def collect(settings: Settings) -> Collected:
     CollectError : no scores, or scores, ceiling or stages that cannot be read.
     """
     folder = settings.folder
-    scores = read_checked_scores(folder)
-    split = next((s for s in SPLITS if s in set(scores["split"])), str(scores["split"].iloc[0]))
-    level = "area" if "area" in set(scores["level"]) else "tile"
-    every, is_class = scores, scores["balanced_accuracy"].notna()
-    scores = every[~is_class]
+    every = read_checked_scores(folder)
+    is_class = every["balanced_accuracy"].notna()
+    scores, class_scores = every[~is_class], every[is_class]
+    split = next((s for s in SPLITS if s in set(every["split"])), str(every["split"].iloc[0]))
+    level = "area" if "area" in set(every["level"]) else "tile"
     strict = scores[(scores["split"] == split) & (scores["level"] == level)]
     fitted = strict[~strict["is_baseline"] & ~strict["is_fused"]]
     best = _first_of_targets(pd.concat([fitted, strict[~strict["target"].isin(fitted["target"])]]))
@@ -104,7 +104,7 @@ def collect(settings: Settings) -> Collected:
     return Collected(
         settings=settings,
         scores=scores,
-        classes=every[is_class],
+        class_scores=class_scores,
         split=split,
         level=level,
         best=best,

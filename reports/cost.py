@@ -15,8 +15,8 @@ def build_cost(collected: Collected) -> alt.Chart | None:
     read = pd.DataFrame(
         {"what": "features: " + stages["backbone"].astype(str), "part": stages["stage"], "seconds": stages["seconds"]}
     )
-    fits = collected.scores[collected.scores["level"] == collected.level].groupby("model", as_index=False)["fit_seconds"].sum()
-    fitted = pd.DataFrame({"what": "models: " + fits["model"], "part": "fit", "seconds": fits["fit_seconds"]})
+    fits = collected.runs.groupby("model", as_index=False)["seconds"].sum()
+    fitted = pd.DataFrame({"what": "models: " + fits["model"].astype(str), "part": "fit", "seconds": fits["seconds"]})
     parts = [part for part in (read, fitted) if not part.empty]
     data = pd.concat(parts) if parts else pd.DataFrame({"seconds": []})
     if not data["seconds"].sum() > 0:

@@ -76,12 +76,18 @@ def write_figures(collected: Collected, figures: dict[str, Figure], folder: Path
                 specs[f"{name}-{i + 1:02d}-{slug(target)}"] = to_spec(chart)
     folder.mkdir(parents=True, exist_ok=True)
     for name, spec in specs.items():
-        svg = vl_convert.vegalite_to_svg(spec)
+        svg = number_parts(vl_convert.vegalite_to_svg(spec))
         (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
         (folder / f"{name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
         largest = max(spec["datasets"].values(), key=len)
         pd.DataFrame(largest).to_csv(folder / f"{name}.csv", index=False)
     return [folder / f"{name}{suffix}" for name in specs for suffix in (".svg", ".png", ".csv")]
+
+
+def number_parts(svg: str) -> str:
+    """Number gradients and clips from 0: Vega counts them over all pictures of a process."""
+    numbers: dict[str, int] = {}
+    return re.sub(r"\b(gradient_|clip)(\d+)\b", lambda m: f"{m[1]}{numbers.setdefault(m[0], len(numbers))}", svg)
 
 
 def _file(name: str, collected: Collected) -> str:

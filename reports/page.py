@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from markupsafe import Markup
 from reports import sentences
 from reports.burden import Burden
 from reports.card import build_card
-from reports.classes import build_class_answers, build_class_board, build_class_headline
+from reports.classes import build_class_answers
 from reports.collect import Collected
 from reports.cost import build_pareto_table
 from reports.data import summarise_targets
@@ -30,7 +31,6 @@ from reports.tables import DASH, format_value
 _HERE = Path(__file__).parent
 MAX_REJECTS = 200  # rows on the page; rejects.csv has them all
 CONTENTS = (
-    ("classes", "Classes"),
     ("ladder", "Splits"),
     ("comparison", "Comparison"),
     ("truth", "Truth and prediction"),
@@ -68,7 +68,6 @@ def render_page(collected: Collected, parts: Parts) -> str:
         **_embedded(parts),
     }
     left_out = {
-        "classes": not values["class_answers"],
         "ladder": not values["ladder_sentence"],
         "truth": not values["truth_targets"],
         "maps": not parts.maps,
@@ -81,17 +80,14 @@ def render_page(collected: Collected, parts: Parts) -> str:
 
 
 def _answer(collected: Collected) -> dict[str, Any]:
-    answers, class_answers = build_answers(collected), build_class_answers(collected)
-    is_of_classes = bool(class_answers) and not answers
+    answers = build_answers(collected)
     return {
         "answers": answers,
-        "class_answers": class_answers,
-        "class_board": _rows(build_class_board(collected)),
-        "headline": build_class_headline(class_answers, collected) if is_of_classes else build_headline(answers, collected),
+        "headline": build_headline(answers, collected),
         "places": describe_places(answers, collected),
         "direction": describe_direction(collected),
         "split_words": SPLIT_WORDS.get(collected.split, ""),
-        "n_runs": len(collected.runs) + len(collected.missing_runs),
+        "class_answers": build_class_answers(collected), "n_runs": len(collected.runs) + len(collected.missing_runs),
     }
 
 
@@ -188,7 +184,7 @@ def _made(collected: Collected) -> dict[str, Any]:
         "card": build_card(collected),
         "weights": _rows(collected.weights),
         "front": front[-6:],
-        "fit_seconds": float(collected.scores.loc[collected.scores["level"] == collected.level, "fit_seconds"].sum()),
+        "fit_seconds": float(collected.runs["seconds"].sum()),
         "stage_seconds": _stage_seconds(collected),
         "settings_json": json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False),
     }
@@ -196,7 +192,7 @@ def _made(collected: Collected) -> dict[str, Any]:
 
 def _embedded(parts: Parts) -> dict[str, Any]:
     css, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    bundle = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;") if parts.figures else ""
+    bundle = _bundle() if parts.figures else ""
     return {
         "figures": parts.figures,
         "css": Markup(css),
@@ -204,6 +200,12 @@ def _embedded(parts: Parts) -> dict[str, Any]:
         "vega": Markup(embed_script(bundle)),
         "data": Markup(embed_json({name: figure.spec for name, figure in parts.figures.items()})),
     }
+
+
+@lru_cache(maxsize=1)
+def _bundle() -> str:
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
+    return bundle
 
 
 def embed_json(value: object) -> str:

@@ -14,6 +14,7 @@ FLAGS = ("--headless", "--disable-gpu", "--disable-background-networking", "--di
          "--no-first-run", "--no-pdf-header-footer", "--virtual-time-budget=30000")
 _SECONDS = 120
 _DATE = re.compile(rb"\(D:\d{14}[^)]*\)")
+_NODE = re.compile(rb"\(node(\d{8})\)")
 
 
 class PdfError(ValueError):
@@ -26,7 +27,7 @@ def find_browser() -> str | None:
 
 
 def write_pdf(page: Path, path: Path, browser: str) -> None:
-    """Print a page; the dates that Chromium writes into the file are fixed, so that the same page gives the same bytes.
+    """Print a page; the dates and node numbers that Chromium writes are fixed, so that the same page gives the same bytes.
 
     Raises
     ------
@@ -43,10 +44,12 @@ def write_pdf(page: Path, path: Path, browser: str) -> None:
         if done.returncode or not printed.is_file():
             last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
             raise PdfError(f"report.pdf: {browser} did not print ({last[0]}); print {page} from a browser.")
-        path.with_name(path.name + ".partial").write_bytes(_fix_dates(printed.read_bytes()))
+        path.with_name(path.name + ".partial").write_bytes(_fix_content(printed.read_bytes()))
     path.with_name(path.name + ".partial").replace(path)
 
 
-def _fix_dates(content: bytes) -> bytes:
-    """Replace every date by one of the same length, so that the offsets in the file hold."""
+def _fix_content(content: bytes) -> bytes:
+    """Replace dates, and number nodes from 0, by as many bytes, so that the offsets in the file hold."""
+    first = min((int(number) for number in _NODE.findall(content)), default=0)
+    content = _NODE.sub(lambda m: b"(node%08d)" % (int(m[1]) - first), content)
     return _DATE.sub(lambda m: b"(D:19700101000000" + m.group()[17:], content)

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from models.verdicts import AGAINST_PLACE
+from reports.classes import describe_classes
 from reports.collect import Collected
 from reports.tables import DASH
 
@@ -117,6 +118,8 @@ def build_headline(answers: list[Answer], collected: Collected) -> str:
     """Give the answer in one or two sentences."""
     known = [a for a in answers if not math.isnan(a.r2) and not a.is_baseline]
     held_out = SPLIT_WORDS.get(collected.split, f"split {collected.split}")
+    if not known and len(collected.class_scores):
+        return describe_classes(collected)
     if not known:
         return "No model that sees pictures could be scored on any target: there is nothing to conclude."
     top = max(known, key=lambda a: a.r2)

@@ -1,0 +1,119 @@
+"""Reports of strange experiments: odd names, too little, nothing, unfinished, or not comparable."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from made_report import CUTS, EVIL, Experiment
+
+from reports.features import CollectError
+
+
+@pytest.fixture
+def city(tmp_path: Path) -> Experiment:
+    return Experiment(tmp_path / "city")
+
+
+class Resources(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.scripts = 0
+
+    def handle_starttag(self, tag, attrs):
+        self.scripts += tag == "script"
+        self.loads += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "action") and v and not v.startswith("#")]
+
+
+def test_page_loads_nothing_from_outside(city):
+    page, seen = city.write().render(), Resources()
+    seen.feed(page)
+    assert {re.split("[;,]", v)[0] for v in seen.loads} == {"data:", "data:image/png"}
+    assert "@import" not in page.split("</style>")[0]
+
+
+@pytest.mark.parametrize("name", [EVIL, "a\"b'c`d", "🏚 Straße", "x" * 300, "</title>&amp;", "{{ 7 * 7 }}"])
+def test_strange_names_are_shown_as_they_are(city, name):
+    page, seen = city.write(targets=(name, "b"), splits=("area",), title=name).render(), Resources()
+    seen.feed(page)
+    assert seen.scripts == 3
+    assert EVIL not in page
+    figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.S)[1])
+    assert json.dumps(name)[1:-1] in json.dumps(figures)
+
+
+def test_one_target_one_cut_one_split_without_ceiling_rejects_and_places(city):
+    page = city.write(("income",), ("area",), CUTS[:1], ceiling=False, rejects=False, places=False).render()
+    assert "<b>0.51</b>" in page
+    for absent in ("Rejected tiles:", '<section id="ladder">', '<section id="maps">', 'href="#maps"'):
+        assert absent not in page
+
+
+def test_two_areas(city):
+    page = city.write(("income",), ("area",), n_areas=2).render()
+    assert "6 tiles in 2 areas" in page
+    assert '<section id="errors">' in page
+
+
+def test_undefined_scores_are_dashes(city):
+    city.write(("income",), ("area",))
+    city.change_scores(**dict.fromkeys(("r2", "r2_low", "r2_high", "rmse", "calibration_slope"), float("nan")))
+    page = city.render()
+    assert "<b>–</b>" in page
+    assert "NaN" not in re.search(r'id="figures">(.*?)</script>', page, re.S)[1]
+    assert "nothing to conclude" in page
+
+
+def test_cells_that_were_not_compared_are_said_to_be_so(city):
+    city.write(("income",), ("area",))
+    (city.out / "comparisons.csv").unlink()
+    (city.out / "winners.csv").unlink()
+    page = city.render()
+    assert "not compared with location" in page
+    assert "The cells were not compared with each other" in page
+
+
+def test_baselines_alone_and_no_table_and_no_features(city):
+    city.write(("income",), ("area",))
+    path = city.out / "scores.csv"
+    scores = pd.read_csv(path, keep_default_na=False)
+    scores[scores["backbone"] == "none"].to_csv(path, index=False)
+    (city.folder / "tiles.csv").unlink()
+    (city.out / "features" / "vgg16.h5").unlink()
+    assert "only baselines were fitted" in city.render()
+
+
+def test_unfinished_run_is_shown_as_such(city):
+    city.write(("income",), ("area",))
+    (city.out / "runs" / "area" / CUTS[1] / "knn" / "run.json").unlink()
+    page = city.render()
+    assert "<strong>Unfinished:</strong> 1 of 6 runs" in page
+    assert f"<li>area {CUTS[1]} knn</li>" in page
+
+
+def test_run_of_other_folds_is_refused_by_name(city):
+    city.write(("income",), ("area",))
+    city.write_run("area", CUTS[1], "knn", ("income",), folds="0" * 64)
+    with pytest.raises(CollectError, match=rf"run area {CUTS[1]} knn: fitted on other folds than the rest \(1 of 6 runs"):
+        city.render()
+
+
+def test_comparisons_of_another_form_are_refused(city):
+    city.write(("income",), ("area",))
+    (city.out / "comparisons.csv").write_text("split,target\n")
+    with pytest.raises(CollectError, match=r"comparisons.csv: no column level, .*make models"):
+        city.render()
+
+
+def test_classes_alone(city):
+    city.write(("income",), ("area",))
+    city.change_scores(r2=float("nan"), balanced_accuracy=0.6, balanced_accuracy_low=0.5, balanced_accuracy_high=0.7,
+                       accuracy=0.65, f1_macro=0.55, log_loss=1.1)
+    page = city.render()
+    assert "Of the classes of income, ridge finds 60 % on average; the best that sees no picture, mean, 60 %." in page
+    assert "0.50 … 0.70" in page

@@ -1,0 +1,97 @@
+"""The page in a real browser, without a network."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from made_report import CUTS, Experiment
+
+from extract.settings import read_settings
+from reports.build import build_report
+from reports.pdf import find_browser, write_pdf
+from reports.settings import Settings
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = find_browser()
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    city = Experiment(tmp_path_factory.mktemp("report") / "city").write()
+    return build_report(read_settings(city.config, Settings))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with warnings.catch_warnings(), sync_api.sync_playwright() as driver:
+        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield running
+        running.close()
+
+
+def open_page(browser: Any, built: Any, **how: Any) -> tuple[Any, list[str]]:
+    """Open the page with no network; gives it, and what it said or asked for from elsewhere."""
+    page, heard = browser.new_context(offline=True, **how).new_page(), []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else heard.append(request.url))
+    page.goto(built.as_uri())
+    page.wait_for_selector("body[data-drawn]", timeout=60_000)
+    return page, heard
+
+
+def test_nothing_is_asked_for_and_no_error_is_said(browser, built):
+    page, heard = open_page(browser, built)
+    assert heard == []
+    assert page.locator("[data-figure] svg").count() == page.locator("[data-figure]").count() > 8
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_nothing_is_wider_than_the_screen(browser, built, width, scheme):
+    page, _ = open_page(browser, built, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#answer tbody tr").first.bounding_box()["y"] < 800
+
+
+def test_leaderboard_is_filtered_and_sorted(browser, built):
+    page, _ = open_page(browser, built)
+    page.select_option("#board-controls select[data-column='0']", "crime")
+    page.select_option("#board-controls select[data-column='1']", "block")
+    page.fill("#board-controls input", "KNN")
+    assert page.inner_text("#board-count") == "2 of 36 cells"
+    names = page.locator("#board tbody tr:visible td:nth-child(5)")
+    before = names.all_inner_texts()
+    head = page.locator("#board thead button").nth(6)
+    head.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")
+    assert page.locator("#board th[aria-sort=ascending]").inner_text().startswith("R²")
+    assert names.all_inner_texts() == before[::-1] == [CUTS[1], CUTS[0]]
+
+
+def test_menu_shows_one_target_everywhere(browser, built):
+    page, _ = open_page(browser, built)
+    assert page.locator("#maps .panel:visible h3").all_inner_texts() == ["income"]
+    page.locator("#truth select").select_option(label="crime")
+    for section in ("truth", "maps", "errors"):
+        assert page.locator(f"#{section} .panel:visible h3").first.inner_text() == "crime"
+
+
+def test_heat_map_follows_its_menus(browser, built):
+    page, _ = open_page(browser, built)
+    heat = page.locator("[data-figure=heat]")
+    assert "0.51" in heat.inner_text()
+    heat.locator("select").nth(1).select_option("random")
+    page.wait_for_function("document.querySelector('[data-figure=heat]').textContent.includes('0.81')")
+
+
+def test_pdf_is_the_same_twice(built, tmp_path):
+    for name in ("a.pdf", "b.pdf"):
+        write_pdf(built, tmp_path / name, CHROMIUM)
+    first, second = ((tmp_path / name).read_bytes() for name in ("a.pdf", "b.pdf"))
+    assert first.startswith(b"%PDF")
+    assert first == second

@@ -1,0 +1,107 @@
+"""What the page's pictures and tables are made of, against planted truths."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_report import Experiment
+from PIL import Image
+
+from extract.settings import read_settings
+from reports.burden import BY_TRUTH, build_burden
+from reports.collect import collect
+from reports.cost import build_pareto_table
+from reports.maps import DIVERGING, VIRIDIS, build_maps, draw_squares, measure_side, moran
+from reports.settings import Settings
+from reports.truth import build_truth, calibrate, count_squares
+
+
+@pytest.fixture
+def collected(tmp_path):
+    return collect(read_settings(Experiment(tmp_path / "city").write().config, Settings))
+
+
+def test_moran_finds_a_slope_and_no_pattern_in_noise():
+    rng = np.random.default_rng(0)
+    xy = rng.uniform(0, 1000, (400, 2))
+    index, p = moran(xy, xy[:, 0])
+    assert index > 0.9
+    assert p == 0.001
+    index, p = moran(xy, rng.normal(size=400))
+    assert abs(index) < 0.1
+    assert p > 0.05
+
+
+def test_moran_of_few_or_equal_values_is_undefined():
+    xy = np.random.default_rng(0).uniform(size=(20, 2))
+    assert np.isnan(moran(xy[:5], np.arange(5.0))).all()
+    assert np.isnan(moran(xy, np.ones(20))).all()
+
+
+def test_map_has_north_up_one_scale_and_nothing_where_no_tile_is(collected):
+    maps = build_maps(collected, "income")
+    assert maps.side_m == 200
+    picture = Image.open(io.BytesIO(maps.truth)).convert("RGBA")
+    assert picture.size == (300, 180)  # 10 × 6 squares
+    first = maps.values[(maps.values[:, 0] == -100) & (maps.values[:, 1] == -100)][0]
+    assert first[4] == pytest.approx(first[3] - first[2])
+    assert len(maps.values) == 60
+
+
+def test_squares_have_the_colours_of_the_scale_and_gaps_are_transparent():
+    picture = Image.open(io.BytesIO(draw_squares(np.array([[0.0, 1.0, np.nan]]), 0, 1, VIRIDIS))).convert("RGBA")
+    assert picture.getpixel((0, 0))[:3] == VIRIDIS[0]
+    assert picture.getpixel((150, 0))[:3] == VIRIDIS[-1]
+    assert picture.getpixel((299, 0))[3] == 0
+    middle = Image.open(io.BytesIO(draw_squares(np.array([[0.0]]), -1, 1, DIVERGING))).convert("RGB").getpixel((0, 0))
+    assert np.abs(np.array(middle) - DIVERGING[2]).max() < 5
+
+
+def test_many_places_are_drawn_in_squares_that_fit():
+    xy = np.random.default_rng(0).uniform(0, 1e6, (5000, 2))
+    assert measure_side(xy) >= 1e6 / 321
+
+
+def test_errors_fall_on_the_extremes_of_a_shrunken_prediction(collected):
+    tenths = build_burden(collected, "income").table.query("by == @BY_TRUTH", local_dict={"BY_TRUTH": BY_TRUTH})
+    assert tenths["bias"].iloc[0] > 0 > tenths["bias"].iloc[-1]
+    assert tenths["n"].sum() == 20
+
+
+def test_group_that_is_predicted_too_low_is_warned_of(tmp_path):
+    city = Experiment(tmp_path / "city").write(("income",), ("area",), reports='higher_is = "more deprived"\n')
+    city.tiles.loc[12:, "income"] = np.repeat(np.linspace(2, 3, 16), 3)
+    city.tiles.loc[:11, "income"] = 0.0
+    city.write_run("area", "vgg16/block5_pool:avg", "ridge", ("income",))
+    burden = build_burden(collect(read_settings(city.config, Settings)), "income")
+    groups = burden.table[burden.table["by"] == "district"].set_index("group")["warning"]
+    assert groups["D"] == "too low"
+    assert groups.drop("D").tolist() == [""]
+    assert "“D”: too well off" in burden.sentence
+
+
+def test_calibration_recovers_a_planted_slope():
+    prediction = np.linspace(0, 1, 200)
+    line = calibrate(pd.DataFrame({"truth": 2 * prediction, "prediction": prediction, "residual": -prediction}))
+    np.testing.assert_allclose(line["truth"], 2 * line["prediction"])
+    assert line["n"].tolist() == [20] * 10
+
+
+def test_squares_count_every_unit_once():
+    a, b = np.random.default_rng(0).normal(size=(2, 5000))
+    assert count_squares(a, b, "truth", "prediction")["n"].sum() == 5000
+
+
+def test_truth_has_a_dot_an_area(collected):
+    spec = build_truth(collected, "income").to_dict()
+    assert max(len(rows) for rows in spec["datasets"].values()) == 20
+
+
+def test_front_has_no_cell_that_another_beats_in_both(collected):
+    table = build_pareto_table(collected)
+    for row in table[table["is_front"]].itertuples():
+        assert not ((table["seconds"] < row.seconds) & (table["r2"] >= row.r2)).any()
+    assert table.loc[table["r2"].idxmax(), "is_front"]
