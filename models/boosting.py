@@ -51,7 +51,7 @@ class Boosting(Family):
     part until the part's error has not fallen for `patience` rounds. The fold's own boosters are then trained on all of its
     training rows, for the mean of the two best rounds (as they are, not scaled up for the rows gained). What is trained
     without folds f and g is watched on g for f and on f for g, and, cut at rounds that were chosen without either, gives
-    the nested predictions: no set of rows is trained on twice. Of a watched part, rows within the buffer of the fold tell nothing.
+    the nested predictions: no set of rows is trained on twice. Rows within the buffer of the fold are not watched.
 
     Parameters
     ----------
