@@ -47,11 +47,11 @@ class _Grown(NamedTuple):
 class Boosting(Family):
     """One booster a target on binned features, its number of rounds chosen by early stopping on inner folds.
 
-    The parts on both sides of a fold, round the circle, are watched in turn: boosters are trained without the fold and the
-    part until the part's error has not fallen for `patience` rounds. The fold's own boosters are then trained on all of its
-    training rows, for the mean of the two best rounds (as they are, not scaled up for the rows gained). What is trained
-    without folds f and g is watched on g for f and on f for g, and, cut at rounds that were chosen without either, gives
-    the nested predictions: no set of rows is trained on twice.
+    The parts on both sides of a fold, round the circle, are watched in turn, less what lies in the fold's buffer: boosters
+    are trained without the fold and the part until the part's error has not fallen for `patience` rounds. The fold's own
+    boosters are then trained on all of its training rows, for the mean of the two best rounds (as they are, not scaled up
+    for the rows gained). What is trained without folds f and g is watched on g for f and on f for g, and, cut at rounds
+    that were chosen without either, gives the nested predictions: no set of rows is trained on twice.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ class Boosting(Family):
     n_jobs : threads of the whole; 0 for every core.
     seed : the same for every target, so that a target's result does not depend on which others are fitted with it.
     """
+
+    revision = 2  # what lies within the buffer of a fold is not watched for it
 
     def __init__(self, rounds: int = 600, patience: int = 20, depth: int = 3, rate: float = 0.1, columns: float = 0.1,
                  rows: float = 0.8, min_child: float = 3.0, max_bin: int = 64, device: str = "auto", n_jobs: int = 0,
@@ -128,11 +130,11 @@ class Boosting(Family):
             list(labelled_groups(table.Y[rows]))
         options = {"max_bin": self.max_bin, "threads": threads}
         binned = bin_features(table.X.rows(rows), **options)
-        watched = {p: table.folds.held(frozenset({p})) for p in parts}
-        pieces = {p: bin_features(table.X.rows(watched[p]), ref=binned, **options) for p in parts}
+        watched = {p: table.folds.asked(p, held - {p}) for p in parts}
+        pieces = {p: bin_features(table.X.rows(watched[p]), ref=binned, **options) for p in parts if len(watched[p])}
         grown = _Grown([], {p: [None] * n_targets for p in parts})
         for t in range(n_targets):
-            labelled = [p for p in parts if _set_labels(pieces[p], table, watched[p], t)]
+            labelled = [p for p in pieces if _set_labels(pieces[p], table, watched[p], t)]
             if not _set_labels(binned, table, rows, t):
                 continue
             booster, best = self._boost(binned, {p: pieces[p] for p in labelled}, rounds[t] if rounds else 0, threads)
@@ -183,13 +185,19 @@ class Boosting(Family):
 
 
 def ends(folds: Folds, held: Held) -> list[int]:
-    """Give the parts before and after the held ones, round the circle; none where holding one out would leave no rows."""
+    """Give the parts before and after the held ones, round the circle; none where holding one out would leave no rows.
+
+    Where none is held, the parts on both sides of a gap in their numbers: the part that was held when the rows were taken.
+    """
     parts = folds.parts
     if len(set(parts) - held) < 2:
         return []
     if not held:
-        return [parts[0], parts[-1]]
-    return [p for i, p in enumerate(parts) if p not in held and {parts[i - 1], parts[(i + 1) % len(parts)]} & held]
+        gap = next((i for i in range(1, len(parts)) if parts[i] - parts[i - 1] > 1), 0)
+        found = sorted((parts[gap - 1], parts[gap]))
+    else:
+        found = [p for i, p in enumerate(parts) if p not in held and {parts[i - 1], parts[(i + 1) % len(parts)]} & held]
+    return [p for p in found if len(folds.training(held | {p}))]
 
 
 def _set_labels(binned: xgboost.QuantileDMatrix, table: _Table, rows: Any, t: int) -> bool:

@@ -69,6 +69,10 @@ class Folds:
             is_out |= self.near[:, sorted(held)].any(axis=1)
         return np.flatnonzero(~is_out)
 
+    def asked(self, part: int, outer: Held) -> Ints:
+        """Rows of a part that a choice inside an outer fold is judged on: those that the outer fold may train on."""
+        return np.intersect1d(self.held(frozenset({part})), self.training(outer), assume_unique=True)
+
     def inner(self, fold: int) -> list[tuple[int, Held]]:
         """Give (inner part, parts to hold out) of every inner fold of an outer fold; empty where there are not two."""
         outer = self.parts_of(fold)
