@@ -200,13 +200,19 @@ class Boosting(Family):
 
 
 def ends(folds: Folds, held: Held) -> list[int]:
-    """Give the parts before and after the held ones, round the circle; none where holding one out would leave no rows."""
+    """Give the parts before and after the held ones, round the circle; none where holding one out would leave no rows.
+
+    Where none is held, the parts on both sides of a gap in their numbers: the part that was held when the rows were taken.
+    """
     parts = folds.parts
     if len(set(parts) - held) < 2:
         return []
     if not held:
-        return [parts[0], parts[-1]]
-    return [p for i, p in enumerate(parts) if p not in held and {parts[i - 1], parts[(i + 1) % len(parts)]} & held]
+        gap = next((i for i in range(1, len(parts)) if parts[i] - parts[i - 1] > 1), 0)
+        found = sorted((parts[gap - 1], parts[gap]))
+    else:
+        found = [p for i, p in enumerate(parts) if p not in held and {parts[i - 1], parts[(i + 1) % len(parts)]} & held]
+    return [p for p in found if len(folds.training(held | {p}))]
 
 
 def _set_labels(binned: xgboost.QuantileDMatrix, table: _Table, rows: Any, t: int) -> bool:
