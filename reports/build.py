@@ -9,6 +9,7 @@ import pandas as pd
 
 from extract.embeddings import publish
 from reports.burden import COLUMNS, build_burden
+from reports.classes import build_class_board
 from reports.collect import Collected, collect
 from reports.document import build_document
 from reports.figures import build_figures, slug, write_figures
@@ -26,6 +27,8 @@ def build_report(settings: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     parts = build_parts(collected)
     write_leaderboard(parts.board, folder)
+    if len(collected.class_scores):
+        _publish(folder / "leaderboard_classes.csv", build_class_board(collected).to_csv(index=False))
     write_figures(collected, parts.figures, folder)
     _write_maps(collected, parts.maps, folder)
     burden = pd.concat([b.table for b in parts.burdens.values()]) if parts.burdens else pd.DataFrame(columns=COLUMNS)

@@ -7,7 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from reports.collect import Collected
+from reports.collect import SPLITS, Collected
+
+BOARD = ["target", "split", "rank", "model", "cut", "balanced_accuracy", "balanced_accuracy_low", "balanced_accuracy_high",
+         "accuracy", "f1_macro", "log_loss", "n", "fit_seconds"]
 
 
 def build_class_answers(collected: Collected) -> list[dict[str, Any]]:
@@ -26,6 +29,16 @@ def _answer(rows: pd.DataFrame) -> dict[str, Any]:
     base = blind[["model", "balanced_accuracy"]].to_numpy().tolist()
     model, value = base[0] if base else ("–", math.nan)
     return {**{name: best[name] for name in names}, "baseline": model, "baseline_value": float(value)}
+
+
+def build_class_board(collected: Collected) -> pd.DataFrame:
+    """Give one row a cell: by target, strictest split first, then by balanced accuracy at the reported level."""
+    rows = collected.class_scores[collected.class_scores["level"] == collected.level]
+    strictness = {name: i for i, name in enumerate(SPLITS)}
+    rows = rows.assign(_s=rows["split"].map(strictness))
+    rows = rows.sort_values(["target", "_s", "balanced_accuracy"], ascending=[True, True, False], kind="stable")
+    rows["rank"] = rows.groupby(["target", "split"]).cumcount() + 1
+    return rows[BOARD].reset_index(drop=True)
 
 
 def describe_classes(collected: Collected) -> str:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from reports import sentences
 from reports.burden import Burden
 from reports.card import build_card
-from reports.classes import build_class_answers
+from reports.classes import build_class_answers, build_class_board
 from reports.collect import Collected
 from reports.cost import build_pareto_table
 from reports.data import summarise_targets
@@ -87,7 +87,8 @@ def _answer(collected: Collected) -> dict[str, Any]:
         "places": describe_places(answers, collected),
         "direction": describe_direction(collected),
         "split_words": SPLIT_WORDS.get(collected.split, ""),
-        "class_answers": build_class_answers(collected), "n_runs": len(collected.runs) + len(collected.missing_runs),
+        "class_answers": build_class_answers(collected), "class_board": _rows(build_class_board(collected)),
+        "n_runs": len(collected.runs) + len(collected.missing_runs),
     }
 
 
