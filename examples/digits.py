@@ -30,6 +30,11 @@ splits = ["random"]                   # there is no place, and no label that pic
 
 [models.params.knn]
 k_choices = [1, 3, 5]
+
+[models.params.cnn]
+rate = 0.003
+batch = 64
+patience = 5
 '''
 
 

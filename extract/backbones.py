@@ -19,6 +19,9 @@ try:
 except ModuleNotFoundError as _error:  # Keras takes TensorFlow unless it is told otherwise
     raise ModuleNotFoundError(f"Keras cannot load its backend: {_error}. Install TensorFlow, or name the backend that is "
                               "installed: KERAS_BACKEND=jax or KERAS_BACKEND=torch.") from None
+except ValueError as _error:
+    raise ValueError(f"KERAS_BACKEND: {_error}. Set it to tensorflow, jax or torch, or leave it out; where it is not set, "
+                     "~/.keras/keras.json may say it.") from None
 
 from extract.folding import fold_batch_norms
 
@@ -115,7 +118,8 @@ def find_backbone(name: str) -> Backbone:
     BackboneError : unknown; names the nearest.
     """
     if name not in REGISTRY:
-        raise BackboneError(f"backbone {name!r}: unknown; known: {', '.join(REGISTRY)}.{suggest(name, REGISTRY)}")
+        raise BackboneError(f"backbone {name!r}: unknown; known: {', '.join(REGISTRY)}.{suggest(name, REGISTRY)} "
+                            "Vectors from elsewhere are brought in by `python -m extract import`, before they are asked for.")
     return REGISTRY[name]
 
 
@@ -221,11 +225,23 @@ def _draw_weights(base: keras.Model, seed: int) -> keras.Model:
         config = layer.get_config()
         for key, value in config.items():
             if isinstance(value, dict) and "seed" in value.get("config", {}):
+                if key == "depthwise_initializer" and value["class_name"] == "GlorotUniform":
+                    config[key] = value = _scaled_to_its_window(layer)
                 digest = hashlib.sha256(f"{seed}/{layer.name}/{key}".encode()).digest()
                 value["config"]["seed"] = int.from_bytes(digest[:4], "little") >> 1
         return layer.__class__.from_config(config)
 
     return keras.models.clone_model(base, clone_function=seeded)
+
+
+def _scaled_to_its_window(layer: keras.layers.Layer) -> dict[str, Any]:
+    """Give an initializer of variance 2 / (kernel height × width) for a depthwise kernel (He et al. 2015, arXiv:1502.01852).
+
+    Keras counts all channels as inputs of each: its own draw is so small that a dozen such layers end below float16.
+    """
+    n_channels = int(layer.weights[0].shape[-2])
+    given: dict[str, Any] = keras.initializers.serialize(keras.initializers.VarianceScaling(2.0 * n_channels, seed=0))
+    return given
 
 
 def _load_file(body: keras.Model, path: Path) -> None:

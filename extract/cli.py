@@ -100,7 +100,7 @@ def verify(
 def plan(
     config: Config,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
-    seconds: Annotated[float, typer.Option(help="About how long the probe runs [s].", min=0.1)] = 8.0,
+    seconds: Annotated[float, typer.Option(help="About how long the probe runs, in seconds.", min=0.1)] = 8.0,
     allow_random_weights: Annotated[bool, typer.Option(help="As for `run`.")] = False,
     traceback: Traceback = False,
 ) -> None:
@@ -216,7 +216,7 @@ def sample(
 @app.command()
 def layers(
     backbone: Annotated[str, typer.Argument(help="As vgg16, resnet50v2, mobilenetv2.")],
-    size: Annotated[int, typer.Option(help="Side of the pictures [pixels].")] = 224,
+    size: Annotated[int, typer.Option(help="Side of the pictures, in pixels.")] = 224,
     traceback: Traceback = False,
 ) -> None:
     """List the layers of a backbone that can be cut, with sizes and FLOPs to there.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import resource
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from extract.embeddings import EmbeddingsError
 from extract.engine import visible_gpus
 from extract.jobs import ExtractError, Job
 from extract.loop import OpenForward
-from extract.plan import find_missing, is_imported
+from extract.plan import count_missing, nearest_folder
 from extract.reader import Batch, Clock, Reader
 from extract.settings import Settings
 from extract.tiles import Tiles, read_tiles
@@ -39,7 +41,7 @@ class DoctorError(RuntimeError):
 
 
 def examine(settings: Settings, *, open_forward: OpenForward | None = None) -> Iterator[Check]:
-    """Look at table, images, device, arithmetic, each network, disk and memory, in this order.
+    """Look at table, features that are there, images, device, arithmetic, each network, disk and memory, in this order.
 
     Parameters
     ----------
@@ -52,19 +54,18 @@ def examine(settings: Settings, *, open_forward: OpenForward | None = None) -> I
         return
     yield _ok("table", f"{len(tiles)} tiles, targets: {', '.join(f'{t} ({tiles.kind(t)})' for t in tiles.target_names)}")
     jobs = [Job(settings, tiles, name, tiles_sha256=tiles.sha256) for name in settings.extract.backbones]
-    for job in jobs:
-        if is_imported(job):
-            yield _ok(f"features {job.backbone}", "imported")
-    jobs = [job for job in jobs if not is_imported(job)]
+    yield from filter(None, map(check_features, jobs))
+    jobs = [job for job in jobs if not job.is_imported]
     if not jobs:
         return
     check, batch = check_images(settings, tiles)
     yield check
-    yield check_device()
-    yield check_arithmetic()
-    row_bytes: dict[str, int] = {}
-    for job in jobs:
-        yield check_network(job, batch, row_bytes, open_forward)
+    device, row_bytes = check_device(), dict[str, int]()
+    yield device
+    if device.state != "FAIL":
+        yield check_arithmetic()
+        for job in jobs:
+            yield check_network(job, batch, row_bytes, open_forward)
     yield check_disk(settings, jobs, row_bytes)
     yield check_memory()
 
@@ -86,6 +87,19 @@ def _warn(name: str, text: str) -> Check:
 
 def _fail(name: str, text: str) -> Check:
     return Check(name=name, state="FAIL", text=text)
+
+
+def check_features(job: Job) -> Check | None:
+    """Tell what is there already, and whether a run would go on beside it; None where nothing is."""
+    name = f"features {job.backbone}"
+    try:
+        job.look()
+    except (EmbeddingsError, ExtractError) as error:
+        return _fail(name, str(error))
+    n_there = len(job.shards) - len(job.missing)
+    if job.is_imported:
+        return _ok(name, "imported")
+    return _ok(name, f"{n_there} of {len(job.shards)} shards are complete") if n_there else None
 
 
 def check_images(settings: Settings, tiles: Tiles) -> tuple[Check, Batch | None]:
@@ -111,14 +125,15 @@ def check_images(settings: Settings, tiles: Tiles) -> tuple[Check, Batch | None]
 
 def check_device() -> Check:
     """Tell what the networks will run on; an NVIDIA GPU that is not used is worth a warning."""
-    import keras
-
-    from extract.runtimes import choose_runtime, find_gpu, has_bfloat16
-
     try:
+        importlib.import_module("extract.backbones")  # says what to do where Keras cannot load its backend
+        import keras
+
+        from extract.runtimes import choose_runtime, find_gpu, has_bfloat16
+
         gpu = find_gpu()
         runtime = choose_runtime("auto", precision="float32")
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         return _fail("device", str(error))
     found = f"{gpu.name if gpu else 'cpu'}, {runtime}, keras {keras.__version__}; bfloat16: {'yes' if has_bfloat16() else 'no'}"
     there = visible_gpus()
@@ -170,6 +185,10 @@ def check_network(job: Job, batch: Batch | None, row_bytes: dict[str, int], open
     if broken:
         return _fail(name, f"{said}: not finite at {', '.join(broken)}. Set [extract] precision = \"float32\", or fetch the "
                            "weights again.")
+    dead = [cut for cut, values in outputs.items() if not values.any()]
+    if dead and batch:
+        return _fail(name, f"{said}: nothing but zeros at {', '.join(dead)}, too small for {settings.extract.dtype} or lost on "
+                           "the way. Set [extract] dtype = \"float32\", or cut elsewhere.")
     if network.weights.startswith("random:"):
         return _warn(name, f"{said}. Random weights: the numbers will say nothing about the real network.")
     return _warn(name, f"{said}. {network.note}") if network.note else _ok(name, said)
@@ -177,12 +196,11 @@ def check_network(job: Job, batch: Batch | None, row_bytes: dict[str, int], open
 
 def check_disk(settings: Settings, jobs: list[Job], row_bytes: dict[str, int]) -> Check:
     """Compare what the missing shards need with what is free."""
-    folder = next(path for path in (settings.folder, *settings.folder.parents) if path.is_dir())
+    folder = nearest_folder(settings.folder / "features")
+    if not os.access(folder, os.W_OK):
+        return _fail("disk", f"{folder} cannot be written. Mend its rights, or set `out` to another folder.")
     free = shutil.disk_usage(folder).free
-    try:
-        needed = sum(find_missing(job).n_tiles * row_bytes.get(job.backbone, 0) for job in jobs)
-    except (EmbeddingsError, ExtractError) as error:
-        return _fail("disk", str(error))
+    needed = sum(count_missing(job) * row_bytes.get(job.backbone, 0) for job in jobs)
     return _room("disk", needed, free, f"in {folder}",
                  "Make room, set `out` elsewhere, or cut less (map and flat are large).")
 

@@ -297,10 +297,10 @@ class Embeddings:
         self._file.close()
 
 
-def read_attributes(shard: Path) -> dict[str, Any]:
-    """Root attributes of a shard or of a virtual file."""
-    with open_embeddings(shard) as file:
-        return dict(file.attrs)
+def read_attributes(path: Path, *names: str) -> dict[str, Any]:
+    """Root attributes of a shard or of a virtual file: all, or those of these names that it has."""
+    with open_embeddings(path) as file:
+        return {name: file.attrs[name] for name in names or file.attrs if name in file.attrs}
 
 
 def encode_ids(ids: pd.Series[Any]) -> NDArray[Any]:

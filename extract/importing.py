@@ -62,10 +62,10 @@ def import_embeddings(settings: Settings, cuts: Mapping[str, str], *, ids: str, 
     named = _check_cuts(cuts)
     tiles = read_tiles(settings)
     job = Job(settings, tiles, next(iter(named)).backbone, tiles_sha256=tiles.sha256)
-    job.folder.mkdir(parents=True, exist_ok=True)
     where, sources = parse_source(ids), {cut.dataset: parse_source(text) for cut, text in named.items()}
-    with locked(settings.folder / "features"), ExitStack() as stack:
-        vectors = {name: stack.enter_context(open_vectors(source, scratch=job.folder, ids=where))
+    features = settings.folder / "features"
+    with locked(features), ExitStack() as stack:
+        vectors = {name: stack.enter_context(open_vectors(source, scratch=features, ids=where))
                    for name, source in sources.items()}
         rows, n_extra = _match(where, sources, vectors, tiles)
         _check_shapes(named, sources, vectors)
@@ -116,6 +116,7 @@ def _make_room(job: Job, *, fresh: bool) -> None:
     if there and not fresh:
         raise VectorsError(f"{job.virtual}: there are features of {job.backbone!r} already. Name the backbone otherwise, or "
                            "replace them with --fresh.")
+    job.folder.mkdir(exist_ok=True)
     for path in [*there, *job.folder.glob("*.partial")]:
         path.unlink()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from extract.embeddings import ShardWriter, read_attributes, write_virtual
+from extract.embeddings import EmbeddingsError, ShardWriter, read_attributes, write_virtual
 from extract.pixels import PICTURE
 from extract.settings import Settings
 from extract.tiles import Tiles
@@ -15,6 +17,7 @@ from extract.tiles import Tiles
 IMPORTED = "imported"  # what stands for the weights where the vectors come from elsewhere
 MADE_WITH = ("precision", "runtime", "weights_sha256")  # all shards of a backbone are made with the same
 _SINCE = {"runtime": "auto"}  # what recipes of schema version 1 lack, and meant
+_OTHER_TILES = "the table had other ids or paths, or another order"
 _ANEW = "start anew with --fresh (FRESH=1 for make)"
 
 
@@ -44,7 +47,8 @@ class Job:
 
     Attributes
     ----------
-    slices : rows of the table in each shard. `shards` : their paths. `missing` : numbers of those to do, after `check`.
+    slices : rows of the table in each shard. `shards` : their paths. `missing` : numbers of those to do: all, until `look` or
+        `check` found what is there.
     made : what the complete shards were made with, `precision`, `runtime` and `weights_sha256`; empty where there are none.
     is_imported : the features come from elsewhere, and nothing is to do.
     """
@@ -56,7 +60,7 @@ class Job:
         starts = range(0, len(tiles), extract.shard)
         self.slices = [slice(start, min(start + extract.shard, len(tiles))) for start in starts]
         self.shards = [self.folder / f"part-{i:05d}.h5" for i in range(len(starts))]
-        self.missing: list[int] = []
+        self.missing = list(range(len(starts)))
         self.made: dict[str, str] = {}
         self.is_imported = False
 
@@ -66,58 +70,103 @@ class Job:
         extract = self.settings.extract
         return {
             "tiles": self.tiles_sha256, "cuts": [str(c) for c in extract.cuts_of(self.backbone)],
-            "weights": extract.weights_of(self.backbone), "size": extract.size, "precision": extract.precision,
+            "weights": Path(extract.weights_of(self.backbone)).name, "size": extract.size, "precision": extract.precision,
             "runtime": extract.runtime, "dtype": extract.dtype, "shard": extract.shard,
             "max_pixels": self.settings.tiles.max_pixels,
             **self.settings.tiles.look,
         }
 
+    def look(self) -> None:
+        """Find the missing shards, changing nothing on disk: a run may be at work in the folder.
+
+        Raises
+        ------
+        ExtractError : shards made with other settings; names them. EmbeddingsError : a shard that cannot be read.
+        """
+        there = self._there()
+        if self._are_imported(there):
+            self._check_imported(there)
+            return
+        self.made = self._compare(there)
+        complete = set(there)
+        self.missing = [i for i, shard in enumerate(self.shards) if shard.name not in complete]
+
     def check(self, *, fresh: bool) -> None:
-        """Find the missing shards; refuse what other settings made, or with `fresh` remove it.
+        """Do as `look`, and remove what a killed run left; with `fresh` everything that was made here.
 
         Raises
         ------
         ExtractError : made with other settings; names them.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        names = {path.name for path in self.folder.iterdir()}
-        there = sorted(name for name in names if name.startswith("part-") and name.endswith(".h5"))
-        if there and read_attributes(self.folder / there[0])["weights"] == IMPORTED:
-            self._check_imported(there)
-            return
-        differs = None if fresh or not there else self._difference(self.folder / there[0])
-        if differs:
-            raise ExtractError(f"{self.folder}: made with other settings: {differs}. Restore that setting, give the experiment "
-                               f"another name, or {_ANEW}.")
-        if fresh:
+        there = self._there()
+        if fresh and not self._are_imported(there):
             self._remove([*there, f"../{self.virtual.name}"])
-            there = []
-        if there:
-            attributes = read_attributes(self.folder / there[0])
-            self.made = {key: attributes[key] for key in MADE_WITH if key in attributes}
-        self._remove([name for name in names if name.endswith(".partial")])
-        complete = set(there)
-        self.missing = [i for i, shard in enumerate(self.shards) if shard.name not in complete]
+        self.look()
+        if not self.is_imported:
+            self._remove([path.name for path in self.folder.glob("*.partial")])
+
+    def _there(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob("part-*.h5"))
+
+    def _are_imported(self, there: list[str]) -> bool:
+        """Tell whether shards come from elsewhere, by the first that can be read."""
+        for name in there:
+            with suppress(EmbeddingsError):
+                return bool(read_attributes(self.folder / name, "weights").get("weights") == IMPORTED)
+        return False
 
     def _check_imported(self, there: list[str]) -> None:
         """Leave what was imported as it is, also with `fresh`: no network here makes it again."""
+        self.is_imported, self.missing = True, []
         again = f"Run `python -m extract import` for {self.backbone!r} again, with --fresh."
         attributes = read_attributes(self.virtual) if self.virtual.is_file() else {}
         if there != json.loads(attributes.get("shards", "[]")):
             raise ExtractError(f"{self.folder}: an import that is not complete. {again}")
         if attributes["tiles_sha256"] != self.tiles_sha256:
             raise ExtractError(f"{self.virtual}: imported for other tiles than the table's. {again}")
-        self.shards, self.missing, self.is_imported = [self.folder / name for name in there], [], True
+        known = json.loads(attributes["imported_from"])
+        absent = [str(cut) for cut in self.settings.extract.cuts_of(self.backbone) if cut.dataset not in known]
+        if absent:
+            raise ExtractError(f"{self.virtual}: imported without the cuts {', '.join(absent)} of [extract] cuts. {again}")
+        self.shards = [self.folder / name for name in there]
 
     def _remove(self, names: list[str]) -> None:
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
 
-    def _difference(self, shard: Path) -> str | None:
-        made = json.loads(read_attributes(shard).get("recipe", "{}"))
-        made = {**_SINCE, **made}
+    def _compare(self, there: list[str]) -> dict[str, str]:
+        """Compare every shard with these settings and with the first; gives what they are made with.
+
+        A shard may be another's: copied from another folder, or made by another machine.
+        """
+        made: dict[str, str] = {}
+        others: dict[str, str] = {}
+        for name in there:
+            attributes = read_attributes(self.folder / name, "recipe", "weights", *MADE_WITH)
+            differs = self.difference(attributes) or _unlike(made, attributes)
+            if differs:
+                others[name] = differs
+            else:
+                made |= {key: str(attributes[key]) for key in MADE_WITH if key in attributes}
+        if not others:
+            return made
+        name, differs = next(iter(others.items()))
+        if len(others) == len(there):
+            raise ExtractError(f"{self.folder}: made with other settings: {differs}. Restore that setting, give the experiment "
+                               f"another name, or {_ANEW}.")
+        raise ExtractError(f"{self.folder}: {len(others)} of {len(there)} shards were made with other settings (first: {name}: "
+                           f"{differs}). Set them aside by `python -m extract verify --set-aside`, or {_ANEW}.")
+
+    def difference(self, attributes: Mapping[str, Any]) -> str:
+        """Say in what a shard's settings differ from these; nothing where they agree."""
+        if attributes.get("weights") == IMPORTED:
+            return "imported"
+        made = {**_SINCE, **json.loads(attributes.get("recipe", "{}"))}
+        made["weights"] = Path(str(made.get("weights"))).name  # once the whole path, which another machine need not have
         names = [key for key in self.recipe if made.get(key) != self.recipe[key]]
-        return "; ".join(f"{key} was {made.get(key)!r}, now {self.recipe[key]!r}" for key in names) or None
+        return "; ".join(f"{key} was {made.get(key)!r}, now {self.recipe[key]!r}" if key != "tiles" else _OTHER_TILES
+                         for key in names)
 
     def check_network(self, network: Opened) -> None:
         """Refuse a network of other weights, precision or runtime than the complete shards were made with.
@@ -148,6 +197,12 @@ class Job:
         """Write the virtual file over the complete shards, unless it is there already."""
         if self.missing or not self.virtual.is_file():
             write_virtual(self.virtual, self.shards)
+
+
+def _unlike(made: Mapping[str, str], attributes: Mapping[str, Any]) -> str:
+    """Say in what a shard was made otherwise than the shards before it; schema version 1 did not say all."""
+    return "; ".join(f"{key} was {attributes[key]}, {was} in the shards before" for key, was in made.items()
+                     if attributes.get(key, was) != was)
 
 
 def check_jobs(settings: Settings, tiles: Tiles, *, fresh: bool = False) -> list[Job]:

@@ -13,12 +13,27 @@ _held: list[int] = []  # files of the devices that this process has claimed, unt
 
 
 class LockError(RuntimeError):
-    """Another process holds the folder; the text says which."""
+    """The folder cannot be had: another process holds it, and the text says which, or it cannot be written."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write into.
+
+    Raises
+    ------
+    LockError : it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".lock").open("a").close()
+    except OSError as error:
+        raise LockError(f"{folder}: cannot be written ({error.strerror}). Mend its rights, or set `out` to another "
+                        "folder.") from None
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[str]:
-    """Hold a folder; the lock goes with the process, so that a killed run leaves none behind.
+    """Make a folder and hold it; the lock goes with the process, so that a killed run leaves none behind.
 
     Yields
     ------
@@ -26,8 +41,9 @@ def locked(folder: Path) -> Iterator[str]:
 
     Raises
     ------
-    LockError : another process holds it.
+    LockError : another process holds it, or it cannot be written.
     """
+    make_folder(folder)
     with (folder / ".lock").open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from extract.embeddings import open_embeddings, read_attributes
-from extract.jobs import IMPORTED, Job
+from extract.embeddings import open_embeddings
+from extract.jobs import Job
+from extract.lock import make_folder
 from extract.loop import Bench, OpenForward, make_shards, open_bench
 from extract.pixels import PICTURE
 from extract.settings import Settings
@@ -23,13 +24,6 @@ from extract.stages import Record, say_verdict
 from extract.tiles import Tiles, read_tiles
 
 _OTHER_BYTES = PICTURE.itemsize + 8 + 1 + 16  # a row's facts, id, status, and reference to its reason
-
-
-class Missing(NamedTuple):
-    """What a backbone lacks: numbers of shards, and the tiles in them."""
-
-    shards: list[int]
-    n_tiles: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,39 +64,38 @@ def plan_extraction(settings: Settings, *, seconds: float = 8.0, allow_random: b
 
     Raises
     ------
-    TableError, ImagesError, BackboneError : as `run_extraction`.
+    ExtractError, LockError, TableError, ImagesError, BackboneError : as `run_extraction`.
     """
     tiles = read_tiles(settings)
     jobs = [Job(settings, tiles, name, tiles_sha256=tiles.sha256) for name in settings.extract.backbones]
-    missing = {job.backbone: find_missing(job) for job in jobs}
+    for job in jobs:
+        job.look()
     features = settings.folder / "features"
-    features.mkdir(parents=True, exist_ok=True)
-    plan: dict[str, Any] = {"tiles": len(tiles), "seconds": 0.0, "bytes": 0, "disk_free_bytes": shutil.disk_usage(features).free}
-    pending = [job for job in jobs if missing[job.backbone].shards]
+    free = shutil.disk_usage(nearest_folder(features)).free
+    plan: dict[str, Any] = {"tiles": len(tiles), "seconds": 0.0, "bytes": 0, "disk_free_bytes": free}
+    pending = [job for job in jobs if job.missing]
     bench, speed = None, None
     if pending:
+        make_folder(features)
         with tempfile.TemporaryDirectory(prefix=".plan-", dir=features) as folder:
             bench, speed = measure_speed(settings, tiles, [job.backbone for job in pending], Path(folder), seconds=seconds,
                                          open_bench=_opener(allow_random, open_forward))
-        plan |= predict(speed, [(i, job.backbone, _count(job, i)) for job in pending for i in missing[job.backbone].shards],
+        plan |= predict(speed, [(i, job.backbone, _count(job, i)) for job in pending for i in job.missing],
                         batch=settings.extract.batch)
-    parts = {job.backbone: _part(job, missing[job.backbone], bench, speed) for job in jobs}
+    parts = {job.backbone: _part(job, bench, speed) for job in jobs}
     plan["bytes"] = sum(cut["bytes"] for part in parts.values() for cut in part["cuts"].values())
-    plan["bytes"] += sum(found.n_tiles for found in missing.values()) * _OTHER_BYTES
+    plan["bytes"] += sum(map(count_missing, jobs)) * _OTHER_BYTES
     return plan | {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "backbones": parts}
 
 
-def find_missing(job: Job) -> Missing:
-    """Give what a backbone lacks, changing nothing: a run may be at work in the folder."""
-    if is_imported(job):
-        return Missing([], 0)
-    shards = [i for i, shard in enumerate(job.shards) if not shard.is_file()]
-    return Missing(shards, sum(_count(job, i) for i in shards))
+def nearest_folder(path: Path) -> Path:
+    """Give the folder itself, or the nearest above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def is_imported(job: Job) -> bool:
-    """Tell whether a backbone's features come from elsewhere."""
-    return job.virtual.is_file() and read_attributes(job.virtual)["weights"] == IMPORTED
+def count_missing(job: Job) -> int:
+    """Count the tiles that a backbone lacks."""
+    return sum(_count(job, i) for i in job.missing)
 
 
 def _count(job: Job, index: int) -> int:
@@ -184,18 +177,18 @@ def shard_seconds(speed: Speed, backbones: list[str], n_tiles: int, *, batch: in
     return max(on_device, n_tiles * speed.reading) * speed.overhead
 
 
-def _part(job: Job, missing: Missing, bench: Bench | None, speed: Speed | None) -> dict[str, Any]:
+def _part(job: Job, bench: Bench | None, speed: Speed | None) -> dict[str, Any]:
     network = bench.networks.get(job.backbone) if bench else None
     shapes: Mapping[str, tuple[int, ...]] = network.shapes if network else read_shapes(job)
-    size = np.dtype(job.settings.extract.dtype).itemsize
+    size, n_tiles = np.dtype(job.settings.extract.dtype).itemsize, count_missing(job)
     row_bytes = {name: int(np.prod(shape)) * size for name, shape in shapes.items()}
     return {
-        "missing_tiles": missing.n_tiles, "missing_shards": len(missing.shards), "shards": len(job.shards),
-        "is_imported": is_imported(job), "precision": network.precision if network else "",
+        "missing_tiles": n_tiles, "missing_shards": len(job.missing), "shards": len(job.shards),
+        "is_imported": job.is_imported, "precision": network.precision if network else "",
         "device": network.device if network else "",
         "seconds": sum(shard_seconds(speed, [job.backbone], _count(job, i), batch=job.settings.extract.batch)
-                       for i in missing.shards) if speed and network else 0.0,
-        "cuts": {name: {"shape": list(shape), "bytes": missing.n_tiles * row_bytes[name], "all": len(job.tiles) * row_bytes[name]}
+                       for i in job.missing) if speed and network else 0.0,
+        "cuts": {name: {"shape": list(shape), "bytes": n_tiles * row_bytes[name], "all": len(job.tiles) * row_bytes[name]}
                  for name, shape in shapes.items()},
     }
 

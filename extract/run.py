@@ -66,12 +66,11 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     Raises
     ------
     ExtractError : the folder holds other settings' work, or cannot be written; a worker died; every tile was rejected.
-    LockError : the folder is in use.
+    LockError : the folder is in use, or cannot be written.
     TableError, BackboneError : input that cannot be used.
     """
     tiles = read_tiles(settings)
     features = settings.folder / "features"
-    features.mkdir(parents=True, exist_ok=True)
     with locked(features) as note:
         jobs = sorted(check_jobs(settings, tiles, fresh=fresh), key=lambda job: job.is_imported)
         images = None if jobs[0].is_imported else open_images(settings.tiles)

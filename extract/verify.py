@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -21,6 +22,7 @@ from extract.embeddings import (
     read_columns,
     seal,
 )
+from extract.jobs import IMPORTED, Job
 from extract.settings import Settings
 from extract.tiles import Tiles, read_tiles
 
@@ -30,11 +32,12 @@ _THREADS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """One file that cannot be trusted: which, and why. `is_missing`: it is not there at all."""
+    """One file that cannot be trusted: which, and why. `is_missing`: not there at all. `is_foreign`: whole, but another run's."""
 
     path: Path
     reason: str
     is_missing: bool = False
+    is_foreign: bool = False
 
 
 def find_damage(settings: Settings, *, on_file: Callable[[Path], None] | None = None) -> list[Damage]:
@@ -50,20 +53,27 @@ def find_damage(settings: Settings, *, on_file: Callable[[Path], None] | None = 
 
     Raises
     ------
-    EmbeddingsError : there is nothing to verify.
+    EmbeddingsError : there is nothing to verify, or all of it was made with other settings.
     """
     tiles, features = read_tiles(settings), settings.folder / "features"
     found: list[Damage] = []
     for backbone in settings.extract.backbones:
+        job = Job(settings, tiles, backbone, tiles_sha256=tiles.sha256)
         shards = _expected_shards(features / backbone, len(tiles))
-        with ThreadPoolExecutor(_THREADS) as pool:
-            for shard, reason in zip(shards, pool.map(_examine, shards), strict=True):
-                found += [Damage(path=shard, reason=reason, is_missing=not shard.is_file())] if reason else []
-                if on_file:
-                    on_file(shard)
-        if not any(damage.path in shards for damage in found):
-            found += _check_virtual(features / f"{backbone}.h5", shards, tiles)
+        damaged = list(filter(None, _examine_all(shards, job, on_file or (lambda _: None))))
+        foreign = [damage.reason for damage in damaged if damage.is_foreign]
+        if foreign and len(foreign) == sum(shard.is_file() for shard in shards):
+            raise EmbeddingsError(f"{features / backbone}: whole, but {foreign[0]}. Restore the setting or the table, or "
+                                  "make the features anew: `make features FRESH=1`.")
+        found += damaged or _check_virtual(features / f"{backbone}.h5", shards, tiles)
     return found
+
+
+def _examine_all(shards: list[Path], job: Job, on_file: Callable[[Path], None]) -> Iterator[Damage | None]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for shard, damage in zip(shards, pool.map(lambda shard: _examine(shard, job), shards), strict=True):
+            on_file(shard)
+            yield damage
 
 
 def _expected_shards(folder: Path, n_tiles: int) -> list[Path]:
@@ -85,15 +95,28 @@ def _shard_size(shard: Path) -> int | None:
         return None
 
 
-def _examine(shard: Path) -> str:
+def _examine(shard: Path, job: Job) -> Damage | None:
     """Say what is wrong with a shard; nothing where all is well."""
     if not shard.is_file():
-        return "missing"
+        return Damage(path=shard, reason="missing", is_missing=True)
     try:
         with open_embeddings(shard) as file:
-            return "; ".join(_differences(file))
+            if reason := "; ".join(_differences(file)):
+                return Damage(path=shard, reason=reason)
+            other = _other_settings(shard, dict(file.attrs), job)
     except (EmbeddingsError, OSError, RuntimeError, ValueError, KeyError) as error:  # HDF5 raises what it likes on damage
-        return f"cannot be read: {error}"
+        return Damage(path=shard, reason=f"cannot be read: {str(error).removeprefix(f'{shard}: ')}")
+    return Damage(path=shard, reason=other, is_foreign=True) if other else None
+
+
+def _other_settings(shard: Path, attributes: dict[str, Any], job: Job) -> str:
+    """Say that a shard is another run's; those of an import are compared with the table by the file over them."""
+    if attributes.get("weights") == IMPORTED:
+        return ""
+    differs = job.difference(attributes)
+    if differs:
+        return f"made with other settings: {differs}"
+    return "" if shard in job.shards else f"one too many: the table's {len(job.tiles)} rows need {len(job.shards)} shards"
 
 
 def _differences(file: h5py.File) -> Iterator[str]:
@@ -128,7 +151,7 @@ def _check_virtual(path: Path, shards: list[Path], tiles: Tiles) -> list[Damage]
         with open_embeddings(path) as file:
             reasons = list(_virtual_differences(file, shards, tiles))
     except (EmbeddingsError, OSError, RuntimeError, ValueError, KeyError) as error:
-        reasons = [f"cannot be read: {error}"]
+        reasons = [f"cannot be read: {str(error).removeprefix(f'{path}: ')}"]
     return [Damage(path=path, reason="; ".join(reasons))] if reasons else []
 
 

@@ -53,7 +53,7 @@ class Boosting(Family):
     part until the part's error has not fallen for `patience` rounds. The fold's own boosters are then trained on all of its
     training rows, for the mean of the two best rounds (as they are, not scaled up for the rows gained). What is trained
     without folds f and g is watched on g for f and on f for g, and, cut at rounds that were chosen without either, gives
-    the nested predictions: no set of rows is trained on twice.
+    the nested predictions: no set of rows is trained on twice. Rows within the buffer of the fold are not watched.
 
     Classes have one booster of softmax and a tree a class in each round, stopped by the log loss.
 
@@ -67,6 +67,8 @@ class Boosting(Family):
     n_jobs : threads of the whole; 0 for every core.
     seed : the same for every target, so that a target's result does not depend on which others are fitted with it.
     """
+
+    revision = 2
 
     def __init__(self, rounds: int = 600, patience: int = 20, depth: int = 3, rate: float = 0.1, columns: float = 0.1,
                  rows: float = 0.8, min_child: float = 3.0, max_bin: int = 64, device: str = "auto", n_jobs: int = 0,
@@ -138,11 +140,11 @@ class Boosting(Family):
             list(labelled_groups(table.Y[rows]))
         options = {"max_bin": self.max_bin, "threads": threads}
         binned = bin_features(table.X.rows(rows), **options)
-        watched = {p: table.folds.held(frozenset({p})) for p in parts}
-        pieces = {p: bin_features(table.X.rows(watched[p]), ref=binned, **options) for p in parts}
+        watched = {p: table.folds.asked(p, held - {p}) for p in parts}
+        pieces = {p: bin_features(table.X.rows(of_part), ref=binned, **options) for p, of_part in watched.items() if len(of_part)}
         grown = _Grown([], {p: [None] * n_targets for p in parts})
         for t in range(n_targets):
-            labelled = [p for p in parts if _set_labels(pieces[p], table, watched[p], t)]
+            labelled = [p for p in pieces if _set_labels(pieces[p], table, watched[p], t)]
             if not _set_labels(binned, table, rows, t):
                 continue
             booster, best = self._boost(binned, {p: pieces[p] for p in labelled}, rounds[t] if rounds else 0, threads)
@@ -198,13 +200,19 @@ class Boosting(Family):
 
 
 def ends(folds: Folds, held: Held) -> list[int]:
-    """Give the parts before and after the held ones, round the circle; none where holding one out would leave no rows."""
+    """Give the parts before and after the held ones, round the circle; none where holding one out would leave no rows.
+
+    Where none is held, the parts on both sides of a gap in their numbers: the part that was held when the rows were taken.
+    """
     parts = folds.parts
     if len(set(parts) - held) < 2:
         return []
     if not held:
-        return [parts[0], parts[-1]]
-    return [p for i, p in enumerate(parts) if p not in held and {parts[i - 1], parts[(i + 1) % len(parts)]} & held]
+        gap = next((i for i in range(1, len(parts)) if parts[i] - parts[i - 1] > 1), 0)
+        found = sorted((parts[gap - 1], parts[gap]))
+    else:
+        found = [p for i, p in enumerate(parts) if p not in held and {parts[i - 1], parts[(i + 1) % len(parts)]} & held]
+    return [p for p in found if len(folds.training(held | {p}))]
 
 
 def _set_labels(binned: xgboost.QuantileDMatrix, table: _Table, rows: Any, t: int) -> bool:

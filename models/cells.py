@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from extract.tiles import Tiles
+from models import stack
 from models.changes import name_changes
 from models.design import NONE, read_source
 from models.foldfile import hash_array, hash_folds
@@ -93,7 +94,7 @@ def plan_cells(settings: Settings, tiles: Tiles, folds: dict[str, Folds]) -> lis
     for cell in cells:
         if cell.cut == ALL:
             below = [planned[c] for c in stack_members(cells, cell.split)]
-            inputs = {"members": [str(p.cell) for p in below], "weights": settings.models.weights}
+            inputs = {"members": [str(p.cell) for p in below], "weights": settings.models.weights, "revision": stack.REVISION}
             depends: dict[str, dict[str, Any]] = {t: {"member_keys": {str(p.cell): p.keys[t] for p in below}} for t in numbers}
         else:
             inputs, depends = shared.inputs(cell), {t: {"labels_sha256": shared.labels[t]} for t in tiles.target_names}

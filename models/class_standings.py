@@ -18,8 +18,8 @@ from models.standings import HELD_OUT, UNITS
 
 RANKED = "balanced_accuracy"
 READING = (
-    "balanced accuracy: the mean over the classes of the share that is found. Guessing finds one over their number: the row",
-    "    'mean' predicts the majority's class, and its accuracy is that class's share.",
+    "balanced: balanced accuracy, the mean over the classes of the share that is found. Guessing finds one over",
+    "    their number. The row 'mean' predicts the majority's class: its accuracy is that class's share.",
     "{split}: {held}",
     "95 %: {units} drawn again {replicates:,} times. Not in it: other training data, other folds, another seed.",
     "Classes are not compared in pairs: look whether the intervals meet.",
@@ -64,14 +64,14 @@ def render_class_standings(table: pd.DataFrame) -> Group:
     split, level, target = (str(table.attrs[name]) for name in ("split", "level", "target"))
     title = f"{target}: classes of {int(table['n'].max()):,} {level}s, ranked on the split {split}"
     drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    drawn.add_column("cut", overflow="fold")
+    drawn.add_column("cut", overflow="fold", min_width=24)
     drawn.add_column("model", no_wrap=True)
-    for name in ("balanced acc.", "95 %", "accuracy", "macro F1", "log loss"):
+    for name in ("balanced", "95 %", "accuracy", "log loss"):
         drawn.add_column(name, justify="right", no_wrap=True)
     for i, row in enumerate(table.to_dict("records")):
         cut = "(sees no picture)" if row["is_baseline"] else str(row["cut"])
         values = [f"{row[RANKED]:.3f}", f"{row[f'{RANKED}_low']:.3f} … {row[f'{RANKED}_high']:.3f}",
-                  *(f"{row[name]:.3f}" for name in ("accuracy", "f1_macro", "log_loss"))]
+                  *(f"{row[name]:.3f}" for name in ("accuracy", "log_loss"))]
         drawn.add_row(Text(cut), Text(str(row["model"])), *values, style="dim" if row["is_baseline"] else "bold" if not i else "")
     facts = {"split": split, "held": HELD_OUT[split], "units": UNITS[split], "replicates": REPLICATES}
     return Group(drawn, *(Text(line.format(**facts)) for line in READING))

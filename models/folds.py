@@ -69,6 +69,11 @@ class Folds:
             is_out |= self.near[:, sorted(held)].any(axis=1)
         return np.flatnonzero(~is_out)
 
+    def asked(self, part: int, outer: Held) -> Ints:
+        """Rows of a part that a choice is judged on which must not see the outer parts: none within their buffers."""
+        rows = self.held(frozenset({part}))
+        return rows[~self.near[rows][:, sorted(outer)].any(axis=1)] if self.near.shape[1] else rows
+
     def inner(self, fold: int) -> list[tuple[int, Held]]:
         """Give (inner part, parts to hold out) of every inner fold of an outer fold; empty where there are not two."""
         outer = self.parts_of(fold)

@@ -48,10 +48,6 @@ class Data(NamedTuple):
         """Give some of the rows."""
         return Data(self.X.rows(rows), self.Y[rows], self.weight[rows], self.folds.take(rows))
 
-    def asked(self, part: int, outer: Held) -> Ints:
-        """Rows of a part that a choice inside an outer fold is judged on: those that the outer fold may train on."""
-        return np.intersect1d(self.folds.held(frozenset({part})), self.folds.training(outer), assume_unique=True)
-
 
 class Moments(NamedTuple):
     """Weighted sums over some rows of features x and labels y, both less a shift; sets of rows add up."""
@@ -140,7 +136,7 @@ class Gram:
     def errors(self, path: Paths, part: int, outer: Held) -> Floats:
         """Weighted sum of squared errors on a part, of every penalty and target: (n_alphas, n_targets)."""
         folds = self._data.folds
-        near = np.setdiff1d(folds.held(frozenset({part})), self._data.asked(part, outer), assume_unique=True)
+        near = np.setdiff1d(folds.held(frozenset({part})), self._data.folds.asked(part, outer), assume_unique=True)
         sums = self._without(self._parts[part], near)
         n_features, n_alphas, n_targets = path.coef.shape
         b = path.coef.reshape(n_features, -1)
@@ -189,7 +185,7 @@ class Direct:
 
     def errors(self, path: Paths, part: int, outer: Held) -> Floats:
         """Weighted sum of squared errors on a part, of every penalty and target: (n_alphas, n_targets)."""
-        rows = self._data.asked(part, outer)
+        rows = self._data.folds.asked(part, outer)
         asked, errors = self._data.take(rows), np.zeros(path.coef.shape[1:])
         flat = path.coef.reshape(len(path.coef), -1)
         for chunk_rows, chunk in asked.X.chunks():

@@ -51,7 +51,9 @@ def area_level(tiles: Level) -> Level:
     n_tiles, first = np.bincount(tiles.area), np.unique(tiles.area, return_index=True)[1]
 
     def mean(values: NDArray[Any]) -> Floats:
-        return np.bincount(tiles.area, weights=values) / n_tiles
+        """Average what is beyond the first tile's, so that the mean of equal values is that value, and ties stay ties."""
+        start = values[first].astype(np.float64)
+        return start + np.bincount(tiles.area, weights=values - start[tiles.area]) / n_tiles
 
     return Level(name="area", truth=mean(tiles.truth), predicted=np.column_stack([mean(p) for p in tiles.predicted.T]),
                  training_mean=None if tiles.training_mean is None else mean(tiles.training_mean),

@@ -129,7 +129,7 @@ def solve_sets(solver: Gram | Dual | Krylov, data: Data, outers: list[Held], alp
 def _inner(data: Data, outer: Held) -> list[int]:
     """Parts that a choice inside an outer fold can be judged on; none where there are not two."""
     folds = data.folds
-    parts = [p for p in folds.parts if p not in outer and len(data.asked(p, outer)) and len(folds.training(outer | {p}))]
+    parts = [p for p in folds.parts if p not in outer and len(folds.asked(p, outer)) and len(folds.training(outer | {p}))]
     return parts if len(parts) > 1 else []
 
 

@@ -45,7 +45,7 @@ from models.runs import (
 from models.score_split import BY_TILES_COLUMNS, Labelled, Row, Scored, score_split
 from models.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS, judge_rows
 
-SCHEMA, SCHEMA_VERSION = "roofline.scores", 1  # raise the version when a number would come out differently
+SCHEMA, SCHEMA_VERSION = "roofline.scores", 2  # raise the version when a number would come out differently
 FILES = ("scores.csv", "scores_by_tiles.csv", "comparisons.csv", "winners.csv")
 _BYTES = 2**29  # predictions held at once: more targets than fit are scored in several passes over the files
 Report = Callable[[str, int, int], None]

@@ -7,9 +7,11 @@ from collections import namedtuple
 
 import numpy as np
 import pytest
+from stub_network import open_stub
 
 from extract import doctor
 from extract.doctor import DoctorError, check_arithmetic, examine, refuse
+from extract.run import run_extraction
 from extract.settings import Settings, read_settings
 
 
@@ -59,6 +61,7 @@ def test_a_table_that_cannot_be_read_ends_the_examination(experiment):
 
 @pytest.mark.parametrize(("attribute", "value", "state", "text"), [
     ("value", np.nan, "FAIL", "not finite at block_1_expand_relu:avg"),
+    ("value", 0.0, "FAIL", "nothing but zeros at block_1_expand_relu:avg, too small for float16"),
     ("weights", "random:0", "warn", "Random weights"),
     ("note", "bfloat16 refused", "warn", "bfloat16 refused"),
 ])
@@ -78,6 +81,16 @@ def test_a_device_that_computes_wrongly_fails(monkeypatch):
     assert check_arithmetic().state == "FAIL"
 
 
+def test_a_backend_that_is_none_fails_and_the_examination_goes_on(experiment):
+    result = subprocess.run([sys.executable, "-m", "extract", "doctor", "-c", str(experiment())], capture_output=True, text=True,
+                            env={**os.environ, "COLUMNS": "200", "KERAS_BACKEND": "tensorflaw"})
+    assert result.returncode == 1
+    assert "FAIL  device: KERAS_BACKEND: " in result.stdout
+    assert "Set it to tensorflow, jax or torch" in result.stdout
+    assert "memory: " in result.stdout
+    assert "not fit: device. Each" in result.stderr
+
+
 def test_a_disk_without_room_fails_and_fit_ones_do_not_raise(experiment, monkeypatch):
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(100))
     checks = list(examine(read_settings(experiment(), Settings), open_forward=Stub()))
@@ -85,6 +98,18 @@ def test_a_disk_without_room_fails_and_fit_ones_do_not_raise(experiment, monkeyp
     with pytest.raises(DoctorError, match="not fit: disk"):
         refuse(checks)
     refuse([check for check in checks if check.state != "FAIL"])
+
+
+def test_features_that_are_there_are_told_and_those_of_other_settings_fail(experiment):
+    run_extraction(read_settings(experiment(), Settings), open_forward=open_stub)
+    assert states(experiment())["features mobilenetv2"] == ("ok", "3 of 3 shards are complete")
+    state, text = states(experiment(replace={"size = 32": "size = 48"}))["features mobilenetv2"]
+    assert (state, "size was 32, now 48" in text) == ("FAIL", True)
+
+
+def test_a_folder_that_cannot_be_written_fails(experiment, monkeypatch):
+    monkeypatch.setattr(doctor.os, "access", lambda *_: False)
+    assert states(experiment())["disk"][0] == "FAIL"
 
 
 def test_the_command_exits_with_1_and_names_the_weights_that_are_not_there(experiment):

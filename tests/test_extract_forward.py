@@ -112,6 +112,16 @@ def test_values_come_in_the_stored_type_and_never_infinite():
     np.testing.assert_array_equal(stored, np.float16([[65504, -65504, 0.5, np.nan]]))
 
 
+@pytest.mark.parametrize("name", ["mobilenet", "mobilenetv2", "xception"])
+def test_random_weights_of_deep_depthwise_networks_do_not_end_in_zeros(name):
+    layer = build_base(name, size=96).layers[-1].name
+    network = build_network([parse_cut(f"{name}/{layer}:avg")], size=96, weights="random:0", stored="float16")
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3)).astype(np.uint8)
+    rows = network.model.predict_on_batch(pictures)
+    assert np.isfinite(rows).all()
+    assert len(np.unique(rows)) > rows.shape[1] // 2
+
+
 def test_auto_takes_bfloat16_where_it_agrees_with_float32(settings, monkeypatch):
     monkeypatch.setattr(forward_module, "has_bfloat16", lambda: True)
     forward = open_forward(with_extract(settings, precision="auto"), "mobilenetv2", PICTURES, allow_random=False)

@@ -178,6 +178,13 @@ def test_an_import_for_other_tiles_or_not_complete_is_refused(experiment):
         run_extraction(settings_of(path))
 
 
+def test_cuts_that_the_import_lacks_are_said(experiment):
+    path = experiment(replace={CUTS: 'cuts = ["dinov2/cls:avg", "dinov2/patch:avg"]'})
+    take(path, **saved(path.parent, "npy"))
+    with pytest.raises(ExtractError, match=r"imported without the cuts dinov2/patch:avg.*--fresh"):
+        run_extraction(settings_of(path))
+
+
 def test_the_command_says_what_it_did(experiment):
     path = experiment()
     said = saved(path.parent, "hdf5")

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from extract.embeddings import Embeddings
+from extract.jobs import ExtractError
 from extract.plan import Speed, plan_extraction, predict, read_speed
 from extract.run import run_extraction
 from extract.settings import Settings, read_settings
@@ -22,7 +23,7 @@ class Stub:
         self.seconds = seconds
         self.shapes = {"block_1_expand_relu:avg": (96,), "block_3_expand_relu:map": (4, 4, 144)}
         self.weights, self.weights_sha256, self.versions = "random:0", "0" * 64, "stub"
-        self.precision, self.device, self.note = "float32", "cpu", ""
+        self.precision, self.runtime, self.device, self.note = "float32", "stub", "cpu", ""
 
     def __call__(self, settings, backbone, probe, **said):
         return self
@@ -99,6 +100,12 @@ def test_a_plan_counts_only_what_is_missing_and_leaves_nothing_behind(experiment
     done = plan_extraction(settings, open_forward=Stub(9999))
     assert (done["seconds"], done["bytes"]) == (0.0, 0)
     assert done["backbones"]["mobilenetv2"]["cuts"]["block_1_expand_relu:avg"]["all"] == 12 * 96 * 2
+
+
+def test_a_plan_refuses_what_the_run_would_refuse(experiment):
+    run_extraction(settings_of(experiment()), open_forward=Stub(0.001))
+    with pytest.raises(ExtractError, match="size was 32, now 48"):
+        plan_extraction(settings_of(experiment(replace={"size = 32": "size = 48"})), open_forward=Stub())
 
 
 def test_the_command_prints_a_table_or_json(experiment):

@@ -114,6 +114,14 @@ def test_a_folder_in_use_is_refused_with_the_pid(experiment):
             extract(path)
 
 
+def test_a_folder_that_cannot_be_written_is_one_clear_error(experiment):
+    path = experiment()
+    features(path).parent.mkdir()
+    features(path).write_text("in the way")
+    with pytest.raises(LockError, match=r"features: cannot be written \(File exists\).*`out`"):
+        extract(path)
+
+
 def test_strict_makes_a_reject_an_error_and_all_rejected_is_one(experiment):
     path = experiment()
     (path.parent / "tiles" / "3.png").write_text("no picture")

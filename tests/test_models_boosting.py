@@ -10,6 +10,7 @@ import pytest
 from models import boosting
 from models.binned import bin_features, choose_device, share_threads
 from models.boosting import ROUNDS_UNWATCHED, Boosting, ends
+from models.family import Family
 from models.features import Features
 from models.folds import Folds, assign_folds, build_folds
 
@@ -90,8 +91,8 @@ def test_rounds_are_the_mean_of_the_best_on_both_neighbours(monkeypatch: pytest.
 @pytest.mark.parametrize(("nested", "sets"), [(False, 8), (True, 12)])
 def test_no_set_of_rows_is_trained_on_twice(nested: bool, sets: int, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[frozenset[int]] = []
-    training = Folds.training
-    monkeypatch.setattr(Folds, "training", lambda self, h: held.append(h) or training(self, h))
+    grow = Boosting._grow
+    monkeypatch.setattr(Boosting, "_grow", lambda self, table, h, *given: held.append(h) or grow(self, table, h, *given))
     small(rounds=3).cross_fit(Features(X), Y, folds=FOLDS, weight=ONES, nested=nested)
     assert len(held) == len(set(held)) == sets
 
@@ -102,6 +103,17 @@ def test_the_parts_watched_are_those_beside_the_held_ones() -> None:
     assert ends(folds, frozenset({0, 4})) == [1, 3]
     assert ends(folds, frozenset()) == [0, 4]
     assert ends(make_folds(3), frozenset({0, 2})) == []
+
+
+@pytest.mark.parametrize(("n_folds", "buffer_m"), [(5, 0.0), (4, 150.0), (2, 150.0)])
+def test_shared_work_gives_what_one_fit_a_fold_gives(n_folds: int, buffer_m: float) -> None:
+    place = np.column_stack([AREA % 10 * 100.0, AREA // 10 * 100.0])
+    fold = assign_folds("block", area=AREA, xy=place, targets=None, n_folds=n_folds, seed=0, block_m=200)
+    folds = build_folds("block", fold, area=AREA, xy=place, block_m=200, buffer_m=buffer_m)
+    given = {"folds": folds, "weight": RNG.uniform(0.5, 2, N)}
+    shared, plain = (cross_fit(small(rounds=20), Features(X), Y, **given) for cross_fit in (Boosting.cross_fit, Family.cross_fit))
+    assert shared.chosen == plain.chosen
+    np.testing.assert_array_equal(shared.predicted, plain.predicted)
 
 
 def test_with_three_folds_the_nested_models_take_a_stated_number_of_rounds(monkeypatch: pytest.MonkeyPatch) -> None:

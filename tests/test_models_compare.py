@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from models import evaluate
+from models.bootstrap import draw_units
 from models.compare import compare_with, correct_holm, judge, largest_differences
 from models.evaluate import CellName, evaluate_level
 from models.levels import tile_level
@@ -31,8 +33,12 @@ def test_the_better_of_sixty_is_better_than_each_other() -> None:
     assert winner["r2_corrected"] == pytest.approx(winner["r2"], abs=0.02)
 
 
-def test_the_luckiest_of_twenty_equals_is_seldom_called_better() -> None:
-    """In 120 sets without any difference, Holm's correction alone is fooled by having picked the winner; `p_max` is not."""
+def test_the_luckiest_of_twenty_equals_is_seldom_called_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 120 sets without any difference, Holm's correction alone is fooled by having picked the winner; `p_max` is not.
+
+    With 400 replicates a set instead of 2,000: the share of false alarms is over the sets.
+    """
+    monkeypatch.setattr(evaluate, "draw_units", lambda n_units, seed: draw_units(n_units, seed, 400))
     tables = [compare(seed, [0.8] * 20, n=100)[0] for seed in range(120)]
     by_holm = np.mean([any(row["p_holm"] < 0.05 for row in rows) for rows in tables])
     by_both = np.mean([any(row["verdict"] == "better" for row in rows) for rows in tables])

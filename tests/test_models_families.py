@@ -89,15 +89,22 @@ def test_towers_do_not_depend_on_each_other_stopping() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_predicted_by_a_model_that_has_not_seen_its_fold(name: str) -> None:
+    """Neither labels nor features of the fold and of its buffer have a part in it, not in a choice, a scale or a round."""
+    folds = build_folds("block", FOLDS.fold, area=AREA, xy=XY, block_m=1, buffer_m=300)
+    mine, seen = np.flatnonzero(folds.fold == 2), folds.training(folds.parts_of(2))
+    near = np.setdiff1d(np.setdiff1d(np.arange(N), seen), mine)
+    assert len(near) > 20
+    moved = np.concatenate([mine[::2], near])  # of these features are changed, of the fold's other rows labels alone
+    given, labels = GIVEN.get(name, X).copy(), Y.copy()
+    given[moved] = given[moved[::-1]] if name in GIVEN else 20 * given[moved]
+    labels[np.concatenate([mine, near])] += 100
     model = build_model(parse_model(name), seed=3)
-    weight = np.ones(N)
-    fit = model.cross_fit(feed(name), Y, folds=FOLDS, weight=weight, nested=True)
-    changed = np.where((FOLDS.fold == 2)[:, None], Y + 100, Y)
-    again = model.cross_fit(feed(name), changed, folds=FOLDS, weight=weight, nested=True)
-    rows = FOLDS.fold == 2
+    fit = model.cross_fit(feed(name), Y, folds=folds, weight=np.ones(N), nested=True)
+    again = model.cross_fit(Features(given), labels, folds=folds, weight=np.ones(N), nested=True)
+    rows = mine[1::2]
     np.testing.assert_allclose(again.predicted[rows], fit.predicted[rows], atol=1e-6)
-    assert np.abs(again.predicted[~rows] - fit.predicted[~rows]).max() > 1
-    nested = np.isin(FOLDS.fold, [2, 3])  # the fold after has not seen it either
+    assert np.abs(again.predicted[seen] - fit.predicted[seen]).max() > 1
+    nested = np.concatenate([rows, np.setdiff1d(np.flatnonzero(folds.fold == 3), near)])  # the fold after has not seen it either
     np.testing.assert_allclose(again.nested[nested], fit.nested[nested], atol=1e-6)
     assert np.isfinite(fit.nested).all()
     assert [sorted(one) for one in fit.chosen] == [["0", "1", "2", "3"]] * 3

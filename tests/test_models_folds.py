@@ -144,8 +144,10 @@ SETTINGS = {"name": "x", "tiles": {"table": "t", "images": ".", "area": "a", "x"
 
 def opened(folder: Path, area: np.ndarray = AREA, targets: np.ndarray = LABELS, **models: Any) -> Opened:
     asked = Settings.model_validate({**SETTINGS, "out": folder, "models": {"splits": ["area", "block"], **models}})
+    labels = pd.DataFrame(targets[:len(area)]).rename(columns=str)
     tiles = Tiles(id=pd.Series(np.arange(len(area))), path=pd.Series([""] * len(area)), area=pd.Series(area.astype(str)),
-                  xy=XY[:len(area)], targets=pd.DataFrame(targets[:len(area)]), groups=pd.DataFrame())
+                  xy=XY[:len(area)], target_names=list(labels), targets=labels, classes=pd.DataFrame(index=labels.index),
+                  groups=pd.DataFrame())
     return open_folds(asked, tiles)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from models.evaluate import CellName
 from models.score_split import Labelled, score_split
@@ -39,6 +40,16 @@ def test_areas_count_once_whatever_their_tiles() -> None:
         assert row[name] == pytest.approx(value), name
     assert row["r2_low"] < row["r2"] < row["r2_high"]
     assert row["spearman_low"] < row["spearman"] < row["spearman_high"]
+
+
+def test_areas_of_equal_labels_and_predictions_stay_ties_whatever_their_tiles() -> None:
+    """A mean of equal values that is off by rounding would rank areas of one label by their number of tiles."""
+    label, guess = (AREA % 7) / 10 + 0.1, (AREA // 4 % 3) / 10 + 0.1
+    predicted = PREDICTED.copy()
+    predicted[:, 0] = guess
+    row = row_of(run(label, predicted), RIDGE, "area")
+    first = np.unique(AREA, return_index=True)[1]
+    assert row["spearman"] == pytest.approx(spearmanr(label[first], guess[first]).statistic, abs=1e-12)
 
 
 def test_tiles_are_scored_as_they_are_and_models_of_areas_have_none() -> None:

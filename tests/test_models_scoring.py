@@ -28,6 +28,7 @@ class Table:
         label = np.random.default_rng(0).normal(size=(30, 2))[AREA]
         self.id, self.area, self.xy = pd.Series(np.arange(N)), pd.Series(AREA.astype(str)), None
         self.targets = pd.DataFrame(label, columns=["income", "crime"])
+        self.classes = pd.DataFrame(index=self.id.index)
 
     def labels(self) -> Labels:
         folds = {split: build_folds(split, assign_folds(split, area=AREA, xy=None, targets=None, n_folds=5, seed=0, block_m=1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import lsq_linear
 
 from models.folds import Folds, assign_folds, build_folds
 from models.stack import fit_weights, stack_folds
@@ -86,13 +87,36 @@ def test_rows_that_a_member_lacks_are_left_out() -> None:
 def test_weights_are_not_negative_and_one_member_alone_works() -> None:
     truth, predicted = members(2)
     weight = np.ones(N)
-    assert fit_weights(truth, np.hstack([predicted, -predicted]), unit=AREA, weight=weight).weights.min() >= 0
+    assert fit_weights(truth, np.hstack([predicted, -predicted]), unit=AREA, weight=weight, mean=0.0).weights.min() >= 0
     assert abs(r2(truth, stack(truth, predicted[:, :1])) - r2(truth, predicted[:, 0])) < 0.1
+
+
+@pytest.mark.parametrize("spread", [1e-9, 1e-4, 0.1])
+def test_members_that_say_next_to_nothing_are_not_stretched(spread: float) -> None:
+    """A penalised model of noise predicts nearly one value in one fold and something in the next."""
+    truth, rng = members(0)[0], np.random.default_rng(4)
+    nested = truth.mean() + spread * rng.normal(size=(N_AREAS, 3))[AREA]
+    predicted = truth.mean() + 0.3 * rng.normal(size=(N_AREAS, 3))[AREA]
+    for share in (1, 5):  # all areas, and as few as forty
+        some = np.arange(N) < N // share
+        learned = fit_weights(truth[some], nested[some], unit=AREA[some], weight=np.ones(some.sum()), mean=truth.mean())
+        assert learned.weights.max() <= 1
+    assert -0.1 < r2(truth, stack(truth, predicted, nested)) < 0.02
+
+
+def test_weights_are_those_of_a_bounded_least_squares_on_the_rows() -> None:
+    truth, predicted = members(1)
+    mean, shrunk = truth.mean(), predicted * [0.4, 1.0]  # the first would have to be stretched
+    learned = fit_weights(truth, shrunk, unit=AREA, weight=np.ones(N), mean=mean)
+    ridge = np.sqrt(N * learned.penalty * ((truth - mean) ** 2).mean()) * np.eye(2)
+    whole = lsq_linear(np.vstack([shrunk - mean, ridge]), np.r_[truth - mean, ridge.sum(axis=0) / 2], bounds=(0, 1))
+    np.testing.assert_allclose(learned.weights, whole.x, atol=1e-6)
+    assert learned.intercept == pytest.approx(mean * (1 - learned.weights.sum()))
 
 
 def test_a_weight_of_two_is_a_row_twice() -> None:
     truth, predicted = members(0)
     twice = np.r_[np.arange(N), np.flatnonzero(AREA < 50)]
-    weighed = fit_weights(truth, predicted, unit=AREA, weight=1.0 + (AREA < 50))
-    doubled = fit_weights(truth[twice], predicted[twice], unit=AREA[twice], weight=np.ones(len(twice)))
+    weighed = fit_weights(truth, predicted, unit=AREA, weight=1.0 + (AREA < 50), mean=0.1)
+    doubled = fit_weights(truth[twice], predicted[twice], unit=AREA[twice], weight=np.ones(len(twice)), mean=0.1)
     np.testing.assert_allclose(weighed.weights, doubled.weights, atol=1e-9)
