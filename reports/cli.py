@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
 import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
 from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import read_settings
 from extract.tiles import read_tiles
+from models.runs import write_csv
 from reports.build import build_report, print_report
+from reports.diff import compare_experiments
 from reports.pdf import PdfError
+from reports.serve import open_server
 from reports.settings import Settings
+from reports.tables import format_value
+
+Experiment = Annotated[Path, typer.Argument(help="Settings file, or folder of artifacts.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write the table there as well.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any free one.")]
+Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,6 +62,55 @@ def build(config: Config, traceback: Traceback = False) -> None:
         except PdfError as error:
             err.print(str(error), soft_wrap=True, highlight=False, markup=False)
         out.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+
+
+@app.command()
+def diff(first: Experiment, second: Experiment, csv: Csv = None, traceback: Traceback = False) -> None:
+    """Compare two experiments on the same tiles and folds: what got better, in the same resamples.
+
+    Example: python -m reports diff examples/london.toml artifacts/other
+    """
+    with guarded(traceback=traceback, interrupted="stopped."):
+        rows = compare_experiments(first, second)
+        if csv is not None:
+            write_csv(csv, rows)
+        out.print(render_diff(rows))
+
+
+@app.command()
+def serve(config: Config, port: Port = 8000, browser: Browser = True, traceback: Traceback = False) -> None:
+    """Show the report in a browser, from this machine alone; Ctrl-C ends it.
+
+    Example: python -m reports serve --config examples/london.toml
+    """
+    with guarded(traceback=traceback, interrupted="stopped."), open_server(
+            (read_settings(config, Settings).folder / "report").resolve(), port) as server:
+        address = f"http://127.0.0.1:{server.server_port}/"
+        out.print(f"serving {address}; Ctrl-C ends it", soft_wrap=True, highlight=False)
+        if browser:
+            webbrowser.open(address)
+        server.serve_forever()
+
+
+def render_diff(rows: pd.DataFrame) -> Table:
+    """Draw the differences of the best cells, and of those cells of both whose difference is more than chance."""
+    is_shown = (rows["what"] == "best of each") | rows["verdict"].isin(["better", "worse"])
+    n_alike = int((~is_shown).sum())
+    caption = f"{n_alike} cells of both do not differ by more than chance" if n_alike else None
+    drawn = Table(title="R² of areas: the second less the first", box=box.SIMPLE_HEAD, title_justify="left", caption=caption,
+                  caption_justify="left")
+    for name in ("target", "cell"):
+        drawn.add_column(name, overflow="fold")
+    for name in ("first", "second", "gain", "95 %"):
+        drawn.add_column(name, justify="right", no_wrap=True)
+    drawn.add_column("verdict")
+    for row in rows[is_shown].to_dict("records"):
+        cell = " → ".join(dict.fromkeys((row["first"], row["second"])))
+        numbers = [format_value(float(row[name])) for name in ("r2_first", "r2_second", "difference")]
+        ends = f"{format_value(float(row['low']))} … {format_value(float(row['high']))}"
+        drawn.add_row(Text(str(row["target"])), Text(cell), *numbers, ends, str(row["verdict"]),
+                      style="bold" if row["what"] == "best of each" else "")
+    return drawn
 
 
 def main() -> None:

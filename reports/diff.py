@@ -1,0 +1,159 @@
+"""Two experiments side by side: what got better, on the same tiles and folds, in the same resamples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from extract.settings import read_settings
+from extract.tiles import Tiles, read_tiles
+from models.compare import compare_with, correct_holm, judge, largest_differences
+from models.evaluate import CellName, evaluate_level
+from models.family import Ints
+from models.foldfile import read_folds
+from models.folds import unit_numbers
+from models.levels import area_level, tile_level
+from models.predicted import read_predicted
+from models.runs import read_document
+from reports.collect import SPLITS, read_checked_scores
+from reports.settings import Settings
+
+COLUMNS = ["target", "what", "first", "second", "r2_first", "r2_second", "difference", "low", "high", "p_holm", "verdict"]
+Cell = tuple[str, str]  # cut, model
+
+
+class DiffError(ValueError):
+    """Two experiments cannot be compared; the text says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One of the two: its settings, and its scores of areas."""
+
+    settings: Settings
+    scores: pd.DataFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labelled:
+    """What two predictions are held against; `unit` (n_tiles,) is the number of the area or block that is drawn again."""
+
+    tiles: Tiles
+    target: str
+    unit: Ints
+    seed: int
+
+
+def open_side(path: Path) -> Side:
+    """Read an experiment by its settings file, or by the folder of its artifacts.
+
+    Raises
+    ------
+    DiffError : a folder without runs. SettingsError, RunError : files that are missing or damaged.
+    """
+    settings = _settings_of(path) if path.is_dir() else read_settings(path, Settings)
+    scores = read_checked_scores(settings.folder)
+    return Side(settings=settings, scores=scores[(scores["level"] == "area") & np.isfinite(scores["r2"])])
+
+
+def _settings_of(folder: Path) -> Settings:
+    """Give the settings that the first run of a folder carries, with `out` set to the folder."""
+    runs = sorted(folder.glob("runs/**/run.json"))
+    if not runs:
+        raise DiffError(f"{folder}: no finished run below it. Name a settings file, or the folder that holds scores.csv.")
+    document = read_document(runs[0], "roofline.run", 2)
+    return Settings.model_validate({**document["settings"], "out": str(folder.resolve())})
+
+
+def compare_experiments(first: Path, second: Path) -> pd.DataFrame:
+    """Compare two experiments on the strictest split that both have, over areas.
+
+    Returns
+    -------
+    `COLUMNS`: for each target its best cell in either (`what` is `best of each`), then every cell that both have
+    (`same cell`). The difference is R² of the second less that of the first, with its 95 % interval and a p-value
+    corrected by Holm's method over the rows of one kind.
+
+    Raises
+    ------
+    DiffError : other tiles, folds or labels; no split, target or cell in common.
+    """
+    a, b = open_side(first), open_side(second)
+    split = next((s for s in SPLITS if s in set(a.scores["split"]) & set(b.scores["split"])), None)
+    if split is None:
+        raise DiffError(f"{first} and {second}: no split of both was scored. Fit both on the same split.")
+    tiles = _check_same(a, b, split)
+    targets = [t for t in a.settings.targets.names if t in set(a.scores["target"]) & set(b.scores["target"])]
+    rows = [row for target in targets for row in _compare_target(a, b, tiles, split, target)]
+    if not rows:
+        raise DiffError(f"{first} and {second}: no target that both scored on the split {split!r}.")
+    return _judged(pd.DataFrame(rows))
+
+
+def _check_same(a: Side, b: Side, split: str) -> Tiles:
+    """Refuse what was not fitted on the same tiles and folds, for the same labels."""
+    recipes = [read_folds(side.settings.folder / "folds.parquet")[1].get(split, {}) for side in (a, b)]
+    for key, word in (("ids_sha256", "tiles"), ("area_sha256", "areas"), ("fold_sha256", "folds")):
+        if not recipes[0].get(key) or recipes[0].get(key) != recipes[1].get(key):
+            raise DiffError(f"{a.settings.folder} and {b.settings.folder}: not the same {word} on the split {split!r}, so that a "
+                            "difference would not be the models'. Fit both with the same table, folds and seed.")
+    tables = [read_tiles(side.settings) for side in (a, b)]
+    for target in set(tables[0].targets) & set(tables[1].targets):
+        if not np.array_equal(tables[0].targets[target], tables[1].targets[target], equal_nan=True):
+            raise DiffError(f"{a.settings.folder} and {b.settings.folder}: the labels of {target!r} differ. Fit both on the same "
+                            "table.")
+    return tables[0]
+
+
+def _compare_target(a: Side, b: Side, tiles: Tiles, split: str, target: str) -> list[dict[str, Any]]:
+    cells = [_ranked(side, split, target) for side in (a, b)]
+    shared = [cell for cell in cells[0] if cell in cells[1]]
+    pairs = [("best of each", cells[0][0], cells[1][0]), *(("same cell", cell, cell) for cell in shared)]
+    levels = Labelled(tiles=tiles, target=target, seed=a.settings.models.seed,
+                      unit=unit_numbers(split, tiles.area.to_numpy(), tiles.xy, a.settings.models.block_m))
+    predicted = [_predicted(side, split, some, tiles, target) for side, some in zip((a, b), cells, strict=True)]
+    return [{"target": target, "what": what, "first": _name(one), "second": _name(other),
+             **_compare_pair(np.column_stack([predicted[0][one], predicted[1][other]]), (one, other), levels)}
+            for what, one, other in pairs]
+
+
+def _ranked(side: Side, split: str, target: str) -> list[Cell]:
+    """Cells of a target, the best first."""
+    rows = side.scores[(side.scores["split"] == split) & (side.scores["target"] == target)]
+    rows = rows.sort_values("r2", ascending=False, kind="stable")
+    return [(cut, model) for cut, model in rows[["cut", "model"]].to_numpy().tolist()]
+
+
+def _predicted(side: Side, split: str, cells: list[Cell], tiles: Tiles, target: str) -> dict[Cell, NDArray[np.float32]]:
+    values = read_predicted(side.settings.folder, [(split, *cell) for cell in cells], tiles.id.to_numpy(), [target])[0]
+    return dict(zip(cells, values.T, strict=True))
+
+
+def _compare_pair(both: NDArray[np.float32], cells: tuple[Cell, Cell], labelled: Labelled) -> dict[str, Any]:
+    """Score both over the areas that both predict, and their difference in the same resamples."""
+    tiles, unit = labelled.tiles, labelled.unit
+    truth, area = tiles.targets[labelled.target].to_numpy(np.float64), pd.factorize(tiles.area)[0].astype(np.int64)
+    is_row = np.isfinite(both).all(axis=1) & np.isfinite(truth)
+    level = area_level(tile_level(truth[is_row], both[is_row], area=area[is_row], unit=unit[is_row], training_mean=None))
+    scored = evaluate_level(level, [CellName(*cell) for cell in cells], seed=labelled.seed)
+    r2, replicates = scored.scores["r2"], scored.drawn.r2_replicates
+    found = compare_with(1, r2, replicates, largest_differences(replicates), n_units=len(scored.sums.n))
+    return {"r2_first": r2[0], "r2_second": r2[1], "difference": found.difference[0], "low": found.low[0], "high": found.high[0],
+            "p": found.p[0], "p_max": found.p_max[0]}
+
+
+def _judged(rows: pd.DataFrame) -> pd.DataFrame:
+    rows["p_holm"] = rows.groupby("what")["p"].transform(lambda p: correct_holm(p.to_numpy(np.float64)))
+    same = rows["difference"].abs() < 1e-12
+    verdicts = [judge(*values) for values in rows[["difference", "p_holm", "p_max"]].to_numpy(np.float64).tolist()]
+    rows = rows.assign(verdict=np.where(same, "the same", verdicts))[COLUMNS]
+    return rows.sort_values("what", kind="stable").reset_index(drop=True)
+
+
+def _name(cell: Cell) -> str:
+    return cell[1] if cell[0] in ("none", "all") else f"{cell[1]} on {cell[0]}"

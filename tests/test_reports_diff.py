@@ -1,0 +1,90 @@
+"""Two experiments side by side, and the report on a local address."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_experiment import change, fit, make_experiment
+from typer.testing import CliRunner
+
+from models.runs import read_predictions, write_run
+from reports.cli import app
+from reports.diff import DiffError, compare_experiments
+from reports.serve import ServeError, open_server
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Two experiments that are the same."""
+    first = tmp_path_factory.mktemp("first")
+    fit(make_experiment(first))
+    second = tmp_path_factory.mktemp("second") / "copy"
+    shutil.copytree(first, second)
+    return first, second
+
+
+def test_the_same_experiment_twice_has_no_differences(pair):
+    rows = compare_experiments(pair[0] / "s.toml", pair[1] / "out")
+    assert set(rows["verdict"]) == {"the same"}
+    assert set(rows["what"]) == {"best of each", "same cell"}
+    assert rows["difference"].abs().max() == 0
+
+
+def test_a_planted_improvement_is_found_and_nothing_else(pair, tmp_path):
+    better = tmp_path / "better"
+    shutil.copytree(pair[1], better)
+    run = ("area", "net/last:avg", "ridge")
+    frame = read_predictions(better / "out", *run)
+    is_health = frame["target"] == "health"
+    noise = 0.1 * np.random.default_rng(0).normal(size=int(is_health.sum()))
+    frame.loc[is_health, "prediction"] = frame.loc[is_health, "truth"] + noise
+    write_run(better / "out" / "runs" / "/".join(run), frame, None, {"cells": {}})
+    rows = compare_experiments(pair[0] / "s.toml", better / "s.toml").query("what == 'same cell'")
+    found = rows[rows["verdict"] == "better"]
+    assert found[["target", "first"]].to_numpy().tolist() == [["health", "ridge on net/last:avg"]]
+    assert (found["low"] > 0).all()
+
+
+def test_other_folds_are_refused(pair, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(pair[1], other)
+    fit(other / "s.toml", seed=5)
+    with pytest.raises(DiffError, match=r"not the same folds on the split 'area'.*same table, folds and seed"):
+        compare_experiments(pair[0] / "s.toml", other / "s.toml")
+
+
+def test_a_folder_without_runs_is_refused(pair, tmp_path):
+    with pytest.raises(DiffError, match=r"no finished run below it. Name a settings file"):
+        compare_experiments(pair[0] / "s.toml", tmp_path)
+
+
+def test_command_draws_a_table_and_writes_it(pair, tmp_path):
+    change(pair[0] / "s.toml")
+    csv = tmp_path / "diff.csv"
+    result = CliRunner().invoke(app, ["diff", str(pair[0] / "s.toml"), str(pair[1] / "s.toml"), "--csv", str(csv)])
+    assert result.exit_code == 0, result.stderr
+    assert "the second less the first" in result.stdout
+    assert len(pd.read_csv(csv)) == 6
+
+
+def test_report_is_served_from_this_machine_alone(tmp_path):
+    (tmp_path / "index.html").write_text("<p>a page</p>")
+    with open_server(tmp_path, 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert server.server_address[0] == "127.0.0.1"
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/") as answer:
+            assert answer.read() == b"<p>a page</p>"
+        with pytest.raises(ServeError, match=r"port \d+: .* Choose another with --port"):
+            open_server(tmp_path, server.server_port)
+        server.shutdown()
+
+
+def test_nothing_to_serve_is_said(tmp_path):
+    with pytest.raises(ServeError, match=r"index.html: no such file. Run `make report` first"):
+        open_server(tmp_path, 0)
