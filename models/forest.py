@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import joblib
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.ensemble import ExtraTreesRegressor
 
 from models.family import Chosen, Family, Floats, Matrix, labelled_groups
 from models.features import Features
 from models.folds import Folds
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import ExtraTreesRegressor
 
 _FEW = 32  # of so few features a split may choose from all: cuts drawn at random need the choice
 
@@ -54,6 +56,8 @@ class Forest(Family):
         return self
 
     def _grow(self, X: Matrix, y: Floats, weight: Floats, threads: int) -> ExtraTreesRegressor:
+        from sklearn.ensemble import ExtraTreesRegressor
+
         n_features = min(X.shape[1], max(_FEW, round(self.features * X.shape[1])))
         forest = ExtraTreesRegressor(self.n_trees, max_features=n_features, min_samples_leaf=self.min_leaf,
                                      random_state=self.seed, n_jobs=threads)

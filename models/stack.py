@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import nnls
 
 from models.family import Floats, Ints
 from models.folds import Folds
@@ -81,5 +80,7 @@ def _solve(truth: Floats, members: Floats, weight: Floats, penalty: float) -> tu
     gram = (centred * root).T @ (centred * root)
     ridge = penalty * (float(np.trace(gram)) / m or 1.0)
     upper = np.linalg.cholesky(gram + ridge * np.eye(m)).T
+    from scipy.optimize import nnls  # slow to load, and a run with nothing to do should not
+
     weights, _ = nnls(upper, np.linalg.solve(upper.T, centred.T @ (share * (truth - mean)) + ridge / m))
     return weights, mean - float(centre @ weights)

@@ -21,6 +21,7 @@ from models.display import Display, name_seconds
 from models.fit import fit_all
 from models.keep import load_model
 from models.runs import SCORE_COLUMNS, RunError, read_predictions, read_run, read_scores
+from models.watch import Watch
 
 NAMES = ["mean", "location", "ridge", "ridge@area", "knn", "stack"]
 
@@ -179,6 +180,14 @@ def test_the_list_shows_done_stale_missing_and_why(fitted: Path) -> None:
     assert "the labels of health" in row
 
 
+def test_the_stages_after_the_fits_say_how_far_they_are(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    watch = Watch()
+    watch.progress = lambda done, total: told.append((done, total))  # type: ignore[method-assign]
+    fit_all(change(make_experiment(tmp_path)), watch)
+    assert told == [(1, 2), (2, 2)] * 2  # two targets scored, two models kept
+
+
 def test_the_display_shows_cells_and_the_best_so_far(tmp_path: Path) -> None:
     path = make_experiment(tmp_path, names=["mean", "ridge"])
     console = Console(force_terminal=True, width=120, record=True)
@@ -188,4 +197,5 @@ def test_the_display_shows_cells_and_the_best_so_far(tmp_path: Path) -> None:
     assert "cells 4/4" in said
     assert "ridge on net/last:avg" in said
     assert set(display.seconds) == {"plan", "audit", "fit", "score", "keep"}
+    assert "keeping 2/2" in said
     assert [name_seconds(s) for s in (0.2, 80, 600, 9000)] == ["1 s", "80 s", "10 min", "2.5 h"]
