@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
-from scipy.stats import spearmanr
 
 from models.audit_areas import FEW_AREAS
 from models.family import Floats, Ints
@@ -116,7 +114,7 @@ def overlapping(xy: Floats, fold: Ints, side: float) -> NDArray[np.bool_]:
     for f in np.unique(fold[fold >= 0]):
         mine, others = np.flatnonzero(fold == f), (fold >= 0) & (fold != f)
         if others.any():
-            tree = cKDTree(xy[others], balanced_tree=False)
+            tree = _tree(xy[others])
             distance, _ = tree.query(xy[mine], p=np.inf, distance_upper_bound=side * (1 - EDGE), workers=-1)
             found[mine] = np.isfinite(distance)
     return found
@@ -127,9 +125,15 @@ def infer_side(xy: Floats) -> float | None:
     places = np.unique(xy.round(6), axis=0)
     if len(places) < 2:
         return None
-    distance = cKDTree(places, balanced_tree=False).query(places, k=2, p=np.inf, workers=-1)[0][:, 1]
+    distance = _tree(places).query(places, k=2, p=np.inf, workers=-1)[0][:, 1]
     spacing = float(np.median(distance))
     return spacing if (np.abs(distance - spacing) <= EDGE * spacing).mean() >= REGULAR else None
+
+
+def _tree(points: Floats) -> Any:
+    from scipy.spatial import cKDTree  # as scipy.stats slow to load, and a run with nothing to do should not
+
+    return cKDTree(points, balanced_tree=False)
 
 
 class Likeness(NamedTuple):
@@ -145,7 +149,7 @@ def neighbours_alike(inputs: AuditInputs) -> Iterator[Found]:
     if "block" in inputs.folds or len(inputs.areas) < FEW_AREAS:
         return
     centres = pd.DataFrame(_places(inputs)).groupby(inputs.area_number).mean().to_numpy()
-    nearest = cKDTree(centres, balanced_tree=False).query(centres, k=2)[1][:, 1]
+    nearest = _tree(centres).query(centres, k=2)[1][:, 1]
     alike = {name: likeness(y.to_numpy(), nearest) for name, y in inputs.labels.items()}
     examples = [f"{name}: {a.rho:.2f} over {a.n:,} areas" for name, a in alike.items() if a.rho > ALIKE]
     if examples:
@@ -160,6 +164,8 @@ def likeness(y: Floats, nearest: Ints) -> Likeness:
     here, there = y[known], y[nearest][known]
     if len(here) < 3 or not np.ptp(here) or not np.ptp(there):
         return Likeness(0.0, len(here))
+    from scipy.stats import spearmanr
+
     return Likeness(float(spearmanr(here, there).statistic), len(here))
 
 

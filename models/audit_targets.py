@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata, spearmanr
 
 from models.audit_areas import SAME_AS_AREA
 from models.audit_pictures import read_facts
@@ -181,6 +180,8 @@ def _spearman(a: Floats, b: Floats) -> tuple[float, float]:
     known = ~np.isnan(a) & ~np.isnan(b)
     if known.sum() < 4 or not np.ptp(a[known]) or not np.ptp(b[known]):
         return 0.0, 1.0
+    from scipy.stats import spearmanr  # a second to load: a run with nothing to do should not
+
     found = spearmanr(a[known], b[known])
     return float(found.statistic), float(found.pvalue)
 
@@ -211,6 +212,8 @@ def _group_of_area(inputs: AuditInputs, column: pd.Series[Any]) -> Ints:
 def _share_between(y: Floats, value: Ints) -> float:
     """Share of the rank variance of y that lies between groups, corrected for their number (ε², Kelley 1935)."""
     known = ~np.isnan(y) & (value >= 0)
+    from scipy.stats import rankdata
+
     rank, number = rankdata(y[known]), np.unique(value[known], return_inverse=True)[1]
     n, k = len(rank), int(number.max(initial=-1)) + 1
     if k < 2 or n - k < 2 or not np.ptp(rank):

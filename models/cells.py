@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from extract.tiles import Tiles
 from models import stack
 from models.changes import name_changes
 from models.design import NONE, read_source
+from models.family import Family
 from models.foldfile import hash_array, hash_folds
 from models.folds import Folds
 from models.registry import STACK, ModelSpec, parse_model
@@ -127,8 +130,8 @@ class _Shared:
         self._folds = {split: hash_folds(tiles.id.to_numpy(), one) for split, one in folds.items()}
         self._sources: dict[str, dict[str, str]] = {}
         self.labels = hash_labels(tiles)
-        self._area = _hash(tiles.area.tolist())
-        self._groups = _hash(tiles.groups.astype(str).to_dict("list"))
+        self._area = _hash_texts(tiles.area)
+        self._groups = _hash([[name, _hash_texts(column)] for name, column in tiles.groups.items()])
 
     def inputs(self, cell: Cell) -> dict[str, Any]:
         """Everything that the run's numbers depend on, but for the labels."""
@@ -137,9 +140,9 @@ class _Shared:
             self._sources[cell.cut] = read_source(self._settings.folder, self._tiles, cell.cut, self._settings.extract.backbones)
         source = {k: v for k, v in self._sources[cell.cut].items() if k != "pictures_sha256" or spec.feed == "metadata"}
         model = asked.build(spec)
-        params = {k: v for k, v in model.get_params().items() if not k.endswith(("n_jobs", "task"))}
+        params = {k: v for k, v in model.get_params().items() if not (k.endswith(("n_jobs", "task")) or isinstance(v, Family))}
         inputs: dict[str, Any] = {**source, "folds_sha256": self._folds[cell.split], "weights": asked.weights,
-                                  "revision": model.revision, "params": json.loads(json.dumps(params, default=str))}
+                                  "revision": model.revision, "params": json.loads(json.dumps(params))}
         if spec.area or asked.weights == "area":
             inputs["area_sha256"] = self._area
         if spec.groups or spec.feed in ("groups", "region"):
@@ -155,10 +158,15 @@ def hash_labels(tiles: Tiles) -> dict[str, str]:
     return numbers | {str(t): _hash(tiles.classes[t].tolist()) for t in tiles.classes}
 
 
+def _hash_texts(column: pd.Series) -> str:
+    return hashlib.sha256("\0".join(map(str, column.tolist())).encode()).hexdigest()
+
+
 def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
+@lru_cache
 def _versions_of(family: str) -> dict[str, str]:
     """Major and minor version of the libraries that decide what a family gives."""
     found = {}

@@ -12,7 +12,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t as student_t
 
 from models.bootstrap import TAILS, Counts, UnitSums, sum_draws
 from models.family import Floats
@@ -54,11 +53,13 @@ def compare_with(cell: int, r2: Floats, replicates: Floats, largest: Floats, *, 
     -------
     Differences, NaN where there is nothing to compare: the cell itself, and cells that predict the same.
     """
+    from scipy.special import stdtr  # slow to load, and a run with nothing to do should not
+
     drawn = replicates[:, [cell]] - replicates
     spread, difference = _spread(drawn), r2[cell] - r2
     statistic = np.abs(difference) / spread
     low, high = np.nanquantile(drawn, TAILS, axis=0)
-    p = 2 * student_t.sf(statistic, max(n_units - 1, 1))
+    p = 2 * stdtr(max(n_units - 1, 1), -statistic)
     beyond = len(largest) - np.searchsorted(np.sort(largest), statistic)
     p_max = np.where(np.isnan(statistic), np.nan, np.maximum((1 + beyond) / (1 + len(largest)), p))
     return Differences(difference, low, high, p, p_max)

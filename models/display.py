@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import numpy as np
@@ -14,6 +16,8 @@ from models.cells import Cell, Planned
 from models.forecast import Forecast
 from models.units import Fitted
 from models.watch import Watch
+
+_DOING = {"score": "scoring", "keep": "keeping"}  # stages that follow the fits, as the display names them
 
 
 class Display(Watch):
@@ -28,6 +32,7 @@ class Display(Watch):
         self._task = self._bar.add_task("reading", total=None, cells="", left="")
         self._best: dict[str, tuple[float, Cell]] = {}
         self._waiting: list[Cell] = []
+        self._doing = "scoring"
         self._expected: dict[Cell, float] = {}
         self._workers, self._n_cells, self._n_done, self._spent, self._planned = 1, 0, 0, 0.0, 0.0
         self._live = Live(self._bar, console=console, transient=True, refresh_per_second=4)
@@ -63,13 +68,26 @@ class Display(Watch):
         self._rank(cell, area_r2)
         self._show()
 
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Show the name of a stage after the fits, for which there are no cells at work."""
+        if name in _DOING:
+            self._doing = _DOING[name]
+            self._show()
+        with super().stage(name):
+            yield
+
+    def progress(self, done: int, total: int) -> None:
+        """Show how far it is."""
+        self._bar.update(self._task, description=f"{self._doing} {done}/{total}")
+
     def _rank(self, cell: Cell, area_r2: dict[str, float]) -> None:
         for target, r2 in area_r2.items() if cell.split == self._strictest else ():
             if np.isfinite(r2) and (target not in self._best or r2 > self._best[target][0]):
                 self._best[target] = (r2, cell)
 
     def _show(self) -> None:
-        running = ", ".join(str(cell) for cell in self._waiting[:self._workers]) or "scoring"
+        running = ", ".join(str(cell) for cell in self._waiting[:self._workers]) or self._doing
         self._bar.update(self._task, total=self._n_cells, completed=self._n_done, description=running,
                          cells=f"{self._n_done}/{self._n_cells}", left=self._name_left())
         table = Table("target", "best so far", "R² over areas", title=f"split {self._strictest}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
 
 if TYPE_CHECKING:
     from models.features import Features
@@ -37,8 +38,10 @@ class CrossFit(NamedTuple):
     chosen: list[dict[str, Chosen]]
 
 
-class Family(BaseEstimator):
-    """A model of all targets at once; scikit-learn's `get_params`, `set_params` and `clone` work.
+class Family:
+    """A model of all targets at once; `get_params` and `set_params` are as scikit-learn's, so that its `clone` works.
+
+    It is no scikit-learn estimator: to load that library takes a second, which a run with nothing to do should not wait.
 
     With the task `class` there is one target, and a column of Y for each of its classes: 1 where it is the row's, else 0.
     Every choice is then made once for all columns, by their errors together (for squares of shares: the Brier score), and
@@ -54,6 +57,36 @@ class Family(BaseEstimator):
     revision: int = 1
     task: Task = "number"
     chosen_: list[Chosen]
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Give what the constructor was given; with `deep`, of a family inside too, as `family__n_jobs`."""
+        kind: Any = type(self)
+        found = {name: getattr(self, name) for name in _parameters(kind)}
+        inside = {name: one.get_params() for name, one in found.items() if deep and isinstance(one, Family)}
+        return found | {f"{name}__{key}": value for name, params in inside.items() for key, value in params.items()}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set what the constructor takes, by the names of `get_params`.
+
+        Raises
+        ------
+        ValueError : a name that is none of them.
+        """
+        known = self.get_params()
+        for name, value in params.items():
+            if name not in known:
+                raise ValueError(f"{type(self).__name__}: no parameter {name!r}; it has {', '.join(known)}")
+            owner, _, key = name.partition("__")
+            if key:
+                getattr(self, owner).set_params(**{key: value})
+            else:
+                setattr(self, owner, value)
+        return self
+
+    def fresh(self) -> Self:
+        """Give an unfitted one with the same parameters."""
+        params = self.get_params(deep=False)
+        return type(self)(**{k: v.fresh() if isinstance(v, Family) else v for k, v in params.items()})
 
     @abstractmethod
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
@@ -96,8 +129,12 @@ class Family(BaseEstimator):
 
     def _fit_without(self, held: Held, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         rows = folds.training(held)
-        fresh: Self = clone(self)
-        return fresh.fit(X.rows(rows), Y[rows], folds=folds.take(rows), weight=weight[rows])
+        return self.fresh().fit(X.rows(rows), Y[rows], folds=folds.take(rows), weight=weight[rows])
+
+
+@lru_cache
+def _parameters(kind: Any) -> tuple[str, ...]:
+    return tuple(inspect.signature(kind).parameters)
 
 
 def as_probabilities(values: Floats, task: Task) -> Floats:

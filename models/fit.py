@@ -50,7 +50,8 @@ def fit_all(settings: Settings, watch: Watch | None = None) -> pd.DataFrame:
                 watch.finish(fitted, write_fitted(settings, tiles, fitted))
         with watch.stage("score"):
             labels = build_labels(tiles, open_inputs(settings).folds, block_m=settings.models.block_m)
-            scores = score_runs(folder, [p.cell for p in planned], labels, seed=settings.models.seed)
+            scores = score_runs(folder, [p.cell for p in planned], labels, seed=settings.models.seed,
+                                report=watch.progress)
         with watch.stage("keep"):
             _keep_models(settings, scores, planned, watch)
     return scores
@@ -102,6 +103,8 @@ def _fit_missing(settings: Settings, planned: list[Planned]) -> Iterator[Fitted]
 def _keep_models(settings: Settings, scores: pd.DataFrame, planned: list[Planned], watch: Watch) -> None:
     kept = choose_kept(settings, scores)
     remove_unkept(settings, kept)
-    for one, key in list_stale(settings, kept, planned):
+    stale = list(list_stale(settings, kept, planned))
+    for done, (one, key) in enumerate(stale, 1):
         keep_model(open_inputs(settings), one, key)
         watch.note(f"kept: {one.target}, {one.cell}")
+        watch.progress(done, len(stale))

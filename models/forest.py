@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import joblib
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from models.family import Family, Floats, Matrix, Task, labelled_groups
 from models.features import Features
 from models.folds import Folds
+
+if TYPE_CHECKING:
+    from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 _FEW = 32  # of so few features a split may choose from all: cuts drawn at random need the choice
 
@@ -63,6 +65,8 @@ class Forest(Family):
         return self
 
     def _grow(self, X: Matrix, y: Floats, weight: Floats, threads: int) -> ExtraTreesRegressor | RandomForestRegressor:
+        from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
+
         n_features = min(X.shape[1], max(1 if self.search else _FEW, round(self.features * X.shape[1])))
         min_leaf = self.min_leaf or (1 if self.task == "class" else 5)
         kind = RandomForestRegressor if self.search else ExtraTreesRegressor

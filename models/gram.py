@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
 from threadpoolctl import ThreadpoolController
 
 from models.family import Floats, Ints, Matrix
@@ -154,6 +153,8 @@ def _solve(system: Floats, right: Floats, alphas: Floats) -> Floats:
 
     A Cholesky factor for each of twenty penalties costs less than one eigendecomposition, for it is all matrix products.
     """
+    from scipy.linalg import cho_factor, cho_solve  # slow to load, and a run with nothing to do should not
+
     out = np.empty((len(system), len(alphas), right.shape[1]))
     for i, alpha in enumerate(alphas):
         shifted = system.copy(order="F")

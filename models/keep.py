@@ -57,8 +57,8 @@ def choose_kept(settings: Settings, scores: pd.DataFrame) -> list[Kept]:
             cut = [*("backbone", "layer", "pooling"), "model"]
             same = of_target[(of_target[cut] == [row[c] for c in cut]).all(axis=1)]
             cell = Cell(asked.strictest, join_cut(row["backbone"], row["layer"], row["pooling"]), str(row["model"]))
-            facts = same.astype(object).where(same.notna(), None).to_dict("records")
-            kept.append(Kept(target, cell, [{str(k): v for k, v in one.items()} for one in facts]))
+            facts = [{str(k): None if pd.isna(v) else v for k, v in one.items()} for one in same.to_dict("records")]
+            kept.append(Kept(target, cell, facts))
     return sorted(kept, key=lambda one: one.cell)  # so that a cut is read once
 
 

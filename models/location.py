@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
-from scipy.spatial.distance import cdist
 
 from models.family import Chosen, Family, Floats, Task, as_probabilities, labelled_groups
 from models.features import Features
@@ -70,6 +68,8 @@ class Location(Family):
                       np.full(data.Y.shape[1], np.inf), [{} for _ in range(data.Y.shape[1])])
         if not any(len(train) and len(held) for train, held in data.folds.splits()):
             return best
+        from scipy.linalg import cholesky, solve_triangular  # slow to load, and a run with nothing to do should not
+
         noise = np.sort(np.asarray(self.noise, dtype=float))
         for length in np.multiply(self.lengths, self.spacing_):
             root = cholesky(matern(self.centres_, self.centres_, length) + _JITTER * np.eye(len(self.centres_)), lower=True)
@@ -120,6 +120,8 @@ def spread_centres(xy: Floats, n: int) -> tuple[Floats, float]:
 
 def matern(a: Floats, b: Floats, length: float) -> Floats:
     """Matérn covariance, ν = 3/2, of variance one between places: (n_a, n_b)."""
+    from scipy.spatial.distance import cdist
+
     scaled = cdist(a, b) * (np.sqrt(3) / length)
     out: Floats = (1 + scaled) * np.exp(-scaled)
     return out

@@ -6,10 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
-from scipy.spatial import cKDTree
-from sklearn.neighbors import NearestNeighbors
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer, StandardScaler
 
 from models.family import Chosen, Family, Floats, Ints, Matrix, Task, labelled_groups
 from models.features import Features
@@ -69,6 +65,9 @@ class Neighbours(Family):
         ValueError : more rows than `max_search`, and no sample asked for.
         FeaturesError : the rows do not fit into memory.
         """
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import Normalizer, StandardScaler
+
         drawn = self._draw(len(X))
         if drawn is not None:
             X, Y, folds, weight = X.rows(drawn), Y[drawn], folds.take(drawn), weight[drawn]
@@ -188,9 +187,13 @@ def _nearness(distance: Floats) -> Floats:
 
 def search_all(X: Matrix, asked: Matrix, k: int) -> Found:
     """Search by comparing each with each, a block at a time."""
+    from sklearn.neighbors import NearestNeighbors
+
     return Found(*NearestNeighbors(n_neighbors=k, algorithm="brute").fit(X).kneighbors(asked))
 
 
 def search_map(X: Matrix, asked: Matrix, k: int) -> Found:
     """Search in a tree: for two or three columns."""
+    from scipy.spatial import cKDTree
+
     return Found(*cKDTree(X).query(asked, k=np.arange(1, k + 1)))

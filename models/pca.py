@@ -8,7 +8,6 @@ from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
 
 from models.family import Family, Floats
 from models.features import Features
@@ -49,8 +48,7 @@ class Reduced(Family):
         ValueError : fewer rows or columns than components.
         """
         self.axes_ = find_axes(X, self.k, self.seed)
-        fresh: Family = clone(self.family)
-        self.fitted_ = fresh.fit(reduce_features(X, self.axes_), Y, folds=folds, weight=weight)
+        self.fitted_ = self.family.fresh().fit(reduce_features(X, self.axes_), Y, folds=folds, weight=weight)
         self.chosen_ = self.fitted_.chosen_
         return self
 

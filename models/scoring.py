@@ -48,7 +48,7 @@ from models.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS, judge_rows
 SCHEMA, SCHEMA_VERSION = "roofline.scores", 2  # raise the version when a number would come out differently
 FILES = ("scores.csv", "scores_by_tiles.csv", "comparisons.csv", "winners.csv")
 _BYTES = 2**29  # predictions held at once: more targets than fit are scored in several passes over the files
-Report = Callable[[str, int, int], None]
+Report = Callable[[int, int], None]  # done, of how many
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +102,13 @@ def _training_means(Y: Floats, folds: Folds) -> Floats:
     return means
 
 
-def score_runs(folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int) -> pd.DataFrame:
+def score_runs(folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int, report: Report | None = None) -> pd.DataFrame:
     """Score every cell of the runs from its stored predictions, and write `FILES`; nothing is fitted.
 
     Parameters
     ----------
     runs : (split, cut, model) of each finished run. seed : of the resamples.
+    report : is told how many (split, target) are scored, of how many.
 
     Returns
     -------
@@ -122,9 +123,12 @@ def score_runs(folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int) 
     if is_scored(folder, inputs):
         return read_scores(folder)
     scored, splits = Scored(), list(dict.fromkeys(split for split, *_ in runs))
+    total = len(splits) * len(labels.targets.columns)
     for split in splits:
         of_split = [run for run in documents if run[0] == split]
-        _score_one_split(scored, folder, of_split, labels, seed=seed)
+        for done, _ in enumerate(_score_one_split(scored, folder, of_split, labels, seed=seed), 1):
+            if report:
+                report(splits.index(split) * len(labels.targets.columns) + done, total)
         for run in of_split if len(labels.classes.columns) else ():
             scored.scores.extend(_score_classes(folder, run, labels, seed=seed))
     return _write(folder, scored, documents, labels, inputs)
@@ -154,7 +158,9 @@ def _hash_files(folder: Path) -> dict[str, str]:
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES if (folder / name).is_file()}
 
 
-def _score_one_split(scored: Scored, folder: Path, runs: list[Run], labels: Labels, *, seed: int) -> None:
+def _score_one_split(scored: Scored, folder: Path, runs: list[Run], labels: Labels, *,
+                     seed: int) -> Iterator[str]:
+    """Score target by target, and give the name of each when it is."""
     split, names = runs[0][0], [str(t) for t in labels.targets.columns]
     cells = [CellName(cut, model) for _, cut, model in runs]
     at_once = max(1, _BYTES // (4 * len(labels.ids) * len(runs)))
@@ -168,6 +174,7 @@ def _score_one_split(scored: Scored, folder: Path, runs: list[Run], labels: Labe
             for rows, new in ((scored.scores, one.scores), (scored.by_tiles, one.by_tiles),
                               (scored.comparisons, one.comparisons), (scored.winners, one.winners)):
                 rows.extend({"split": split, "target": target, **row} for row in new)
+            yield target
 
 
 def _score_classes(folder: Path, run: Run, labels: Labels, *, seed: int) -> Iterator[Row]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import lsq_linear, nnls
 
 from models.family import Floats, Ints
 from models.folds import Folds
@@ -101,6 +100,8 @@ def _solve(truth: Floats, members: Floats, weight: Floats, penalty: float) -> Fl
     The squares are summed in an (m, m) matrix, so that the search for w does not grow with the rows.
     """
     share, m = weight / weight.sum(), members.shape[1]
+    from scipy.optimize import lsq_linear, nnls  # slow to load, and a run with nothing to do should not
+
     scaled = members * np.sqrt(share)[:, None]
     ridge = penalty * (float(share @ truth**2) or 1.0)
     upper = np.linalg.cholesky(scaled.T @ scaled + ridge * np.eye(m)).T

@@ -36,6 +36,9 @@ class Watch:
         """Hear that a run is on disk, and the R² over areas of each target that was fitted."""
         LOG.info("%s: %s, %.1f s", fitted.plan.cell, ", ".join(area_r2), fitted.seconds)
 
+    def progress(self, done: int, total: int) -> None:
+        """Hear how far a stage after the fits is."""
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time a stage, and log it."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from extract.tiles import Tiles
-from models.cells import list_cells
+from models.cells import ALL, list_cells
 from models.foldfile import hash_folds, open_folds
 from models.runs import read_run, run_folder
 from reports.features import CollectError
@@ -33,7 +33,8 @@ def read_ran(settings: Settings, scores: pd.DataFrame, tiles: Tiles | None) -> R
     CollectError : a run that was fitted on other folds; the text names it.
     """
     scored = [tuple(row) for row in scores[["split", "cut", "model"]].drop_duplicates().to_numpy().tolist()]
-    asked = [tuple(cell) for cell in list_cells(settings)]
+    has_numbers = tiles is None or tiles.targets.shape[1] > 0
+    asked = [tuple(cell) for cell in list_cells(settings) if has_numbers or cell.cut != ALL]
     names = list(dict.fromkeys([*scored, *asked]))
     is_done = {name: (run_folder(settings.folder, *name) / "run.json").is_file() for name in names}
     runs = pd.DataFrame([_run_row(settings.folder, name) for name in names if is_done[name]], columns=COLUMNS)

@@ -16,11 +16,14 @@ from made_experiment import N, change, fit, make_experiment, write_table
 from rich.console import Console
 from typer.testing import CliRunner
 
+from models.cells import Cell
 from models.cli import app
 from models.display import Display, name_seconds
 from models.fit import fit_all
+from models.forecast import _cost
 from models.keep import load_model
 from models.runs import SCORE_COLUMNS, RunError, read_predictions, read_run, read_scores
+from models.watch import Watch
 
 NAMES = ["mean", "location", "ridge", "ridge@area", "knn", "stack"]
 
@@ -167,8 +170,15 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(fitted: Path) -> None:
     said = run("fit", "--dry-run", "--config", fitted)
     assert "2 cells stale: the labels of health changed" in said
     assert "2 cells done, 2 stale, 4 to fit in 3 runs." in said
-    assert "from the runs in this folder for mean, ridge; from costs measured elsewhere" in " ".join(said.split())
+    assert "from the runs in this folder for mean, ridge; from costs known from elsewhere" in " ".join(said.split())
     assert before == {p: p.stat().st_mtime_ns for p in change(fitted).folder.rglob("*")}
+
+
+def test_the_forecast_of_a_search_grows_with_the_square_of_the_tiles_and_no_other() -> None:
+    growth = {m: _cost(Cell("area", "net/last:avg", m), 120_000, 512, 7) / _cost(Cell("area", "net/last:avg", m), 12_000, 512, 7)
+              for m in ("ridge", "xgboost", "forest", "knn")}
+    assert growth.pop("knn") == pytest.approx(100, rel=0.05)
+    assert max(growth.values()) < 10.5
 
 
 def test_the_list_shows_done_stale_missing_and_why(fitted: Path) -> None:
@@ -177,6 +187,14 @@ def test_the_list_shows_done_stale_missing_and_why(fitted: Path) -> None:
     row = next(line for line in run("list", "--config", fitted).splitlines() if "ridge" in line)
     assert [cell.strip() for cell in row.strip("│ ").split("│")[3:6]] == ["1", "1", "1"]
     assert "the labels of health" in row
+
+
+def test_the_stages_after_the_fits_say_how_far_they_are(tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    watch = Watch()
+    watch.progress = lambda done, total: told.append((done, total))  # type: ignore[method-assign]
+    fit_all(change(make_experiment(tmp_path)), watch)
+    assert told == [(1, 2), (2, 2)] * 2  # two targets scored, two models kept
 
 
 def test_the_display_shows_cells_and_the_best_so_far(tmp_path: Path) -> None:
@@ -188,4 +206,5 @@ def test_the_display_shows_cells_and_the_best_so_far(tmp_path: Path) -> None:
     assert "cells 4/4" in said
     assert "ridge on net/last:avg" in said
     assert set(display.seconds) == {"plan", "audit", "fit", "score", "keep"}
+    assert "keeping 2/2" in said
     assert [name_seconds(s) for s in (0.2, 80, 600, 9000)] == ["1 s", "80 s", "10 min", "2.5 h"]
