@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import models.audit
 from extract.embeddings import ShardWriter, write_virtual
-from extract.pixels import PICTURE, decode_tile, describe
+from extract.pixels import PICTURE, Look, decode_tile, describe
 from extract.settings import read_settings
 from extract.tiles import read_tiles
 from models.audit import CHECKS, AuditError, audit, check_fatal, gather_inputs, list_skipped, read_audit, run_audit
@@ -222,9 +222,10 @@ def test_near_pairs_are_those_of_a_search_of_all_pairs() -> None:
 
 
 def test_pictures_saved_as_jpeg_are_near_and_real_neighbours_are_not(shared: Path) -> None:
-    rgb = [decode_tile(path.read_bytes(), size=224, max_pixels=10**6)
+    look = Look(size=224, max_pixels=10**6)
+    rgb = [decode_tile(path.read_bytes(), look)[0]
            for path in sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:60]]
-    jpeg = [decode_tile(cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes(), size=224, max_pixels=10**6) for picture in rgb]
+    jpeg = [decode_tile(cv2.imencode(".jpg", picture[..., ::-1])[1].tobytes(), look)[0] for picture in rgb]
     hashes = np.array([describe(picture, n_bytes=1, nodata=0)["perceptual"] for picture in rgb + jpeg])
     assert group_near(hashes[:60]).has_other(np.arange(60)).sum() == 0
     assert group_near(hashes).has_other(np.arange(120) // 60).mean() > 0.95

@@ -61,7 +61,7 @@ def test_a_stack_is_not_touched_by_the_labels_that_it_predicts(tmp_path: Path) -
     write_table(tmp_path, income=labels)
     fit(path)
     after = read_predictions(change(path).folder, "area", "all", "stack").set_index("id")
-    np.testing.assert_allclose(after.loc[rows, "prediction"], before.loc[rows, "prediction"], atol=1e-5)
+    np.testing.assert_allclose(after.loc[rows, "prediction"], before.loc[rows, "prediction"], atol=1e-3)  # float32, labels of 50
     assert np.abs(after["prediction"] - before["prediction"]).max() > 1
 
 
