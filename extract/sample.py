@@ -450,13 +450,12 @@ columns = ["income", "employment", "education", "health", "crime", "barriers", "
 ceiling = "ceiling.csv"
 
 [extract]
-cuts = ["vgg16/block3_pool:avg", "vgg16/block5_pool:avg", "mobilenetv2/block_13_expand_relu:avg", \
-"mobilenetv2/out_relu:avg"]
+cuts = ["vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"]
 weights = "imagenet"
 
 [models]
 names = ["mean", "region", "location", "geodemographic", "metadata", "ridge", "ridge@area", "ridge+groups@area", \
-"knn", "forest", "xgboost", "head", "stack"]
+"knn", "xgboost", "head", "stack"]
 splits = ["random", "area", "block"]
 folds = 5
 block_m = 1000
