@@ -124,6 +124,9 @@ def _check_unchanged(inputs: Inputs, plan: Planned) -> None:
 def _fit_model(inputs: Inputs, plan: Planned, threads: int) -> Fitted:
     design = open_design(inputs, plan.cell, plan.inputs)
     start, row, tiles, asked = time.perf_counter(), design.row_of_tile, inputs.tiles, inputs.settings.models
+    if len(design.folds.folds) < asked.folds:
+        raise UnitError(f"expected usable tiles in {asked.folds} folds, got them in {len(design.folds.folds)}: every tile of a "
+                        "fold was rejected (features/rejects.csv). Mend those pictures, or lower folds in [models].")
     columns = [i for i, t in enumerate(tiles.targets) if t in plan.missing]
     cross = CrossFit(np.zeros((len(row), 0)), None, [])
     if columns:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def read_signal() -> NDArray[np.float64]:
     return np.random.default_rng(0).normal(size=N_AREAS)[np.arange(N) // (N // N_AREAS)]
 
 
-def write_features(settings: Settings, seed: int = 1, dataset: tuple[str, ...] = ("last:avg", "first:avg", "mid:avg")) -> None:
+def write_features(settings: Settings, seed: int = 1, dataset: tuple[str, ...] = ("last:avg", "first:avg", "mid:avg"), *,
+                   rejected: Collection[int] = (3,)) -> None:
     rng, tiles = np.random.default_rng(seed), read_tiles(settings)
     shard = settings.folder / "features/net/part-00000.h5"
     shard.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +86,7 @@ def write_features(settings: Settings, seed: int = 1, dataset: tuple[str, ...] =
     X = {name: np.column_stack([signal + 0.3 * rng.normal(size=(N, 1)), rng.normal(size=(N, 5))]) for name in dataset}
     writer = ShardWriter(shard, tiles.id, dict.fromkeys(dataset, (6,)), dtype="float16",
                          attributes={"weights": "random:0", "weights_sha256": "w"})
-    writer.append(X, ["not an image" if i == 3 else "" for i in range(N)])
+    writer.append(X, ["not an image" if i in rejected else "" for i in range(N)])
     writer.close()
     write_virtual(settings.folder / "features/net.h5", [shard])
 

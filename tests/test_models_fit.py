@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_experiment import N, change, fit, make_experiment, write_table
+from made_experiment import N, change, fit, make_experiment, write_features, write_table
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -49,6 +49,16 @@ def test_a_fit_writes_the_contracts(tmp_path: Path) -> None:
     assert of(path, level="tile", target="flat")["r2"].isna().all()
     assert read_predictions(folder, "area", "net/last:avg", "ridge")["prediction"].notna().all()
     assert read_run(folder, "area", "none", "location")["chosen"]["income"]["0"]
+
+
+def test_a_fold_without_a_usable_tile_ends_the_fit(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path)
+    fit(path)
+    folder = change(path).folder
+    fold = pd.read_parquet(folder / "folds.parquet").set_index("id")["fold"]
+    write_features(change(path), rejected=set(fold.index[fold == 2]))
+    with pytest.raises(ValueError, match="usable tiles in 4 folds, got them in 3"):
+        fit(path)
 
 
 def test_a_stack_is_not_touched_by_the_labels_that_it_predicts(tmp_path: Path) -> None:
