@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.family import Chosen, Family, Floats, Ints, Matrix, Task, labelled_groups
 from models.features import Features
@@ -68,7 +70,7 @@ class Neighbours(Family):
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import Normalizer, StandardScaler
 
-        drawn = self._draw(len(X))
+        drawn = self.draw_rows(len(X))
         if drawn is not None:
             X, Y, folds, weight = X.rows(drawn), Y[drawn], folds.take(drawn), weight[drawn]
         X.check_fits()
@@ -87,7 +89,13 @@ class Neighbours(Family):
                 self.chosen_[t] = one
         return self
 
-    def _draw(self, n: int) -> Ints | None:
+    def draw_rows(self, n: int) -> Ints | None:
+        """Give the rows of n training rows that are searched; None for all.
+
+        Raises
+        ------
+        ValueError : more than `max_search`, and no sample asked for.
+        """
         if self.sample is not None and self.sample < n:
             return np.sort(np.random.default_rng(self.seed).choice(n, self.sample, replace=False))
         if n > self.max_search:
@@ -95,6 +103,16 @@ class Neighbours(Family):
                              f"got {n}. Set knn_sample = {self.max_search // 4} in [models] to search that many, drawn at "
                              "random, or take knn out of names.")
         return None
+
+    def without(self, known: NDArray[np.bool_]) -> Self:
+        """Give the same model, blind to the kept rows where `known` is false: (n_kept,)."""
+        blind = copy(self)
+        blind.X_, blind.Y_, blind.weight_ = self.X_[known], self.Y_[known], self.weight_[known]
+        return blind
+
+    def find_nearest(self, X: Features, k: int) -> Found:
+        """Give the k nearest kept rows of each row, the nearest first."""
+        return search_all(self.X_, self.scaler_.transform(X.array()), k)
 
     def predict(self, X: Features) -> Floats:
         """Average the nearest labels: (n_rows, n_targets)."""

@@ -1,0 +1,102 @@
+"""The explained tiles on disk: `explain/<target>/<cut>/<model>/`, pictures, `tiles.parquet` and `explain.json`, which is last.
+
+Schema `roofline.explanation`, version 1. To raise it: add one to `SCHEMA_VERSION`, and teach `read_explanation` the old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from extract.embeddings import publish
+from models.runs import RunError, hash_file, read_document, write_json
+
+SCHEMA = "roofline.explanation"
+SCHEMA_VERSION = 1
+COLUMNS = ("id", "truth", "prediction", "role", "explained", "method", "tile", "heat", "overlay", "neighbours",
+           "neighbour_ids", "neighbour_truths")
+_LONGEST = 80
+
+
+class Explanation(NamedTuple):
+    """What a model looks at.
+
+    Attributes
+    ----------
+    folder : of the pictures.
+    facts : target, cut, model, split, key (of the kept model), method, words, limit, sanity and more.
+    tiles : `COLUMNS`; `tile`, `heat`, `overlay` and `neighbours` (empty where there are none) are file names.
+    """
+
+    folder: Path
+    facts: dict[str, Any]
+    tiles: pd.DataFrame
+
+
+def explanation_folder(folder: Path, target: str, cut: str, model: str) -> Path:
+    """Folder of an explanation."""
+    return folder / "explain" / target / cut / model
+
+
+def name_file(tile: object) -> str:
+    """Give a file name for a tile's id, whoever wrote it: plain letters, digits, `.`, `_` and `-`, and no two the same.
+
+    An id that had to be changed carries a part of its hash.
+    """
+    text = str(tile)
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", text).strip(".")[:_LONGEST]
+    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def write_explanation(path: Path, tiles: pd.DataFrame, pictures: dict[str, bytes], facts: dict[str, Any]) -> None:
+    """Write an explanation; `explain.json` goes first and comes last: without it there is none.
+
+    Parameters
+    ----------
+    tiles : `COLUMNS`. pictures : file name → PNG, of these tiles; pictures of tiles that are no longer named are removed.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "explain.json").unlink(missing_ok=True)
+    for name, png in pictures.items():
+        _publish(path / name, png)
+    partial = path / "tiles.parquet.partial"
+    tiles[list(COLUMNS)].to_parquet(partial, index=False)
+    publish(partial, path / "tiles.parquet")
+    named = {*tiles[["tile", "heat", "overlay", "neighbours"]].to_numpy().ravel(), "tiles.parquet"}
+    for left in path.iterdir():
+        if left.name not in named and left.is_file():
+            left.unlink()
+    write_json(path / "explain.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **facts,
+                                       "tiles_sha256": hash_file(path / "tiles.parquet")})
+
+
+def _publish(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_bytes(data)
+    publish(partial, path)
+
+
+def read_explanation(path: Path) -> Explanation:
+    """Read what a model looks at.
+
+    Raises
+    ------
+    RunError : unfinished or not there, another schema, or a table that is not the one written.
+    """
+    facts, table = read_document(path / "explain.json", SCHEMA, SCHEMA_VERSION), path / "tiles.parquet"
+    if not table.is_file() or hash_file(table) != facts.get("tiles_sha256"):
+        raise RunError(f"{table}: not the file that `make explain` wrote. Delete {path} and run `make explain` again.")
+    tiles = pd.read_parquet(table)
+    for name in tiles[["tile", "heat", "overlay", "neighbours"]].to_numpy().ravel():
+        if name != Path(name).name:
+            raise RunError(f"{table}: names the picture {name!r}, which is outside its folder. Delete {path}.")
+    return Explanation(path, facts, tiles)
+
+
+def list_explanations(folder: Path) -> list[Path]:
+    """Give the folders of all finished explanations."""
+    return sorted(path.parent for path in (folder / "explain").glob("**/explain.json"))
