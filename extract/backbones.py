@@ -24,39 +24,11 @@ except ValueError as _error:
                      "~/.keras/keras.json may say it.") from None
 
 from extract.folding import fold_batch_norms
+from extract.zoo import REGISTRY, Backbone
 
 
 class BackboneError(ValueError):
     """A backbone, layer or weight file that cannot be used; the text says which, and what to write."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backbone:
-    """Where `keras.applications` keeps a network: `module` holds `network` and its `preprocess_input`."""
-
-    module: str
-    network: str
-
-
-# Keras 3's whole zoo; a network of your own needs one line here.
-REGISTRY: dict[str, Backbone] = {
-    "vgg16": Backbone("vgg16", "VGG16"),
-    "vgg19": Backbone("vgg19", "VGG19"),
-    "mobilenet": Backbone("mobilenet", "MobileNet"),
-    "mobilenetv2": Backbone("mobilenet_v2", "MobileNetV2"),
-    "mobilenetv3small": Backbone("mobilenet_v3", "MobileNetV3Small"),
-    "mobilenetv3large": Backbone("mobilenet_v3", "MobileNetV3Large"),
-    "xception": Backbone("xception", "Xception"),
-    "inceptionv3": Backbone("inception_v3", "InceptionV3"),
-    "inceptionresnetv2": Backbone("inception_resnet_v2", "InceptionResNetV2"),
-    **{f"resnet{n}": Backbone("resnet", f"ResNet{n}") for n in (50, 101, 152)},
-    **{f"resnet{n}v2": Backbone("resnet_v2", f"ResNet{n}V2") for n in (50, 101, 152)},
-    **{f"densenet{n}": Backbone("densenet", f"DenseNet{n}") for n in (121, 169, 201)},
-    **{f"efficientnetb{n}": Backbone("efficientnet", f"EfficientNetB{n}") for n in range(8)},
-    **{f"efficientnetv2{s.lower()}": Backbone("efficientnet_v2", f"EfficientNetV2{s}")
-       for s in ("B0", "B1", "B2", "B3", "S", "M", "L")},
-    **{f"convnext{s.lower()}": Backbone("convnext", f"ConvNeXt{s}") for s in ("Tiny", "Small", "Base", "Large", "XLarge")},
-}
 
 
 @keras.saving.register_keras_serializable(package="roofline")
@@ -186,12 +158,12 @@ def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = 
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float32" if dtype == "float32" else f"mixed_{dtype}")
     try:
-        base = _load_base(name, size=size, with_top=with_top, weights=weights)
+        base = load_base(name, size=size, with_top=with_top, weights=weights)
         body = keras.Model(base.inputs, [base.get_layer(cut.layer).output for cut in cuts])
         if Path(weights).is_absolute():
-            _load_file(body, Path(weights))
+            load_weights(body, Path(weights))
         pictures = keras.Input((size, size, 3), dtype="uint8")
-        digest, body = _hash(body), fold_batch_norms(body)
+        digest, body = hash_weights(body), fold_batch_norms(body)
         maps = body(Preprocess(REGISTRY[name].module)(pictures), training=False)
         pooled = [_pool(map_, cut) for map_, cut in zip(maps if isinstance(maps, list) else [maps], cuts, strict=True)]
         outputs = [Store(stored)(values) for values in pooled] if stored != "float32" else pooled
@@ -202,7 +174,13 @@ def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = 
     return Network(model=model, cuts=list(cuts), weights=weights, weights_sha256=digest)
 
 
-def _load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.Model:
+def load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.Model:
+    """Build a network with Keras's ImageNet weights or seeded random ones; for a file they are still to be loaded.
+
+    Raises
+    ------
+    BackboneError : as `build_base`; ImageNet's weights cannot be had.
+    """
     if weights == "imagenet":
         try:
             return build_base(name, size=size, with_top=with_top, weights="imagenet")
@@ -244,8 +222,13 @@ def _scaled_to_its_window(layer: keras.layers.Layer) -> dict[str, Any]:
     return given
 
 
-def _load_file(body: keras.Model, path: Path) -> None:
-    """Load a Keras .h5 weight file layer by layer, by name; what the file has beyond the cuts is left alone."""
+def load_weights(body: keras.Model, path: Path) -> None:
+    """Load a Keras .h5 weight file layer by layer, by name; what the file has beyond the model is left alone.
+
+    Raises
+    ------
+    BackboneError : no such file, not HDF5, or a layer of the model that it does not cover.
+    """
     if not path.is_file():
         raise BackboneError(f"weights {path}: no such file. Mend [extract] weights.")
     try:
@@ -281,7 +264,8 @@ def _pool(map_: Any, cut: Cut) -> Any:
     return pooling[cut.pooling](dtype="float32")(map_)
 
 
-def _hash(model: keras.Model) -> str:
+def hash_weights(model: keras.Model) -> str:
+    """Give the SHA-256 of a model's weights, layer by layer."""
     digest = hashlib.sha256()
     for layer in model.layers:
         for value in layer.get_weights():

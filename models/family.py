@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -22,6 +23,43 @@ Chosen = dict[str, Any]
 Task = Literal["number", "class"]
 
 
+class Epoch(NamedTuple):
+    """A point of a learning curve: what the loss was over an epoch, and on the rows that decide when to stop.
+
+    Attributes
+    ----------
+    epoch : 1 for the first. loss : mean over the epoch's batches, as they were learnt from: with dropout and augmentation.
+    held_loss : afterwards, on the held rows. Both are squared errors in standard deviations of the target, or cross entropies.
+    best : the epoch whose weights were kept.
+    """
+
+    epoch: int
+    loss: float
+    held_loss: float
+    best: bool
+
+
+class Where(NamedTuple):
+    """What a fit is part of, for messages, progress and checkpoints; no number depends on it.
+
+    Attributes
+    ----------
+    cell : name of the run. targets : name of each target. held : what is left out, as `fold 2`.
+    folder : for checkpoints, or None for none. keys : of each target, hash of all that its numbers depend on.
+    """
+
+    cell: str = ""
+    targets: tuple[str, ...] = ()
+    held: str = ""
+    folder: Path | None = None
+    keys: tuple[str, ...] = ()
+
+    def name(self, column: int) -> str:
+        """Name a target and what is left out: `income, fold 2`."""
+        target = self.targets[column] if column < len(self.targets) else f"target {column}"
+        return f"{target}, {self.held}" if self.held else target
+
+
 class CrossFit(NamedTuple):
     """Out-of-fold predictions.
 
@@ -31,11 +69,13 @@ class CrossFit(NamedTuple):
     nested : (n_rows, n_targets) or None, each row by a model that has seen neither its fold nor the fold before: what
         a stack may learn from when it is asked for the fold before.
     chosen : for each target, fold → the parameters chosen inside that fold's training rows.
+    curves : for each target, fold → its learning curve; empty where nothing is learnt in epochs.
     """
 
     predicted: Floats
     nested: Floats | None
     chosen: list[dict[str, Chosen]]
+    curves: Sequence[dict[str, list[Epoch]]] = ()
 
 
 class Family:
@@ -51,12 +91,16 @@ class Family:
     ----------
     task : `number`, or `class`.
     chosen_ : for each target, the parameters chosen for it on the folds of the rows that it was fitted on.
+    curves_ : for each target, its learning curve; only of what is learnt in epochs.
+    where : what the fits are part of.
     revision : raised by one where the same parameters and rows come to give other numbers: what is on disk is then stale.
     """
 
     revision: int = 1
     task: Task = "number"
+    where: Where = Where()
     chosen_: list[Chosen]
+    curves_: Sequence[list[Epoch]] = ()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Give what the constructor was given; with `deep`, of a family inside too, as `family__n_jobs`."""
@@ -86,7 +130,9 @@ class Family:
     def fresh(self) -> Self:
         """Give an unfitted one with the same parameters."""
         params = self.get_params(deep=False)
-        return type(self)(**{k: v.fresh() if isinstance(v, Family) else v for k, v in params.items()})
+        fresh = type(self)(**{k: v.fresh() if isinstance(v, Family) else v for k, v in params.items()})
+        fresh.where = self.where
+        return fresh
 
     @abstractmethod
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
@@ -116,20 +162,25 @@ class Family:
         """
         predicted, deeper = np.full(Y.shape, np.nan), np.full(Y.shape, np.nan)
         chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
+        curves: list[dict[str, list[Epoch]]] = [{} for _ in range(Y.shape[1])]
         for fold in folds.folds:
             fitted = self._fit_without(folds.parts_of(fold), X, Y, folds=folds, weight=weight)
             rows = folds.held(folds.parts_of(fold))
             predicted[rows] = fitted.predict(X.rows(rows))
             for t, one in enumerate(fitted.chosen_):
                 chosen[t][str(fold)] = one
+            for t, curve in enumerate(fitted.curves_):
+                curves[t][str(fold)] = curve
             if nested:
                 both = folds.parts_of(fold, folds.before(fold))
                 deeper[rows] = self._fit_without(both, X, Y, folds=folds, weight=weight).predict(X.rows(rows))
-        return CrossFit(predicted, deeper if nested else None, chosen)
+        return CrossFit(predicted, deeper if nested else None, chosen, curves)
 
     def _fit_without(self, held: Held, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
-        rows = folds.training(held)
-        return self.fresh().fit(X.rows(rows), Y[rows], folds=folds.take(rows), weight=weight[rows])
+        rows, fresh = folds.training(held), self.fresh()
+        out = sorted({part // folds.per_fold for part in held})
+        fresh.where = self.where._replace(held=f"fold{'s' * (len(out) > 1)} {', '.join(map(str, out))}")
+        return fresh.fit(X.rows(rows), Y[rows], folds=folds.take(rows), weight=weight[rows])
 
 
 @lru_cache

@@ -11,6 +11,7 @@ import psutil
 from numpy.typing import NDArray
 
 from extract.embeddings import Embeddings
+from extract.zoo import Origin
 from models.family import Ints
 
 _CHUNK_BYTES = 64 << 20  # of float32: small beside any matrix worth streaming
@@ -91,12 +92,17 @@ class Features:
     beside : (n_all, n_beside) in memory, columns that stand after those of `stored`: group columns, which no PCA mixes.
     limit : most that `array` may give [bytes]; None for half of the memory that is free then.
     grid : height, width and channels of a row that is a map; None for vectors.
+
+    Attributes
+    ----------
+    origin : the network that stood before them, where a model goes on with it.
     """
 
     def __init__(self, stored: NDArray[Any] | OnDisk, index: Ints | None = None, *, beside: NDArray[Any] | None = None,
                  limit: int | None = None, grid: tuple[int, int, int] | None = None) -> None:
         self._stored, self._index, self._beside, self._limit = stored, index, beside, limit
         self.grid = grid
+        self.origin: Origin | None = None
         self.shared: dict[tuple[Any, ...], Any] = {}  # what was made of all rows once, for every view of them
 
     def __len__(self) -> int:
@@ -141,7 +147,13 @@ class Features:
 
     def _view(self, index: Ints | None, beside: NDArray[Any] | None) -> Features:
         view = Features(self._stored, index, beside=beside, limit=self._limit, grid=self.grid)
-        view.shared = self.shared
+        view.shared, view.origin = self.shared, self.origin
+        return view
+
+    def from_network(self, origin: Origin | None) -> Features:
+        """Give the same rows, told which network stood before them."""
+        view = self._view(self._index, self._beside)
+        view.origin = origin
         return view
 
     def check_fits(self) -> None:

@@ -48,8 +48,10 @@ class Reduced(Family):
         ValueError : fewer rows or columns than components.
         """
         self.axes_ = find_axes(X, self.k, self.seed)
-        self.fitted_ = self.family.fresh().fit(reduce_features(X, self.axes_), Y, folds=folds, weight=weight)
-        self.chosen_ = self.fitted_.chosen_
+        family = self.family.fresh()
+        family.where = self.where
+        self.fitted_ = family.fit(reduce_features(X, self.axes_), Y, folds=folds, weight=weight)
+        self.chosen_, self.curves_ = self.fitted_.chosen_, self.fitted_.curves_
         return self
 
     def predict(self, X: Features) -> Floats:

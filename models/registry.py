@@ -14,7 +14,7 @@ from models.boosting import Boosting
 from models.cnn import Convolutional
 from models.family import Family, Task
 from models.forest import Forest
-from models.head import Head
+from models.head import Head, JointHead
 from models.location import Location
 from models.neighbours import Neighbours
 from models.pca import Reduced
@@ -37,6 +37,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "forest": Forest,
     "xgboost": Boosting,
     "head": Head,
+    "head:joint": JointHead,
     CNN: Convolutional,
 }
 STACK = "stack"

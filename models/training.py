@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,19 @@ def make_loss(task: Task) -> Callable[[Any, Any], Any]:
     import keras
 
     def loss(labels: Any, outputs: Any) -> Any:
-        truth, weight = labels[..., :-1], labels[..., -1]
-        losses = keras.ops.square(outputs - truth) if task == "number" else -truth * keras.ops.log_softmax(outputs, axis=-1)
-        weighted = weight * keras.ops.sum(losses, axis=-1)
-        return keras.ops.sum(keras.ops.sum(weighted, axis=0) / keras.ops.maximum(keras.ops.sum(weight, axis=0), 1.0))
+        losses, weight = row_losses(labels, outputs, task)
+        return keras.ops.sum(keras.ops.sum(weight * losses, axis=0) / keras.ops.maximum(keras.ops.sum(weight, axis=0), 1.0))
 
     return loss
+
+
+def row_losses(labels: Any, outputs: Any, task: Task) -> tuple[Any, Any]:
+    """Give the loss of each row and tower as Keras's tensors, and its weight: (n_rows, n_towers) each."""
+    import keras
+
+    truth, weight, outputs = labels[..., :-1], labels[..., -1], keras.ops.cast(outputs, "float32")
+    losses = keras.ops.square(outputs - truth) if task == "number" else -truth * keras.ops.log_softmax(outputs, axis=-1)
+    return keras.ops.sum(losses, axis=-1), weight
 
 
 def class_shares(outputs: NDArray[Any], share: Floats) -> Floats:
@@ -70,23 +78,69 @@ def draw_batches(n: int, batch: int, rng: np.random.Generator) -> list[tuple[Int
     return list(zip(padded.reshape(-1, batch), weight.reshape(-1, batch), strict=True))
 
 
-def compile_program(program: Any, rate: float, task: Task) -> Any:
-    """Give a Keras model, compiled to be trained by Adam."""
+def find_policy() -> str:
+    """Give what networks are trained in: mixed bfloat16 on a GPU that has it, else float32. Weights are float32 anyway."""
+    from extract.runtimes import find_gpu
+
+    gpu = find_gpu()
+    return "mixed_bfloat16" if gpu is not None and gpu.has_bfloat16 else "float32"
+
+
+@contextmanager
+def training_policy() -> Iterator[None]:
+    """Build networks inside in what they are trained in."""
     import keras
 
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(find_policy())
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def compile_program(program: Any, rate: float, task: Task) -> Any:
+    """Give a Keras model, compiled to be trained by Adam; its outputs are (n, n_towers, n_outputs) float32."""
+    import keras
+
+    class TowerLoss(keras.metrics.Metric):
+        """The loss of each tower, as a mean over the rows since it was reset."""
+
+        def __init__(self, n_towers: int) -> None:
+            super().__init__(name="tower_loss")
+            self.total, self.count = (self.add_weight(shape=(n_towers,), initializer="zeros", name=n) for n in ("total", "count"))
+
+        def update_state(self, labels: Any, outputs: Any, sample_weight: Any = None) -> None:  # noqa: ARG002
+            losses, weight = row_losses(labels, outputs, task)
+            self.total.assign_add(keras.ops.sum(weight * losses, axis=0))
+            self.count.assign_add(keras.ops.sum(weight, axis=0))
+
+        def result(self) -> Any:
+            return self.total / keras.ops.maximum(self.count, 1e-6)
+
     jit: Any = False if keras.backend.backend() == "tensorflow" else "auto"
-    program.compile(keras.optimizers.Adam(rate), make_loss(task), jit_compile=jit)
+    program.compile(keras.optimizers.Adam(rate), make_loss(task), metrics=[TowerLoss(program.output_shape[1])], jit_compile=jit)
     program.optimizer.build(program.trainable_variables)
     return program
 
 
-def reset_training(program: Any, seed: int) -> None:
-    """Give a compiled model a fresh optimiser, and its dropout a seed."""
+def teach(program: Any, inputs: NDArray[Any], labels: NDArray[np.float32]) -> Floats:
+    """Make one step, and give the loss of each tower over the steps since `program.reset_metrics()`: (n_towers,)."""
+    return np.atleast_1d(np.asarray(program.train_on_batch(inputs, labels, return_dict=True)["tower_loss"], dtype=np.float64))
+
+
+def clear_optimizer(program: Any) -> None:
+    """Give a compiled model a fresh optimiser."""
     for variable in program.optimizer.variables:
         if "learning_rate" not in variable.path:
             variable.assign(np.zeros(variable.shape, dtype=str(variable.dtype)))
+
+
+def seed_dropout(program: Any, seed: int, epoch: int) -> None:
+    """Give every dropout of a model its seed for an epoch."""
     for i, layer in enumerate(layer for layer in program.layers if hasattr(layer, "seed_generator")):
-        layer.seed_generator.state.assign(np.array([seed, i], dtype=str(layer.seed_generator.state.dtype)))
+        first = (seed + 1_000_003 * epoch) % 2**31
+        layer.seed_generator.state.assign(np.array([first, i], dtype=str(layer.seed_generator.state.dtype)))
 
 
 def spread_of(scale: Floats) -> Floats:

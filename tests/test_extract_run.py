@@ -183,9 +183,10 @@ def test_a_file_that_does_not_cover_a_cut_names_the_layer(experiment, shared):
 def test_embeddings_equal_plain_keras(shared, tmp_path, backbone, layers, weights):
     import keras
 
-    from extract.backbones import REGISTRY, _load_base, build_network
+    from extract.backbones import build_network, load_base
     from extract.pixels import Look, decode_tile
     from extract.settings import Cut
+    from extract.zoo import REGISTRY
 
     paths = sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:8]
     source = weights if weights.startswith("random") else str(shared / "weights" / weights)
@@ -198,7 +199,7 @@ def test_embeddings_equal_plain_keras(shared, tmp_path, backbone, layers, weight
     module = getattr(keras.applications, REGISTRY[backbone].module)
     plain = getattr(module, REGISTRY[backbone].network)(weights=None, include_top="fc2" in layers, input_shape=(224, 224, 3))
     if source == "random:0":
-        plain.set_weights(_load_base(backbone, size=224, with_top="fc2" in layers, weights=source).get_weights())
+        plain.set_weights(load_base(backbone, size=224, with_top="fc2" in layers, weights=source).get_weights())
     if source.endswith(".h5"):
         keras.Model(plain.inputs, plain.get_layer(layers[-1]).output).load_weights(source)
     x = module.preprocess_input(np.stack([keras.utils.img_to_array(keras.utils.load_img(p)) for p in paths]))
