@@ -6,6 +6,8 @@ the prediction less that of the reference.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,9 +15,10 @@ from extract.settings import Pooling
 from models.places import Maps
 
 Floats = NDArray[np.float64]
+Mean = NDArray[np.floating[Any]]
 
 
-def map_linear(maps: Maps, weights: Floats, reference: Floats, pooling: Pooling) -> Floats:
+def map_linear(maps: Maps, weights: Floats, reference: Mean, pooling: Pooling) -> Floats:
     """Give the exact map of a linear prediction: mean over places = Σ weights · (pooled − reference).
 
     Zhou et al. 2016 (arXiv:1512.04150) for `avg`; `flat` and `map` features have one place each, and a `max` feature that
@@ -41,7 +44,7 @@ def map_linear(maps: Maps, weights: Floats, reference: Floats, pooling: Pooling)
     return height * width * np.einsum("nhwc,nhwc->nhw", deviations, weights.reshape(n, height, width, channels), optimize=True)
 
 
-def map_gradients(maps: Maps, gradients: Floats, reference: Floats) -> Floats:
+def map_gradients(maps: Maps, gradients: Floats, reference: Mean) -> Floats:
     """Give Grad-CAM with its sign: Σ over channels of the mean gradient times the channel's deviation from the reference.
 
     Selvaraju et al. 2017 (arXiv:1610.02391), two things apart. A number has no opposite class, so that what lowers it counts
@@ -82,7 +85,7 @@ def map_contributions(maps: Maps, contributions: Floats, pooling: Pooling) -> Fl
     ----------
     maps : (n, height, width, channels). contributions : (n, n_features) [unit of the target].
     """
-    n, height, width, _ = maps.shape
+    _, height, width, _ = maps.shape
     if pooling == "max":
         return _at_maxima(maps, contributions)
     if pooling != "avg":

@@ -1,4 +1,4 @@
-"""The command line of models: `fit`, `audit`, `scores` and `list`."""
+"""The command line of models: `fit`, `audit`, `scores`, `list` and `explain`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from models.audit import check_fatal, gather_inputs, list_skipped, run_audit
 from models.changes import count_reasons
 from models.class_standings import RANKED, build_class_standings, is_class, render_class_standings
 from models.display import Display, name_seconds
+from models.explain import Asked, Explained, explain_targets
+from models.explanations import describe_sanity
 from models.findings import Finding
 from models.fit import fit_all, plan_all
 from models.foldfile import open_folds
@@ -166,6 +168,42 @@ def list_(config: Config, traceback: Traceback = False) -> None:
         for text in heard.notes:
             out.print(text, soft_wrap=True, markup=False, highlight=False)
         out.print(table)
+
+
+@app.command("explain")
+def explain_(config: Config, target: Annotated[str | None, typer.Option(help="The target to explain; every one else.")] = None,
+             tiles: Annotated[str, typer.Option(help="Ids of tiles with commas between, or 'gallery': some across the range of "
+                                                     "the truth, the best and the worst predicted.")] = "gallery",
+             model: Annotated[str | None, typer.Option(help="A kept model, as 'ridge'; the best kept one else.")] = None,
+             cut: Annotated[str | None, typer.Option(help="Its cut, as 'vgg16/block5_pool:avg'.")] = None,
+             method: Annotated[str, typer.Option(help="exact, contributions, gradients, occlusion; auto takes the best that the "
+                                                      "model allows.")] = "auto", traceback: Traceback = False) -> None:
+    """Draw what the kept models look at: a heat map of each tile, and the map over the tile, under explain/.
+
+    Orange places raise the prediction, blue ones lower it. The maps are of the model that was refitted on all tiles; the
+    predictions beside them, and who is best and worst, are out of fold.
+
+    Example: python -m models explain --config examples/london.toml --target income
+    """
+    with guarded(traceback=traceback, interrupted="stopped. Every explanation that was written is kept."):
+        settings, n = read_settings(config, Settings), 0
+        for one in explain_targets(settings, Asked(model, cut, tiles, method), target):
+            _show_explained(one)
+            n += one.explanation is not None
+        if not n:
+            raise ValueError("nothing to explain: no target has a kept model that sees pictures.")
+
+
+def _show_explained(one: Explained) -> None:
+    if one.explanation is None:
+        out.print(f"left out: {one.note}", soft_wrap=True, markup=False, highlight=False, style="yellow")
+        return
+    facts, sanity = one.explanation.facts, one.explanation.facts["sanity"]
+    out.print(f"{one.target}: {len(one.explanation.tiles)} tiles, {facts['model']} on {facts['cut']}, {facts['seconds']:.1f} s. "
+              f"{facts['words'][:1].upper()}{facts['words'][1:]}.", soft_wrap=True, markup=False, highlight=False)
+    out.print(f"  {describe_sanity(sanity)}", soft_wrap=True, markup=False, highlight=False,
+              style="dim" if sanity["depends_on_weights"] else "yellow")
+    out.print(f"  {one.explanation.folder}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _ranked(scores: pd.DataFrame, target: str) -> pd.DataFrame:

@@ -19,6 +19,7 @@ SCHEMA = "roofline.explanation"
 SCHEMA_VERSION = 1
 COLUMNS = ("id", "truth", "prediction", "role", "explained", "method", "tile", "heat", "overlay", "neighbours",
            "neighbour_ids", "neighbour_truths")
+KINDS = ("tile", "heat", "overlay", "neighbours")
 _LONGEST = 80
 
 
@@ -66,7 +67,7 @@ def write_explanation(path: Path, tiles: pd.DataFrame, pictures: dict[str, bytes
     partial = path / "tiles.parquet.partial"
     tiles[list(COLUMNS)].to_parquet(partial, index=False)
     publish(partial, path / "tiles.parquet")
-    named = {*tiles[["tile", "heat", "overlay", "neighbours"]].to_numpy().ravel(), "tiles.parquet"}
+    named = {*tiles[list(KINDS)].to_numpy().ravel(), "tiles.parquet"}
     for left in path.iterdir():
         if left.name not in named and left.is_file():
             left.unlink()
@@ -91,10 +92,21 @@ def read_explanation(path: Path) -> Explanation:
     if not table.is_file() or hash_file(table) != facts.get("tiles_sha256"):
         raise RunError(f"{table}: not the file that `make explain` wrote. Delete {path} and run `make explain` again.")
     tiles = pd.read_parquet(table)
-    for name in tiles[["tile", "heat", "overlay", "neighbours"]].to_numpy().ravel():
+    for name in tiles[list(KINDS)].to_numpy().ravel():
         if name != Path(name).name:
             raise RunError(f"{table}: names the picture {name!r}, which is outside its folder. Delete {path}.")
     return Explanation(path, facts, tiles)
+
+
+def describe_sanity(sanity: dict[str, Any]) -> str:
+    """Say whether the maps depend on what was learnt."""
+    value = sanity["rank_correlation"]
+    if value is None:
+        return "No map varies: there is nothing to see, and nothing to compare."
+    verdict = "the maps depend on what was learnt" if sanity["depends_on_weights"] else \
+        "the maps are much the same without what was learnt: do not read them"
+    return (f"With what was learnt shuffled the maps correlate {value:.2f} with these (rank correlation, {sanity['n_tiles']} "
+            f"tiles, {sanity['shuffles']} shuffles): {verdict}.").replace("-0", "−0")
 
 
 def list_explanations(folder: Path) -> list[Path]:

@@ -60,7 +60,7 @@ class Feed:
         return Features(self.rows[:, :self.n_core], beside=beside if beside.shape[1] else None, grid=self.grid)
 
     def pull_linear(self, coef: Floats) -> Floats:
-        """Give the weight of each value of the pooled map in a linear model: (n, n_features) → (n, d); of an area, of its mean."""
+        """Give the weight of each pooled value in a linear model: (n, n_features) → (n, d); in an area, by its mean."""
         d = self.own.shape[1]
         return coef[:, :d] / self.n_tiles[:, None] if self.spec.area else coef[:, :d]
 

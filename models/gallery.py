@@ -71,21 +71,21 @@ def _across(by_truth: pd.DataFrame, taken: set[int]) -> Iterator[pd.DataFrame]:
         yield _take(by_truth.iloc[order[:max(1, len(by_truth) // N_RANGE)]], 1, taken, "range")
 
 
-def find_tiles(asked: Sequence[str], tiles: Tiles, predicted: pd.DataFrame, usable: np.ndarray) -> pd.DataFrame:
+def find_tiles(asked: Sequence[str], tiles: Tiles, predicted: pd.DataFrame) -> pd.DataFrame:
     """Give the rows of the tiles that are asked for, role `asked`; without a fold there is no prediction.
 
     Raises
     ------
-    GalleryError : no such tile, or one whose picture was rejected.
+    GalleryError : no such tile, or none named.
     """
+    if not asked:
+        raise GalleryError("tiles: expected ids with commas between, or 'gallery', got nothing.")
     names = tiles.id.astype(str)
     known = {name: row for row, name in enumerate(names)}
     for name in asked:
         if name not in known:
             raise GalleryError(f"tile {name!r}: no such id in the table; it has {len(names)}, as {', '.join(names.head(3))}."
                                f"{suggest(name, names.head(5000))}")
-        if known[name] not in usable:
-            raise GalleryError(f"tile {name!r}: its picture was rejected, and has no features; features/rejects.csv says why.")
     rows = [known[name] for name in dict.fromkeys(asked)]
     frame = pd.DataFrame({"row": rows, "id": tiles.id.iloc[rows].to_numpy()}).merge(
         predicted.drop(columns="id"), on="row", how="left")

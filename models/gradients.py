@@ -26,6 +26,15 @@ def read_gradients(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.floa
     return np.concatenate(pieces).astype(np.float64)
 
 
+def run_batches(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run a network forward, in batches of one shape."""
+    pieces = []
+    for start in range(0, len(inputs), _BATCH):
+        asked = np.minimum(np.arange(start, start + _BATCH), len(inputs) - 1)
+        pieces.append(np.asarray(network.predict_on_batch(inputs[asked]), np.float32)[:len(inputs) - start])
+    return np.concatenate(pieces)
+
+
 def _tensorflow(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
     import tensorflow as tf
 
@@ -53,18 +62,25 @@ def _torch(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
 
 
 def split_network(network: Any) -> tuple[Any, Any]:
-    """Split a network behind its last convolutional map: (maps → that map, that map → prediction).
+    """Split a network behind its last convolutional map: (inputs → that map, that map → prediction).
 
     Parameters
     ----------
-    network : Keras model from maps or pictures (n, height, width, channels) to (n, 1).
+    network : Keras model from maps or pictures (n, height, width, channels) to (n, 1); it may hold models inside.
     """
     import keras
 
-    last = [layer for layer in network.layers if len(getattr(layer.output, "shape", ())) == 4][-1]
-    if last.output is network.inputs[0]:
-        return None, network
-    return keras.Model(network.inputs, last.output), keras.Model(last.output, network.outputs[0])
+    outputs = {id(node.operation): node.outputs[0] for node in network._nodes}
+    last = max(i for i, layer in enumerate(network.layers) if len(outputs[id(layer)].shape) == 4)
+    at, end = outputs[id(network.layers[last])], network.outputs[0]
+    inner = next((layer for layer in network.layers[last + 1:] if isinstance(layer, keras.Model)), None)
+    if inner is None:
+        return keras.Model(network.inputs, at), keras.Model(at, end)
+    low, high = split_network(inner)
+    flow = high.outputs[0]
+    if outputs[id(inner)] is not end:
+        flow = keras.Model(outputs[id(inner)], end)(flow)
+    return keras.Model(network.inputs, low(at)), keras.Model(high.inputs, flow)
 
 
 @contextmanager

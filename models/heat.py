@@ -17,7 +17,7 @@ from models.cam import Floats, map_contributions, map_gradients, map_linear, spr
 from models.family import Family, Ints
 from models.features import Features
 from models.feeds import Feed, expand, inner_rows
-from models.gradients import read_gradients, shuffled, split_network
+from models.gradients import read_gradients, run_batches, shuffled, split_network
 from models.occlusion import occlude
 from models.pca import Reduced
 from models.places import Maps
@@ -28,7 +28,7 @@ METHODS: tuple[Method, ...] = get_args(Method)
 WORDS: dict[Method, str] = {
     "exact": "exact: the model is linear, and the tile's prediction is that of the mean tile plus the mean of the map",
     "contributions": "XGBoost's own contribution of each channel, shared among the places where the channel is active",
-    "gradients": "Grad-CAM with its sign: each channel's deviation from that of the mean tile, times the prediction's gradient by it",
+    "gradients": "Grad-CAM with its sign: each channel's deviation from the mean tile, times the prediction's gradient by it",
     "occlusion": "occlusion: how far the prediction falls where a place is made to look like the mean tile's",
 }
 
@@ -156,8 +156,7 @@ def _gradients(subject: Subject, maps: Maps, shuffle: int | None) -> Floats:
 def _through_maps(network: Any, maps: Maps, subject: Subject) -> Floats:
     """Grad-CAM at the last map inside a network that is fed with maps."""
     below, above = split_network(network)
-    run = (lambda inputs: inputs) if below is None else below.predict_on_batch
-    last, sample = np.asarray(run(maps), np.float32), np.asarray(run(subject.sample), np.float32)
+    last, sample = (run_batches(below, inputs) for inputs in (maps, maps if subject.sample is None else subject.sample))
     return map_gradients(last, read_gradients(above, last), sample.mean(axis=(0, 1, 2), dtype=np.float64))
 
 

@@ -58,4 +58,4 @@ def find_kept(folder: Path, target: str, *, model: str | None = None, cut: str |
     have = ", ".join(f"{one.cell.model} on {one.cell.cut}" for one in kept) or "none"
     blind = "; that sees no picture" if kept and not seeing else ""
     raise KeptError(f"target {target!r}: expected a kept model {asked or 'that sees pictures'}, got: {have}{blind}. "
-                    "Ask for one of these, or name it in keep of [models] (as keep = [\"ridge\"], or \"all\") and run `make models`.")
+                    "Ask for one of these, or keep others ([models] keep = [\"ridge\"], or \"all\") and run `make models`.")

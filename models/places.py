@@ -14,6 +14,7 @@ from extract.raw import resize
 from extract.reader import Clock, Reader
 from extract.settings import PIXELS, Cut, Pooling, Settings
 from extract.tiles import Tiles
+from extract.zoo import REGISTRY
 from models.design import features_path
 from models.family import Ints
 
@@ -90,14 +91,14 @@ class Places:
     @cached_property
     def _network(self) -> Any:
         """The network from the pictures to the cut's layer."""
-        from extract.backbones import REGISTRY, build_network  # loads Keras
+        from extract.backbones import build_network  # loads Keras
 
         backbone = self.cut.backbone
         with Embeddings(features_path(self._settings.folder, backbone)) as file:
             weights = str(file.attributes.get("weights", ""))
         if backbone not in REGISTRY:
-            raise PlacesError(f"cut '{self.cut}': its vectors were imported, and no network of Roofline makes the places of a tile "
-                              "from a picture. Explain a model on another cut.")
+            raise PlacesError(f"cut '{self.cut}': its vectors were imported, and no network here makes the places of a "
+                              "tile from its picture. Explain a model on another cut.")
         if not weights.startswith("random:"):
             weights = self._settings.extract.weights_of(backbone)
         return build_network([Cut(backbone, self.cut.layer, "map")], size=self._settings.extract.size, weights=weights).model
@@ -108,9 +109,9 @@ class Places:
         norms = np.linalg.norm(stored, axis=1) * np.linalg.norm(made, axis=1)
         cosine = (stored * made).sum(axis=1) / np.where(norms > 0, norms, 1)
         if (cosine[norms > 0] < _LEAST_COSINE).any():
-            raise PlacesError(f"cut '{self.cut}': expected the embeddings that the features hold, got others from the pictures and "
-                              f"weights of now (cosine {cosine[norms > 0].min():.3f}). Put back the pictures and weights that the "
-                              "features were made of, or run `make features FRESH=1`.")
+            raise PlacesError(f"cut '{self.cut}': expected the embeddings that the features hold, got others from today's "
+                              f"pictures and weights (cosine {cosine[norms > 0].min():.3f}). Put back those that the features "
+                              "were made of, or run `make features FRESH=1`.")
 
 
 def pool_maps(maps: Maps, pooling: Pooling) -> NDArray[np.float32]:

@@ -50,11 +50,11 @@ def open_subject(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> Open
 
     Parameters
     ----------
-    gallery : `row` in the table and `prediction` of each tile.
+    gallery : `id`, `row` in the table and `prediction` of each tile.
 
     Raises
     ------
-    KeptError : the features are no longer those that the model was fitted on.
+    KeptError : a tile without features; or the features are no longer those that the model was fitted on.
     RunError : a kept model that is damaged.
     """
     cell, training = kept.cell, kept.facts["training"]
@@ -62,8 +62,12 @@ def open_subject(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> Open
         design = open_design(inputs, cell, training)
         plain = open_design(inputs, cell._replace(model="ridge"), training)
     except UnitError as error:
-        raise KeptError(f"{kept.path}: {error} The kept model is older than its features: run `make models`, then this.") from None
-    model, at = load_model(kept.path), np.searchsorted(design.tiles, gallery["row"].to_numpy())
+        raise KeptError(f"{kept.path}: {error} The kept model is older: run `make models`, then this.") from None
+    rows = gallery["row"].to_numpy()
+    if not (is_usable := np.isin(rows, design.tiles)).all():
+        raise KeptError(f"tile {gallery['id'][~is_usable].iloc[0]!r}: its picture was rejected, and has no features; "
+                        "features/rejects.csv says why. Leave it out.")
+    model, at = load_model(kept.path), np.searchsorted(design.tiles, rows)
     row = design.row_of_tile[at]
     counts = np.bincount(design.row_of_tile) if cell.spec.area else np.ones(len(design.X), np.int64)
     feed = Feed(spec=cell.spec, grid=plain.X.grid, own=plain.X.rows(at).array(), rows=design.X.rows(row).array(),
@@ -133,11 +137,11 @@ class Neighbour(NamedTuple):
 def find_neighbours(opened: Opened, i: int) -> list[Neighbour]:
     """Give the labelled rows that are nearest to tile i outside its fold, the nearest first; none where the model has none."""
     subject, design = opened.subject, opened.design
-    model, X = subject.asked(i), subject.feed.whole().rows(np.array([i]))
-    if isinstance(model, Reduced):
-        model, X = model.fitted_, reduce_features(X, model.axes_)
-    if not isinstance(model, Neighbours) or not isinstance(inner := _inner(subject.model), Neighbours):
+    whole, inner = subject.asked(i), _inner(subject.model)
+    model, X = _inner(whole), subject.feed.whole().rows(np.array([i]))
+    if not isinstance(model, Neighbours) or not isinstance(inner, Neighbours):
         return []
+    X = reduce_features(X, whole.axes_) if isinstance(whole, Reduced) else X
     fold = int(design.folds.fold[opened.row[i]])
     rows = kept_rows(inner, design)
     rows = rows[np.isin(rows, _known_rows(design, fold, int(opened.row[i])))]
