@@ -130,7 +130,6 @@ def test_neighbours_are_moved_most_by_the_planted_corner(maps: NDArray[np.float3
     subject = make_subject(model, maps, "knn")
     blind = model.without(~np.isin(np.arange(N), ASKED))
     heat = explain(replace(subject, model_of=lambda i: blind), maps[ASKED], "occlusion")
-    print(share_in_corner(heat))
     assert share_in_corner(heat) >= 0.6
 
 
