@@ -19,13 +19,15 @@ from models.design import NONE, read_source
 from models.family import Family
 from models.foldfile import hash_array, hash_folds
 from models.folds import Folds
+from models.origins import find_origin, hash_origin
 from models.registry import STACK, ModelSpec, parse_model
 from models.runs import read_finished
 from models.settings import Settings
 
 ALL = "all"  # the cut of a stack: it is fed by the cells of every cut
 # Libraries whose version decides what a family gives; a new one makes its cells stale.
-_LIBRARIES = {"forest": ("scikit-learn",), "xgboost": ("xgboost", "xgboost-cpu"), "head": ("keras",), "cnn": ("keras",)}
+_LIBRARIES = {"forest": ("scikit-learn",), "xgboost": ("xgboost", "xgboost-cpu"),
+              **dict.fromkeys(("head", "head:joint", "cnn", "tail", "finetune"), ("keras",))}
 
 
 class Cell(NamedTuple):
@@ -73,7 +75,7 @@ class Planned:
 def list_cells(settings: Settings) -> list[Cell]:
     """Give every run that the settings ask for: baselines, then cut by cut so that each is read once, stacks last.
 
-    What needs maps is fitted on the cuts of pooling `map` alone.
+    What needs maps is fitted on the cuts of pooling `map` alone: a tail on those of networks, a whole network on pictures.
     """
     specs, splits = [parse_model(name) for name in settings.model_names], settings.models.splits
     blind = [str(s) for s in specs if s.is_baseline]
@@ -81,7 +83,7 @@ def list_cells(settings: Settings) -> list[Cell]:
     stacks = [Cell(split, ALL, STACK) for split in splits if STACK in settings.model_names]
     return [*(Cell(split, NONE, m) for split in splits for m in blind),
             *(Cell(split, cut, m) for cut in settings.extract.cuts for split in splits for m in seeing
-              if cut.endswith(":map") or not parse_model(m).needs_map), *stacks]
+              if parse_model(m).suits(cut)), *stacks]
 
 
 def stack_members(cells: list[Cell], split: str) -> list[Cell]:
@@ -143,6 +145,9 @@ class _Shared:
         params = {k: v for k, v in model.get_params().items() if not (k.endswith(("n_jobs", "task")) or isinstance(v, Family))}
         inputs: dict[str, Any] = {**source, "folds_sha256": self._folds[cell.split], "weights": asked.weights,
                                   "revision": model.revision, "params": json.loads(json.dumps(params))}
+        origin = find_origin(self._settings, spec, cell.cut)
+        if origin is not None:
+            inputs["network_sha256"] = hash_origin(origin)
         if spec.area or asked.weights == "area":
             inputs["area_sha256"] = self._area
         if spec.groups or spec.feed in ("groups", "region"):

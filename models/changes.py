@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 _NOUNS = {"tiles_sha256": "the tile table", "usable_sha256": "which tiles are usable", "pictures_sha256": "the pictures",
-          "weights_sha256": "the network's weights", "area_sha256": "the areas", "groups_sha256": "the group columns",
+          "weights_sha256": "the network's weights", "network_sha256": "the network that it goes on with",
+          "area_sha256": "the areas", "groups_sha256": "the group columns",
           "xy_sha256": "the places", "members": "which members the stack has",
           "member_keys": "what the members of the stack predict", "features_sha256": "the embeddings",
           "folds_sha256": "the folds", "labels_sha256": "the labels"}

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from models.family import Chosen, Floats, Ints
+from models.family import Chosen, Epoch, Floats, Ints
 
 
 class ClassFit(NamedTuple):
@@ -18,13 +18,14 @@ class ClassFit(NamedTuple):
     names : the classes, in the order of the columns.
     probability : (n, n_classes), each row by a model that has not seen its fold; NaN for rows in no fold.
     chosen : fold → the parameters chosen inside that fold's training rows.
-    seconds : of the fit.
+    seconds : of the fit. curves : fold → the learning curve; empty where nothing is learnt in epochs.
     """
 
     names: list[str]
     probability: Floats
     chosen: dict[str, Chosen]
     seconds: float
+    curves: dict[str, list[Epoch]]
 
 
 def list_classes(labels: pd.Series[Any]) -> list[str]:

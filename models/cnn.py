@@ -57,7 +57,8 @@ class Convolutional(MapNetwork):
         """Give the network; the same shapes give the same one, so that folds share its compilation."""
         model = build_cnn(self.grid_, n_towers * n_outputs, self.filters, self.dense, dropout=self.dropout, rate=self.rate,
                           task=self.task)
-        return Program(phases=[Phase(model=model, body=None, learns=True, epochs=self.epochs, patience=self.patience)], start=[])
+        phase = Phase(model=model, body=None, learning=frozenset(), epochs=self.epochs, patience=self.patience)
+        return Program(phases=[phase], start=[])
 
     def network(self, column: int = 0) -> Any:
         """Give a Keras model from maps, as they are stored, to a target in its unit: (n, height, width, channels) → (n, 1)."""

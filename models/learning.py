@@ -30,20 +30,20 @@ class Phase:
 
     Attributes
     ----------
-    model : compiled. body : the pretrained part of it, or None. learns : whether the body learns too.
+    model : compiled. body : the pretrained part of it, or None. learning : names of the body's layers that learn.
     epochs : at most. patience : epochs without a lower held loss before the phase ends.
     """
 
     model: Any
     body: Any
-    learns: bool
+    learning: frozenset[str]
     epochs: int
     patience: int
 
     def begin(self) -> None:
-        """Freeze or free the body, which the phases share."""
-        if self.body is not None:
-            self.body.trainable = self.learns
+        """Freeze and free the layers of the body, which the phases share."""
+        for layer in self.body.layers if self.body is not None else ():
+            layer.trainable = layer.name in self.learning
 
 
 class Lesson(NamedTuple):

@@ -8,17 +8,20 @@ from typing import Any, Literal, NamedTuple, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from extract.settings import suggest
+from extract.settings import PIXELS, suggest
+from extract.zoo import REGISTRY
 from models.baselines import Mean, Region
 from models.boosting import Boosting
 from models.cnn import Convolutional
 from models.family import Family, Task
+from models.finetune import Finetune
 from models.forest import Forest
 from models.head import Head, JointHead
 from models.location import Location
 from models.neighbours import Neighbours
 from models.pca import Reduced
 from models.ridge import SharedRidge
+from models.tail import Tail
 
 Feed = Literal["nothing", "place", "region", "groups", "metadata", "embedding", "predictions"]
 
@@ -30,7 +33,8 @@ BASELINES: dict[str, tuple[Callable[..., Family], Feed]] = {
     "geodemographic": (SharedRidge, "groups"),
     "metadata": (SharedRidge, "metadata"),
 }
-CNN = "cnn"
+FINETUNE = "finetune"  # a model's name adds the network: `finetune:vgg16`
+_MAPPED = ("cnn", "tail", FINETUNE)  # families whose rows are maps
 FAMILIES: dict[str, Callable[..., Family]] = {
     "ridge": SharedRidge,
     "knn": Neighbours,
@@ -38,7 +42,9 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "xgboost": Boosting,
     "head": Head,
     "head:joint": JointHead,
-    CNN: Convolutional,
+    "cnn": Convolutional,
+    "tail": Tail,
+    FINETUNE: Finetune,
 }
 STACK = "stack"
 _NOT_SET = ("task", "seed", "n_jobs")  # what targets, [models] seed and [models] threads decide
@@ -46,17 +52,18 @@ _NAME = re.compile(r"^(?P<family>[a-z0-9_:]+)(?:\+pca:(?P<pca>[1-9]\d*))?(?P<gro
 
 
 class ModelSpec(NamedTuple):
-    """What a model's name says: its family, and what that is fed."""
+    """What a model's name says: its family, what that is fed, and the network that it trains."""
 
     family: str
     pca: int | None = None
     groups: bool = False
     area: bool = False
+    backbone: str = ""
 
     def __str__(self) -> str:
         """Give the name as it is written everywhere."""
         reduced = f"+pca:{self.pca}" if self.pca else ""
-        return f"{self.family}{reduced}{'+groups' * self.groups}{'@area' * self.area}"
+        return f"{self.family}{f':{self.backbone}' * bool(self.backbone)}{reduced}{'+groups' * self.groups}{'@area' * self.area}"
 
     @property
     def is_baseline(self) -> bool:
@@ -66,7 +73,14 @@ class ModelSpec(NamedTuple):
     @property
     def needs_map(self) -> bool:
         """True where rows have to be maps; fitted on such cuts alone."""
-        return self.family == CNN
+        return self.family in _MAPPED
+
+    def suits(self, cut: str) -> bool:
+        """Tell whether it is fitted on a cut: maps alone for what needs them, of a network for a tail, pictures for the whole."""
+        if not self.needs_map:
+            return True
+        is_picture = cut.startswith(f"{PIXELS}/")
+        return cut.endswith(":map") and {"tail": not is_picture, FINETUNE: is_picture}.get(self.family, True)
 
     @property
     def feed(self) -> Feed:
@@ -83,6 +97,8 @@ def parse_model(text: str) -> ModelSpec:
     ------
     ValueError : not of the form, an unknown family (the text gives the nearest), or a baseline or the stack with a feed.
     """
+    if text.partition(":")[0] == FINETUNE:
+        return ModelSpec(FINETUNE, backbone=_check_backbone(text))
     match = _NAME.match(text)
     known = [*BASELINES, *FAMILIES, STACK]
     if match is None or match["family"] not in known:
@@ -95,6 +111,14 @@ def parse_model(text: str) -> ModelSpec:
     if (spec.family not in FAMILIES or spec.needs_map) and spec != ModelSpec(spec.family):
         raise ValueError(f"model {text!r}: {spec.family!r} takes neither '+…' nor '@area'; write {spec.family!r}")
     return spec
+
+
+def _check_backbone(text: str) -> str:
+    backbone = text.partition(":")[2]
+    if backbone not in REGISTRY:
+        raise ValueError(f"model {text!r}: expected '{FINETUNE}:<backbone>', as '{FINETUNE}:vgg16', with one of "
+                         f"{', '.join(REGISTRY)}.{suggest(backbone, REGISTRY)}")
+    return backbone
 
 
 def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None, task: Task = "number",

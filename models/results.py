@@ -12,7 +12,16 @@ import pandas as pd
 
 from extract.tiles import Tiles
 from models.cells import Cell
-from models.runs import read_classes, read_finished, read_nested, read_predictions, run_folder, write_run
+from models.runs import (
+    CURVE_COLUMNS,
+    read_classes,
+    read_curves,
+    read_finished,
+    read_nested,
+    read_predictions,
+    run_folder,
+    write_run,
+)
 from models.settings import Settings
 from models.units import Fitted
 
@@ -39,9 +48,11 @@ def write_fitted(settings: Settings, tiles: Tiles, fitted: Fitted) -> dict[str, 
     predictions = _join(read_predictions, settings, plan.cell, [t for t in kept if t not in for_classes], predictions)
     nested = _join(read_nested, settings, plan.cell, deep, nested)
     classes = _join(read_classes, settings, plan.cell, for_classes, classes)
+    curves = _curve_frame(fitted, _join(read_curves, settings, plan.cell, list(kept), None))
     write_run(run_folder(settings.folder, *plan.cell), predictions, nested,
               {**plan.cell._asdict(), "settings": settings.as_json(), "inputs": plan.inputs, "versions": _versions(),
-               "seconds": sum(one["seconds"] for one in cells.values()), "chosen": chosen, "cells": cells}, classes=classes)
+               "seconds": sum(one["seconds"] for one in cells.values()), "chosen": chosen, "cells": cells}, classes=classes,
+              curves=curves)
     return area_r2
 
 
@@ -94,6 +105,16 @@ def _class_frame(tiles: Tiles, fitted: Fitted) -> pd.DataFrame | None:
             "truth": tiles.classes[target].to_numpy()[fitted.rows], "prediction": pd.Series(likeliest).where(is_known, None),
             "probability": list(one.probability.astype(np.float32))}))
     return pd.concat(parts, ignore_index=True) if parts else None
+
+
+def _curve_frame(fitted: Fitted, before: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Put one row a target, fold and epoch behind those of other targets; None where nothing is learnt in epochs."""
+    numbers = dict(zip(fitted.numbers, fitted.cross.curves, strict=False))
+    by_target = numbers | {target: one.curves for target, one in fitted.classes.items()}
+    rows = [(target, int(fold), *epoch) for target, curves in by_target.items()
+            for fold, curve in curves.items() for epoch in curve]
+    frames = [frame for frame in (before, pd.DataFrame(rows, columns=list(CURVE_COLUMNS))) if frame is not None and len(frame)]
+    return pd.concat(frames, ignore_index=True) if frames else None
 
 
 def _frame(tiles: Tiles, fitted: Fitted, values: Any) -> pd.DataFrame | None:

@@ -23,9 +23,10 @@ from extract.embeddings import publish
 SCHEMA = "roofline.run"
 SCHEMA_VERSION = 2
 PREDICTION_COLUMNS = ("id", "fold", "target", "truth", "prediction")
+CURVE_COLUMNS = ("target", "fold", "epoch", "loss", "held_loss", "best")  # see `models.family.Epoch`
 CLASS_COLUMNS = (*PREDICTION_COLUMNS, "probability")  # a list in each row; cells[target]["classes"] of run.json names its places
 _COLUMNS = {"predictions.parquet": PREDICTION_COLUMNS, "nested.parquet": ("id", "target", "prediction"),
-            "classes.parquet": CLASS_COLUMNS}
+            "classes.parquet": CLASS_COLUMNS, "curves.csv": CURVE_COLUMNS}
 _FIRST_COLUMNS = ("split", "backbone", "layer", "pooling", "model", "target", "level", "n", "mse", "rmse", "nrmse", "mae",
                   "r2", "spearman", "r2_low", "r2_high", "rmse_low", "rmse_high", "fit_seconds")
 _LATER_COLUMNS = ("r2_training_mean", "calibration_slope", "spearman_low", "spearman_high", "accuracy", "balanced_accuracy",
@@ -44,7 +45,7 @@ def run_folder(folder: Path, split: str, cut: str, model: str) -> Path:
 
 
 def write_run(path: Path, predictions: pd.DataFrame | None, nested: pd.DataFrame | None, run: dict[str, Any], *,
-              classes: pd.DataFrame | None = None) -> None:
+              classes: pd.DataFrame | None = None, curves: pd.DataFrame | None = None) -> None:
     """Write a run such that a kill at any moment leaves the one before or this one, after `mend_run`.
 
     Everything is on disk under `.partial` names, `run.json` with the hashes of the others last, before the first file
@@ -55,9 +56,10 @@ def write_run(path: Path, predictions: pd.DataFrame | None, nested: pd.DataFrame
     predictions : `PREDICTION_COLUMNS`, or None where no target is a number. nested : id, target and prediction, or None.
     run : what `run.json` holds; `cells` has an entry for each target.
     classes : `CLASS_COLUMNS`, or None where no target is a class.
+    curves : `CURVE_COLUMNS`, or None where nothing is learnt in epochs.
     """
     path.mkdir(parents=True, exist_ok=True)
-    frames = dict(zip(_COLUMNS, (predictions, nested, classes), strict=True))
+    frames = dict(zip(_COLUMNS, (predictions, nested, classes, curves), strict=True))
     files = {name: _write_partial(path / name, frame[list(_COLUMNS[name])])
              for name, frame in frames.items() if frame is not None}
     document = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **run, "files": files}
@@ -72,7 +74,10 @@ def write_run(path: Path, predictions: pd.DataFrame | None, nested: pd.DataFrame
 
 def _write_partial(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
     partial = _partial(path)
-    frame.to_parquet(partial, index=False)
+    if path.suffix == ".csv":
+        frame.to_csv(partial, index=False)
+    else:
+        frame.to_parquet(partial, index=False)
     _sync(partial)
     return {"sha256": hash_file(partial), "bytes": partial.stat().st_size}
 
@@ -185,6 +190,13 @@ def read_classes(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame
     if "classes.parquet" not in read_run(folder, split, cut, model).get("files", {}):
         return pd.DataFrame(columns=list(CLASS_COLUMNS))
     return _read_frame(folder, (split, cut, model), "classes.parquet")
+
+
+def read_curves(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+    """Read the learning curves of a run, `CURVE_COLUMNS`; no row where nothing learns in epochs. Errors as `read_predictions`."""
+    if "curves.csv" not in read_run(folder, split, cut, model).get("files", {}):
+        return pd.DataFrame(columns=list(CURVE_COLUMNS))
+    return read_table(_checked_file(folder, (split, cut, model), "curves.csv")).astype({"target": str})
 
 
 def read_prediction_table(folder: Path, split: str, cut: str, model: str, *, is_nested: bool = False) -> pa.Table:

@@ -114,9 +114,11 @@ class Settings(shared.Settings):
             raise ValueError("[models] names: 'stack' combines models that see pictures and nothing else, and none is named: "
                              "add one, as 'ridge', or remove 'stack'")
         for name, spec in zip(self.models.names or (), named, strict=True):
-            if spec.needs_map and not any(cut.endswith(":map") for cut in self.extract.cuts):
-                raise ValueError(f"[models] names: {name!r} is fed with maps, and no cut is one: add one to [extract] cuts, as "
-                                 f"'pixels/100:map', or remove {name!r}")
+            if not any(spec.suits(cut) for cut in self.extract.cuts):
+                kind, example = ("maps of a network", "vgg16/block5_conv1:map") if spec.family == "tail" else \
+                    ("maps", "pixels/100:map") if spec.family == "cnn" else ("pictures", "pixels/224:map")
+                raise ValueError(f"[models] names: {name!r} is fed with {kind}, and no cut is one: add one to [extract] cuts, as "
+                                 f"{example!r}, or remove {name!r}")
             if (spec.groups or spec.feed in ("groups", "region")) and not groups:
                 raise ValueError(f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] groups, "
                                  f"or remove {name!r}")

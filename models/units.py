@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -15,9 +16,10 @@ from extract.tiles import Tiles, read_tiles
 from models.cells import ALL, Cell, Planned, hash_labels
 from models.classes import ClassFit, list_classes, spread_classes
 from models.design import CutData, Design, build_design, read_cut
-from models.family import CrossFit, Family, Floats, Ints
+from models.family import CrossFit, Family, Floats, Ints, Where
 from models.foldfile import hash_folds, open_folds
 from models.folds import Folds, unit_numbers
+from models.origins import find_origin
 from models.predicted import read_predicted
 from models.settings import Settings
 from models.stack import stack_folds
@@ -131,18 +133,26 @@ def _fit_model(inputs: Inputs, plan: Planned, threads: int) -> Fitted:
     cross = CrossFit(np.zeros((len(row), 0)), None, [])
     if columns:
         model = told_threads(asked.build(plan.cell.spec), threads)
+        model.where = _where(inputs, plan, tuple(t for t in map(str, tiles.targets) if t in plan.missing))
         cross = model.cross_fit(design.X, design.Y[:, columns], folds=design.folds, weight=design.weight, nested=plan.is_nested)
         cross = cross._replace(predicted=cross.predicted[row], nested=None if cross.nested is None else cross.nested[row])
-    model = told_threads(asked.build(plan.cell.spec, "class"), threads)
-    classes = {t: _fit_classes(model, design, t, list_classes(tiles.classes[t])) for t in plan.missing if t in tiles.classes}
+    model, classes = told_threads(asked.build(plan.cell.spec, "class"), threads), {}
+    for target in (t for t in plan.missing if t in tiles.classes):
+        model.where = _where(inputs, plan, (target,))
+        classes[target] = _fit_classes(model, design, target, list_classes(tiles.classes[target]))
     return Fitted(plan, design.tiles, design.folds.fold[row], cross, time.perf_counter() - start, classes)
+
+
+def _where(inputs: Inputs, plan: Planned, targets: tuple[str, ...]) -> Where:
+    return Where(cell=str(plan.cell), targets=targets, folder=inputs.settings.folder, keys=tuple(plan.keys[t] for t in targets))
 
 
 def _fit_classes(model: Family, design: Design, target: str, names: list[str]) -> ClassFit:
     start = time.perf_counter()
     Y = spread_classes(design.codes[target], len(names))
     cross = model.cross_fit(design.X, Y, folds=design.folds, weight=design.weight)
-    return ClassFit(names, cross.predicted[design.row_of_tile], cross.chosen[0], time.perf_counter() - start)
+    return ClassFit(names, cross.predicted[design.row_of_tile], cross.chosen[0], time.perf_counter() - start,
+                    cross.curves[0] if cross.curves else {})
 
 
 def open_design(inputs: Inputs, cell: Cell, source: dict[str, Any]) -> Design:
@@ -158,8 +168,9 @@ def open_design(inputs: Inputs, cell: Cell, source: dict[str, Any]) -> Design:
     if changed:
         raise UnitError(f"the features have changed since the run was planned ({', '.join(changed)}). "
                         "Run the same command again.")
-    return build_design(data, inputs.tiles, cell.spec, folds=inputs.folds[cell.split], region=settings.models.region,
-                        weights=settings.models.weights)
+    design = build_design(data, inputs.tiles, cell.spec, folds=inputs.folds[cell.split], region=settings.models.region,
+                          weights=settings.models.weights)
+    return replace(design, X=design.X.from_network(find_origin(settings, cell.spec, cell.cut)))
 
 
 def told_threads(model: Family, threads: int) -> Family:
