@@ -160,7 +160,7 @@ class MapNetwork(Family):
         import keras
 
         model, one = self.load_network(column)
-        own = keras.models.clone_model(model)
+        own = keras.models.clone_model(keras.Model(model.inputs, model.outputs[0]))  # not compiled: its loss is no name in Keras
         own.set_weights(model.get_weights())
         tower = one.columns.index(column)
         if self.task == "class":
