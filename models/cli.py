@@ -145,7 +145,7 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
         if csv:
             typer.echo(table.to_csv(index=False), nl=False)
         elif is_of_classes:
-            out.print(render_class_standings(table))
+            out.print(render_class_standings(table, settings.folder))
         else:
             out.print(render_standings(table, settings.folder))
 

@@ -106,7 +106,7 @@ def _answer(target: str, best: pd.DataFrame, base: pd.DataFrame, paired: pd.Data
         high=float(row["r2_high"]),
         baseline=str(base["model"][target]) if has_base else DASH,
         baseline_r2=baseline_r2,
-        gain=math.nan if is_baseline else float(pair.get("r2_difference", float(row["r2"]) - baseline_r2)),
+        gain=math.nan if is_baseline else float(pair.get("difference", float(row["r2"]) - baseline_r2)),
         gain_low=float(pair.get("low", math.nan)),
         gain_high=float(pair.get("high", math.nan)),
         decision=str(pair.get("verdict", "")),
@@ -179,7 +179,7 @@ def _describe_winner(target: str, row: dict[Any, Any]) -> str:
     n = int(row["n_not_distinguishable"])
     others = {0: "no other cell is", 1: "1 other cell is"}.get(n, f"{n} other cells are")
     best = f"{target}: the best of {int(row['n_cells'])} cells is {row['best_model']}{cut}"
-    numbers = f"with R² {float(row['r2']):.2f}; where it was not chosen, about {float(row['r2_corrected']):.2f}"
+    numbers = f"with R² {float(row['value']):.2f}; where it was not chosen, about {float(row['value_corrected']):.2f}"
     return f"{best} {numbers.replace('-', '−')}; {others} not distinguishable from it."
 
 
