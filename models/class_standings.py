@@ -66,12 +66,12 @@ def render_class_standings(table: pd.DataFrame, folder: Path) -> Group:
     """Draw the table, numbers whole within 80 columns, and say how to read it."""
     split, level, target = (str(table.attrs[name]) for name in ("split", "level", "target"))
     title = f"{target}: classes of {int(table['n'].max()):,} {level}s, ranked on the split {split}"
-    drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
     drawn.add_column("cut", overflow="fold")
     drawn.add_column("model", overflow="fold")
     for name, width in (("balanced", 8), ("95 %", 13), ("accuracy", 8), ("log loss", 8)):
-        drawn.add_column(name, justify="right", min_width=width, max_width=width)
-    drawn.add_column("verdict", min_width=7)
+        drawn.add_column(name, justify="right", width=width)
+    drawn.add_column("verdict", width=7)
     for row in table.to_dict("records"):
         cut = "(sees no picture)" if row["is_baseline"] else str(row["cut"])
         values = [f"{row[RANKED]:.3f}", f"{row[f'{RANKED}_low']:.3f} … {row[f'{RANKED}_high']:.3f}",

@@ -92,12 +92,12 @@ def render_standings(table: pd.DataFrame, folder: Path) -> Group:
     split, level, target = (str(table.attrs[name]) for name in ("split", "level", "target"))
     splits = [str(c).removeprefix("r2 ") for c in table.columns if str(c).startswith("r2 ")]
     title = f"{target}: R² of {int(table['n'].max()):,} {level}s, ranked on the split {split}"
-    drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
     drawn.add_column("cut", overflow="fold")
     drawn.add_column("model", overflow="fold")
     for name, width in (*((s, 6) for s in splits), ("95 %", 15), ("rank corr.", 6)):
-        drawn.add_column(name, justify="right", min_width=width, max_width=width)
-    drawn.add_column("verdict", min_width=7)
+        drawn.add_column(name, justify="right", width=width)
+    drawn.add_column("verdict", width=7)
     for row in table.to_dict("records"):
         cut = "(sees no picture)" if row["is_baseline"] else str(row["cut"])
         values = [*(_number(row[f"r2 {s}"]) for s in splits), f"{_number(row['r2_low'])} … {_number(row['r2_high'])}"]
@@ -130,4 +130,4 @@ def _name(cut: str, model: str) -> str:
 
 
 def _number(value: Any) -> str:
-    return "–" if math.isnan(float(value)) else f"{float(value):.3f}".replace("-", "−")
+    return "–" if math.isnan(float(value)) else f"{round(float(value), 3) + 0.0:.3f}".replace("-", "−")
