@@ -37,7 +37,9 @@ class ClassLabels(NamedTuple):
     unit: Ints
 
 
-class _Level(NamedTuple):
+class ClassLevel(NamedTuple):
+    """Rows of one level that have a label and a prediction."""
+
     name: str
     row: Ints  # which tile, or which area
     truth: Ints
@@ -60,10 +62,10 @@ def score_class_split(folder: Path, runs: Sequence[Run], labels: ClassLabels, *,
     for _, cut, model in runs:
         cell, frame = CellName(cut, model), read_classes(folder, split, cut, model)
         for target in codes:
-            levels = _levels(frame[frame["target"] == target], labels, codes[target])
+            levels = list_levels(frame[frame["target"] == target], labels, codes[target])
             if levels:
                 scored.scores.extend({"split": split, "target": target, **row} for row in _score(cell, levels, seed=seed))
-                guesses[target].append(_guess(cell, levels, labels))
+                guesses[target].append(build_guess(cell, levels, labels))
     for target, some in guesses.items():
         for one in measure_guesses(some, Truth(codes[target], labels.area, labels.unit), seed=seed) if some else ():
             for rows, new in zip((scored.comparisons, scored.winners), compare_cells(one), strict=True):
@@ -71,7 +73,7 @@ def score_class_split(folder: Path, runs: Sequence[Run], labels: ClassLabels, *,
     return scored
 
 
-def _levels(frame: pd.DataFrame, labels: ClassLabels, code: Ints) -> list[_Level]:
+def list_levels(frame: pd.DataFrame, labels: ClassLabels, code: Ints) -> list[ClassLevel]:
     """Give the tiles that have a label and a prediction, and their areas; nothing where there are none."""
     rows = pd.Index(labels.ids).get_indexer(pd.Index(frame["id"]))
     if (rows < 0).any():
@@ -85,11 +87,11 @@ def _levels(frame: pd.DataFrame, labels: ClassLabels, code: Ints) -> list[_Level
     n = np.bincount(number)
     mean = np.column_stack([np.bincount(number, weights=p) / n for p in probability.T])
     unit = labels.unit[rows]
-    return [_Level("tile", rows, code[rows], probability, _numbered(unit)),
-            _Level("area", areas, commonest(code[rows], number), mean, _numbered(unit[first]))]
+    return [ClassLevel("tile", rows, code[rows], probability, _numbered(unit)),
+            ClassLevel("area", areas, commonest(code[rows], number), mean, _numbered(unit[first]))]
 
 
-def _score(cell: CellName, levels: list[_Level], *, seed: int) -> Iterator[Row]:
+def _score(cell: CellName, levels: list[ClassLevel], *, seed: int) -> Iterator[Row]:
     for level in levels:
         if level.name == "area" or not cell.is_area:
             counts = draw_units(int(level.unit.max()) + 1, seed)
@@ -97,7 +99,8 @@ def _score(cell: CellName, levels: list[_Level], *, seed: int) -> Iterator[Row]:
                    **bootstrap_classes(level.truth, level.probability, level.unit, counts)}
 
 
-def _guess(cell: CellName, levels: list[_Level], labels: ClassLabels) -> Guess:
+def build_guess(cell: CellName, levels: list[ClassLevel], labels: ClassLabels) -> Guess:
+    """Give the likeliest class of each tile and area, from `list_levels`."""
     guessed = [np.full(n, -1, np.int64) for n in (len(labels.ids), int(labels.area.max()) + 1)]
     for some, level in zip(guessed, levels, strict=True):
         some[level.row] = level.probability.argmax(axis=1)

@@ -161,6 +161,9 @@ def _describe_fused(answer: Answer, fused: pd.DataFrame, asked: dict[tuple[str, 
     text = (f". Pictures and area descriptors together ({fused['model'][answer.target]}) explain "
             f"{format_percent(fused['r2'][answer.target])}")
     place, pictures = (asked.get((kind, answer.target)) for kind in (FUSED_PLACE, FUSED_PICTURES))
+    if place and pictures and {place["verdict"], pictures["verdict"]} == {"not distinguishable"}:
+        return text + ("; whether pictures add anything to where a place is and what it is classified as, or that to the "
+                       "pictures, these data cannot tell")
     if place is not None:
         known, words = "where a place is and what it is classified as", str(place["verdict"])
         text += {"better": f": pictures add {_points(place)} to {known}",

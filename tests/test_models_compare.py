@@ -10,7 +10,7 @@ from models.bootstrap import draw_units
 from models.compare import compare_with, correct_holm, judge, largest_differences
 from models.evaluate import CellName, evaluate_level
 from models.levels import tile_level
-from models.verdicts import AGAINST_PLACE, compare_cells, judge_rows, measure_r2
+from models.verdicts import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE, compare_cells, judge_rows, measure_r2
 
 CELLS = [CellName(f"net/l{i}:avg", "ridge") for i in range(60)]
 
@@ -63,6 +63,20 @@ def test_pictures_are_held_against_place_and_corrected_over_the_targets() -> Non
     assert [row["best_model"] for row in place] == ["ridge"] * 3
     assert [row["verdict"] for row in place] == ["worse"] * 3
     assert [row["p_holm"] for row in place] == correct_holm(np.array([row["p"] for row in place])).tolist()
+
+
+def test_fusion_is_held_against_place_and_against_pictures() -> None:
+    names = (("net/l:avg", "ridge"), ("net/l:avg", "ridge+groups"), ("net/m:avg", "ridge+groups@area"), ("none", "location"),
+             ("none", "mean"))
+    rows = compare(0, [0.9, 0.5, 0.2, 0.21, 0.9], [CellName(*name) for name in names])[0]
+    asked = {row["kind"]: row for row in judge_rows([{"split": "area", "target": "income", **row} for row in rows])}
+    assert [(asked[k]["best_model"], asked[k]["model"], asked[k]["verdict"]) for k in (FUSED_PLACE, FUSED_PICTURES)] == [
+        ("ridge+groups@area", "location", "not distinguishable"), ("ridge+groups@area", "ridge", "better")]
+
+
+def test_fusion_is_not_asked_where_nothing_is_fused() -> None:
+    rows = compare(0, [0.9, 0.5], [CellName("net/l:avg", "ridge"), CellName("none", "location")])[0]
+    assert {row["kind"] for row in rows}.isdisjoint({FUSED_PLACE, FUSED_PICTURES})
 
 
 def test_cells_that_predict_the_same_are_not_distinguishable() -> None:
