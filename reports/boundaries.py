@@ -90,12 +90,12 @@ def _read_frame(path: Path, code: str) -> Any:
 
 
 def _draw(polygons: Any, bounds: NDArray[np.float64]) -> NDArray[np.int32]:
+    from rasterio import Affine
     from rasterio.features import rasterize
-    from rasterio.transform import from_origin
 
     left, bottom, right, top = (float(b) for b in bounds)
     side = max(right - left, top - bottom) / MAX_PIXELS or 1.0
     shape = (max(1, int(np.ceil((top - bottom) / side))), max(1, int(np.ceil((right - left) / side))))
     numbered = [(polygon, i) for i, polygon in enumerate(polygons.simplify(side / 2), 1)]
-    drawn: NDArray[np.int32] = rasterize(numbered, out_shape=shape, transform=from_origin(left, top, side, side), dtype="int32")
+    drawn: NDArray[np.int32] = rasterize(numbered, out_shape=shape, transform=Affine(side, 0, left, 0, -side, top), dtype="int32")
     return drawn
