@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models report all check bench-extract bench-scores bench-fit clean
+.PHONY: help setup demo test features models report all check bench-extract bench-scores bench-report bench-fit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -52,8 +52,11 @@ bench-extract: $(READY)  ## Measure the extraction beside its goals (ARGS="--qui
 bench-fit: $(READY)  ## Measure the fitting beside a careful user's loop, and its other goals.
 	$(PYTHON) -m benchmarks.fit $(if $(QUICK),--quick)
 
-bench-scores: $(READY)  ## Measure the scoring of 36,723 tiles, 198 runs, 7 targets.
+bench-scores: $(READY)  ## Measure the scoring of a full-size grid: 36,723 tiles, 207 runs, 7 targets.
 	$(PYTHON) -m benchmarks.scores
+
+bench-report: $(READY)  ## Measure the report of a full-size grid: seconds to build, bytes, seconds to open.
+	$(PYTHON) -m benchmarks.report $(if $(QUICK),--quick)
 
 clean:  ## Remove .venv, caches, the demo and everything generated.
 	rm -rf .venv artifacts $(DEMO) .pytest_cache .ruff_cache .mypy_cache .hypothesis

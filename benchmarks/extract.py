@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import tempfile
 import time
 from dataclasses import asdict
@@ -15,22 +13,12 @@ from typing import Any
 
 from benchmarks.memory import measure_memory
 from benchmarks.rivals import measure_rivals
-from benchmarks.rows import Row, render_table
+from benchmarks.rows import Row, name_machine, render_table
 from benchmarks.speed import measure_cuts, measure_pipeline, measure_precision, measure_runtimes
 from benchmarks.tiles import CUTS, Site
-from extract.runtimes import find_gpu
 
 SECTIONS = {"pipeline": measure_pipeline, "cuts": measure_cuts, "precision": measure_precision, "rivals": measure_rivals,
             "runtimes": measure_runtimes, "memory": measure_memory}
-
-
-def name_machine() -> str:
-    """Name the processor, its cores that may be used, and the GPU."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-    gpu = find_gpu()
-    return f"{len(os.sched_getaffinity(0))} cores of {model}" + (f", {gpu.name}" if gpu else "")
 
 
 def read_options() -> argparse.Namespace:

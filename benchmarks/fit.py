@@ -7,8 +7,6 @@ Example: python -m benchmarks.fit --quick
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import subprocess
 import sys
 import tempfile
@@ -30,6 +28,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from xgboost import XGBRegressor
 
 from benchmarks.planted import N_TARGETS, Planted, plant
+from benchmarks.rows import Row, save_rows
 from models.boosting import Boosting
 from models.family import CrossFit
 from models.features import Features
@@ -43,7 +42,6 @@ FAMILIES = ("ridge", "knn", "xgboost", "forest")
 FASTER, LOST = 8.0, 0.005
 TARGETS_GOAL = {"ridge": 1.1, "knn": 1.1, "xgboost": 5.0, "forest": 7.0}  # seven targets, in times of one
 SECOND_RUN_S = 5.0
-Row = dict[str, Any]
 
 
 class Size(NamedTuple):
@@ -125,12 +123,12 @@ def loop_rows(size: Size) -> Iterator[Row]:
         held = [(bench.data.Y[bench.folds.fold == f, t], fitted.predicted[bench.folds.fold == f, t]) for t, f in pairs]
         r2 = np.mean([[_r2(truth, own), _r2(truth, other)] for (truth, own), other in zip(held, predicted, strict=True)], axis=0)
         measured = f"{ours:.1f} s beside {theirs:.0f} s ({len(pairs)} of {len(every)} steps took {part:.0f} s)"
-        yield _row(f"{family}: times faster", theirs / ours, note=measured)
+        yield Row(f"{family}: times faster", measured, theirs / ours)
         note = f"{r2[0]:.4f} beside {r2[1]:.4f} on those steps"
-        yield _row(f"{family}: R² lost", r2[1] - r2[0], at_most=LOST, note=note)
+        yield Row(f"{family}: R² lost", note, float(r2[1] - r2[0]), at_most=LOST, digits=4)
         seconds += ours, theirs
     note = f"{seconds[0]:.0f} s beside {seconds[1]:.0f} s"
-    yield _row("all four: times faster", seconds[1] / seconds[0], at_least=FASTER, note=note)
+    yield Row("all four: times faster", note, float(seconds[1] / seconds[0]), at_least=FASTER)
 
 
 def target_rows(size: Size) -> Iterator[Row]:
@@ -139,8 +137,8 @@ def target_rows(size: Size) -> Iterator[Row]:
     for family in FAMILIES:
         one = np.median([bench.fit(family, [t])[1] for t in range(3)])  # the first also warms up
         seven = bench.fit(family, list(range(N_TARGETS)))[1]
-        yield _row(f"{family}: seven targets", seven / one, at_most=TARGETS_GOAL[family],
-                   note=f"{seven:.1f} s, one {one:.1f} s (median of three)")
+        yield Row(f"{family}: seven targets", f"{seven:.1f} s, one {one:.1f} s (median of three)", float(seven / one),
+                  at_most=TARGETS_GOAL[family])
 
 
 def again_rows(size: Size) -> Iterator[Row]:
@@ -156,7 +154,7 @@ def again_rows(size: Size) -> Iterator[Row]:
             subprocess.run(command, check=True, capture_output=True)
             seconds.append(time.perf_counter() - start)
     note = f"scoring the made grid took {seconds[0]:.0f} s"
-    yield _row("nothing changed: seconds", seconds[1], at_most=SECOND_RUN_S, note=note)
+    yield Row("nothing changed", note, seconds[1], at_most=SECOND_RUN_S, unit="s")
 
 
 def memory_rows(size: Size) -> Iterator[Row]:  # noqa: ARG001
@@ -181,12 +179,6 @@ def _r2(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
     return float(1 - np.mean((truth - predicted) ** 2) / truth.var())
 
 
-def _row(name: str, value: float, *, at_most: float | None = None, at_least: float | None = None, note: str = "") -> Row:
-    goal = "" if at_most is None and at_least is None else f"≤ {at_most:g}" if at_least is None else f"≥ {at_least:g}"
-    is_ok = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
-    return {"name": name, "value": round(float(value), 4), "goal": goal, "ok": bool(is_ok), "note": note}
-
-
 def main() -> None:
     """Measure, print a table with the goals beside, and write `artifacts/bench-fit.json`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,17 +189,12 @@ def main() -> None:
     size = QUICK if asked.quick else Size()
     size = size if asked.pairs is None else size._replace(pairs=asked.pairs)
     warnings.filterwarnings("ignore", category=RuntimeWarning, module="joblib")
-    found: dict[str, list[Row]] = {}
+    rows: list[Row] = []
     for part in asked.only or PARTS:
-        found[part] = []
         for row in PARTS[part](size):
-            found[part].append(row)
-            verdict = ("ok" if row["ok"] else "MISSED") if row["goal"] else ""
-            print(f"{row['name']:32} {row['value']:>10.4g}  {row['goal']:>8}  {verdict:6}  {row.get('note', '')}", flush=True)
-    out = Path("artifacts/bench-fit.json")
-    out.parent.mkdir(exist_ok=True)
-    machine = {"processor": platform.processor() or platform.machine(), "cores": joblib.cpu_count()}
-    out.write_text(json.dumps({"machine": machine, "size": size._asdict(), **found}, indent=2, ensure_ascii=False) + "\n")
+            rows.append(row)
+            print(" | ".join(row.cells), flush=True)
+    print(save_rows(Path("artifacts/bench-fit.json"), rows))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""A full-size grid on disk, as if it had been fitted: for timing what happens when nothing, or little, is left to do.
+"""A full-size grid on disk, as if it had been fitted: for timing what comes after the fits.
 
 Example: python -m benchmarks.grid /tmp/grid
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -18,11 +19,15 @@ from models.cells import ALL, Planned, plan_cells
 from models.family import CrossFit
 from models.foldfile import open_folds
 from models.results import write_fitted
+from models.scoring import build_labels, score_runs
 from models.settings import Settings
 from models.units import Fitted
 
 N_TARGETS = 7
-MODELS = ("mean", "region", "location", "geodemographic", "ridge", "ridge@area", "knn", "forest", "xgboost", "head", "stack")
+BASELINES = ("mean", "region", "location", "geodemographic")
+PICTURES = ("ridge", "ridge@area", "ridge+groups", "knn", "forest", "xgboost", "head", "head@area")
+MODELS = (*BASELINES, *PICTURES, "stack")
+SPLITS = ("random", "area", "block")
 # How close each model comes to the truth in this made grid: the share of the spread that its error has.
 _ERROR = {"mean": 1.0, "region": 0.97, "location": 0.95, "geodemographic": 0.9, "ridge": 0.8, "knn": 0.88, "forest": 0.85,
           "xgboost": 0.82, "head": 0.84, "stack": 0.78}
@@ -30,8 +35,8 @@ _SHARD = 1024
 
 
 def write_grid(folder: Path, *, n_tiles: int = 36_723, n_areas: int = 4_835, n_cuts: int = 8, n_features: int = 16,
-               models: tuple[str, ...] = MODELS, splits: tuple[str, ...] = ("random", "area", "block")) -> Settings:
-    """Write a table, embeddings, settings, folds and every run; only scores and kept models are left for `fit`.
+               models: tuple[str, ...] = MODELS, splits: tuple[str, ...] = SPLITS) -> Settings:
+    """Write a table, embeddings, settings, folds and every run, unless they are there; scores and kept models are left to do.
 
     Predictions are made, not fitted: an area's truth, drawn towards the mean, and noise. They are written by the code
     that writes real ones.
@@ -41,6 +46,8 @@ def write_grid(folder: Path, *, n_tiles: int = 36_723, n_areas: int = 4_835, n_c
     n_features : of each cut; nothing that is timed here reads them.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / "done").is_file():
+        return read_settings(folder / "grid.toml", Settings)
     rng = np.random.default_rng(0)
     _write_table(folder / "tiles.csv", rng, n_tiles, n_areas)
     cuts = [f"net{i % 2}/block{i}:avg" for i in range(n_cuts)]
@@ -54,8 +61,19 @@ def write_grid(folder: Path, *, n_tiles: int = 36_723, n_areas: int = 4_835, n_c
     for plan in plan_cells(settings, tiles, folds):
         if plan.missing:
             fold = folds[plan.cell.split].fold
-            write_fitted(settings, tiles, Fitted(plan, np.arange(n_tiles), fold, _predict(plan, tiles, rng), 10.0))
+            write_fitted(settings, tiles, Fitted(plan, np.arange(n_tiles), fold, _predict(plan, tiles, rng), 10.0, {}))
+    _write_stages(settings, n_tiles)
+    (folder / "done").touch()
     return settings
+
+
+def score_grid(settings: Settings) -> pd.DataFrame:
+    """Score and compare every run of a grid, as `fit` does after its fits."""
+    tiles = read_tiles(settings)
+    folds = open_folds(settings, tiles).folds
+    labels = build_labels(tiles, folds, block_m=settings.models.block_m)
+    runs = [plan.cell for plan in plan_cells(settings, tiles, folds)]
+    return score_runs(settings.folder, runs, labels, seed=settings.models.seed)
 
 
 def _write_table(path: Path, rng: np.random.Generator, n_tiles: int, n_areas: int) -> None:
@@ -104,13 +122,23 @@ def _write_features(settings: Settings, tiles: Tiles, backbone: str, n_features:
     write_virtual(folder.with_suffix(".h5"), shards)
 
 
+def _write_stages(settings: Settings, n_tiles: int) -> None:
+    seconds = {"read": 60.0, "decode": 200.0, "forward": 3000.0, "write": 40.0, "total": 3300.0}
+    stages = {b: {"tiles": n_tiles, "tiles_per_second": n_tiles / 3300, "seconds": seconds} for b in settings.extract.backbones}
+    (settings.folder / "features" / "stages.json").write_text(json.dumps(stages))
+
+
 def _predict(plan: Planned, tiles: Tiles, rng: np.random.Generator) -> CrossFit:
-    truth = tiles.targets[plan.missing].to_numpy(np.float64)
-    share = _ERROR[plan.cell.spec.family] * (0.95 if plan.cell.spec.area else 1.0) - {"random": 0.1}.get(plan.cell.split, 0.0)
+    """Draw an area's truth towards the mean, under noise of the area, and of the tile unless the model's rows are areas."""
+    truth, spec = tiles.targets[plan.missing].to_numpy(np.float64), plan.cell.spec
+    share = _ERROR[spec.family] * (0.95 if spec.area else 1.0) * (0.97 if spec.groups else 1.0)
+    share -= {"random": 0.1}.get(plan.cell.split, 0.0)
     signal = truth.mean(axis=0) + (1 - share**2) * (truth - truth.mean(axis=0))
+    area, scale = pd.factorize(tiles.area)[0], (0.0 if share >= 1 else 0.5) * share * truth.std(axis=0)
 
     def draw() -> np.ndarray:
-        return signal + (0.0 if share >= 1 else 0.5) * share * truth.std(axis=0) * rng.normal(size=truth.shape)
+        of_area = rng.normal(size=(area.max() + 1, truth.shape[1]))[area]
+        return signal + scale * (of_area if spec.area else 0.7 * of_area + 0.7 * rng.normal(size=truth.shape))
 
     chosen = [{str(f): {"alpha": 10.0} for f in range(5)} for _ in plan.missing]
     if plan.cell.cut == ALL:

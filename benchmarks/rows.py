@@ -1,9 +1,15 @@
-"""One measured number beside its goal, and how many of them become a table."""
+"""One measured number beside its goal, and how many of them become a table and a file."""
 
 from __future__ import annotations
 
+import json
+import os
+import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from extract.runtimes import find_gpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +45,21 @@ def render_table(rows: Iterable[Row]) -> str:
     widths = [max(len(line[i]) for line in lines) for i in range(5)]
     text = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
     return "\n".join([text[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *text[1:]])
+
+
+def name_machine() -> str:
+    """Name the processor, its cores that may be used, and the GPU."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    gpu = find_gpu()
+    return f"{len(os.sched_getaffinity(0))} cores of {model}" + (f", {gpu.name}" if gpu else "")
+
+
+def save_rows(out: Path, rows: Iterable[Row]) -> str:
+    """Write the rows and the machine as JSON; give them as a table."""
+    listed = list(rows)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    document = {"machine": name_machine(), "rows": [{**asdict(row), "is_met": row.is_met} for row in listed]}
+    out.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+    return f"{name_machine()}\n\n{render_table(listed)}"

@@ -15,12 +15,12 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.planted import plant
+from benchmarks.rows import Row, render_table
 from extract.embeddings import ShardWriter, write_virtual
 from models.features import Features, open_features
 from models.folds import Folds, assign_folds, build_folds
@@ -33,7 +33,6 @@ MODELS = ("ridge", "knn+pca:256", "xgboost")
 SIZES = (3_000, 6_000, 12_000, 24_000)
 SLOPES = {"ridge": 1.1, "knn": 2.0, "xgboost": 1.1}
 _SHARD = 1024
-Row = dict[str, Any]
 
 
 def memory_rows(models: Sequence[str] = MODELS, *, n_tiles: int = N_TILES, n_features: int = N_FEATURES) -> list[Row]:
@@ -45,9 +44,8 @@ def memory_rows(models: Sequence[str] = MODELS, *, n_tiles: int = N_TILES, n_fea
             command = [sys.executable, "-m", "benchmarks.wide", model, "--folder", folder]
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found = json.loads(said.splitlines()[-1])
-            rows.append({"name": f"{model}: peak GiB, {n_tiles} × {n_features}", "value": round(found["peak_gib"], 2),
-                         "goal": f"≤ {PEAK_GIB:g}", "ok": found["peak_gib"] <= PEAK_GIB,
-                         "note": f"{found['seconds']:.0f} s, mean R² {found['r2']:.3f}"})
+            what = f"{n_tiles} × {n_features}: {found['seconds']:.0f} s, mean R² {found['r2']:.3f}"
+            rows.append(Row(f"{model}: peak memory", what, found["peak_gib"], at_most=PEAK_GIB, unit="GiB"))
     return rows
 
 
@@ -89,8 +87,8 @@ def scaling_rows(sizes: Sequence[int] = SIZES, *, n_features: int = 512) -> list
             seconds.append(_cross_fit(model, Features(data.X), data.Y, _folds(data.area))[0])
         slope = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
         times = ", ".join(f"{s:.1f} s" for s in seconds)
-        rows.append({"name": f"{model}: slope of time in tiles", "value": round(slope, 2), "goal": f"≤ {goal:g}",
-                     "ok": slope <= goal, "note": f"{times} at {', '.join(map(str, sizes))} tiles"})
+        what = f"{times} at {', '.join(map(str, sizes))} tiles"
+        rows.append(Row(f"{model}: slope of time in tiles", what, slope, at_most=goal, digits=2))
     return rows
 
 
@@ -119,9 +117,8 @@ def main() -> None:
             write_wide(asked.folder, N_TILES, N_FEATURES)
         print(json.dumps(measure_wide(asked.model, asked.folder)))
         return
-    for row in [*(memory_rows() if asked.only != "scaling" else ()), *(scaling_rows() if asked.only != "memory" else ())]:
-        verdict = "ok" if row["ok"] else "MISSED"
-        print(f"{row['name']:44} {row['value']:>8}  {row['goal']:>6}  {verdict:6}  {row['note']}", flush=True)
+    rows = [*(memory_rows() if asked.only != "scaling" else ()), *(scaling_rows() if asked.only != "memory" else ())]
+    print(render_table(rows))
 
 
 if __name__ == "__main__":

@@ -328,6 +328,7 @@ def _with_absolute_paths(document: dict[str, Any], base: Path) -> dict[str, Any]
     join(document, "out")
     join(document.get("tiles"), "table", "images")
     join(document.get("targets"), "ceiling")
+    join(document.get("reports"), "boundaries")
     extract = document.get("extract")
     weights = extract.get("weights") if isinstance(extract, dict) else None
     if isinstance(weights, dict):

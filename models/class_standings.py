@@ -14,7 +14,7 @@ from models.bootstrap import REPLICATES
 from models.evaluate import CellName
 from models.runs import RunError, join_cut, read_scores
 from models.settings import STRICTNESS
-from models.standings import HELD_OUT, UNITS
+from models.standings import HELD_OUT, UNITS, list_findings, read_verdicts
 
 RANKED = "balanced_accuracy"
 READING = (
@@ -22,7 +22,8 @@ READING = (
     "    their number. The row 'mean' predicts the majority's class: its accuracy is that class's share.",
     "{split}: {held}",
     "95 %: {units} drawn again {replicates:,} times. Not in it: other training data, other folds, another seed.",
-    "Classes are not compared in pairs: look whether the intervals meet.",
+    "verdict: '=' is not distinguishable from the best, 'worse' is: in balanced accuracy, p < 0.05 after Holm's",
+    "    correction, and after one for having picked the winner on the same data.",
 )
 
 
@@ -53,25 +54,31 @@ def build_class_standings(folder: Path, target: str, *, split: str | None, level
     table = scores[scores["split"] == ranked].sort_values(RANKED, ascending=False, kind="stable").reset_index(drop=True)
     table.insert(0, "cut", [join_cut(*parts) for parts in table[["backbone", "layer", "pooling"]].to_numpy().tolist()])
     table.insert(1, "is_baseline", [CellName(*pair).is_baseline for pair in table[["cut", "model"]].to_numpy().tolist()])
-    columns = ["cut", "model", "is_baseline", "accuracy", RANKED, f"{RANKED}_low", f"{RANKED}_high", "f1_macro", "log_loss", "n"]
+    table["verdict"] = read_verdicts(folder, table, target, ranked, level)
+    columns = ["cut", "model", "is_baseline", "accuracy", RANKED, f"{RANKED}_low", f"{RANKED}_high", "f1_macro", "log_loss", "n",
+               "verdict"]
     table = table[columns]
     table.attrs |= {"split": ranked, "level": level, "target": target}
     return table
 
 
-def render_class_standings(table: pd.DataFrame) -> Group:
-    """Draw the table within 100 columns, and say how to read it."""
+def render_class_standings(table: pd.DataFrame, folder: Path) -> Group:
+    """Draw the table, numbers whole within 80 columns, and say how to read it."""
     split, level, target = (str(table.attrs[name]) for name in ("split", "level", "target"))
     title = f"{target}: classes of {int(table['n'].max()):,} {level}s, ranked on the split {split}"
-    drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
-    drawn.add_column("cut", overflow="fold", min_width=24)
-    drawn.add_column("model", no_wrap=True)
-    for name in ("balanced", "95 %", "accuracy", "log loss"):
-        drawn.add_column(name, justify="right", no_wrap=True)
-    for i, row in enumerate(table.to_dict("records")):
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
+    drawn.add_column("cut", overflow="fold")
+    drawn.add_column("model", overflow="fold")
+    for name, width in (("balanced", 8), ("95 %", 13), ("accuracy", 8), ("log loss", 8)):
+        drawn.add_column(name, justify="right", width=width)
+    drawn.add_column("verdict", width=7)
+    for row in table.to_dict("records"):
         cut = "(sees no picture)" if row["is_baseline"] else str(row["cut"])
         values = [f"{row[RANKED]:.3f}", f"{row[f'{RANKED}_low']:.3f} … {row[f'{RANKED}_high']:.3f}",
                   *(f"{row[name]:.3f}" for name in ("accuracy", "log_loss"))]
-        drawn.add_row(Text(cut), Text(str(row["model"])), *values, style="dim" if row["is_baseline"] else "bold" if not i else "")
+        verdict = str(row["verdict"]).replace("not distinguishable", "=")
+        drawn.add_row(Text(cut), Text(str(row["model"])), *values, verdict,
+                      style="dim" if row["is_baseline"] else "bold" if verdict == "best" else "")
     facts = {"split": split, "held": HELD_OUT[split], "units": UNITS[split], "replicates": REPLICATES}
-    return Group(drawn, *(Text(line.format(**facts)) for line in READING))
+    reading = [line.format(**facts) for line in READING]
+    return Group(drawn, *(Text(line) for line in [*list_findings(folder, target, split, level), "", *reading]))

@@ -146,10 +146,9 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
         table = build(settings.folder, target, split=split, level=level.value)
         if csv:
             typer.echo(table.to_csv(index=False), nl=False)
-        elif is_of_classes:
-            out.print(render_class_standings(table))
         else:
-            out.print(render_standings(table, settings.folder))
+            render = render_class_standings if is_of_classes else render_standings
+            out.print(render(table, settings.folder), width=max(out.width, 80), crop=False)
 
 
 @app.command("list")

@@ -2,7 +2,7 @@
 
 Three traps, and what is done about each. Many comparisons: the p-values of one table are corrected by Holm's method. The
 winner was chosen on the same data, so it looks better than it is: `p_max` asks how often the largest difference between
-any two of the cells would be as large by chance, whichever of them came out best, and `r2_corrected` scores the rule
+any two of the cells would be as large by chance, whichever of them came out best, and `value_corrected` scores the rule
 "take the best" on the units that a resample left out. And neither covers what another training set, other folds or
 another seed would have done to the models: nothing is fitted again.
 """
@@ -18,7 +18,7 @@ from models.family import Floats
 
 ALPHA = 0.05
 _CHUNK = 64  # replicates whose pairs are looked at at once
-_ENOUGH = 500  # replicates of a mean; the ends of an interval need more
+ENOUGH = 500  # replicates of a mean; the ends of an interval need more
 
 
 class Differences(NamedTuple):
@@ -147,7 +147,7 @@ def correct_winner(sums: UnitSums, counts: Counts, replicates: Floats) -> float:
     Tsamardinos et al. 2018, Machine Learning 107:1895, doi:10.1007/s10994-018-5714-4 (bootstrap bias corrected
     cross-validation).
     """
-    replicates, counts = replicates[:_ENOUGH], counts[:_ENOUGH]
+    replicates, counts = replicates[:ENOUGH], counts[:ENOUGH]
     left_out = sum_draws(counts == 0, np.column_stack([sums.squares, sums.errors]))
     is_known = np.isfinite(replicates).all(axis=1)
     chosen = np.argmax(replicates[is_known], axis=1)

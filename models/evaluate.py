@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from models.bootstrap import Bootstrap, Counts, UnitSums, bootstrap_scores, draw_units, sum_units
 from models.family import Floats
 from models.levels import Level
 from models.registry import parse_model
 from models.scores import score_columns
+
+Sees = Literal["none", "pictures", "pictures and groups"]
 
 
 class CellName(NamedTuple):
@@ -24,10 +26,10 @@ class CellName(NamedTuple):
         return parse_model(self.model).is_baseline
 
     @property
-    def is_picture(self) -> bool:
-        """True where pictures are seen and area descriptors are not."""
+    def sees(self) -> Sees:
+        """Tell whether pictures are seen, alone or with the area descriptors."""
         spec = parse_model(self.model)
-        return not spec.is_baseline and not spec.groups
+        return "none" if spec.is_baseline else "pictures and groups" if spec.groups else "pictures"
 
     @property
     def is_area(self) -> bool:

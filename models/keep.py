@@ -18,6 +18,7 @@ from models.cells import ALL, Cell, Planned
 from models.classes import list_classes, spread_classes
 from models.design import Design
 from models.family import Family
+from models.folds import assign_folds, build_folds
 from models.pca import Reduced
 from models.registry import FAMILIES, ModelSpec, parse_model
 from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
@@ -96,7 +97,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
     """Refit one cell on all tiles and save it, with all that is needed to feed it again."""
     settings, cell, tiles = inputs.settings, one.cell, inputs.tiles
     run, task = read_run(settings.folder, *cell), tiles.kind(one.target)
-    design, classes = open_design(inputs, cell, run["inputs"]), []
+    design, classes = open_design(_with_whole_areas(inputs, cell), cell, run["inputs"]), []
     if task == "class":
         classes = list_classes(tiles.classes[one.target])
         Y = spread_classes(design.codes[one.target], len(classes))
@@ -110,6 +111,22 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
              "training": {**run["inputs"], **run["cells"][one.target]["depends"], "n_rows": len(design.X)},
              "versions": run["versions"]}
     save_model(model_folder(settings.folder, one.target, cell.cut, cell.model), cell.model, model, facts)
+
+
+def _with_whole_areas(inputs: Inputs, cell: Cell) -> Inputs:
+    """Give inputs whose random folds are of whole areas where the model's rows are: what is kept pools all tiles of an area.
+
+    Out of fold, an `@area` model on the split `random` has a row an area and fold, half an area as it were; `predict` has whole
+    ones, and the model has to be fitted, and its parameters chosen, on such.
+    """
+    if cell.split != "random" or not cell.spec.area:
+        return inputs
+    asked, tiles = inputs.settings.models, inputs.tiles
+    area, targets = tiles.area.to_numpy(), tiles.targets.to_numpy() if tiles.targets.shape[1] else None
+    fold = assign_folds("area", area=area, xy=tiles.xy, targets=targets, n_folds=asked.folds, seed=asked.seed,
+                        block_m=asked.block_m)
+    whole = build_folds("area", fold, area=area, xy=tiles.xy, block_m=asked.block_m, buffer_m=0)
+    return inputs._replace(folds={**inputs.folds, "random": whole})
 
 
 def _describe_feed(inputs: Inputs, cell: Cell, design: Design) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from models.evaluate import CellName, Evaluated, evaluate_level
 from models.family import Floats, Ints
 from models.levels import Level, LevelName, area_level, tile_level
 from models.scores import score_columns
-from models.verdicts import compare_cells
+from models.verdicts import compare_cells, measure_r2
 
 Row = dict[str, Any]
 BY_TILES_COLUMNS = ("split", "cut", "model", "target", "tiles_low", "tiles_high", "n", "rmse", "r2")
@@ -74,7 +74,7 @@ def score_split(labelled: Labelled, predicted: NDArray[np.float32], cells: list[
         is_shared = np.logical_and.reduce(known[:, columns], axis=1)
         groups = [_evaluate(labelled, predicted, is_shared, columns, cells, seed=seed)] if is_shared.any() else []
     for one in groups[0].values() if groups else ():
-        rows, winners = compare_cells(one)
+        rows, winners = compare_cells(measure_r2(one))
         scored.comparisons.extend(rows)
         scored.winners.extend(winners)
     return scored

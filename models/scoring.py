@@ -4,7 +4,7 @@
 |---|---|
 | `scores.csv` | a cell and level: its scores and intervals |
 | `scores_by_tiles.csv` | a cell and a range of tile counts: its scores on the areas that have as many tiles |
-| `comparisons.csv` | the best cell of a split, level and target against another; and pictures against place |
+| `comparisons.csv` | the best cell of a split, level and target against another; and what `models.verdicts` asks beside |
 | `winners.csv` | a split, level and target: the best cell, what it can be expected to keep, how many are as good |
 | `scores.json` | written last: hashes of all that these were made from; where they still hold, nothing is made again |
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from extract.tiles import Tiles
 from models.bootstrap import REPLICATES
-from models.class_split import score_class_frame
+from models.class_split import ClassLabels, score_class_split
 from models.evaluate import CellName
 from models.family import Floats, Ints
 from models.foldfile import hash_array
@@ -33,7 +33,6 @@ from models.predicted import Run, read_predicted
 from models.runs import (
     SCORE_COLUMNS,
     RunError,
-    read_classes,
     read_document,
     read_run,
     read_scores,
@@ -45,7 +44,7 @@ from models.runs import (
 from models.score_split import BY_TILES_COLUMNS, Labelled, Row, Scored, score_split
 from models.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS, judge_rows
 
-SCHEMA, SCHEMA_VERSION = "roofline.scores", 2  # raise the version when a number would come out differently
+SCHEMA, SCHEMA_VERSION = "roofline.scores", 3  # raise the version when a number would come out differently
 FILES = ("scores.csv", "scores_by_tiles.csv", "comparisons.csv", "winners.csv")
 _BYTES = 2**29  # predictions held at once: more targets than fit are scored in several passes over the files
 Report = Callable[[int, int], None]  # done, of how many
@@ -129,8 +128,9 @@ def score_runs(folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int, 
         for done, _ in enumerate(_score_one_split(scored, folder, of_split, labels, seed=seed), 1):
             if report:
                 report(splits.index(split) * len(labels.targets.columns) + done, total)
-        for run in of_split if len(labels.classes.columns) else ():
-            scored.scores.extend(_score_classes(folder, run, labels, seed=seed))
+        if len(labels.classes.columns):
+            of_classes = ClassLabels(labels.ids, labels.classes, labels.area, labels.units[split])
+            _extend(scored, score_class_split(folder, of_split, of_classes, seed=seed))
     return _write(folder, scored, documents, labels, inputs)
 
 
@@ -171,21 +171,14 @@ def _score_one_split(scored: Scored, folder: Path, runs: list[Run], labels: Labe
             labelled = Labelled(truth=labels.targets[target].to_numpy(np.float64), area=labels.area, unit=labels.units[split],
                                 training_mean=labels.training_means[split][:, start + i])
             one = score_split(labelled, predicted[i], cells, seed=seed)
-            for rows, new in ((scored.scores, one.scores), (scored.by_tiles, one.by_tiles),
-                              (scored.comparisons, one.comparisons), (scored.winners, one.winners)):
-                rows.extend({"split": split, "target": target, **row} for row in new)
+            _extend(scored, one, {"split": split, "target": target})
             yield target
 
 
-def _score_classes(folder: Path, run: Run, labels: Labels, *, seed: int) -> Iterator[Row]:
-    """Score the targets of one run that are classes."""
-    split, cut, model = run
-    frame = read_classes(folder, *run)
-    for target, of_target in frame[frame["target"].isin(list(labels.classes))].groupby("target", sort=False):
-        named = pd.Series(labels.classes[target].to_numpy(), index=labels.ids)
-        for row in score_class_frame(of_target, named, area=labels.area, unit=labels.units[split],
-                                     is_area=CellName(cut, model).is_area, seed=seed):
-            yield {"split": split, "target": target, "cut": cut, "model": model, **row}
+def _extend(scored: Scored, one: Scored, more: Row | None = None) -> None:
+    for rows, new in ((scored.scores, one.scores), (scored.by_tiles, one.by_tiles), (scored.comparisons, one.comparisons),
+                      (scored.winners, one.winners)):
+        rows.extend({**(more or {}), **row} for row in new)
 
 
 def _write(folder: Path, scored: Scored, documents: dict[Run, dict[str, Any]], labels: Labels, inputs: str) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from models.bootstrap import REPLICATES
 from models.evaluate import CellName
 from models.runs import RunError, join_cut, read_scores, read_table
 from models.settings import STRICTNESS
-from models.verdicts import AGAINST_OTHERS, AGAINST_PLACE
+from models.verdicts import AGAINST_OTHERS, AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
 
 HELD_OUT = {
     "random": "single tiles were held out, and others of their area, with its label, trained on. It flatters.",
@@ -31,6 +31,9 @@ READING = (
     "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05 after Holm's correction,",
     "    and after one for having picked the winner on the same data).",
 )
+ASKED = {AGAINST_PLACE: "Pictures against place", FUSED_PLACE: "Pictures and groups against place",
+         FUSED_PICTURES: "Pictures and groups against pictures"}
+SCORES = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
 FLATTERED = "random: tiles of one area stand on both sides; it is there to show by how much it flatters."
 
 
@@ -64,13 +67,14 @@ def build_standings(folder: Path, target: str, *, split: str | None, level: str)
     wide = wide.reindex(columns=known).rename(columns={s: f"r2 {s}" for s in known}).reset_index()
     numbers = scores.loc[scores["split"] == ranked, ["cut", "model", "r2_low", "r2_high", "rmse", "spearman", "n"]]
     table = wide.merge(numbers, on=["cut", "model"], how="inner").sort_values(f"r2 {ranked}", ascending=False, kind="stable")
-    table["verdict"] = _verdicts(folder, table, target, ranked, level)
+    table["verdict"] = read_verdicts(folder, table, target, ranked, level)
     table.insert(2, "is_baseline", [CellName(*pair).is_baseline for pair in table[["cut", "model"]].to_numpy().tolist()])
     table.attrs |= {"split": ranked, "level": level, "target": target}
     return table.reset_index(drop=True)
 
 
-def _verdicts(folder: Path, table: pd.DataFrame, target: str, split: str, level: str) -> list[str]:
+def read_verdicts(folder: Path, table: pd.DataFrame, target: str, split: str, level: str) -> list[str]:
+    """Say how each cell of a table stands to the best: `best`, `worse`, `not distinguishable`, or nothing."""
     rows = _of(read_table(folder / "comparisons.csv"), target, split, level)
     rows = rows[rows["kind"] == AGAINST_OTHERS]
     words = {"better": "worse"}  # the file says what the best is, the table what the row is
@@ -84,16 +88,16 @@ def _of(rows: pd.DataFrame, target: str, split: str, level: str) -> pd.DataFrame
 
 
 def render_standings(table: pd.DataFrame, folder: Path) -> Group:
-    """Draw the table within 100 columns, and say how to read it."""
+    """Draw the table, numbers whole within 80 columns, and say how to read it."""
     split, level, target = (str(table.attrs[name]) for name in ("split", "level", "target"))
     splits = [str(c).removeprefix("r2 ") for c in table.columns if str(c).startswith("r2 ")]
     title = f"{target}: R² of {int(table['n'].max()):,} {level}s, ranked on the split {split}"
-    drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_justify="left")
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left")
     drawn.add_column("cut", overflow="fold")
-    drawn.add_column("model", no_wrap=True)
-    for name in (*splits, f"95 % ({split})", "rank corr."):
-        drawn.add_column(name, justify="right", no_wrap=True)
-    drawn.add_column("verdict", no_wrap=True)
+    drawn.add_column("model", overflow="fold")
+    for name, width in (*((s, 6) for s in splits), ("95 %", 15), ("rank corr.", 6)):
+        drawn.add_column(name, justify="right", width=width)
+    drawn.add_column("verdict", width=7)
     for row in table.to_dict("records"):
         cut = "(sees no picture)" if row["is_baseline"] else str(row["cut"])
         values = [*(_number(row[f"r2 {s}"]) for s in splits), f"{_number(row['r2_low'])} … {_number(row['r2_high'])}"]
@@ -103,21 +107,27 @@ def render_standings(table: pd.DataFrame, folder: Path) -> Group:
     facts = {"level": level, "split": split, "held": HELD_OUT[split], "units": UNITS[split], "replicates": REPLICATES}
     reading = [line.format(**facts) for line in READING]
     reading += [FLATTERED] if "random" in splits and split != "random" else []
-    return Group(drawn, *(Text(line) for line in [*_findings(folder, target, split, level), "", *reading]))
+    return Group(drawn, *(Text(line) for line in [*list_findings(folder, target, split, level), "", *reading]))
 
 
-def _findings(folder: Path, target: str, split: str, level: str) -> list[str]:
-    """Say how much of the best is luck, and whether pictures beat place."""
+def list_findings(folder: Path, target: str, split: str, level: str) -> list[str]:
+    """Say how much of the best is luck, and whether pictures beat, or add to, what is known without them."""
     found = []
     for row in _of(read_table(folder / "winners.csv"), target, split, level).to_dict("records"):
-        found.append(f"Best of {row['n_cells']} cells: R² {_number(row['r2'])}; where it was not chosen, about "
-                     f"{_number(row['r2_corrected'])}. Not distinguishable from it: {row['n_not_distinguishable']}.")
+        name = SCORES[row["score"]]
+        found.append(f"Best of {row['n_cells']} cells: {name} {_number(row['value'])}; where it was not chosen, about "
+                     f"{_number(row['value_corrected'])}. Not distinguishable from it: {row['n_not_distinguishable']}.")
     rows = _of(read_table(folder / "comparisons.csv"), target, split, level)
-    for row in rows[rows["kind"] == AGAINST_PLACE].to_dict("records"):
-        found.append(f"Pictures against place: {row['best_model']} ({row['best_cut']}) less {row['model']}: "
-                     f"{_number(row['r2_difference'])} ({_number(row['low'])} … {_number(row['high'])}), {row['verdict']}.")
+    for row in rows[rows["kind"].isin(list(ASKED))].to_dict("records"):
+        ours, theirs = _name(row["best_cut"], row["best_model"]), _name(row["cut"], row["model"])
+        found.append(f"{ASKED[row['kind']]}: {ours} less {theirs}: {_number(row['difference'])} "
+                     f"({_number(row['low'])} … {_number(row['high'])}), {row['verdict']}.")
     return found
 
 
+def _name(cut: str, model: str) -> str:
+    return model if cut in ("none", "all") else f"{model} ({cut})"
+
+
 def _number(value: Any) -> str:
-    return "–" if math.isnan(float(value)) else f"{float(value):.3f}".replace("-", "−")
+    return "–" if math.isnan(float(value)) else f"{round(float(value), 3) + 0.0:.3f}".replace("-", "−")

@@ -70,8 +70,7 @@ def _write_maps(collected: Collected, maps: dict[str, Maps], folder: Path) -> No
             one, name = maps[target], f"{i + 1:02d}-{slug(target)}"
             for kind, png in (("truth", one.truth), ("prediction", one.prediction), ("residual", one.residual)):
                 (folder / f"map-{kind}-{name}.png").write_bytes(png)
-            table = pd.DataFrame(one.values, columns=["x", "y", "truth", "prediction", "residual"])
-            table.to_csv(folder / f"map-{name}.csv", index=False, float_format="%.9g")
+            one.table.round(6).to_csv(folder / f"map-{name}.csv", index=False)
 
 
 def _more(parts: Parts) -> dict[str, list[dict[str, Any]]]:

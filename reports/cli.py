@@ -97,8 +97,8 @@ def render_diff(rows: pd.DataFrame) -> Table:
     is_shown = (rows["what"] == "best of each") | rows["verdict"].isin(["better", "worse"])
     n_alike = int((~is_shown).sum())
     caption = f"{n_alike} cells of both do not differ by more than chance" if n_alike else None
-    drawn = Table(title="R² of areas: the second less the first", box=box.SIMPLE_HEAD, title_justify="left", caption=caption,
-                  caption_justify="left")
+    title = "R² of areas (of classes: balanced accuracy): the second less the first"
+    drawn = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption=caption, caption_justify="left")
     for name in ("target", "cell"):
         drawn.add_column(name, overflow="fold")
     for name in ("first", "second", "gain", "95 %"):
@@ -106,7 +106,7 @@ def render_diff(rows: pd.DataFrame) -> Table:
     drawn.add_column("verdict")
     for row in rows[is_shown].to_dict("records"):
         cell = " → ".join(dict.fromkeys((row["first"], row["second"])))
-        numbers = [format_value(float(row[name])) for name in ("r2_first", "r2_second", "difference")]
+        numbers = [format_value(float(row[name])) for name in ("value_first", "value_second", "difference")]
         ends = f"{format_value(float(row['low']))} … {format_value(float(row['high']))}"
         drawn.add_row(Text(str(row["target"])), Text(cell), *numbers, ends, str(row["verdict"]),
                       style="bold" if row["what"] == "best of each" else "")

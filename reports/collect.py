@@ -12,6 +12,8 @@ from extract.tiles import Tiles, read_tiles
 from models.audit import read_audit
 from models.runs import join_cut, read_predictions, read_scores, read_table, run_folder
 from models.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS
+from reports.boundaries import Boundaries, read_boundaries
+from reports.curves import read_curves
 from reports.features import CollectError, read_rejects, read_stages, read_weights
 from reports.ran import read_ran
 from reports.settings import Settings
@@ -38,9 +40,11 @@ class Collected:
     audit : `audit.json` with its findings; None where the data were not audited.
     runs : the finished runs, `reports.ran.COLUMNS`. missing_runs : those asked for that are not finished.
     weights : one row a backbone: weights, is_random, sha256, precision, device, tiles, rejected.
-    stages : one row a (backbone, stage): seconds. `rates` : tiles_per_second of each backbone.
+    stages : one row a (backbone, stage): seconds. rates : by backbone, tiles_per_second and peak_rss_bytes.
     rejects : id, path, reason.
     ceiling : target, r2 at `level`; empty where unknown.
+    boundaries : the areas' polygons, where the settings name them.
+    curves : `reports.curves.COLUMNS`, of each target's best model that learnt in epochs; empty where none did.
     """
 
     settings: Settings
@@ -62,10 +66,12 @@ class Collected:
     missing_runs: list[str]
     weights: pd.DataFrame
     stages: pd.DataFrame
-    rates: dict[str, float]
+    rates: pd.DataFrame
     rejects: pd.DataFrame
     ceiling: pd.DataFrame
     n_areas: int | None
+    boundaries: Boundaries | None
+    curves: pd.DataFrame
 
     @property
     def targets(self) -> list[str]:
@@ -125,7 +131,16 @@ def collect(settings: Settings) -> Collected:
         rejects=read_rejects(folder / "features" / "rejects.csv"),
         ceiling=_read_ceiling(settings.targets.ceiling, level),
         n_areas=None if areas is None else int(areas.nunique()),
+        boundaries=_read_boundaries(settings, tiles),
+        curves=read_curves(folder, every[(every["split"] == split) & (every["level"] == level)]),
     )
+
+
+def _read_boundaries(settings: Settings, tiles: Tiles | None) -> Boundaries | None:
+    path, code = settings.reports.boundaries, settings.reports.boundaries_code
+    if tiles is None or path is None or code is None:
+        return None
+    return read_boundaries(path, code, sorted(set(tiles.area.astype(str))))
 
 
 def read_checked_scores(folder: Path) -> pd.DataFrame:

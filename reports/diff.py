@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from extract.settings import read_settings
 from extract.tiles import Tiles, read_tiles
+from models.class_compare import Guess, Truth, measure_guesses
+from models.class_split import ClassLabels, build_guess, list_levels
+from models.classes import code_labels
 from models.compare import compare_with, correct_holm, judge, largest_differences
 from models.evaluate import CellName, evaluate_level
 from models.family import Ints
@@ -19,11 +22,13 @@ from models.foldfile import read_folds
 from models.folds import unit_numbers
 from models.levels import area_level, tile_level
 from models.predicted import read_predicted
-from models.runs import read_document
+from models.runs import read_classes, read_document
+from models.verdicts import Measured, measure_r2
 from reports.collect import SPLITS, read_checked_scores
 from reports.settings import Settings
 
-COLUMNS = ["target", "what", "first", "second", "r2_first", "r2_second", "difference", "low", "high", "p_holm", "verdict"]
+COLUMNS = ["target", "what", "score", "first", "second", "value_first", "value_second", "difference", "low", "high", "p_holm",
+           "verdict"]
 Cell = tuple[str, str]  # cut, model
 
 
@@ -33,7 +38,7 @@ class DiffError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the two: its settings, and its scores of areas."""
+    """One of the two: its settings, and its scores of areas, with `value`: R², or balanced accuracy of classes."""
 
     settings: Settings
     scores: pd.DataFrame
@@ -48,6 +53,16 @@ class Labelled:
     unit: Ints
     seed: int
 
+    @property
+    def area(self) -> Ints:
+        """Number of each tile's area: (n_tiles,)."""
+        return pd.factorize(self.tiles.area)[0].astype(np.int64)
+
+    @property
+    def of_classes(self) -> ClassLabels:
+        """The same, as the scores of classes take it."""
+        return ClassLabels(self.tiles.id.to_numpy(), self.tiles.classes, self.area, self.unit)
+
 
 def open_side(path: Path) -> Side:
     """Read an experiment by its settings file, or by the folder of its artifacts.
@@ -58,7 +73,8 @@ def open_side(path: Path) -> Side:
     """
     settings = _settings_of(path) if path.is_dir() else read_settings(path, Settings)
     scores = read_checked_scores(settings.folder)
-    return Side(settings=settings, scores=scores[(scores["level"] == "area") & np.isfinite(scores["r2"])])
+    scores = scores.assign(value=scores["r2"].fillna(scores["balanced_accuracy"]))
+    return Side(settings=settings, scores=scores[(scores["level"] == "area") & np.isfinite(scores["value"])])
 
 
 def _settings_of(folder: Path) -> Settings:
@@ -76,8 +92,8 @@ def compare_experiments(first: Path, second: Path) -> pd.DataFrame:
     Returns
     -------
     `COLUMNS`: for each target its best cell in either (`what` is `best of each`), then every cell that both have
-    (`same cell`). The difference is R² of the second less that of the first, with its 95 % interval and a p-value
-    corrected by Holm's method over the rows of one kind.
+    (`same cell`). The difference is the score (`r2`, or `balanced_accuracy` of classes) of the second less that of the
+    first, with its 95 % interval and a p-value corrected by Holm's method over the rows of one kind.
 
     Raises
     ------
@@ -103,8 +119,9 @@ def _check_same(a: Side, b: Side, split: str) -> Tiles:
             raise DiffError(f"{a.settings.folder} and {b.settings.folder}: not the same {word} on the split {split!r}, so that a "
                             "difference would not be the models'. Fit both with the same table, folds and seed.")
     tables = [read_tiles(side.settings) for side in (a, b)]
-    for target in set(tables[0].targets) & set(tables[1].targets):
-        if not np.array_equal(tables[0].targets[target], tables[1].targets[target], equal_nan=True):
+    columns = [pd.concat([table.targets, table.classes], axis=1) for table in tables]
+    for target in set(columns[0]) & set(columns[1]):
+        if not columns[0][target].equals(columns[1][target]):
             raise DiffError(f"{a.settings.folder} and {b.settings.folder}: the labels of {target!r} differ. Fit both on the same "
                             "table.")
     return tables[0]
@@ -116,16 +133,21 @@ def _compare_target(a: Side, b: Side, tiles: Tiles, split: str, target: str) -> 
     pairs = [("best of each", cells[0][0], cells[1][0]), *(("same cell", cell, cell) for cell in shared)]
     levels = Labelled(tiles=tiles, target=target, seed=a.settings.models.seed,
                       unit=unit_numbers(split, tiles.area.to_numpy(), tiles.xy, a.settings.models.block_m))
-    predicted = [_predicted(side, split, some, tiles, target) for side, some in zip((a, b), cells, strict=True)]
-    return [{"target": target, "what": what, "first": _name(one), "second": _name(other),
-             **_compare_pair(np.column_stack([predicted[0][one], predicted[1][other]]), (one, other), levels)}
-            for what, one, other in pairs]
+    if target in tiles.classes:
+        guesses = [_guesses(side, split, some, levels) for side, some in zip((a, b), cells, strict=True)]
+        measured = (_measure_classes(guesses[0][one], guesses[1][other], levels) for _, one, other in pairs)
+    else:
+        predicted = [_predicted(side, split, some, tiles, target) for side, some in zip((a, b), cells, strict=True)]
+        measured = (_measure_numbers(np.column_stack([predicted[0][one], predicted[1][other]]), (one, other), levels)
+                    for _, one, other in pairs)
+    return [{"target": target, "what": what, "first": _name(one), "second": _name(other), **_describe(both)}
+            for (what, one, other), both in zip(pairs, measured, strict=True) if both is not None]
 
 
 def _ranked(side: Side, split: str, target: str) -> list[Cell]:
     """Cells of a target, the best first."""
     rows = side.scores[(side.scores["split"] == split) & (side.scores["target"] == target)]
-    rows = rows.sort_values("r2", ascending=False, kind="stable")
+    rows = rows.sort_values("value", ascending=False, kind="stable")
     return [(cut, model) for cut, model in rows[["cut", "model"]].to_numpy().tolist()]
 
 
@@ -134,17 +156,39 @@ def _predicted(side: Side, split: str, cells: list[Cell], tiles: Tiles, target: 
     return dict(zip(cells, values.T, strict=True))
 
 
-def _compare_pair(both: NDArray[np.float32], cells: tuple[Cell, Cell], labelled: Labelled) -> dict[str, Any]:
-    """Score both over the areas that both predict, and their difference in the same resamples."""
-    tiles, unit = labelled.tiles, labelled.unit
-    truth, area = tiles.targets[labelled.target].to_numpy(np.float64), pd.factorize(tiles.area)[0].astype(np.int64)
+def _guesses(side: Side, split: str, cells: list[Cell], labelled: Labelled) -> dict[Cell, Guess]:
+    labels, code = labelled.of_classes, code_labels(labelled.tiles.classes[labelled.target])
+    found = {}
+    for cell in cells:
+        frame = read_classes(side.settings.folder, split, *cell)
+        levels = list_levels(frame[frame["target"] == labelled.target], labels, code)
+        found[cell] = build_guess(CellName(*cell), levels, labels)
+    return found
+
+
+def _measure_classes(one: Guess, other: Guess, labelled: Labelled) -> Measured | None:
+    """Balanced accuracy of both over the areas of which both saw the same tiles; None where there is no such area."""
+    labels = labelled.of_classes
+    truth = Truth(code_labels(labelled.tiles.classes[labelled.target]), labels.area, labels.unit)
+    return next((m for m in measure_guesses([one, other], truth, seed=labelled.seed) if m.level == "area"), None)
+
+
+def _measure_numbers(both: NDArray[np.float32], cells: tuple[Cell, Cell], labelled: Labelled) -> Measured | None:
+    """R² of both over the areas that both predict; None where there is no such area."""
+    tiles, unit, area = labelled.tiles, labelled.unit, labelled.area
+    truth = tiles.targets[labelled.target].to_numpy(np.float64)
     is_row = np.isfinite(both).all(axis=1) & np.isfinite(truth)
+    if not is_row.any():
+        return None
     level = area_level(tile_level(truth[is_row], both[is_row], area=area[is_row], unit=unit[is_row], training_mean=None))
-    scored = evaluate_level(level, [CellName(*cell) for cell in cells], seed=labelled.seed)
-    r2, replicates = scored.scores["r2"], scored.drawn.r2_replicates
-    found = compare_with(1, r2, replicates, largest_differences(replicates), n_units=len(scored.sums.n))
-    return {"r2_first": r2[0], "r2_second": r2[1], "difference": found.difference[0], "low": found.low[0], "high": found.high[0],
-            "p": found.p[0], "p_max": found.p_max[0]}
+    return measure_r2(evaluate_level(level, [CellName(*cell) for cell in cells], seed=labelled.seed))
+
+
+def _describe(both: Measured) -> dict[str, Any]:
+    """Give both values, and their difference in the same resamples."""
+    found = compare_with(1, both.values, both.replicates, largest_differences(both.replicates), n_units=both.n_units)
+    return {"score": both.score, "value_first": both.values[0], "value_second": both.values[1], "difference": found.difference[0],
+            "low": found.low[0], "high": found.high[0], "p": found.p[0], "p_max": found.p_max[0]}
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:

@@ -44,16 +44,16 @@ def _weights_row(backbone: str, embeddings: Embeddings) -> dict[str, Any]:
     }
 
 
-def read_stages(path: Path) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Give seconds, one row a (backbone, stage), and tiles per second of each backbone.
+def read_stages(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Give seconds, one row a (backbone, stage), and one row a backbone: tiles_per_second and peak_rss_bytes, NaN where unsaid.
 
     Raises
     ------
     CollectError : not as the extraction writes it.
     """
-    columns = ["backbone", "stage", "seconds"]
+    columns, rates = ["backbone", "stage", "seconds"], ["tiles_per_second", "peak_rss_bytes"]
     if not path.is_file():
-        return pd.DataFrame(columns=columns), {}
+        return pd.DataFrame(columns=columns), pd.DataFrame(columns=rates)
     try:
         document: dict[str, dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         rows = [
@@ -61,10 +61,10 @@ def read_stages(path: Path) -> tuple[pd.DataFrame, dict[str, float]]:
             for backbone, one in document.items()
             for stage, seconds in one.get("seconds", {}).items()
         ]
-        rates = {b: float(one["tiles_per_second"]) for b, one in document.items() if one.get("tiles_per_second")}
+        facts = {b: [float(one.get(name) or "nan") for name in rates] for b, one in document.items()}
     except (ValueError, AttributeError, TypeError) as error:
         raise CollectError(f"stages {path}: not readable ({error}). Delete it, or run `make features` again.") from None
-    return pd.DataFrame(rows, columns=columns), rates
+    return pd.DataFrame(rows, columns=columns), pd.DataFrame.from_dict(facts, orient="index", columns=rates)
 
 
 def read_rejects(path: Path) -> pd.DataFrame:

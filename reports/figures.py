@@ -14,6 +14,7 @@ import vl_convert
 from reports.answers import build_answer_chart
 from reports.collect import Collected
 from reports.cost import build_cost, build_pareto
+from reports.curves import build_curves
 from reports.data import build_correlations, build_distributions, build_tiles_by_area
 from reports.heat import build_heat
 from reports.ladder import build_ladder
@@ -50,6 +51,9 @@ def build_figures(collected: Collected) -> dict[str, Figure]:
     for i, target in enumerate(collected.targets):
         built[f"truth-{i}"] = build_truth(collected, target), f"Truth against prediction of {target}, with the calibration line."
         built[f"residual-{i}"] = build_residual(collected, target), f"Prediction less truth against truth of {target}."
+    for i, target in enumerate(collected.settings.targets.names):
+        chart = build_curves(collected.curves, target)
+        built[f"curves-{i}"] = chart, f"Loss of {target} on training rows and on rows held out, by epoch and fold."
     return {name: Figure(spec=to_spec(chart), alt=text) for name, (chart, text) in built.items() if chart is not None}
 
 
@@ -92,7 +96,8 @@ def number_parts(svg: str) -> str:
 
 def _file(name: str, collected: Collected) -> str:
     kind, _, number = name.partition("-")
-    return f"{kind}-{int(number) + 1:02d}-{slug(collected.targets[int(number)])}" if number else kind
+    names = collected.settings.targets.names if kind == "curves" else collected.targets
+    return f"{kind}-{int(number) + 1:02d}-{slug(names[int(number)])}" if number else kind
 
 
 def slug(text: str) -> str:

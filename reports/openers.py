@@ -46,6 +46,16 @@ def describe_moran(maps: dict[str, Maps]) -> str:
     )
 
 
+def describe_unit(maps: dict[str, Maps], collected: Collected) -> str:
+    """Say what one patch of colour on the maps is."""
+    sides = [m.side_m for m in maps.values() if m.side_m is not None]
+    if collected.boundaries is None:
+        return f"Squares of {round(sides[0], 1):g} m, north up; the mean of the tiles in each" if sides else ""
+    n = collected.boundaries.n_missing
+    lost = f" ({n:,} area{'s have' if n != 1 else ' has'} no polygon there)".replace(",", "\u202f") if n else ""
+    return f"Areas as {collected.boundaries.name} draws them{lost}, north up; the mean of an area's tiles"
+
+
 def describe_burdens(burdens: dict[str, Burden]) -> str:
     """Say how many groups are systematically misjudged."""
     counts: Counter[str] = Counter()

@@ -20,11 +20,12 @@ from reports.card import build_card
 from reports.classes import build_class_answers, build_class_board
 from reports.collect import Collected
 from reports.cost import build_pareto_table
+from reports.curves import describe_curves
 from reports.data import summarise_targets
 from reports.figures import Figure
 from reports.ladder import build_ladder_table, describe_ladder
 from reports.maps import Maps
-from reports.openers import describe_burdens, describe_calibration, describe_data, describe_moran
+from reports.openers import describe_burdens, describe_calibration, describe_data, describe_moran, describe_unit
 from reports.sentences import SPLIT_WORDS, build_answers, build_headline, describe_direction, describe_places, describe_winners
 from reports.tables import DASH, format_value
 
@@ -36,6 +37,7 @@ CONTENTS = (
     ("truth", "Truth and prediction"),
     ("maps", "Maps"),
     ("errors", "Who bears the errors"),
+    ("curves", "Training curves"),
     ("cost", "Cost"),
     ("data", "Data"),
     ("made", "How this was made"),
@@ -72,6 +74,7 @@ def render_page(collected: Collected, parts: Parts) -> str:
         "truth": not values["truth_targets"],
         "maps": not parts.maps,
         "errors": not parts.burdens,
+        "curves": not values["curve_targets"],
     }
     contents = [(id, name) for id, name in CONTENTS if not left_out.get(id, False)]
     return environment.get_template("page.html").render(
@@ -124,10 +127,20 @@ def _places(collected: Collected, parts: Parts) -> dict[str, Any]:
         "truth_targets": truth,
         "calibration": describe_calibration(collected),
         "moran": describe_moran(parts.maps),
+        "map_unit": describe_unit(parts.maps, collected),
         "maps": [_map_panel(t, m) for t, m in parts.maps.items()],
         "burdens": burdens,
+        **_curves(collected, parts),
         "burden_sentence": describe_burdens(parts.burdens),
     }
+
+
+def _curves(collected: Collected, parts: Parts) -> dict[str, Any]:
+    curves = collected.curves
+    drawn = [(i, t) for i, t in enumerate(collected.settings.targets.names) if f"curves-{i}" in parts.figures]
+    first = curves.drop_duplicates("target").set_index("target")
+    return {"curves_sentence": describe_curves(curves),
+            "curve_targets": [(i, t, f"{first['model'][t]} ({first['cut'][t]})") for i, t in drawn]}
 
 
 def _map_panel(target: str, maps: Maps) -> dict[str, Any]:
@@ -147,7 +160,7 @@ def _map_panel(target: str, maps: Maps) -> dict[str, Any]:
         }
         for title, png, low, high, scale in sizes
     ]
-    return {"target": target, "pictures": pictures, "side_m": maps.side_m, "digits": 2 if maps.high - maps.low < 20 else 0}
+    return {"target": target, "pictures": pictures, "digits": 2 if maps.high - maps.low < 20 else 0}
 
 
 def _data(collected: Collected) -> dict[str, Any]:
@@ -186,7 +199,8 @@ def _made(collected: Collected) -> dict[str, Any]:
         "weights": _rows(collected.weights),
         "front": front[-6:],
         "fit_seconds": float(collected.runs["seconds"].sum()),
-        "stage_seconds": _stage_seconds(collected),
+        "stage_seconds": _stage_seconds(collected), "model_costs": _model_costs(collected),
+        "has_memory": bool(collected.runs["peak_rss_bytes"].notna().any()),
         "settings_json": json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False),
     }
 
@@ -244,8 +258,14 @@ def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
 
 
 def _stage_seconds(collected: Collected) -> list[dict[str, Any]]:
-    wide = collected.stages.pivot_table(index="backbone", columns="stage", values="seconds", sort=False)
-    return [
-        {"backbone": b, "seconds": dict(row.dropna()), "rate": collected.rates.get(str(b), float("nan"))}
-        for b, row in wide.iterrows()
-    ]
+    wide, rates = collected.stages.pivot_table(index="backbone", columns="stage", values="seconds", sort=False), collected.rates
+    return [{"backbone": b, "seconds": dict(row.dropna()), "rate": float(rates["tiles_per_second"].get(b, float("nan"))),
+             "gib": float(rates["peak_rss_bytes"].get(b, float("nan"))) / 2**30} for b, row in wide.iterrows()]
+
+
+def _model_costs(collected: Collected) -> list[dict[Any, Any]]:
+    """Give one row a model: runs, seconds and bytes of all, and the largest memory that a run states."""
+    groups = collected.runs.groupby("model", sort=False)
+    table = groups.agg(runs=("seconds", "size"), seconds=("seconds", "sum"), bytes=("bytes", "sum"),
+                       peak=("peak_rss_bytes", "max"))
+    return _rows(table.assign(mb=table["bytes"] / 1e6, gib=table["peak"] / 2**30).reset_index())

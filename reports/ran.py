@@ -15,7 +15,7 @@ from models.runs import read_run, run_folder
 from reports.features import CollectError
 from reports.settings import Settings
 
-COLUMNS = ["split", "cut", "model", "seconds", "bytes", "folds", "created_with", "chosen"]
+COLUMNS = ["split", "cut", "model", "seconds", "bytes", "peak_rss_bytes", "folds", "created_with", "chosen"]
 
 
 class Ran(NamedTuple):
@@ -47,6 +47,7 @@ def _run_row(folder: Path, name: tuple[str, str, str]) -> dict[str, Any]:
     versions = run.get("versions") or {}
     size = sum(int(facts.get("bytes", 0)) for facts in (run.get("files") or {}).values())
     return {**dict(zip(("split", "cut", "model"), name, strict=True)), "seconds": float(run.get("seconds") or 0.0), "bytes": size,
+            "peak_rss_bytes": float(run.get("peak_rss_bytes") or "nan"),
             "folds": str((run.get("inputs") or {}).get("folds_sha256", "")), "chosen": run.get("chosen") or {},
             "created_with": ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from models.verdicts import AGAINST_PLACE
+from models.verdicts import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
 from reports.classes import describe_classes
 from reports.collect import Collected
 from reports.tables import DASH
@@ -106,7 +106,7 @@ def _answer(target: str, best: pd.DataFrame, base: pd.DataFrame, paired: pd.Data
         high=float(row["r2_high"]),
         baseline=str(base["model"][target]) if has_base else DASH,
         baseline_r2=baseline_r2,
-        gain=math.nan if is_baseline else float(pair.get("r2_difference", float(row["r2"]) - baseline_r2)),
+        gain=math.nan if is_baseline else float(pair.get("difference", float(row["r2"]) - baseline_r2)),
         gain_low=float(pair.get("low", math.nan)),
         gain_high=float(pair.get("high", math.nan)),
         decision=str(pair.get("verdict", "")),
@@ -147,12 +147,42 @@ def _count_decisions(known: list[Answer]) -> str:
 
 def describe_places(answers: list[Answer], collected: Collected) -> list[str]:
     """Say for each target whether pictures add anything to where a place is and what it is classified as."""
-    fused = collected.fused.set_index("target")["r2"]
+    fused = collected.fused.set_index("target")
+    rows = of_level(collected.comparisons, collected)
+    asked = {(r["kind"], r["target"]): r for r in rows[rows["kind"].isin([FUSED_PLACE, FUSED_PICTURES])].to_dict("records")}
     known = [a for a in answers if not a.is_baseline and not math.isnan(a.r2)]
-    return [_describe_place(a, float(fused.get(a.target, math.nan))) for a in known]
+    return [_describe_place(a) + _describe_fused(a, fused, asked) + "." for a in known]
 
 
-def _describe_place(answer: Answer, fused: float) -> str:
+def _describe_fused(answer: Answer, fused: pd.DataFrame, asked: dict[tuple[str, str], dict[Any, Any]]) -> str:
+    """Say what pictures and area descriptors explain together, and whether that is more than either."""
+    if answer.target not in fused.index or math.isnan(fused["r2"][answer.target]):
+        return ""
+    text = (f". Pictures and area descriptors together ({fused['model'][answer.target]}) explain "
+            f"{format_percent(fused['r2'][answer.target])}")
+    place, pictures = (asked.get((kind, answer.target)) for kind in (FUSED_PLACE, FUSED_PICTURES))
+    if place and pictures and {place["verdict"], pictures["verdict"]} == {"not distinguishable"}:
+        return text + ("; whether pictures add anything to where a place is and what it is classified as, or that to the "
+                       "pictures, these data cannot tell")
+    if place is not None:
+        known, words = "where a place is and what it is classified as", str(place["verdict"])
+        text += {"better": f": pictures add {_points(place)} to {known}",
+                 "worse": f", {_points(place, -1)} less than {known} explains without them"}.get(
+            words, f": whether pictures add anything to {known}, these data cannot tell")
+    if pictures is not None:
+        text += {"better": f"; the descriptors add {_points(pictures)} to the pictures",
+                 "worse": f"; the pictures alone explain {_points(pictures, -1)} more"}.get(
+            str(pictures["verdict"]), "; whether the descriptors add anything to the pictures, these data cannot tell")
+    return text
+
+
+def _points(row: dict[Any, Any], sign: int = 1) -> str:
+    """Give a difference of R² and its interval in hundredths, or that the other way round."""
+    value, *ends = (sign * 100 * float(row[name]) for name in ("difference", "low", "high"))
+    return f"{value:.0f} points ({min(ends):.0f} to {max(ends):.0f})".replace("-", "−")
+
+
+def _describe_place(answer: Answer) -> str:
     interval = f"{format_percent(answer.low)} to {format_percent(answer.high)}"
     worth = f"{format_percent(answer.r2)} ({interval})" if answer.r2 > 0 else "nothing"
     text = f"For {answer.target}, the pictures explain {worth} of what differs between places that the model has not seen"
@@ -163,9 +193,7 @@ def _describe_place(answer: Answer, fused: float) -> str:
         text += {"better": ": the pictures are better", "worse": ": the pictures are worse"}.get(
             answer.decision, ": these data cannot tell the two apart"
         )
-    if not math.isnan(fused):
-        text += f"; pictures and area descriptors together explain {format_percent(fused)}"
-    return text + "."
+    return text
 
 
 def describe_winners(collected: Collected) -> list[str]:
@@ -179,7 +207,7 @@ def _describe_winner(target: str, row: dict[Any, Any]) -> str:
     n = int(row["n_not_distinguishable"])
     others = {0: "no other cell is", 1: "1 other cell is"}.get(n, f"{n} other cells are")
     best = f"{target}: the best of {int(row['n_cells'])} cells is {row['best_model']}{cut}"
-    numbers = f"with R² {float(row['r2']):.2f}; where it was not chosen, about {float(row['r2_corrected']):.2f}"
+    numbers = f"with R² {float(row['value']):.2f}; where it was not chosen, about {float(row['value_corrected']):.2f}"
     return f"{best} {numbers.replace('-', '−')}; {others} not distinguishable from it."
 
 

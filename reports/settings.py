@@ -1,10 +1,11 @@
-"""[reports]: what the page is called."""
+"""[reports]: what the page is called, and what it is drawn with."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from extract.settings import Strict
 from models.settings import Settings as ModelsRoomSettings
@@ -13,10 +14,22 @@ Direction = Literal["more deprived", "less deprived"]
 
 
 class ReportsSettings(Strict):
-    """[reports]: the title of the page (the experiment's name stands in), and which way the indices point."""
+    """[reports]: the title of the page (the experiment's name stands in), which way the indices point, and the areas' polygons.
+
+    `boundaries` is a GeoPackage, GeoJSON or Shapefile; its column `boundaries_code` holds the codes of the tile table.
+    """
 
     title: str | None = Field(default=None, min_length=1)
     higher_is: Direction | dict[str, Direction] | None = None
+    boundaries: Path | None = None
+    boundaries_code: str | None = None
+
+    @model_validator(mode="after")
+    def _together(self) -> ReportsSettings:
+        if (self.boundaries is None) != (self.boundaries_code is None):
+            raise ValueError("boundaries and boundaries_code go together: name the file of the polygons and its column of area "
+                             "codes, or neither")
+        return self
 
 
 class Settings(ModelsRoomSettings):

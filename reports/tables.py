@@ -30,10 +30,11 @@ def build_leaderboard(collected: Collected) -> pd.DataFrame:
     rows = rows.assign(_t=rows["target"].map(order), _s=rows["split"].map(strictness).fillna(len(SPLITS)))
     rows = rows.sort_values(["_t", "_s", "split", "r2"], ascending=[True, True, True, False], na_position="last")
     rows["rank"] = rows.groupby(["target", "split"]).cumcount() + 1
-    return rows.assign(verdict=_verdicts(rows, collected))[COLUMNS].reset_index(drop=True)
+    return rows.assign(verdict=name_verdicts(rows, collected))[COLUMNS].reset_index(drop=True)
 
 
-def _verdicts(rows: pd.DataFrame, collected: Collected) -> list[str]:
+def name_verdicts(rows: pd.DataFrame, collected: Collected) -> list[str]:
+    """Say how each cell stands to the best of its target and split."""
     compared = collected.comparisons
     compared = compared[(compared["kind"] == AGAINST_OTHERS) & (compared["level"] == collected.level)]
     against: list[dict[Any, Any]] = compared.to_dict("records")

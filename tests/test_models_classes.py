@@ -233,9 +233,11 @@ def test_the_command_line_ranks_classes(made: Callable[..., Path]) -> None:
     assert result.exit_code == 0, result.output
     assert "balanced" in result.output
     assert "log loss" in result.output
+    assert "Pictures against place: ridge (net/last:avg) less mean: 0." in " ".join(result.output.split())
     assert "mean" in result.output
     table = CliRunner().invoke(app, ["scores", "--config", str(path), "--target", "kind", "--csv"]).output
     assert table.splitlines()[1].startswith("net/last:avg,ridge,False")
+    assert [line.rsplit(",", 1)[1] for line in table.splitlines()] == ["verdict", "best", "worse"]
 
 
 def test_one_class_and_mixed_areas_are_findings(made: Callable[..., Path]) -> None:

@@ -10,7 +10,7 @@ from models.bootstrap import draw_units
 from models.compare import compare_with, correct_holm, judge, largest_differences
 from models.evaluate import CellName, evaluate_level
 from models.levels import tile_level
-from models.verdicts import AGAINST_PLACE, compare_cells, judge_rows
+from models.verdicts import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE, compare_cells, judge_rows, measure_r2
 
 CELLS = [CellName(f"net/l{i}:avg", "ridge") for i in range(60)]
 
@@ -21,16 +21,16 @@ def compare(seed: int, noise: list[float], cells: list[CellName] = CELLS, n: int
     truth = rng.normal(size=n)
     predicted = truth[:, None] + rng.normal(size=(n, len(noise))) * noise
     level = tile_level(truth, predicted, area=units, unit=units, training_mean=None)
-    return compare_cells(evaluate_level(level, cells[:len(noise)], seed=0))
+    return compare_cells(measure_r2(evaluate_level(level, cells[:len(noise)], seed=0)))
 
 
 def test_the_better_of_sixty_is_better_than_each_other() -> None:
     rows, (winner,) = compare(0, [0.3] + [0.6] * 59)
     assert {row["verdict"] for row in rows} == {"better"}
     assert {row["best_cut"] for row in rows} == {"net/l0:avg"}
-    assert all(row["low"] < row["r2_difference"] < row["high"] for row in rows)
+    assert all(row["low"] < row["difference"] < row["high"] for row in rows)
     assert winner["n_not_distinguishable"] == 0
-    assert winner["r2_corrected"] == pytest.approx(winner["r2"], abs=0.02)
+    assert winner["value_corrected"] == pytest.approx(winner["value"], abs=0.02)
 
 
 def test_the_luckiest_of_twenty_equals_is_seldom_called_better(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +49,8 @@ def test_the_luckiest_of_twenty_equals_is_seldom_called_better(monkeypatch: pyte
 def test_what_the_luckiest_of_thirty_keeps_is_what_the_others_have() -> None:
     """All are equal, so that what it shows above the mean of all is luck, and gone where it was not chosen."""
     tables = [compare(seed, [0.8] * 30, n=100) for seed in range(8)]
-    shown, kept = (np.mean([winner[name] for _, (winner,) in tables]) for name in ("r2", "r2_corrected"))
-    usual = shown - np.mean([row["r2_difference"] for rows, _ in tables for row in rows])
+    shown, kept = (np.mean([winner[name] for _, (winner,) in tables]) for name in ("value", "value_corrected"))
+    usual = shown - np.mean([row["difference"] for rows, _ in tables for row in rows])
     assert shown > usual + 0.15
     assert kept == pytest.approx(usual, abs=0.05)
 
@@ -63,6 +63,20 @@ def test_pictures_are_held_against_place_and_corrected_over_the_targets() -> Non
     assert [row["best_model"] for row in place] == ["ridge"] * 3
     assert [row["verdict"] for row in place] == ["worse"] * 3
     assert [row["p_holm"] for row in place] == correct_holm(np.array([row["p"] for row in place])).tolist()
+
+
+def test_fusion_is_held_against_place_and_against_pictures() -> None:
+    names = (("net/l:avg", "ridge"), ("net/l:avg", "ridge+groups"), ("net/m:avg", "ridge+groups@area"), ("none", "location"),
+             ("none", "mean"))
+    rows = compare(0, [0.9, 0.5, 0.2, 0.21, 0.9], [CellName(*name) for name in names])[0]
+    asked = {row["kind"]: row for row in judge_rows([{"split": "area", "target": "income", **row} for row in rows])}
+    assert [(asked[k]["best_model"], asked[k]["model"], asked[k]["verdict"]) for k in (FUSED_PLACE, FUSED_PICTURES)] == [
+        ("ridge+groups@area", "location", "not distinguishable"), ("ridge+groups@area", "ridge", "better")]
+
+
+def test_fusion_is_not_asked_where_nothing_is_fused() -> None:
+    rows = compare(0, [0.9, 0.5], [CellName("net/l:avg", "ridge"), CellName("none", "location")])[0]
+    assert {row["kind"] for row in rows}.isdisjoint({FUSED_PLACE, FUSED_PICTURES})
 
 
 def test_cells_that_predict_the_same_are_not_distinguishable() -> None:

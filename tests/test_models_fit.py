@@ -149,6 +149,12 @@ def test_a_kept_model_says_how_it_is_fed_and_how_good_it_is(fitted: Path) -> Non
     load_model(folder)
 
 
+def test_a_kept_model_of_areas_pools_whole_areas_on_the_random_split(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path / "made", names=["ridge@area"], splits=["random"])
+    fit(path)
+    assert {json.loads((p / "model.json").read_text())["training"]["n_rows"] for p in kept(path).values()} == {25}
+
+
 def test_a_kept_model_that_was_changed_is_refused(fitted: Path) -> None:
     folder = kept(fitted).popitem()[1]
     file = next(p for p in folder.iterdir() if p.name != "model.json")

@@ -101,14 +101,16 @@ def test_predictions_of_tiles_that_the_table_does_not_have_are_refused(scored: P
         score_runs(scored, RUNS, Table().labels(), seed=0)
 
 
-def test_standings_put_the_splits_side_by_side_and_fit_on_100_columns(scored: Path) -> None:
+def test_standings_put_the_splits_side_by_side_and_keep_their_numbers_whole_on_80_columns(scored: Path) -> None:
     table = build_standings(scored, "income", split=None, level="area")
     assert table["model"].tolist() == ["ridge", "mean"]
     assert table["verdict"].tolist() == ["best", "worse"]
     assert {"r2 random", "r2 area", "r2_low", "r2_high"} <= set(table.columns)
     text = io.StringIO()
-    Console(file=text, width=100).print(render_standings(table, scored))
-    assert max(map(len, text.getvalue().splitlines())) <= 100
+    Console(file=text, width=80).print(render_standings(table, scored))
+    assert max(map(len, text.getvalue().splitlines())) <= 80
+    for row in table.to_dict("records"):
+        assert f"{row['r2_low']:.3f} … {row['r2_high']:.3f}".replace("-", "−") in text.getvalue()
     for word in ("net/l:avg", "sees no picture", "Pictures against place", "it flatters", "Holm"):
         assert word in text.getvalue()
 

@@ -14,7 +14,7 @@ from extract.settings import read_settings
 from reports.burden import BY_TRUTH, build_burden
 from reports.collect import collect
 from reports.cost import build_pareto_table
-from reports.maps import DIVERGING, VIRIDIS, build_maps, draw_squares, measure_side, moran
+from reports.maps import DIVERGING, VIRIDIS, build_maps, draw_picture, measure_side, moran
 from reports.settings import Settings
 from reports.truth import build_truth, calibrate, count_squares
 
@@ -46,17 +46,17 @@ def test_map_has_north_up_one_scale_and_nothing_where_no_tile_is(collected):
     assert maps.side_m == 200
     picture = Image.open(io.BytesIO(maps.truth)).convert("RGBA")
     assert picture.size == (300, 180)  # 10 × 6 squares
-    first = maps.values[(maps.values[:, 0] == -100) & (maps.values[:, 1] == -100)][0]
-    assert first[4] == pytest.approx(first[3] - first[2])
-    assert len(maps.values) == 60
+    first = maps.table.query("x == -100 and y == -100").iloc[0]
+    assert first["residual"] == pytest.approx(first["prediction"] - first["truth"])
+    assert len(maps.table) == 60
 
 
 def test_squares_have_the_colours_of_the_scale_and_gaps_are_transparent():
-    picture = Image.open(io.BytesIO(draw_squares(np.array([[0.0, 1.0, np.nan]]), 0, 1, VIRIDIS))).convert("RGBA")
+    picture = Image.open(io.BytesIO(draw_picture(np.array([[0.0, 1.0, np.nan]]), 0, 1, VIRIDIS))).convert("RGBA")
     assert picture.getpixel((0, 0))[:3] == VIRIDIS[0]
     assert picture.getpixel((150, 0))[:3] == VIRIDIS[-1]
     assert picture.getpixel((299, 0))[3] == 0
-    middle = Image.open(io.BytesIO(draw_squares(np.array([[0.0]]), -1, 1, DIVERGING))).convert("RGB").getpixel((0, 0))
+    middle = Image.open(io.BytesIO(draw_picture(np.array([[0.0]]), -1, 1, DIVERGING))).convert("RGB").getpixel((0, 0))
     assert np.abs(np.array(middle) - DIVERGING[2]).max() < 5
 
 
