@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models report all check bench-extract bench-scores bench-report bench-fit clean
+.PHONY: help setup demo test features models explain report all check bench-extract bench-explain bench-scores bench-report bench-fit clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -24,6 +24,7 @@ demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report.
 	$(PYTHON) -m extract sample --out $(DEMO)
 	$(PYTHON) -m extract run --config $(DEMO)/demo.toml --allow-random-weights
 	$(PYTHON) -m models fit --config $(DEMO)/demo.toml
+	$(PYTHON) -m models explain --config $(DEMO)/demo.toml
 	$(PYTHON) -m reports build --config $(DEMO)/demo.toml
 
 test: $(READY)  ## Run the tests.
@@ -36,10 +37,13 @@ features: $(READY)  ## Push every tile through the frozen networks (CONFIG=setti
 models: $(READY)  ## Fit and score the models (CONFIG=settings.toml).
 	$(PYTHON) -m models fit --config $(CONFIG)
 
+explain: $(READY)  ## Draw what the kept models look at, for the report (CONFIG=settings.toml).
+	$(PYTHON) -m models explain --config $(CONFIG)
+
 report: $(READY)  ## Write the report (CONFIG=settings.toml).
 	$(PYTHON) -m reports build --config $(CONFIG)
 
-all: features models report  ## Features, models and report, one after the other (CONFIG=settings.toml).
+all: features models explain report  ## Features, models, what they look at, and report, one after the other (CONFIG=settings.toml).
 
 check: $(READY)  ## Lint, types, import contracts.
 	.venv/bin/ruff check .
@@ -48,6 +52,9 @@ check: $(READY)  ## Lint, types, import contracts.
 
 bench-extract: $(READY)  ## Measure the extraction beside its goals (ARGS="--quick --only pipeline").
 	$(PYTHON) -m benchmarks.extract $(ARGS)
+
+bench-explain: $(READY)  ## Measure what a heat map costs beside the passes that it needs.
+	$(PYTHON) -m benchmarks.explain $(if $(QUICK),--quick)
 
 bench-fit: $(READY)  ## Measure the fitting beside a careful user's loop, and its other goals.
 	$(PYTHON) -m benchmarks.fit $(if $(QUICK),--quick)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import pandas as pd
 import typer
@@ -16,8 +16,6 @@ from models.audit import check_fatal, gather_inputs, list_skipped, run_audit
 from models.changes import count_reasons
 from models.class_standings import RANKED, build_class_standings, is_class, render_class_standings
 from models.display import Display, name_seconds
-from models.explain import Asked, Explained, explain_targets
-from models.explanations import describe_sanity
 from models.findings import Finding
 from models.fit import fit_all, plan_all
 from models.foldfile import open_folds
@@ -25,6 +23,9 @@ from models.runs import join_cut, read_scores
 from models.settings import Settings
 from models.standings import build_standings, render_standings
 from models.watch import Heard
+
+if TYPE_CHECKING:
+    from models.explain import Explained
 
 
 class Level(StrEnum):
@@ -184,12 +185,14 @@ def explain_(config: Config, target: Annotated[str | None, typer.Option(help="Th
 
     Example: python -m models explain --config examples/london.toml --target income
     """
+    from models.explain import Asked, explain_targets  # loads SciPy, which the other commands need not wait for
+
     with guarded(traceback=traceback, interrupted="stopped. Every explanation that was written is kept."):
         settings, n = read_settings(config, Settings), 0
         for one in explain_targets(settings, Asked(model, cut, tiles, method), target):
             _show_explained(one)
             n += one.explanation is not None
-        if not n:
+        if not n and (target or model or cut or tiles != "gallery"):
             raise ValueError("nothing to explain: no target has a kept model that sees pictures.")
 
 
@@ -197,6 +200,8 @@ def _show_explained(one: Explained) -> None:
     if one.explanation is None:
         out.print(f"left out: {one.note}", soft_wrap=True, markup=False, highlight=False, style="yellow")
         return
+    from models.explanations import describe_sanity
+
     facts, sanity = one.explanation.facts, one.explanation.facts["sanity"]
     out.print(f"{one.target}: {len(one.explanation.tiles)} tiles, {facts['model']} on {facts['cut']}, {facts['seconds']:.1f} s. "
               f"{facts['words'][:1].upper()}{facts['words'][1:]}.", soft_wrap=True, markup=False, highlight=False)

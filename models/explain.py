@@ -17,7 +17,7 @@ from models.family import Floats
 from models.gallery import choose_gallery, find_tiles, read_predicted_tiles
 from models.heat import WORDS, Method, Subject, choose_method, explain, predict_subject, rank_correlation
 from models.kept import KeptError, KeptModel, find_kept
-from models.places import Maps, Places, spread_sample
+from models.places import Maps, Places, PlacesError, spread_sample
 from models.runs import RunError
 from models.settings import Settings
 from models.subjects import Opened, find_neighbours, open_subject
@@ -54,7 +54,7 @@ class Explained(NamedTuple):
 
 
 def explain_targets(settings: Settings, asked: Asked, target: str | None = None) -> Iterator[Explained]:
-    """Explain one target, or all; of all, those without a kept model that sees pictures are left out, and said so.
+    """Explain one target, or all; of all, those whose kept model sees no picture, or no places of one, are left out with a note.
 
     Raises
     ------
@@ -76,7 +76,12 @@ def explain_targets(settings: Settings, asked: Asked, target: str | None = None)
     for name, kept in sorted(found.items(), key=lambda item: item[1].cell.cut):
         cut = kept.cell.cut
         places = places if cut in places else {cut: Places(settings, inputs.tiles, parse_cut(cut))}
-        yield Explained(name, explain_kept(inputs, kept, places[cut], asked))
+        try:
+            yield Explained(name, explain_kept(inputs, kept, places[cut], asked))
+        except PlacesError as error:
+            if target is not None:
+                raise
+            yield Explained(name, None, f"target {name!r}: {error}")
 
 
 def explain_kept(inputs: Inputs, kept: KeptModel, places: Places, asked: Asked) -> Explanation:
@@ -147,7 +152,7 @@ def _draw_tiles(inputs: Inputs, opened: Opened, gallery: pd.DataFrame, places: P
 
 
 def _describe(kept: KeptModel, opened: Opened, method: Method, *, maps: Maps, heat: Floats) -> dict[str, Any]:
-    facts = {name: kept.facts[name] for name in ("target", "task", "cut", "model", "split", "key")}
+    facts = {name: kept.facts.get(name) for name in ("target", "task", "cut", "model", "split", "key")}
     return {**facts, "method": method, "words": WORDS[method], "sanity": check_sanity(opened.subject, maps, method, heat),
             "refitted": "The map is of the model that was refitted on all tiles; the prediction is out of fold."}
 

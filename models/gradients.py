@@ -70,7 +70,7 @@ def split_network(network: Any) -> tuple[Any, Any]:
     """
     import keras
 
-    outputs = {id(node.operation): node.outputs[0] for node in network._nodes}
+    outputs = {id(node.operation): node.outputs[0] for nodes in network._nodes_by_depth.values() for node in nodes}
     last = max(i for i, layer in enumerate(network.layers) if len(outputs[id(layer)].shape) == 4)
     at, end = outputs[id(network.layers[last])], network.outputs[0]
     inner = next((layer for layer in network.layers[last + 1:] if isinstance(layer, keras.Model)), None)

@@ -24,7 +24,11 @@ _LEAST_COSINE = 0.99  # bfloat16 features of float32 maps reach 0.9999
 
 
 class PlacesError(ValueError):
-    """The places of a cut cannot be had; the text says why, and what can be done."""
+    """A cut has no places; the text says why, and what can be done."""
+
+
+class PictureError(ValueError):
+    """The pictures are no longer those that the features were made of; the text says which."""
 
 
 class Places:
@@ -46,13 +50,13 @@ class Places:
 
         Raises
         ------
-        PlacesError : a picture that cannot be read any more.
+        PictureError : a picture that cannot be read any more.
         """
         clock, out = Clock(), []
         for row in rows.tolist():
             batch = self._reader.read(range(row, row + 1), clock)
             if batch.reasons[0]:
-                raise PlacesError(f"row {row + 1} of the tile table: expected the picture that its features were made of, got: "
+                raise PictureError(f"row {row + 1} of the tile table: expected the picture that its features were made of, got: "
                                   f"{batch.reasons[0]}. Put the picture back, or run `make features FRESH=1`.")
             out.append(batch.pictures)
         return np.concatenate(out)
@@ -62,7 +66,8 @@ class Places:
 
         Raises
         ------
-        PlacesError : a layer without places, or vectors that were imported; other features than the network gives now.
+        PlacesError : a layer without places, or vectors that were imported.
+        PictureError : other features than the network gives now.
         """
         if self.cut.pooling == "map":
             return np.concatenate([self._stored(row) for row in rows.tolist()]).astype(np.float32)
@@ -109,7 +114,7 @@ class Places:
         norms = np.linalg.norm(stored, axis=1) * np.linalg.norm(made, axis=1)
         cosine = (stored * made).sum(axis=1) / np.where(norms > 0, norms, 1)
         if (cosine[norms > 0] < _LEAST_COSINE).any():
-            raise PlacesError(f"cut '{self.cut}': expected the embeddings that the features hold, got others from today's "
+            raise PictureError(f"cut '{self.cut}': expected the embeddings that the features hold, got others from today's "
                               f"pictures and weights (cosine {cosine[norms > 0].min():.3f}). Put back those that the features "
                               "were made of, or run `make features FRESH=1`.")
 

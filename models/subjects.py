@@ -76,7 +76,7 @@ def open_subject(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> Open
     subject = Subject(model=model, pooling=parse_cut(cell.cut).pooling, feed=feed, columns=np.zeros(len(row), np.int64),
                       reference=look.mean(axis=0, dtype=np.float64).astype(np.float32), sample=_maps(look, plain.X),
                       model_of=_blind_model(model, design, row))
-    classes = list(map(str, kept.facts["classes"]))
+    classes = list(map(str, kept.facts.get("classes") or []))
     return Opened(replace(subject, columns=_columns(subject, gallery, classes)), design, row, classes)
 
 

@@ -12,6 +12,7 @@ from reports.burden import COLUMNS, build_burden
 from reports.classes import build_class_board
 from reports.collect import Collected, collect
 from reports.document import build_document
+from reports.explain import Galleries, list_rows
 from reports.figures import build_figures, slug, write_figures
 from reports.maps import Maps, build_maps
 from reports.page import Parts, render_page
@@ -33,7 +34,7 @@ def build_report(settings: Settings) -> Path:
     _write_maps(collected, parts.maps, folder)
     burden = pd.concat([b.table for b in parts.burdens.values()]) if parts.burdens else pd.DataFrame(columns=COLUMNS)
     _publish(folder / "errors.csv", burden.to_csv(index=False))
-    _publish(folder / "report.json", build_document(collected, _more(parts)))
+    _publish(folder / "report.json", build_document(collected, _more(parts, collected.galleries)))
     _publish(folder / "index.html", render_page(collected, parts))
     return folder / "index.html"
 
@@ -73,10 +74,10 @@ def _write_maps(collected: Collected, maps: dict[str, Maps], folder: Path) -> No
             one.table.round(6).to_csv(folder / f"map-{name}.csv", index=False)
 
 
-def _more(parts: Parts) -> dict[str, list[dict[str, Any]]]:
+def _more(parts: Parts, galleries: Galleries) -> dict[str, list[dict[str, Any]]]:
     moran = [{"target": t, "moran": m.moran, "p": m.p} for t, m in parts.maps.items()]
     errors = [{"target": t, "sentence": b.sentence} for t, b in parts.burdens.items()]
-    return {"residuals": moran, "errors": errors}
+    return {"galleries": list_rows(galleries), "residuals": moran, "errors": errors}
 
 
 def _publish(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from models.runs import join_cut, read_predictions, read_scores, read_table, run
 from models.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS
 from reports.boundaries import Boundaries, read_boundaries
 from reports.curves import read_curves
+from reports.explain import Galleries, read_galleries
 from reports.features import CollectError, read_rejects, read_stages, read_weights
 from reports.ran import read_ran
 from reports.settings import Settings
@@ -44,6 +45,7 @@ class Collected:
     rejects : id, path, reason.
     ceiling : target, r2 at `level`; empty where unknown.
     boundaries : the areas' polygons, where the settings name them.
+    galleries : what a kept model of each target looks at; empty where nothing was explained.
     curves : `reports.curves.COLUMNS`, of each target's best model that learnt in epochs; empty where none did.
     """
 
@@ -72,6 +74,7 @@ class Collected:
     n_areas: int | None
     boundaries: Boundaries | None
     curves: pd.DataFrame
+    galleries: Galleries
 
     @property
     def targets(self) -> list[str]:
@@ -133,6 +136,7 @@ def collect(settings: Settings) -> Collected:
         n_areas=None if areas is None else int(areas.nunique()),
         boundaries=_read_boundaries(settings, tiles),
         curves=read_curves(folder, every[(every["split"] == split) & (every["level"] == level)]),
+        galleries=read_galleries(folder, settings.targets.names),
     )
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from models.drawing import DIVERGING
 from reports.boundaries import Boundaries
 from reports.collect import Collected
 
@@ -19,11 +20,10 @@ NAMES = ("truth", "prediction", "residual")
 MAX_SQUARES = 320  # across the longer side
 MIN_PIXELS = 300  # of the longer side; few squares are drawn larger
 N_NEIGHBOURS, N_PERMUTATIONS = 8, 999
-# Ends and stops of viridis (Smith and van der Walt 2015), and of a blue–white–orange scale from Okabe and Ito's colours.
+# Stops of viridis (Smith and van der Walt 2015); what has two sides is drawn as heat maps are.
 VIRIDIS = ((68, 1, 84), (72, 40, 120), (62, 74, 137), (49, 104, 142), (38, 130, 142), (31, 158, 137), (53, 183, 121),
            (109, 205, 89), (180, 222, 44), (253, 231, 37))
 N_COLOURS, LINE = 64, (120, 120, 120)
-DIVERGING = ((0, 90, 150), (110, 170, 215), (235, 235, 235), (235, 150, 90), (190, 70, 0))
 
 
 class Maps(NamedTuple):

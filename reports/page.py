@@ -22,6 +22,7 @@ from reports.collect import Collected
 from reports.cost import build_pareto_table
 from reports.curves import describe_curves
 from reports.data import summarise_targets
+from reports.explain import build_panels, describe_galleries
 from reports.figures import Figure
 from reports.ladder import build_ladder_table, describe_ladder
 from reports.maps import Maps
@@ -37,6 +38,7 @@ CONTENTS = (
     ("truth", "Truth and prediction"),
     ("maps", "Maps"),
     ("errors", "Who bears the errors"),
+    ("explain", "What the models look at"),
     ("curves", "Training curves"),
     ("cost", "Cost"),
     ("data", "Data"),
@@ -65,6 +67,7 @@ def render_page(collected: Collected, parts: Parts) -> str:
         **_answer(collected),
         **_comparison(collected, parts),
         **_places(collected, parts),
+        **_explain(collected),
         **_data(collected),
         **_made(collected),
         **_embedded(parts),
@@ -74,6 +77,7 @@ def render_page(collected: Collected, parts: Parts) -> str:
         "truth": not values["truth_targets"],
         "maps": not parts.maps,
         "errors": not parts.burdens,
+        "explain": not values["galleries"],
         "curves": not values["curve_targets"],
     }
     contents = [(id, name) for id, name in CONTENTS if not left_out.get(id, False)]
@@ -141,6 +145,12 @@ def _curves(collected: Collected, parts: Parts) -> dict[str, Any]:
     first = curves.drop_duplicates("target").set_index("target")
     return {"curves_sentence": describe_curves(curves),
             "curve_targets": [(i, t, f"{first['model'][t]} ({first['cut'][t]})") for i, t in drawn]}
+
+
+def _explain(collected: Collected) -> dict[str, Any]:
+    classes = [t for t in collected.settings.targets.names if t not in collected.targets]
+    return {"galleries": build_panels(collected.galleries, [*collected.targets, *classes]),
+            "galleries_sentence": describe_galleries(collected.galleries)}
 
 
 def _map_panel(target: str, maps: Maps) -> dict[str, Any]:
