@@ -182,8 +182,8 @@ def scaling_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:  # noqa:
     yield from measure()
 
 
-PARTS: dict[str, Callable[[Size, Sequence[str]], Iterator[Row]]] = {"loop": loop_rows, "targets": target_rows, "memory": memory_rows,
-                                                 "scaling": scaling_rows, "again": again_rows}
+PARTS: dict[str, Callable[[Size, Sequence[str]], Iterator[Row]]] = {
+    "loop": loop_rows, "targets": target_rows, "memory": memory_rows, "scaling": scaling_rows, "again": again_rows}
 
 
 def _r2(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
@@ -201,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small data: whether it runs, not how fast")
     parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given again")
-    parser.add_argument("--family", action="append", choices=FAMILIES, help="one family of `loop` and `targets`; may be given again")
+    parser.add_argument("--family", action="append", choices=FAMILIES, help="one of `loop` and `targets`; may be given again")
     parser.add_argument("--pairs", type=int, help="(target, fold) steps of the careful user's loop that are run")
     asked = parser.parse_args()
     size = QUICK if asked.quick else Size()
