@@ -35,7 +35,7 @@ from models.boosting import Boosting
 from models.family import CrossFit
 from models.features import Features
 from models.folds import Folds, assign_folds, build_folds
-from models.forest import Forest
+from models.forest import LEAF
 from models.neighbours import K_CHOICES, WEIGHTINGS
 from models.registry import build_model, parse_model
 from models.ridge import ALPHAS
@@ -102,7 +102,7 @@ def careful(family: str, inner: int) -> Any:
         grid = {"n_neighbors": list(K_CHOICES), "weights": list(WEIGHTINGS)}
         return search(model, {f"kneighborsregressor__{name}": choices for name, choices in grid.items()})
     if family == "forest":
-        return RandomForestRegressor(100, max_features=1 / 3, min_samples_leaf=Forest().min_leaf, random_state=0, n_jobs=-1)
+        return RandomForestRegressor(100, max_features=1 / 3, min_samples_leaf=LEAF, random_state=0, n_jobs=-1)
     ours = Boosting()
     model = XGBRegressor(max_depth=ours.depth, learning_rate=ours.rate, colsample_bytree=ours.columns, subsample=ours.rows,
                          min_child_weight=ours.min_child, max_bin=ours.max_bin, random_state=0, n_jobs=1)
