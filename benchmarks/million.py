@@ -7,7 +7,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -47,14 +47,19 @@ class StubNetwork:
     def __init__(self, cuts: list[Cut]) -> None:
         self.shapes = {cut.dataset: (8, 8, 64) if cut.pooling == "map" else (64,) for cut in cuts}
 
-    def submit(self, pictures: Any) -> StubNetwork:
-        """Take a batch."""
-        self._n = len(pictures)
-        return self
+    def submit(self, pictures: Any) -> StubFlight:
+        """Take a batch; several may be in flight."""
+        return StubFlight({name: (len(pictures), *shape) for name, shape in self.shapes.items()})
+
+
+class StubFlight(NamedTuple):
+    """A batch whose zeros are made when they are asked for."""
+
+    shapes: dict[str, tuple[int, ...]]
 
     def result(self) -> dict[str, Any]:
-        """Give its zeros."""
-        return {name: np.zeros((self._n, *shape), np.float16) for name, shape in self.shapes.items()}
+        """Give the zeros."""
+        return {name: np.zeros(shape, np.float16) for name, shape in self.shapes.items()}
 
 
 def open_stub(settings: Settings, backbone: str, *_: Any, **__: Any) -> StubNetwork:

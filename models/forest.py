@@ -15,6 +15,7 @@ from models.folds import Folds
 if TYPE_CHECKING:
     from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
+LEAF = 5  # fewest rows of a leaf where numbers are predicted
 _FEW = 32  # of so few features a split may choose from all: cuts drawn at random need the choice
 
 
@@ -68,7 +69,7 @@ class Forest(Family):
         from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
         n_features = min(X.shape[1], max(1 if self.search else _FEW, round(self.features * X.shape[1])))
-        min_leaf = self.min_leaf or (1 if self.task == "class" else 5)
+        min_leaf = self.min_leaf or (1 if self.task == "class" else LEAF)
         kind = RandomForestRegressor if self.search else ExtraTreesRegressor
         forest = kind(self.n_trees, max_features=n_features, min_samples_leaf=min_leaf, random_state=self.seed, n_jobs=threads)
         is_known = ~np.isnan(y if y.ndim == 1 else y[:, 0])

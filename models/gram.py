@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -33,6 +34,9 @@ class Paths(NamedTuple):
     x: Matrix
     y: Floats
     is_solved: NDArray[np.bool_]
+
+
+Enough = Callable[[dict[Held, Paths]], bool]  # whether the penalties solved so far tell that no smaller one can be the best
 
 
 class Data(NamedTuple):
@@ -78,7 +82,7 @@ class Gram:
     """
 
     def __init__(self, data: Data, alphas: Floats, *, is_scaled: bool = True) -> None:
-        self._data, self._alphas, self._is_scaled = data, alphas, is_scaled
+        self._data, self.alphas, self._is_scaled = data, alphas, is_scaled
         self._shift = data.X.sample(_SAMPLE).mean(axis=0, dtype=np.float64)
         self._centre = np.average(data.Y, axis=0, weights=data.weight)
         self._parts = self._measure(data)
@@ -113,8 +117,8 @@ class Gram:
             whole = whole.minus(moments)
         return whole
 
-    def paths(self, helds: list[Held]) -> dict[Held, Paths]:
-        """Solve every training set, named by what it does not see."""
+    def paths(self, helds: list[Held], enough: Enough) -> dict[Held, Paths]:  # noqa: ARG002
+        """Solve every training set, named by what it does not see; all penalties, which cost nearly what one does."""
         return {held: self._path(held) for held in helds}
 
     def _path(self, held: Held) -> Paths:
@@ -129,7 +133,7 @@ class Gram:
         scale = np.where(is_constant, np.inf, spread)
         system = (sums.xx - sums.w * np.outer(mean, mean)) / np.outer(scale, scale)
         right = (sums.xy - np.outer(mean, sums.y)) / scale[:, None]
-        coef = _solve(system, right, self._alphas) / scale[:, None, None]
+        coef = _solve(system, right, self.alphas) / scale[:, None, None]
         return Paths(coef, self._shift + mean, self._centre + sums.y / sums.w, np.ones(coef.shape[1:], dtype=bool))
 
     def errors(self, path: Paths, part: int, outer: Held) -> Floats:
@@ -182,25 +186,29 @@ class Direct:
     """Solvers whose errors are measured by predicting the held-out rows."""
 
     def __init__(self, data: Data, alphas: Floats, *, is_scaled: bool = True) -> None:
-        self._data, self._alphas, self._is_scaled = data, alphas, is_scaled
+        self._data, self.alphas, self._is_scaled = data, alphas, is_scaled
 
     def errors(self, path: Paths, part: int, outer: Held) -> Floats:
-        """Weighted sum of squared errors on a part, of every penalty and target: (n_alphas, n_targets)."""
-        rows = self._data.folds.asked(part, outer)
-        asked, errors = self._data.take(rows), np.zeros(path.coef.shape[1:])
-        flat = path.coef.reshape(len(path.coef), -1)
+        """Weighted sum of squared errors on a part, of every penalty and target: (n_alphas, n_targets); inf where unsolved."""
+        rows, is_any = self._data.folds.asked(part, outer), path.is_solved.any(axis=1)
+        every = np.full(path.is_solved.shape, np.inf)
+        if not is_any.any():
+            return every
+        asked, some = self._data.take(rows), path.coef[:, is_any]
+        flat, errors = some.reshape(len(some), -1), np.zeros(some.shape[1:])
         for chunk_rows, chunk in asked.X.chunks():
             predicted = ((chunk - path.x.astype(np.float32)) @ flat).reshape(-1, *errors.shape) + path.y
             misses = (asked.Y[chunk_rows, None] - predicted) ** 2
             errors += np.tensordot(asked.weight[chunk_rows], misses, axes=1)
-        return errors
+        every[is_any] = errors
+        return np.where(path.is_solved, every, np.inf)
 
 
 class Dual(Direct):
     """The same solutions where there are fewer rows than columns, from the products of the rows."""
 
-    def paths(self, helds: list[Held]) -> dict[Held, Paths]:
-        """Solve every training set, named by what it does not see."""
+    def paths(self, helds: list[Held], enough: Enough) -> dict[Held, Paths]:  # noqa: ARG002
+        """Solve every training set, named by what it does not see; all penalties, which cost nearly what one does."""
         return {held: self._path(self._data.take(self._data.folds.training(held))) for held in helds}
 
     def _path(self, data: Data) -> Paths:
@@ -216,9 +224,9 @@ class Dual(Direct):
             scale[block] = np.where(is_constant, np.inf, np.sqrt(variance) if self._is_scaled else 1.0)
             Z /= scale[block]
             kernel += Z @ Z.T
-        dual = (_solve(kernel, (data.Y - centre) * root, self._alphas) * root[:, :, None]).reshape(len(X), -1)
+        dual = (_solve(kernel, (data.Y - centre) * root, self.alphas) * root[:, :, None]).reshape(len(X), -1)
         coef = np.empty((X.shape[1], dual.shape[1]), np.float32)
         for block in blocks:
             coef[block] = ((X[:, block] - mean[block]).T @ dual) / (scale[block] ** 2)[:, None]
-        shape = len(self._alphas), data.Y.shape[1]
+        shape = len(self.alphas), data.Y.shape[1]
         return Paths(coef.reshape(-1, *shape), mean, centre, np.ones(shape, dtype=bool))

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from models.family import Floats, Matrix
 from models.folds import Held
-from models.gram import Data, Direct, Paths
+from models.gram import Data, Direct, Enough, Paths
 
 Float32 = NDArray[np.float32]
 _STATE_BYTES = 2 << 30  # of solutions and directions: more training sets than that are solved in turns
+_FIRST_ASKED = 5  # steps before the held-out rows are asked for the first time
 _SAMPLE = 256  # rows that the working scale is taken from
 
 
@@ -25,7 +26,7 @@ class Krylov(Direct):
 
     A solution is accepted once its predictions of its training rows are, by a bound on the residual, within
     `tolerance` standard deviations of the target (root mean square): |Z e|² ≤ |r|² / 4α. Small penalties need more
-    steps; those not reached after `steps` are marked unsolved, and are not chosen.
+    steps; those not reached after `steps`, or when the larger ones are `enough`, are marked unsolved, and are not chosen.
     """
 
     def __init__(self, data: Data, alphas: Floats, *, is_scaled: bool = True, tolerance: float = 1e-5, steps: int = 200) -> None:
@@ -35,27 +36,33 @@ class Krylov(Direct):
         spread = sample.std(axis=0)
         self._shift, self._unit = sample.mean(axis=0), np.where(spread > 0, spread, 1).astype(np.float32)
 
-    def paths(self, helds: list[Held]) -> dict[Held, Paths]:
-        """Solve every training set, named by what it does not see."""
-        each = 2 * 4 * self._data.X.shape[1] * len(self._alphas) * self._data.Y.shape[1]
+    def paths(self, helds: list[Held], enough: Enough) -> dict[Held, Paths]:
+        """Solve every training set, named by what it does not see; `enough` is asked where all sets are solved at once."""
+        each = 2 * 4 * self._data.X.shape[1] * len(self.alphas) * self._data.Y.shape[1]
         size = max(1, _STATE_BYTES // each)
         found: dict[Held, Paths] = {}
         for start in range(0, len(helds), size):
             some = helds[start:start + size]
-            found |= dict(zip(some, self._solve(_Sets(self._data, some, self._shift, self._unit, self._is_scaled)), strict=True))
+            sets = _Sets(self._data, some, self._shift, self._unit, self._is_scaled)
+            found |= self._solve(sets, some, enough if size >= len(helds) else lambda _: False)
         return found
 
-    def _solve(self, sets: _Sets) -> list[Paths]:
+    def _solve(self, sets: _Sets, helds: list[Held], enough: Enough) -> dict[Held, Paths]:
         residual = sets.right.copy()
-        flow, shape = _Shifted(residual, self._alphas), (len(self._alphas), residual.shape[1])
-        limit = 2 * np.sqrt(self._alphas[:, None] * sets.total) * self._tolerance * sets.spread
-        is_open = flow.norms() > limit
-        for _ in range(self._steps):
+        flow, shape = _Shifted(residual, self.alphas), (len(self.alphas), residual.shape[1])
+        limit = 2 * np.sqrt(self.alphas[:, None] * sets.total) * self._tolerance * sets.spread
+        is_open, n_known, asked = flow.norms() > limit, 0, _FIRST_ASKED
+        for step in range(self._steps):
             if not is_open.any():
                 break
             flow.step(sets.product(flow.direction), is_open)
             is_open &= flow.norms() > limit
-        return sets.paths(flow.solution, (~is_open).reshape(shape))
+            n_solved = int((~is_open).all(axis=1).sum())
+            if step + 1 >= asked and n_solved > n_known:  # to ask costs about two steps
+                n_known, asked = n_solved, round(1.4 * (step + 1))
+                if enough(dict(zip(helds, sets.paths(flow.solution, (~is_open).reshape(shape)), strict=True))):
+                    break
+        return dict(zip(helds, sets.paths(flow.solution, (~is_open).reshape(shape)), strict=True))
 
 
 class _Shifted:

@@ -36,12 +36,15 @@ class SharedRidge(Family):
 
     The features are read once: sums over the parts of the folds give every training set (`models.gram`), or products of
     rows where there are fewer of those than columns, both exact. Where there are more than `exact_limit` of both, the
-    solutions are iterated (`models.krylov`) to 10⁻⁵ standard deviations of the target; penalties that this does not
-    reach in 200 steps are not candidates, and the log says which. Where there are no inner folds to choose on, the
+    solutions are iterated (`models.krylov`) to 10⁻⁵ standard deviations of the target, the largest penalties first, until
+    the errors on the inner folds have risen again over two smaller ones, for every fold and target; penalties that are
+    not reached in 200 steps are not candidates, and the log says which. Where there are no inner folds to choose on, the
     penalty nearest to the number of columns is taken: signal and noise of one size. `standardise` false leaves the
     columns their scale, as those of a PCA need. Classes get one penalty, and shares of least squares that sum to 1: the
     likeliest class is that of scikit-learn's `RidgeClassifier(alpha)`.
     """
+
+    revision = 2  # small penalties are left out where larger ones predict better
 
     def __init__(self, alphas: tuple[float, ...] = ALPHAS, exact_limit: int = EXACT_LIMIT, standardise: bool = True,
                  task: Task = "number") -> None:
@@ -110,20 +113,36 @@ def solve_sets(solver: Gram | Dual | Krylov, data: Data, outers: list[Held], alp
                              "fill in labels, or lower folds or buffer_m in [models]")
     inner = {outer: _inner(data, outer) for outer in outers}
     helds = list(dict.fromkeys([*outers, *(outer | {p} for outer in outers for p in inner[outer])]))
-    linear = {}
+
+    def judge(paths: dict[Held, Paths]) -> dict[Held, Floats]:
+        return {outer: _errors(solver, paths, outer, inner[outer], task) for outer in outers}
+
     with few_threads(min(data.X.shape)):
-        paths = solver.paths(helds)
-        for outer in outers:
-            errors = np.zeros((len(alphas), data.Y.shape[1]))
-            for p in inner[outer]:
-                path = paths[outer | {p}]
-                errors += np.where(path.is_solved, solver.errors(path, p, outer), np.inf)
-            if not inner[outer]:
-                errors += np.abs(np.log(alphas / data.X.shape[1]))[:, None]
-            if task == "class":
-                errors[:] = errors.sum(axis=1, keepdims=True)
-            linear[outer] = _choose(paths[outer], errors, alphas, task)
-    return linear
+        paths = solver.paths(helds, lambda found: all(_is_past(errors) for errors in judge(found).values()))
+        return {outer: _choose(paths[outer], errors, alphas) for outer, errors in judge(paths).items()}
+
+
+def _errors(solver: Gram | Dual | Krylov, paths: dict[Held, Paths], outer: Held, inner: list[int], task: Task) -> Floats:
+    """Errors on the inner folds, of every penalty and target: (n_alphas, n_targets), inf where a set is not solved."""
+    path, alphas = paths[outer], solver.alphas
+    errors = np.where(path.is_solved, 0.0, np.inf)
+    for p in inner:
+        errors += np.where(paths[outer | {p}].is_solved, solver.errors(paths[outer | {p}], p, outer), np.inf)
+    if not inner:
+        errors += np.abs(np.log(alphas / len(path.coef)))[:, None]
+    return np.repeat(errors.sum(axis=1, keepdims=True), errors.shape[1], axis=1) if task == "class" else errors
+
+
+def _is_past(errors: Floats) -> bool:
+    """Whether the best penalty of every target lies behind: the two solved next below it predict worse, the second more so.
+
+    The error on held-out rows falls and rises again with the penalty; what lies beyond a rise of a decade is not looked at.
+    """
+    best = errors.argmin(axis=0)
+    columns = np.arange(errors.shape[1])
+    below = [errors[np.maximum(best - step, 0), columns] for step in range(3)]
+    is_solved = np.isfinite(below[2]) & (best >= 2)
+    return bool((is_solved & (below[2] > below[1]) & (below[1] > below[0])).all())
 
 
 def _inner(data: Data, outer: Held) -> list[int]:
@@ -133,15 +152,13 @@ def _inner(data: Data, outer: Held) -> list[int]:
     return parts if len(parts) > 1 else []
 
 
-def _choose(path: Paths, errors: Floats, alphas: Floats, task: Task) -> Linear:
+def _choose(path: Paths, errors: Floats, alphas: Floats) -> Linear:
     """Take the penalty of least error among those solved, for each target."""
-    is_solved = path.is_solved.all(axis=1, keepdims=True) if task == "class" else path.is_solved
-    errors = np.where(is_solved, errors, np.inf)
     if not np.isfinite(errors).any(axis=0).all():
         raise ValueError(f"ridge: no penalty up to {alphas[-1]:g} could be solved on {len(path.coef)} features. "
                          "Reduce them first: 'ridge+pca:256'.")
     missed = alphas[~np.isfinite(errors).any(axis=1)]
-    if len(missed):
+    if len(missed) and not _is_past(errors):
         LOG.warning("ridge on %d features: penalties up to %g were not reached in time, and are no candidates",
                     len(path.coef), missed[-1])
     best = errors.argmin(axis=0)

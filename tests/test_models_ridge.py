@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from models import krylov
 from models.features import Features
 from models.folds import Folds, assign_folds, build_folds
 from models.ridge import SharedRidge
@@ -118,3 +119,23 @@ def test_one_fold_alone_takes_a_penalty_of_the_number_of_columns() -> None:
     folds = Folds(kind="area", part=np.zeros(N, dtype=np.int64), near=np.zeros((N, 0), dtype=np.bool_))
     model = SharedRidge().fit(Features(X), Y, folds=folds, weight=WEIGHT)
     assert model.chosen_[0]["alpha"] == pytest.approx(10**1.5)
+
+
+def test_iterating_ends_once_smaller_penalties_predict_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    (X, Y), folds, steps = planted(60), folds_of("area"), [0]
+    product = krylov._Sets.product
+
+    def count(*args: np.ndarray) -> np.ndarray:
+        steps[0] += 1
+        return product(*args)
+
+    monkeypatch.setattr(krylov._Sets, "product", count)
+    Y = Y + 20 * RNG.normal(size=Y.shape)  # noise asks for a large penalty
+    early = SharedRidge(exact_limit=4).cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
+    n_early, steps[0] = steps[0], 0
+    monkeypatch.setattr("models.ridge._is_past", lambda _: False)
+    late = SharedRidge(exact_limit=4).cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
+    exact = SharedRidge().cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
+    assert early.chosen == late.chosen == exact.chosen
+    np.testing.assert_allclose(early.predicted, exact.predicted, atol=1e-3)
+    assert 2 * n_early < steps[0]
