@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models report all check bench-extract bench-scores bench-fit clean
+.PHONY: help setup demo test features models report all check bench-extract bench-scores bench-fit bench-tiles clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ bench-fit: $(READY)  ## Measure the fitting beside a careful user's loop, and it
 
 bench-scores: $(READY)  ## Measure the scoring of 36,723 tiles, 198 runs, 7 targets.
 	$(PYTHON) -m benchmarks.scores
+
+bench-tiles: $(READY)  ## Measure tiles from a made 1 m mosaic.
+	$(PYTHON) -m benchmarks.rasters
 
 clean:  ## Remove .venv, caches, the demo and everything generated.
 	rm -rf .venv artifacts $(DEMO) .pytest_cache .ruff_cache .mypy_cache .hypothesis
