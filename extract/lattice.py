@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_BLOCK_CELLS = 1536  # side of what is read at once, in cells, where tiles are not larger
+_BLOCK_CELLS = 2048  # side of what is read at once, in cells, where tiles are not larger
 _TOUCH_M = 1e-6
 
 Ints = NDArray[np.int64]

@@ -188,16 +188,19 @@ def _check_vrt(path: Path) -> None:
 def _read_sheet(path: Path, window: tuple[int, int, int, int], nodata: float | None) -> Floats:
     """Read columns and rows of a file: (rows, columns) [m], NaN without data."""
     with _opened(path) as file:
-        values = file.read(1, window=load_geo("rasterio.windows").Window(*window), masked=True)
-        heights: Floats = values.data.astype(np.float32)
+        has_mask = any(flag.name in ("per_dataset", "alpha") for flag in file.mask_flag_enums[0])
+        values = file.read(1, window=load_geo("rasterio.windows").Window(*window), masked=has_mask)
+        data = np.ma.getdata(values)
+        empty = np.ma.getmaskarray(values) | ~np.isfinite(data)
+        for value in {file.nodata, nodata} - {None}:
+            with np.errstate(over="ignore"):
+                empty |= data == (data.dtype.type(value) if data.dtype.kind == "f" else value)
+        heights: Floats = data.astype(np.float32)
         if file.scales[0] != 1.0 or file.offsets[0] != 0.0:
-            heights = (heights * np.float32(file.scales[0]) + np.float32(file.offsets[0])).astype(np.float32)
-    heights[np.ma.getmaskarray(values)] = np.nan
-    heights[~np.isfinite(heights)] = np.nan
-    if nodata is not None:
-        heights[values.data == nodata] = np.nan
-    wrong = heights[(heights < _LOWEST_M) | (heights > _HIGHEST_M)]
-    if len(wrong):
+            heights = heights * np.float32(file.scales[0]) + np.float32(file.offsets[0])
+    heights[empty] = np.nan
+    if not empty.all() and (np.nanmin(heights) < _LOWEST_M or np.nanmax(heights) > _HIGHEST_M):
+        wrong = heights[(heights < _LOWEST_M) | (heights > _HIGHEST_M)]
         raise RasterError(f"{path}: {len(wrong)} cells of {wrong[0]:g} m, which is no height. If that value means no data, "
                           f"say so: --nodata {wrong[0]:g}. Heights have to be in metres.")
     return heights

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -97,28 +97,36 @@ def build_channels(surface: Floats, ground: Floats, names: Sequence[str], *, cel
 
 def gradient(heights: Floats, *, axis: int, cell_m: float) -> Floats:
     """Give the rise along an axis (0: to the south, 1: to the east) [m/m]: by both neighbours, or by the one that there is."""
-    pads = [(0, 0), (0, 0)]
-    pads[axis] = (1, 1)
-    padded = np.moveaxis(np.pad(heights, pads, constant_values=np.nan), axis, 0)
-    before, here, after = padded[:-2], padded[1:-1], padded[2:]
-    rise: Floats = (after - before) * np.float32(0.5 / cell_m)
-    holes = np.nonzero(np.isnan(rise) & ~np.isnan(here))
-    one = np.where(np.isnan(after[holes]), here[holes] - before[holes], after[holes] - here[holes]) / np.float32(cell_m)
+    rise, along = np.full_like(heights, np.nan), np.moveaxis(heights, axis, 0)
+    inner = np.moveaxis(rise, axis, 0)[1:-1]
+    np.subtract(along[2:], along[:-2], out=inner)
+    inner *= np.float32(0.5 / cell_m)
+    holes = np.nonzero(np.isnan(rise) & ~np.isnan(heights))
+    back, ahead = (_beside(heights, holes, axis, step) for step in (-1, 1))
+    one = np.where(np.isnan(ahead), heights[holes] - back, ahead - heights[holes]) / np.float32(cell_m)
     rise[holes] = np.nan_to_num(one, nan=0.0)
-    return np.ascontiguousarray(np.moveaxis(rise, 0, axis))
+    return rise
 
 
-def hillshade(south: Floats, east: Floats) -> NDArray[np.float64]:
+def _beside(heights: Floats, cells: tuple[NDArray[np.int64], ...], axis: int, step: int) -> Floats:
+    """Give the height beside some cells, NaN beyond the edge."""
+    place = [*cells]
+    place[axis] = cells[axis] + step
+    is_inside = (place[axis] >= 0) & (place[axis] < heights.shape[axis])
+    place[axis] = np.where(is_inside, place[axis], 0)
+    return np.where(is_inside, heights[tuple(place)], np.float32(np.nan))
+
+
+def hillshade(south: Floats, east: Floats) -> Floats:
     """Give the light on a surface of these gradients [m/m], 0 … 1: the cosine of its angle to the light."""
-    lit: NDArray[np.float64] = np.clip(_facing(south, east) * math.sqrt(0.5), 0.0, 1.0)
-    return lit
+    return np.clip(_facing(south, east, np.float32) * np.float32(math.sqrt(0.5)), 0.0, 1.0)
 
 
-def _facing(south: Floats, east: Floats) -> NDArray[np.float64]:
+def _facing(south: Floats, east: Floats, kind: type[np.floating[Any]]) -> NDArray[Any]:
     """Light on a surface, where flat ground has 1 (Horn 1981, Proc. IEEE 69(1):14, doi:10.1109/PROC.1981.11918)."""
     azimuth = np.radians(_LIGHT_AZIMUTH_DEG)
-    facing: NDArray[np.float64] = (1.0 - east * np.sin(azimuth) + south * np.cos(azimuth)) / np.sqrt(1.0 + east**2 + south**2)
-    return facing
+    towards = 1.0 - east * kind(np.sin(azimuth)) + south * kind(np.cos(azimuth))
+    return towards / np.sqrt(1.0 + east**2 + south**2)
 
 
 def roughness(heights: Floats, *, cell_m: float) -> Floats:
@@ -142,7 +150,7 @@ def _box(plane: NDArray[np.float64], size: int) -> NDArray[np.float64]:
 
 def colour(heights: Floats, south: Floats, east: Floats) -> NDArray[np.float64]:
     """Colour heights above ground [m] as the well-known tiles are: (rows, columns, 3) RGB, 0 … 255; a ramp times the light."""
-    shade = np.clip(_facing(south, east), 0.0, 1.0)
+    shade = np.clip(_facing(south, east, np.float64), 0.0, 1.0)
     steps = np.clip(heights / _RAMP_TOP_M, 0.0, 1.0) * (len(_RAMP) - 1)
     ramp = np.stack([np.interp(steps, np.arange(len(_RAMP)), _RAMP[:, k]) for k in range(3)], axis=-1)
     coloured: NDArray[np.float64] = ramp * shade[..., None]

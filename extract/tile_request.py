@@ -64,11 +64,6 @@ class Request:
             raise RequestError(f"--max-nodata: expected a share, 0 … 1, got {self.max_nodata:g}.")
 
     @property
-    def suffix(self) -> str:
-        """Suffix of the pictures."""
-        return self.format
-
-    @property
     def limits(self) -> list[tuple[float, float]]:
         """(low, high) of each channel, which become 0 and 255 in every tile."""
         if self.channels == (COLOURS,):

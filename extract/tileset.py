@@ -151,7 +151,7 @@ class Tileset:
         stretch = "; ".join(f"{name} {low:g} to {high:g} {unit}" for name, (low, high, unit) in _describe_stretch(asked).items())
         lines = [f"# Made by `python -m extract tiles`; tiles.json says from what. 0 and 255 in every tile: {stretch}.",
                  f"name = {json.dumps(self.name)}", "", "[tiles]", 'table = "tiles.csv"', 'images = "images"',
-                 f'path = "{{id}}.{asked.suffix}"', f'area = "{"id" if asked.areas is None else "area"}"', 'x = "x"', 'y = "y"',
+                 f'path = "{{id}}.{asked.format}"', f'area = "{"id" if asked.areas is None else "area"}"', 'x = "x"', 'y = "y"',
                  f"size_m = {asked.size_m:g}", f"crs = {json.dumps(self._crs)}"]
         lines += ["scale = [0, 1]"] if asked.format == "tiff" else []
         lines += [f"groups = {json.dumps(asked.groups)}"] if asked.groups else []
