@@ -199,9 +199,11 @@ def encode(tile: Floats, lost: NDArray[np.bool_], request: Request) -> bytes:
     levels = (tile - low) / (high - low)
     if request.format == "tiff":
         return cv2.imencode(".tiff", cv2.merge(list(levels[::-1])))[1].tobytes()
-    pixels = np.rint(np.clip(np.where(lost, np.float32(0), levels) * 255, 0, 255)).astype(np.uint8)
+    has_lost = bool(lost.any())
+    levels = np.where(lost, np.float32(0), levels) if has_lost else levels
+    pixels = np.rint(np.clip(levels * 255, 0, 255)).astype(np.uint8)
     planes = list(pixels[::-1])  # OpenCV takes blue, green, red
-    if lost.any():
+    if has_lost:
         planes = [*(planes * 3)[:3], np.where(lost, 0, 255).astype(np.uint8)]
     return cv2.imencode(".png", cv2.merge(planes), _PNG)[1].tobytes()
 
