@@ -139,10 +139,13 @@ def read_document(path: Path, schema: str, newest: int) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path}: no such file. Run `make models` first.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: not JSON ({error}). Delete it and run `make models` again.") from None
     if not isinstance(document, dict) or document.get("schema") != schema:
         raise RunError(f"{path}: expected schema {schema!r}. This file was not written by `make models`.")
+    if not isinstance(document.get("schema_version"), int):
+        raise RunError(f"{path}: expected a number as schema_version, got {document.get('schema_version')!r}. This file was not "
+                       "written by `make models`.")
     if document["schema_version"] > newest:
         raise RunError(f"{path}: written by a newer Roofline (schema version {document['schema_version']}; this one reads "
                        f"up to {newest}). Update Roofline.")
