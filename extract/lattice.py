@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 _BLOCK_CELLS = 2048  # side of what is read at once, in cells, where tiles are not larger
 _TOUCH_M = 1e-6
+_MOST_TILES = 1e8
 
 Ints = NDArray[np.int64]
 
@@ -54,7 +55,15 @@ def build_lattice(bounds: NDArray[np.float64], *, size_m: float, stride_m: float
     Parameters
     ----------
     bounds : (n, 4), west, south, east, north [m].
+
+    Raises
+    ------
+    ValueError : more tiles than any survey has.
     """
+    sides = (bounds[:, 2:] - bounds[:, :2] + size_m) / stride_m
+    if sides.prod(axis=1).sum() > _MOST_TILES:
+        raise ValueError(f"the rasters' bounds hold about {sides.prod(axis=1).sum():.3g} tiles, more than {_MOST_TILES:.0e}. Is "
+                         "a header wrong? Else raise --stride-m, or make them in parts.")
     found = []
     for west, south, east, north in bounds:
         across, up = (np.arange(np.floor((low + _TOUCH_M - size_m) / stride_m) + 1, np.ceil((high - _TOUCH_M) / stride_m))

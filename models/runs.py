@@ -193,11 +193,26 @@ def read_classes(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame
 def read_prediction_table(folder: Path, split: str, cut: str, model: str, *, is_nested: bool = False) -> pa.Table:
     """Read id, target (as a dictionary) and prediction alone, in a third of the time; errors as `read_predictions`."""
     path = _checked_file(folder, (split, cut, model), "nested.parquet" if is_nested else "predictions.parquet")
-    return pq.read_table(path, columns=["id", "target", "prediction"], read_dictionary=["target"])
+    try:
+        return pq.read_table(path, columns=["id", "target", "prediction"], read_dictionary=["target"])
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
 
 
 def _read_frame(folder: Path, cell: tuple[str, str, str], name: str) -> pd.DataFrame:
-    return pd.read_parquet(_checked_file(folder, cell, name))
+    path = _checked_file(folder, cell, name)
+    try:
+        frame = pd.read_parquet(path, columns=list(_COLUMNS[name]))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    lost = set(_COLUMNS[name]) - {*frame.columns}
+    if lost:
+        raise _unreadable(path, f"no column {', '.join(sorted(lost))}")
+    return frame
+
+
+def _unreadable(path: Path, why: object) -> RunError:
+    return RunError(f"{path}: not what `make models` writes ({why}). Delete {path.parent} and run `make models` again.")
 
 
 def _checked_file(folder: Path, cell: tuple[str, str, str], name: str) -> Path:

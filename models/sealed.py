@@ -29,7 +29,8 @@ def check_sealed(path: Path, facts: dict[str, Any]) -> None:
                        "Do not trust this folder; run `make models` again.")
     for name, stated in files.items():
         if name != Path(name).name or name in ("", ".", ".."):
-            raise RunError(f"{path / 'model.json'}: names the file {name!r}, which is outside its folder. Do not trust this folder.")
+            raise RunError(f"{path / 'model.json'}: names the file {name!r}, which is outside its folder. Do not "
+                           "trust this folder.")
         file = path / name
         if not file.is_file() or file.is_symlink() or hash_file(file) != stated.get("sha256"):
             raise RunError(f"{file}: not the file that `make models` wrote (expected SHA-256 {stated.get('sha256')}). "
