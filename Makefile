@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models explain report all check bench-extract bench-explain bench-scores bench-report bench-fit clean
+.PHONY: help setup demo test features models explain report all check bench-extract bench-explain bench-scores bench-report bench-fit bench-tiles clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ bench-scores: $(READY)  ## Measure the scoring of a full-size grid: 36,723 tiles
 
 bench-report: $(READY)  ## Measure the report of a full-size grid: seconds to build, bytes, seconds to open.
 	$(PYTHON) -m benchmarks.report $(if $(QUICK),--quick)
+
+bench-tiles: $(READY)  ## Measure tiles from a made 1 m mosaic.
+	$(PYTHON) -m benchmarks.rasters
 
 clean:  ## Remove .venv, caches, the demo and everything generated.
 	rm -rf .venv artifacts $(DEMO) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -13,17 +13,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.relief import colour
+
 TILE_M = 200.0
 CELL_M = 2.0
 TILE_PIXELS = 224
 MARGIN_CELLS = 8  # drawn around a tile, so that slopes and road edges meet those of the next tile
 FORMS = ("coverage", "height", "towers", "terraces", "yards", "trees", "width", "bend")
 
-_RAMP_TOP_M = 27.0
-# Colours (red, green, blue) of flat cells in the real tiles, from the ground up in equal steps.
-_RAMP = np.array([[0, 109, 150], [32, 133, 149], [64, 157, 146], [96, 180, 143], [128, 198, 135],
-                  [160, 214, 132], [192, 227, 137], [224, 241, 144], [255, 255, 150]], dtype=np.float32)
-_LIGHT_AZIMUTH_DEG = 225.0
 _EVEN = (0.7548776662, 0.5698402910)  # the R2 sequence: its multiples modulo 1 fill the square evenly
 _TREE_M = 7.0  # one tree at most in every square of this side
 
@@ -157,13 +154,9 @@ def draw_heights(city: City, row: int, column: int) -> Floats:
 def colour_heights(heights: Floats) -> NDArray[np.uint8]:
     """Colour heights [m] by a ramp times the hillshade, and enlarge what lies inside the margin to a tile."""
     south, east = np.gradient(heights, CELL_M)
-    azimuth = np.radians(_LIGHT_AZIMUTH_DEG)
-    facing = 1.0 - east * np.sin(azimuth) + south * np.cos(azimuth)
-    shade = np.clip(facing / np.sqrt(1.0 + east**2 + south**2), 0.0, 1.0)
-    steps = np.clip(heights / _RAMP_TOP_M, 0.0, 1.0) * (len(_RAMP) - 1)
-    colour = np.stack([np.interp(steps, np.arange(len(_RAMP)), _RAMP[:, k]) for k in (2, 1, 0)], axis=-1)
+    shaded = colour(heights, south, east)[..., ::-1]
     inner = slice(MARGIN_CELLS, -MARGIN_CELLS)
-    small = np.round(colour * shade[..., None])[inner, inner].astype(np.uint8)
+    small = np.round(shaded)[inner, inner].astype(np.uint8)
     tile = np.full((TILE_PIXELS, TILE_PIXELS, 4), 255, dtype=np.uint8)
     tile[..., :3] = cv2.resize(small, (TILE_PIXELS, TILE_PIXELS), interpolation=cv2.INTER_LINEAR)
     return tile

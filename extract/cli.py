@@ -1,4 +1,4 @@
-"""The command line of `python -m extract`: run, plan, doctor, verify, import, sample, layers."""
+"""The command line of `python -m extract`: run, plan, doctor, verify, import, tiles, sample, layers."""
 
 from __future__ import annotations
 
@@ -193,6 +193,68 @@ def import_(
         unused = [cut for cut in cuts if cut not in settings.extract.cuts]
         if unused:
             out.print(f"to fit models on them, add to [extract] cuts: {', '.join(unused)}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def tiles(
+    surface: Annotated[Path, typer.Option(help="Surface model: GeoTIFF, .asc or VRT [m], or a folder of the first two.")],
+    folder: Annotated[Path, typer.Option("--out", help="Folder to write table, pictures and settings into.")],
+    terrain: Annotated[Path | None, typer.Option(help="Terrain model on the same grid, to take heights from.")] = None,
+    areas: Annotated[str | None, typer.Option(help="Polygons: GeoPackage, Shapefile or GeoJSON, or FILE:LAYER.")] = None,
+    area_code: Annotated[str | None, typer.Option(help="Column of the area codes, in polygons and labels.")] = None,
+    labels: Annotated[Path | None, typer.Option(help="CSV of labels, one row an area.")] = None,
+    targets: Annotated[str | None, typer.Option(help="Columns of the labels to predict: income,health.")] = None,
+    groups: Annotated[str | None, typer.Option(help="Columns of the labels that describe areas.")] = None,
+    size_m: Annotated[float, typer.Option(help="Side of a tile [m].")] = 200.0,
+    stride_m: Annotated[float | None, typer.Option(help="Distance of the tiles [m]; the size where it is not given.")] = None,
+    pixels: Annotated[int, typer.Option(help="Side of a picture.")] = 224,
+    channels: Annotated[str, typer.Option(help="One or three of height, slope, hillshade, roughness; or colours.")]
+        = "height,slope,hillshade",
+    kind: Annotated[str, typer.Option("--format", help="png (8 bit) or tiff (float32).")] = "png",
+    stretch: Annotated[list[str] | None, typer.Option(help="Values that become 0 and 255 in all tiles: height=0:40.")] = None,
+    opening_m: Annotated[float, typer.Option(help="Side of the square that finds the ground without a terrain [m].")] = 80.0,
+    max_nodata: Annotated[float, typer.Option(help="Largest share of a tile without data.")] = 0.1,
+    assign: Annotated[str, typer.Option(help="A tile's area: of its centre, or of the largest overlap.")] = "centre",
+    crs: Annotated[str | None, typer.Option(help="CRS of rasters that say none, as EPSG:27700.")] = None,
+    areas_crs: Annotated[str | None, typer.Option(help="CRS of polygons that say none.")] = None,
+    nodata: Annotated[float | None, typer.Option(help="Value of cells without data, where rasters do not say it.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Threads; one a core where it is not given.", min=1)] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away tiles made otherwise.")] = False,
+    traceback: Traceback = False,
+) -> None:
+    """Cut tiles from elevation rasters, and write the table and the settings for the next command.
+
+    Example: python -m extract tiles --surface dsm --areas a.gpkg --area-code CODE --labels b.csv --targets income --out town
+    """
+    with guarded(traceback=traceback, interrupted="stopped. Every complete block is kept; the same command goes on from there."):
+        from extract.rasters import make_tiles
+        from extract.tile_request import Request, check_choice, parse_stretch, split_list
+
+        request = Request(
+            surface=surface, out=folder, terrain=terrain, areas=areas, area_code=area_code, labels=labels,
+            targets=split_list(targets), groups=split_list(groups), size_m=size_m, stride_m=stride_m or size_m, pixels=pixels,
+            channels=split_list(channels), format=check_choice("--format", kind, "png", "tiff"),
+            stretch=parse_stretch(stretch or []), opening_m=opening_m, max_nodata=max_nodata,
+            rule=check_choice("--assign", assign, "centre", "overlap"), crs=crs, areas_crs=areas_crs, nodata=nodata,
+            workers=workers)
+        columns = (TextColumn("tiles"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+                   TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[skipped]} left out"))
+        with Progress(*columns, console=err, transient=True) as progress:
+            task = progress.add_task("tiles", total=None, rate="", skipped=0)
+
+            def show(done: int, todo: int, skipped: int) -> None:
+                speed = progress.tasks[task].speed
+                progress.update(task, completed=done, total=todo, skipped=skipped, rate=f"{speed:.0f} tiles/s" if speed else "")
+
+            made = make_tiles(request, fresh=fresh, on_tiles=show)
+        for note in made.notes:
+            err.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        out.print(f"tiles: {made.n_tiles}; left out: {made.n_nodata} for want of data, {made.n_outside} in no area (skipped.csv)")
+        if made.n_new:
+            out.print(f"read and drawn now: {made.n_new} in {made.seconds:.1f} s, {made.n_new / made.seconds:.0f} tiles/s")
+        out.print(f"settings: {made.settings}", soft_wrap=True)
+        if request.labels:
+            out.print(f"next: make features CONFIG={made.settings}", soft_wrap=True)
 
 
 @app.command()

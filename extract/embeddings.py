@@ -254,12 +254,13 @@ class Embeddings:
     def __init__(self, path: Path) -> None:
         self.path, self.backbone = path, path.stem
         self._file = open_embeddings(path)
+        _check_layout(self._file, path)
         self.attributes = dict(self._file.attrs)
         self.ids = decode_ids(self._file["id"][:])
         self.is_ok: NDArray[np.bool_] = self._file["status"][:] == OK
         self.cuts = list(self._file["cuts"])
         for name in json.loads(self.attributes.get("shards", "[]")):
-            if not (path.parent / path.stem / name).is_file():
+            if not (path.parent / path.stem / Path(name).name).is_file():
                 self._file.close()
                 raise EmbeddingsError(f"{path}: its shard {path.stem}/{name} is missing. Run `make features` again.")
 
@@ -316,6 +317,40 @@ def decode_ids(stored: NDArray[Any]) -> NDArray[Any]:
     return stored if stored.dtype == np.int64 else np.array([text.decode() for text in stored], dtype=object)
 
 
+def _check_layout(file: h5py.File, path: Path) -> None:
+    """Check that a file has what the reader reads, in itself or in its own shards, and that its rows agree.
+
+    Raises
+    ------
+    EmbeddingsError : it has not; a file from elsewhere can name any other file of this machine as its data.
+    """
+    try:
+        _check_own(file, {f"{path.stem}/{name}" for name in json.loads(file.attrs.get("shards", "[]"))})
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError) as error:
+        file.close()
+        raise EmbeddingsError(f"{path}: not as `make features` writes it ({error}). Do not trust it; make it anew, with "
+                              "FRESH=1.") from None
+
+
+def _check_own(file: h5py.File, shards: set[str]) -> None:
+    if any(name.count("/") != 1 or name.endswith("..") for name in shards):
+        raise ValueError("shards outside their folder")
+    if any(not isinstance(file.get(name, getlink=True), h5py.HardLink) for name in ("id", "status", "cuts")):
+        raise ValueError("id, status or cuts is missing, or a link")
+    n_rows, cuts = len(file["status"]), file["cuts"]
+    for name in dataset_names(file):
+        link = file.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink) or file[name].external:
+            raise ValueError(f"{name} lies in another file")
+        data = file[name]
+        if data.is_virtual and {source.file_name for source in data.virtual_sources()} - shards:
+            raise ValueError(f"{name} lies in files that are no shards")
+        if len(data) != n_rows:
+            raise ValueError(f"{name} has {len(data)} rows, status {n_rows}")
+    if any(cuts[name].dtype.kind != "f" for name in cuts):
+        raise ValueError("cuts that are no floats")
+
+
 def _write_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
     file.attrs.update({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **attributes})
 
@@ -334,7 +369,8 @@ def open_embeddings(path: Path) -> h5py.File:
     except OSError as error:
         raise EmbeddingsError(f"{path}: not a readable HDF5 file ({error}). `python -m extract verify --set-aside` puts "
                               "damaged files aside; then run `make features` again.") from None
-    schema, version = file.attrs.get("schema"), int(file.attrs.get("schema_version", 0))
+    schema, stated = file.attrs.get("schema"), str(file.attrs.get("schema_version", 0))
+    version = int(stated) if stated.isdecimal() else 0
     if schema == SCHEMA and 1 <= version <= SCHEMA_VERSION:
         return file
     file.close()

@@ -19,9 +19,11 @@ from models.classes import list_classes, spread_classes
 from models.design import Design
 from models.family import Family
 from models.folds import assign_folds, build_folds
+from models.licences import describe_weights
 from models.pca import Reduced
 from models.registry import FAMILIES, ModelSpec, parse_model
 from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
+from models.sealed import check_sealed
 from models.settings import Settings
 from models.units import Inputs, open_design
 
@@ -109,7 +111,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
              "settings": settings.as_json(),
              "scores": one.scores, "chosen": model.chosen_[0], "feed": _describe_feed(inputs, cell, design),
              "training": {**run["inputs"], **run["cells"][one.target]["depends"], "n_rows": len(design.X)},
-             "versions": run["versions"]}
+             "versions": run["versions"], "backbone": describe_weights(settings.folder, cell.cut)}
     save_model(model_folder(settings.folder, one.target, cell.cut, cell.model), cell.model, model, facts)
 
 
@@ -179,13 +181,16 @@ def load_model(path: Path) -> Family:
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
     if facts["schema_version"] < SCHEMA_VERSION:
         raise RunError(f"{path}: kept by an older Roofline, without hashes. Run `make models` again.")
-    for name, stated in facts["files"].items():
-        if not (path / name).is_file() or hash_file(path / name) != stated["sha256"]:
-            raise RunError(f"{path / name}: not the file that `make models` wrote (expected SHA-256 {stated['sha256']}). "
-                           f"Delete {path} and run `make models` again.")
-    spec = parse_model(facts["model"])
-    model = _load_file(path, spec)
-    return Reduced.load_axes(path, model) if spec.pca else model
+    check_sealed(path, facts)
+    try:
+        spec = parse_model(str(facts.get("model")))
+        model = _load_file(path, spec)
+        return Reduced.load_axes(path, model) if spec.pca else model
+    except RunError:
+        raise
+    except Exception as error:  # what a stranger wrote can fail in any way
+        raise RunError(f"{path}: not a model that this Roofline can read ({type(error).__name__}: {error}). Delete it and run "
+                       "`make models` again.") from error
 
 
 def _load_file(path: Path, spec: ModelSpec) -> Family:

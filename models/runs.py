@@ -144,10 +144,13 @@ def read_document(path: Path, schema: str, newest: int) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path}: no such file. Run `make models` first.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: not JSON ({error}). Delete it and run `make models` again.") from None
     if not isinstance(document, dict) or document.get("schema") != schema:
         raise RunError(f"{path}: expected schema {schema!r}. This file was not written by `make models`.")
+    if not isinstance(document.get("schema_version"), int):
+        raise RunError(f"{path}: expected a number as schema_version, got {document.get('schema_version')!r}. This file was not "
+                       "written by `make models`.")
     if document["schema_version"] > newest:
         raise RunError(f"{path}: written by a newer Roofline (schema version {document['schema_version']}; this one reads "
                        f"up to {newest}). Update Roofline.")
@@ -202,11 +205,26 @@ def read_curves(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
 def read_prediction_table(folder: Path, split: str, cut: str, model: str, *, is_nested: bool = False) -> pa.Table:
     """Read id, target (as a dictionary) and prediction alone, in a third of the time; errors as `read_predictions`."""
     path = _checked_file(folder, (split, cut, model), "nested.parquet" if is_nested else "predictions.parquet")
-    return pq.read_table(path, columns=["id", "target", "prediction"], read_dictionary=["target"])
+    try:
+        return pq.read_table(path, columns=["id", "target", "prediction"], read_dictionary=["target"])
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
 
 
 def _read_frame(folder: Path, cell: tuple[str, str, str], name: str) -> pd.DataFrame:
-    return pd.read_parquet(_checked_file(folder, cell, name))
+    path = _checked_file(folder, cell, name)
+    try:
+        frame = pd.read_parquet(path, columns=list(_COLUMNS[name]))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    lost = set(_COLUMNS[name]) - {*frame.columns}
+    if lost:
+        raise _unreadable(path, f"no column {', '.join(sorted(lost))}")
+    return frame
+
+
+def _unreadable(path: Path, why: object) -> RunError:
+    return RunError(f"{path}: not what `make models` writes ({why}). Delete {path.parent} and run `make models` again.")
 
 
 def _checked_file(folder: Path, cell: tuple[str, str, str], name: str) -> Path:

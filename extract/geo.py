@@ -1,0 +1,49 @@
+"""The door to the packages of the extra `geo`: nothing else of the house needs them, so they load where they are used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+
+class GeoError(ImportError):
+    """A package of the extra `geo` is not installed; the text says how to get it."""
+
+
+def load_geo(module: str) -> Any:
+    """Import `rasterio`, `pyogrio`, `geopandas`, `shapely` or `pyproj`, or a module of theirs.
+
+    Raises
+    ------
+    GeoError : it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise GeoError(f"rasters and boundaries need {module}, which cannot be imported ({error}). "
+                       "Run `pip install -c constraints.txt -e '.[geo]'`.") from None
+
+
+def read_crs(text: Any, *, what: str) -> Any:
+    """Give the `pyproj.CRS` that a text (EPSG:27700, WKT) or another library's object means.
+
+    Raises
+    ------
+    ValueError : it means none.
+    """
+    pyproj = load_geo("pyproj")
+    try:
+        return pyproj.CRS.from_user_input(text)
+    except pyproj.exceptions.CRSError:
+        raise ValueError(f"{what}: expected a coordinate reference system, as EPSG:27700, got {text!r}.") from None
+
+
+def name_crs(crs: Any) -> str:
+    """Give the shortest name of a CRS: its EPSG code where it has one, else its WKT."""
+    epsg = crs.to_epsg(min_confidence=70)
+    return f"EPSG:{epsg}" if epsg else str(crs.to_wkt())
+
+
+def is_same_crs(one: Any, other: Any) -> bool:
+    """Tell whether two CRS mean the same places; WKT spells one and the same in many ways."""
+    return bool(one.equals(other, ignore_axis_order=True)) or name_crs(one) == name_crs(other)

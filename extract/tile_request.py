@@ -1,0 +1,136 @@
+"""What `tiles` is asked to make, checked before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from extract.boundaries import Rule
+from extract.relief import CHANNELS, COLOURS
+from extract.settings import suggest
+
+Format = Literal["png", "tiff"]
+
+
+class RequestError(ValueError):
+    """An option of `tiles` cannot be used; the text says which, and what to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which rasters, polygons and labels become which tiles; lengths in metres.
+
+    Attributes
+    ----------
+    stretch : channel → (low, high) that become 0 and 255, for those that are not to have the limits of `CHANNELS`.
+    max_nodata : largest share of a tile without data, 0 … 1. opening_m : side of the square that finds the ground.
+    workers : threads; None for one a core.
+    """
+
+    surface: Path
+    out: Path
+    terrain: Path | None = None
+    areas: str | None = None
+    area_code: str | None = None
+    labels: Path | None = None
+    targets: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    size_m: float = 200.0
+    stride_m: float = 200.0
+    pixels: int = 224
+    channels: tuple[str, ...] = ("height", "slope", "hillshade")
+    format: Format = "png"
+    stretch: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    opening_m: float = 80.0
+    max_nodata: float = 0.1
+    rule: Rule = "centre"
+    crs: str | None = None
+    areas_crs: str | None = None
+    nodata: float | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what goes with what."""
+        _check_channels(self.channels, self.stretch)
+        _check_columns(self)
+        for name in ("size_m", "stride_m", "opening_m"):
+            if not 0 < getattr(self, name) < 1e6:
+                raise RequestError(f"--{name.replace('_', '-')}: expected metres above 0, got {getattr(self, name):g}.")
+        if not 32 <= self.pixels <= 4096:
+            raise RequestError(f"--pixels: expected 32 … 4096, got {self.pixels}.")
+        if not 0 <= self.max_nodata < 1:
+            raise RequestError(f"--max-nodata: expected a share, 0 … 1, got {self.max_nodata:g}.")
+
+    @property
+    def limits(self) -> list[tuple[float, float]]:
+        """(low, high) of each channel, which become 0 and 255 in every tile."""
+        if self.channels == (COLOURS,):
+            return [(0.0, 255.0)] * 3
+        return [self.stretch.get(name, CHANNELS[name][1:3]) for name in self.channels]
+
+    def as_json(self) -> dict[str, Any]:
+        """Say what decides the tiles, as plain values; where inputs and outputs lie does not."""
+        places = ("surface", "terrain", "areas", "labels", "out", "workers")
+        return {key: list(value) if isinstance(value, tuple) else value
+                for key, value in asdict(self).items() if key not in places}
+
+
+def check_choice(option: str, value: str, *known: Any) -> Any:
+    """Give a value that is one of those known.
+
+    Raises
+    ------
+    RequestError : it is none.
+    """
+    if value not in known:
+        raise RequestError(f"{option}: expected {' or '.join(known)}, got {value!r}.{suggest(value, known)}")
+    return value
+
+
+def split_list(text: str | None) -> tuple[str, ...]:
+    """Take `a,b,c` apart."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def parse_stretch(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Read `height=0:30`, one a channel.
+
+    Raises
+    ------
+    RequestError : not of that form, or low is not below high.
+    """
+    found = {}
+    for text in texts:
+        name, _, limits = text.partition("=")
+        try:
+            low, high = map(float, limits.split(":"))
+        except ValueError:
+            low, high = 0.0, 0.0
+        if not low < high:
+            raise RequestError(f"--stretch {text!r}: expected CHANNEL=LOW:HIGH with LOW below HIGH, as height=0:30.")
+        found[name.strip()] = (low, high)
+    return found
+
+
+def _check_channels(channels: Sequence[str], stretch: Mapping[str, Any]) -> None:
+    known = [*CHANNELS, COLOURS]
+    for name in channels:
+        if name not in known:
+            raise RequestError(f"--channels: unknown channel {name!r}; known: {', '.join(known)}.{suggest(name, known)}")
+    if len(channels) not in (1, 3) or (COLOURS in channels and len(channels) > 1):
+        raise RequestError(f"--channels: expected one or three of {', '.join(CHANNELS)}, or {COLOURS} alone, got "
+                           f"{', '.join(channels) or 'none'}.")
+    for name in stretch:
+        if name not in channels or name == COLOURS:
+            raise RequestError(f"--stretch: {name!r} is none of the channels {', '.join(channels)}.{suggest(name, channels)}")
+
+
+def _check_columns(request: Request) -> None:
+    if (request.areas is None) != (request.area_code is None):
+        raise RequestError("--areas and --area-code go together: name the polygons, and the column of their codes.")
+    if request.labels is not None and request.areas is None:
+        raise RequestError("--labels: labels are joined by area; name the polygons with --areas and --area-code.")
+    if request.labels is None and (request.targets or request.groups):
+        raise RequestError("--targets, --groups: columns of the labels; name that file with --labels.")

@@ -1,0 +1,40 @@
+"""Whose weights a model stands on, and under which licence they were given; a kept model carries it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from extract.embeddings import read_attributes
+from extract.settings import PIXELS
+
+# As Keras's documentation says of the ImageNet weights that it hands out (keras.io, Applications, "License").
+_IMAGENET = {
+    "vgg": "CC BY (Visual Geometry Group, University of Oxford)",
+    "resnet": "MIT (Keras; ported from the ResNet authors)",
+    "mobilenet": "Apache 2.0 (TensorFlow models)",
+    "nasnet": "Apache 2.0 (TensorFlow models)",
+    "efficientnet": "Apache 2.0 (TensorFlow models)",
+    "densenet": "BSD 3-clause (DenseNet authors)",
+    "inception": "MIT (Keras)",
+    "xception": "MIT (Keras)",
+}
+
+
+def describe_weights(folder: Path, cut: str) -> dict[str, str]:
+    """Say what the weights of a cut are: `weights`, `weights_sha256` and `licence`; for no network just the licence."""
+    backbone = cut.split("/")[0]
+    if "/" not in cut or backbone == PIXELS:
+        return {"licence": "none: no network was used"}
+    found = {name: str(value) for name, value in
+             read_attributes(folder / "features" / f"{backbone}.h5", "weights", "weights_sha256").items()}
+    return {**found, "licence": find_licence(backbone, found.get("weights", ""))}
+
+
+def find_licence(backbone: str, weights: str) -> str:
+    """Give the licence of weights: `imagenet`, `random:<seed>`, or the name of a file, whose licence nobody here knows."""
+    if weights.startswith("random:"):
+        return "none: random weights"
+    known = next((text for start, text in _IMAGENET.items() if backbone.startswith(start)), None)
+    if weights == "imagenet" and known is not None:
+        return known
+    return f"not known: ask who made {weights or 'these embeddings'}"

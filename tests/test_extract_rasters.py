@@ -1,0 +1,321 @@
+"""Tiles from rasters lie where they should, have no seams, name the right area, and survive a kill."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from made_rasters import NORTH, WEST, make_heights, write_areas, write_mosaic, write_raster
+
+from extract.labels import LabelsError
+from extract.rasters import make_tiles
+from extract.settings import Settings, read_settings
+from extract.tile_request import Request, RequestError, parse_stretch
+from extract.tiles import read_tiles
+from extract.tileset import TilesetError
+
+pytest.importorskip("rasterio")
+SOUTH = NORTH - 800.0
+
+
+@pytest.fixture
+def survey(tmp_path: Path) -> Path:
+    """800 m × 800 m at 2 m, in four files: 16 tiles of 200 m."""
+    return write_mosaic(tmp_path / "dsm", make_heights(400, 400), side=200)
+
+
+def make(surface: Path, out: str = "town", **said: Any) -> Path:
+    folder = surface.parent / out
+    make_tiles(Request(surface=surface, out=folder, **said))
+    return folder
+
+
+def picture(folder: Path, name: str) -> np.ndarray:
+    return cv2.imread(str(folder / "images" / name), cv2.IMREAD_UNCHANGED)
+
+
+def halves(folder: Path, **said: Any) -> str:
+    """Areas: W is the western half, E the eastern."""
+    boxes = {"W": (WEST, SOUTH, WEST + 400, NORTH), "E": (WEST + 400, SOUTH, WEST + 800, NORTH)}
+    return str(write_areas(folder / "areas.gpkg", boxes, **said))
+
+
+def write_labels(folder: Path, text: str = "code,income,kind\nW,1.5,x\nE,2.5,y\n") -> Path:
+    (folder / "labels.csv").write_text(text)
+    return folder / "labels.csv"
+
+
+def test_tiles_lie_on_the_lattice_and_show_the_heights_that_are_there(tmp_path: Path) -> None:
+    heights = np.zeros((400, 400), np.float32)
+    heights[:100, 100:200] = 20.0  # the northern tile of the second column
+    terrain = write_raster(tmp_path / "dtm.tif", np.zeros_like(heights))
+    folder = make(write_raster(tmp_path / "dsm.tif", heights), terrain=terrain, channels=("height",))
+    table = pd.read_csv(folder / "tiles.csv")
+    assert len(table) == 16
+    assert table["x"].tolist() == [WEST + 100 + 200 * (k // 4) for k in range(16)]
+    assert table["y"].tolist() == [SOUTH + 100 + 200 * (k % 4) for k in range(16)]
+    for name in table["id"]:
+        inside = picture(folder, f"{name}.png")[1:-1, 1:-1]  # at its edge a tile blends into the next
+        assert (inside == (128 if name == "e400200n299800" else 0)).all(), name
+
+
+def test_the_written_settings_are_read_by_the_next_command(survey: Path, tmp_path: Path) -> None:
+    folder = make(survey, areas=halves(tmp_path), area_code="code", labels=write_labels(tmp_path), targets=("income",),
+                  groups=("kind",))
+    settings = read_settings(folder / "town.toml", Settings)
+    tiles = read_tiles(settings)
+    assert (settings.tiles.size_m, settings.tiles.crs, settings.name) == (200.0, "EPSG:27700", "town")
+    assert tiles.area.tolist() == ["W"] * 8 + ["E"] * 8
+    assert tiles.targets["income"].tolist() == [1.5] * 8 + [2.5] * 8
+    assert tiles.groups["kind"].tolist() == ["x"] * 8 + ["y"] * 8
+    assert all((settings.tiles.images / path).is_file() for path in tiles.path)
+    assert not list(folder.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("channels", [("height", "slope", "roughness"), ("colours",)])
+@pytest.mark.parametrize("cell_m", [2.0, 0.5])
+def test_tiles_have_no_seams(tmp_path: Path, channels: tuple[str, ...], cell_m: float) -> None:
+    side = round(400 / cell_m)
+    surface = write_raster(tmp_path / "dsm.tif", make_heights(side, side, cell_m=cell_m), cell_m=cell_m)
+    said = {"channels": channels, "opening_m": 20.0, "format": "tiff"}
+    small = make(surface, "small", **said)
+    large = make(surface, "large", size_m=400, pixels=448, **said)
+    parts = [[picture(small, f"e{400000 + east}n{299600 + north}.tiff") for east in (0, 200)] for north in (200, 0)]
+    together = np.vstack([np.hstack(row) for row in parts])
+    np.testing.assert_allclose(together, picture(large, "e400000n299600.tiff"), atol=1e-3)
+
+
+def test_a_mosaic_gives_the_tiles_of_the_merged_raster(tmp_path: Path) -> None:
+    heights = make_heights(400, 400)
+    heights[50:90, 180:230] = -9999
+    one = make(write_raster(tmp_path / "dsm.tif", heights), "one", stride_m=100)
+    many = make(write_mosaic(tmp_path / "parts", heights, side=130), "many", stride_m=100)
+    assert (one / "tiles.csv").read_text() == (many / "tiles.csv").read_text()
+    assert (one / "skipped.csv").read_text() == (many / "skipped.csv").read_text()
+    names = sorted(path.name for path in (one / "images").iterdir())
+    assert names == sorted(path.name for path in (many / "images").iterdir())
+    assert all((picture(one, name) == picture(many, name)).all() for name in names)
+
+
+def test_many_small_blocks_give_the_same_tiles_as_one(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = make(survey, "one", stride_m=100)
+    monkeypatch.setattr("extract.lattice._BLOCK_CELLS", 1)
+    many = make(survey, "many", stride_m=100, workers=3)
+    assert (one / "tiles.csv").read_text() == (many / "tiles.csv").read_text()
+    for path in (one / "images").iterdir():
+        assert path.read_bytes() == (many / "images" / path.name).read_bytes()
+
+
+def test_tiles_without_enough_data_are_listed_and_holes_are_transparent(tmp_path: Path) -> None:
+    heights = make_heights(400, 400)
+    heights[:90, :100] = -9999
+    heights[100:105, :100] = np.nan
+    folder = make(write_raster(tmp_path / "dsm.tif", heights))
+    skipped = pd.read_csv(folder / "skipped.csv")
+    assert skipped["id"].tolist() == ["e400000n299800"]
+    assert skipped["reason"].tolist() == ["90.2 % of it has no data"]
+    assert not (folder / "images" / "e400000n299800.png").exists()
+    hole = picture(folder, "e400000n299600.png")
+    assert hole.shape == (224, 224, 4)
+    assert hole[:11].max() == 0
+    assert hole[12:, :, 3].min() == 255
+    table = pd.read_csv(folder / "tiles.csv").set_index("id")
+    assert table.loc["e400000n299600", "nodata"] == pytest.approx(0.05, abs=0.003)
+    assert picture(folder, "e400200n299600.png").shape == (224, 224, 3)
+
+
+def test_one_stretch_holds_for_all_tiles_and_is_written_down(survey: Path) -> None:
+    narrow = make(survey, "narrow", channels=("height",), stretch=parse_stretch(["height=0:10"]))
+    wide = make(survey, "wide", channels=("height",), stretch={"height": (0.0, 20.0)})
+    for path in (narrow / "images").iterdir():
+        one, other = picture(narrow, path.name).astype(int), picture(wide, path.name).astype(int)
+        assert (np.abs(one - 2 * other)[one < 254] <= 2).all()
+    assert json.loads((narrow / "tiles.json").read_text())["stretch"] == {"height": [0.0, 10.0, "m"]}
+    assert "height 0 to 10 m" in (narrow / "narrow.toml").read_text()
+
+
+def test_float_tiles_decode_to_the_pixels_of_the_others(survey: Path) -> None:
+    from extract.reader import Clock, Reader
+
+    batches = []
+    for kind in ("png", "tiff"):
+        folder = make(survey, kind, format=kind)
+        (folder / f"{kind}.toml").write_text((folder / f"{kind}.toml").read_text() + '[targets]\ncolumns = ["nodata"]\n')
+        settings = read_settings(folder / f"{kind}.toml", Settings)
+        batches.append(Reader(settings, read_tiles(settings)).read(range(16), Clock()))
+    assert batches[1].reasons == [""] * 16
+    assert np.abs(batches[0].pictures.astype(int) - batches[1].pictures).max() <= 1
+
+
+def test_the_area_is_that_of_the_centre_or_of_the_largest_overlap(survey: Path, tmp_path: Path) -> None:
+    boxes = {"small": (WEST + 90, NORTH - 110, WEST + 110, NORTH - 90), "large": (WEST, NORTH - 90, WEST + 800, NORTH)}
+    areas = str(write_areas(tmp_path / "areas.gpkg", boxes))
+    centre = pd.read_csv(make(survey, "c", areas=areas, area_code="code") / "tiles.csv")
+    assert centre[["id", "area"]].to_numpy().tolist() == [["e400000n299800", "small"]]
+    overlap = pd.read_csv(make(survey, "o", areas=areas, area_code="code", rule="overlap") / "tiles.csv")
+    assert overlap["area"].tolist() == ["large"] * 4
+    skipped = pd.read_csv(survey.parent / "c" / "skipped.csv")
+    assert (len(skipped), skipped["reason"].unique().tolist()) == (15, ["its centre lies in no area"])
+
+
+def test_polygons_in_another_crs_are_brought_into_the_rasters_and_it_is_said(survey: Path, tmp_path: Path) -> None:
+    here = make(survey, "here", areas=halves(tmp_path), area_code="code")
+    away = halves(tmp_path / "other", to="EPSG:4326")
+    made = make_tiles(Request(surface=survey, out=tmp_path / "away", areas=away, area_code="code"))
+    assert (here / "tiles.csv").read_text() == (tmp_path / "away" / "tiles.csv").read_text()
+    assert made.notes == ["areas.gpkg: brought from EPSG:4326 into EPSG:27700, as the raster is"]
+
+
+def test_a_second_call_does_nothing_and_keeps_settings_that_were_edited(survey: Path) -> None:
+    folder = make(survey)
+    (folder / "town.toml").write_text("# mine\n")
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    made = make_tiles(Request(surface=survey, out=folder))
+    assert (made.n_tiles, made.n_new) == (16, 0)
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_other_options_and_other_rasters_are_refused_until_fresh(survey: Path) -> None:
+    folder = make(survey)
+    with pytest.raises(TilesetError, match=r"options.pixels was 224, now 100"):
+        make(survey, pixels=100)
+    make_tiles(Request(surface=survey, out=folder, pixels=100), fresh=True)
+    assert picture(folder, "e400000n299600.png").shape == (100, 100, 3)
+    write_raster(survey / "r0c0.tif", make_heights(200, 200, seed=1).astype(np.float64))
+    with pytest.raises(TilesetError, match=r"inputs.surface"):
+        make(survey, pixels=100)
+
+
+def test_a_folder_with_files_of_someone_else_is_refused(survey: Path) -> None:
+    (survey.parent / "town").mkdir()
+    (survey.parent / "town" / "thesis.docx").touch()
+    with pytest.raises(TilesetError, match=r"holds files \(thesis.docx\) and no tiles made before"):
+        make(survey)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import extract.lattice, extract.tileset
+from extract.rasters import make_tiles
+from extract.tile_request import Request
+extract.lattice._BLOCK_CELLS = 1
+make_tiles(Request(surface=Path(sys.argv[1]), out=Path(sys.argv[2]), workers=1),
+           on_tiles=lambda done, *_: os.kill(os.getpid(), signal.SIGKILL) if done == 5 else None)
+"""
+
+
+def test_a_killed_call_goes_on_and_gives_the_same_folder(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("extract.lattice._BLOCK_CELLS", 1)
+    whole, killed = make(survey, "whole"), survey.parent / "killed"
+    assert subprocess.run([sys.executable, "-c", KILLED, survey, killed], check=False).returncode == -signal.SIGKILL
+    assert not (killed / "tiles.csv").exists()
+    with (killed / "progress.jsonl").open("a") as file:
+        file.write("[9, [0.")  # a line that the kill cut off
+    assert make_tiles(Request(surface=survey, out=killed)).n_new == 11
+    for path in whole.rglob("*"):
+        if path.is_file() and path.name not in (".lock", "whole.toml", "tiles.json"):
+            assert path.read_bytes() == (killed / path.relative_to(whole)).read_bytes(), path
+    assert not (killed / "progress.jsonl").exists()
+
+
+@pytest.mark.parametrize(("said", "message"), [
+    ({"channels": ("height", "slop", "hillshade")}, "unknown channel 'slop'.*Did you mean 'slope'"),
+    ({"channels": ("height", "slope")}, "expected one or three of .* or colours alone, got height, slope"),
+    ({"areas": "a.shp"}, "--areas and --area-code go together"),
+    ({"labels": Path("l.csv")}, "name the polygons with --areas"),
+    ({"targets": ("income",)}, "name that file with --labels"),
+    ({"size_m": 0.0}, "--size-m: expected metres above 0"),
+    ({"max_nodata": 1.0}, "--max-nodata: expected a share"),
+    ({"stretch": {"roughness": (0, 1)}}, "'roughness' is none of the channels"),
+])
+def test_options_that_cannot_be_are_refused(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        Request(surface=Path("s"), out=Path("o"), **said)
+
+
+@pytest.mark.parametrize("text", ["height", "height=3", "height=3:1", "height=a:b"])
+def test_a_stretch_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(RequestError, match="expected CHANNEL=LOW:HIGH with LOW below HIGH"):
+        parse_stretch([text])
+
+
+@pytest.mark.parametrize(("text", "targets", "message"), [
+    ("code,income\nW,1\nW,2\n", ("income",), r"1 areas stand in more than one row \(W\)"),
+    ("code,income\nX,1\n", ("income",), r"none of its areas \(X, …\) holds a tile; the tiles lie in E, W"),
+    ("code,income\nW,1\n", ("incom",), "no column 'incom'; it has code, income. Did you mean 'income'"),
+    ("code,income\nW,1\n", (), "say what is to be predicted, as --targets income"),
+    ("code,area\nW,1\n", ("area",), "'area' has a name that the tile table needs"),
+    ("", ("income",), "cannot be read as CSV"),
+])
+def test_labels_that_cannot_be_used_say_why(survey: Path, text: str, targets: tuple[str, ...], message: str) -> None:
+    tmp_path = survey.parent
+    with pytest.raises(LabelsError, match=message):
+        make(survey, areas=halves(tmp_path), area_code="code", labels=write_labels(tmp_path, text), targets=targets)
+    assert not (tmp_path / "town").exists()
+
+
+def test_where_no_tile_is_left_it_says_why(tmp_path: Path) -> None:
+    with pytest.raises(TilesetError, match=r"no tile is left of 1 .*100.0 % of it has no data"):
+        make(write_raster(tmp_path / "dsm.tif", np.full((100, 100), -9999, np.float32)))
+
+
+def test_the_command_says_what_came_of_it_and_what_is_next(survey: Path, tmp_path: Path) -> None:
+    words = ["tiles", "--surface", survey, "--areas", halves(tmp_path), "--area-code", "code", "--labels",
+             write_labels(tmp_path), "--targets", "income", "--out", tmp_path / "town"]
+    done = subprocess.run([sys.executable, "-m", "extract", *words], capture_output=True, text=True, check=True)
+    assert "tiles: 16; left out: 0 for want of data, 0 in no area" in done.stdout
+    assert f"next: make features CONFIG={tmp_path / 'town' / 'town.toml'}" in done.stdout
+    words += ["--format", "pgn"]
+    done = subprocess.run([sys.executable, "-m", "extract", *words], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: --format: expected png or tiff, got 'pgn'. Did you mean 'png'?\n")
+
+
+def test_without_the_extra_the_error_names_it(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(ImportError, match=r"need rasterio.*pip install -c constraints.txt -e '.\[geo\]'"):
+        make(survey)
+
+
+def test_real_tiles_have_the_area_and_labels_of_their_centres_polygon(shared: Path, tmp_path: Path) -> None:
+    import geopandas
+
+    areas, labels = shared / "data/london_areas/london-2011-lsoa-gen20.shp", shared / "data/london_areas/london_lsoa_labels.csv"
+    surface = shared / "data/london_lidar/tq3080_DSM_2M.asc"
+    made = make_tiles(Request(surface=surface, out=tmp_path / "tq", crs="EPSG:27700", areas=str(areas), area_code="LSOA11CD",
+                              labels=labels, targets=("income", "health")))
+    table = pd.read_csv(tmp_path / "tq" / "tiles.csv")
+    assert (len(table), made.n_outside, made.n_nodata) == (19, 6, 0)  # the centres of six lie in the Thames
+    polygons = geopandas.read_file(areas).set_index("LSOA11CD").geometry
+    centres = geopandas.GeoSeries.from_xy(table["x"], table["y"], crs=polygons.crs)
+    assert [polygons[area].contains(centre) for area, centre in zip(table["area"], centres, strict=True)] == [True] * 19
+    wanted = pd.read_csv(labels).set_index("LSOA11CD").loc[table["area"]]
+    assert table["health"].tolist() == wanted["health"].tolist()
+    skipped = pd.read_csv(tmp_path / "tq" / "skipped.csv")
+    outside = geopandas.GeoSeries.from_xy(skipped["x"], skipped["y"], crs=polygons.crs)
+    assert not any(polygons.contains(centre).any() for centre in outside)
+
+
+def test_real_tiles_look_and_are_placed_as_the_well_known_ones(shared: Path, tmp_path: Path) -> None:
+    import geopandas
+
+    known = pd.read_csv(shared / "data/london_lidar/EmbeddingData.csv").iloc[::12]
+    areas = str(shared / "data/london_areas/london-2011-lsoa-gen20.shp")
+    make_tiles(Request(surface=shared / "data/london_lidar/tq3080_DSM_2M.asc", out=tmp_path / "tq", crs="EPSG:27700",
+                       stride_m=50, channels=("colours",), areas=areas, area_code="LSOA11CD"))
+    table = pd.read_csv(tmp_path / "tq" / "tiles.csv").set_index(["x", "y"])
+    polygons = geopandas.read_file(areas).set_index("LSOA11CD").geometry
+    for row in known.itertuples():
+        ours = table.loc[row.centre_e, row.centre_n]
+        one = cv2.imread(str(shared / f"data/london_lidar/LIDAR/LIDAR_{row.id}.png"))
+        polygon, centre = polygons[row.LSOA11CD], polygons.from_xy([row.centre_e], [row.centre_n])[0]
+        assert ours["area"] == row.LSOA11CD or polygon.distance(centre) < 20  # the boundaries are generalised to 20 m
+        assert np.corrcoef(one.ravel(), picture(tmp_path / "tq", f"{ours['id']}.png").ravel())[0, 1] > 0.9

@@ -1,0 +1,217 @@
+"""Kept models predict the same in a new process, say where they come from, and are refused where they were tampered with."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import skops.io
+from made_experiment import change, fit, make_experiment
+
+from models.family import Family
+from models.features import Features
+from models.folds import assign_folds, build_folds
+from models.keep import load_model, save_model
+from models.licences import find_licence
+from models.registry import BASELINES, FAMILIES, build_model, parse_model
+from models.runs import RunError
+
+N = 80
+RNG = np.random.default_rng(0)
+AREA = np.repeat(np.arange(20), 4)
+XY = RNG.uniform(0, 1e4, (N, 2))
+FOLDS = build_folds("area", assign_folds("area", area=AREA, xy=XY, targets=None, n_folds=4, seed=0, block_m=1), area=AREA, xy=XY,
+                    block_m=1, buffer_m=0)
+PICTURES = RNG.uniform(0, 255, (N, 8 * 8 * 3)).astype(np.float32)
+GIVEN = {"region": (AREA % 5)[:, None].astype(float), "location": XY, "cnn": PICTURES}
+X = RNG.normal(size=(N, 6)).astype(np.float32)
+NAMES = [*BASELINES, *FAMILIES, "ridge+pca:3", "xgboost+pca:3", "head+pca:3"]
+AGAIN = """
+import sys
+from pathlib import Path
+import numpy as np
+from models.features import Features
+from models.keep import load_model
+for name in sys.argv[2:]:
+    folder = Path(sys.argv[1]) / name
+    given = Features(np.load(f"{folder}.given.npy"), grid=(8, 8, 3) if name == "cnn" else None)
+    np.save(f"{folder}.again.npy", load_model(folder).predict(given))
+"""
+
+
+def feed(name: str) -> Any:
+    return Features(GIVEN.get(name, X), grid=(8, 8, 3) if name == "cnn" else None)
+
+
+def fit_one(name: str, task: str = "number") -> Family:
+    Y = X[:, :2] + 0.1 * RNG.normal(size=(N, 2)) if task == "number" else np.eye(2)[(X[:, 0] > 0).astype(int)]
+    model = build_model(parse_model(name), seed=0, task=task, params={"epochs": 2} if name == "cnn" else None)
+    return model.fit(feed(name), Y, folds=FOLDS, weight=np.ones(N))
+
+
+@pytest.mark.parametrize("task", ["number", "class"])
+def test_every_family_predicts_the_same_in_a_new_process(tmp_path: Path, task: str) -> None:
+    predicted = {}
+    for name in NAMES:
+        model = fit_one(name, task)
+        save_model(tmp_path / name, name, model, {})
+        np.save(f"{tmp_path / name}.given.npy", GIVEN.get(name, X))
+        predicted[name] = model.predict(feed(name))
+    subprocess.run([sys.executable, "-c", AGAIN, str(tmp_path), *predicted], check=True)
+    for name, values in predicted.items():
+        np.testing.assert_allclose(np.load(f"{tmp_path / name}.again.npy"), values, atol=1e-6, err_msg=name)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Path:
+    save_model(tmp_path / "kept", "head", fit_one("head"), {})
+    return tmp_path / "kept"
+
+
+def reseal(folder: Path, **facts: Any) -> None:
+    """State hashes of what stands there now, as whoever changed it could."""
+    document = json.loads((folder / "model.json").read_text()) | facts
+    document["files"] = {p.name: {"sha256": hashlib.sha256(p.read_bytes()).hexdigest(), "bytes": p.stat().st_size}
+                         for p in folder.iterdir() if p.name != "model.json"}
+    (folder / "model.json").write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", ["../head.npz", "/etc/passwd", "a/b", "..", ""])
+def test_names_that_climb_out_are_refused(kept: Path, name: str) -> None:
+    document = json.loads((kept / "model.json").read_text())
+    document["files"][name] = document["files"]["head.npz"]
+    (kept / "model.json").write_text(json.dumps(document))
+    with pytest.raises(RunError, match=r"outside its folder. Do not trust"):
+        load_model(kept)
+
+
+@pytest.mark.parametrize("files", [None, {}, [], {"head.npz": "abc"}, "x"])
+def test_a_folder_that_states_no_hashes_is_refused(kept: Path, files: Any) -> None:
+    document = json.loads((kept / "model.json").read_text()) | {"files": files}
+    (kept / "model.json").write_text(json.dumps(document))
+    with pytest.raises(RunError, match="expected the files of the model with their hashes"):
+        load_model(kept)
+
+
+def test_files_that_are_not_listed_and_links_are_refused(kept: Path) -> None:
+    (kept / "model.skops").write_bytes(b"x")
+    with pytest.raises(RunError, match=r"a file that model.json does not list"):
+        load_model(kept)
+    (kept / "model.skops").unlink()
+    (kept / "head.npz").rename(kept.parent / "elsewhere.npz")
+    (kept / "head.npz").symlink_to(kept.parent / "elsewhere.npz")
+    with pytest.raises(RunError, match="not the file that `make models` wrote"):
+        load_model(kept)
+
+
+def rewrite(folder: Path, **members: bytes) -> None:
+    """Put members in the place of those of the same name, and state the new hashes."""
+    with zipfile.ZipFile(folder / "head.npz") as archive:
+        old = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(folder / "head.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (old | {f"{name}.npy": data for name, data in members.items()}).items():
+            archive.writestr(name, data)
+    reseal(folder)
+
+
+def npy(array: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (exec, ("raise SystemExit('it ran')",))
+
+
+def test_arrays_with_pickled_objects_are_refused_and_nothing_runs(kept: Path) -> None:
+    rewrite(kept, x_mean=npy(np.array([Evil(), 1], dtype=object)))
+    with pytest.raises(RunError, match="objects, which are pickles"):
+        load_model(kept)
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(-6,)", "(6, -1)", "(7,)"])
+def test_arrays_of_a_shape_that_they_have_not_are_refused(kept: Path, shape: str) -> None:
+    head = npy(np.zeros(6, np.float32)).replace(b"(6,)", shape.encode())
+    head = head[:8] + (len(head) - 10 - 24).to_bytes(2, "little") + head[10:]
+    rewrite(kept, x_mean=head)
+    with pytest.raises(RunError, match=r"no array of numbers \(the shape"):
+        load_model(kept)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(kept: Path) -> None:
+    rewrite(kept, x_mean=npy(np.zeros(1 << 27, np.float32)))
+    with pytest.raises(RunError, match="bytes that unpack to"):
+        load_model(kept)
+
+
+def test_types_that_are_not_ours_are_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "kept", "ridge", fit_one("ridge"), {})
+    skops.io.dump({"a": Evil}, tmp_path / "kept" / "model.skops")
+    reseal(tmp_path / "kept")
+    with pytest.raises(RunError, match=r"holds .*Evil, which this project never writes"):
+        load_model(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("data", [pickle.dumps([1]), b"", b"PK\x03\x04" + bytes(64), b"PK\x05\x06" + bytes(18)])
+def test_what_is_no_model_file_is_refused(tmp_path: Path, data: bytes) -> None:
+    save_model(tmp_path / "kept", "ridge", fit_one("ridge"), {})
+    (tmp_path / "kept" / "model.skops").write_bytes(data)
+    reseal(tmp_path / "kept")
+    with pytest.raises(RunError, match="kept"):
+        load_model(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("facts", [{"model": "evil"}, {"model": None}, {"model": "forest"}, {"schema_version": "2"},
+                                   {"schema": "x"}])
+def test_a_model_json_that_lies_is_refused(kept: Path, facts: dict[str, Any]) -> None:
+    reseal(kept, **facts)
+    with pytest.raises(RunError):
+        load_model(kept)
+
+
+@pytest.mark.parametrize("text", ["{}", '{"params": {"command": "rm"}, "chosen": []}', "null"])
+def test_parameters_that_are_none_are_refused(kept: Path, text: str) -> None:
+    (kept / "head.json").write_text(text)
+    reseal(kept)
+    with pytest.raises(RunError, match="not a model that this Roofline can read"):
+        load_model(kept)
+
+
+def test_a_booster_that_is_none_is_refused(tmp_path: Path) -> None:
+    save_model(tmp_path / "kept", "xgboost", fit_one("xgboost"), {})
+    (tmp_path / "kept" / "booster-0.ubj").write_bytes(b"{L\x00")
+    reseal(tmp_path / "kept")
+    with pytest.raises(ValueError, match=r"(?s)."):
+        load_model(tmp_path / "kept").predict(Features(X))
+
+
+def test_a_kept_model_carries_all_that_it_promises(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path, names=["mean", "ridge"], keep="all")
+    fit(path)
+    for folder, licence in (("net/last:avg/ridge", "none: random weights"), ("none/mean", "none: no network was used")):
+        facts = json.loads((change(path).folder / "models" / "income" / folder / "model.json").read_text())
+        assert (facts["schema"], facts["schema_version"], facts["backbone"]["licence"]) == ("roofline.model", 2, licence)
+        assert facts["settings"]["name"] == "x"
+        assert facts["training"]["labels_sha256"]
+        assert {row["level"] for row in facts["scores"]} == {"tile", "area"}
+        assert all(len(one["sha256"]) == 64 for one in facts["files"].values())
+
+
+@pytest.mark.parametrize(("backbone", "weights", "licence"), [
+    ("vgg16", "imagenet", "CC BY"), ("resnet50v2", "imagenet", "MIT"), ("mobilenetv2", "imagenet", "Apache"),
+    ("vgg16", "mine.h5", "not known: ask who made mine.h5"), ("dinov2", "imported", "not known"),
+    ("other", "imagenet", "not known"),
+])
+def test_licences_are_those_of_the_weights_and_not_guessed(backbone: str, weights: str, licence: str) -> None:
+    assert find_licence(backbone, weights).startswith(licence)
