@@ -180,12 +180,6 @@ class TargetsSettings(Strict):
             raise ValueError(f"{', '.join(twice)} is listed twice: name every target once")
         return value
 
-    @model_validator(mode="after")
-    def _any(self) -> TargetsSettings:
-        if not self.names:
-            raise ValueError("columns: no target; name at least one column in columns or classes")
-        return self
-
     @property
     def names(self) -> list[str]:
         """Every target once: `columns`, then what only `classes` and `made` name."""
@@ -260,7 +254,7 @@ class Settings(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     out: Path | None = None
     tiles: TilesSettings
-    targets: TargetsSettings
+    targets: TargetsSettings = TargetsSettings()
     extract: ExtractSettings
     models: Any = None
     reports: Any = None

@@ -1,12 +1,15 @@
-"""The command line of models: `fit`, `audit`, `scores`, `list` and `explain`."""
+"""The command line of models: `fit`, `audit`, `scores`, `list`, `explain` and `predict`."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from extract.console import Config, Traceback, err, guarded, out
@@ -208,6 +211,60 @@ def _show_explained(one: Explained) -> None:
     out.print(f"  {describe_sanity(sanity)}", soft_wrap=True, markup=False, highlight=False,
               style="dim" if sanity["depends_on_weights"] else "yellow")
     out.print(f"  {one.explanation.folder}", soft_wrap=True, markup=False, highlight=False)
+
+
+@app.command()
+def predict(
+    config: Config,
+    target: Annotated[str | None, typer.Option(help="The target to predict; every one else.")] = None,
+    place: Annotated[Path | None, typer.Option(help="Settings of the new place, whose features are made; the experiment's own "
+                                                    "tiles else.")] = None,
+    model: Annotated[str | None, typer.Option(help="A kept model, as 'ridge'; the best kept one else.")] = None,
+    cut: Annotated[str | None, typer.Option(help="Its cut, as 'vgg16/block5_pool:avg'.")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="Folder to write to, a folder a target inside; predictions/ of the "
+                                                              "place else.")] = None,
+    traceback: Traceback = False,
+) -> None:
+    """Predict tiles and areas of a new place, with 80 and 95 % intervals and a flag for what is unlike the training tiles.
+
+    The place is a settings file of its own: [tiles] with its table and pictures, and the [extract] of the experiment; it needs no
+    [targets]. Make its features first. A killed run goes on where it stopped.
+
+    Example: make features CONFIG=new.toml && python -m models predict --config town.toml --place new.toml --target income
+    """
+    with guarded(traceback=traceback, interrupted="stopped. Every finished part is kept; the same command goes on."):
+        from extract.settings import Settings as PlaceSettings
+        from models.predict import predict_place
+
+        settings = read_settings(config, Settings)
+        there = read_settings(place or config, PlaceSettings)
+        known = settings.targets.names
+        if target is not None and target not in known:
+            raise ValueError(f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}")
+        for name in known if target is None else [target]:
+            path = (folder or there.folder / "predictions") / name
+            with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err,
+                          transient=True) as progress:
+                task = progress.add_task(f"{name}: parts", total=None)
+                facts = predict_place(settings, there, name, path, model=model, cut=cut, report=partial(_show_parts, progress, task))
+            _show_predicted(facts, path)
+
+
+def _show_parts(progress: Progress, task: TaskID, done: int, todo: int) -> None:
+    progress.update(task, completed=done, total=todo)
+
+
+def _show_predicted(facts: dict[str, Any], path: Path) -> None:
+    out.print(f"{facts['target']}: {facts['n_tiles']:,} tiles in {facts['n_areas']:,} areas by {facts['model']} on "
+              f"{facts['cut']}; {facts['n_outside']:,} tiles unlike those in training, {facts['n_rejected']:,} rejected.", soft_wrap=True,
+              markup=False, highlight=False)
+    for row in facts["coverage"]:
+        if row["nominal"] == max(one["nominal"] for one in facts["coverage"]):
+            out.print(f"  its {row['nominal']:.0%} intervals held {row['coverage']:.0%} of unseen {row['level']}s on the split "
+                      f"{row['split']} ({row['n_areas']} areas)", soft_wrap=True, markup=False, highlight=False)
+    for note in facts["notes"]:
+        out.print(f"  note: {note}", soft_wrap=True, markup=False, highlight=False, style="yellow")
+    out.print(f"  {path}", soft_wrap=True, markup=False, highlight=False)
 
 
 def _ranked(scores: pd.DataFrame, target: str) -> pd.DataFrame:

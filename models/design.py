@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -181,7 +183,7 @@ def build_design(data: CutData, tiles: Tiles, spec: ModelSpec, *, folds: Folds, 
     folds, area = folds.take(data.tiles), pd.factorize(tiles.area.iloc[data.tiles])[0]
     Y = tiles.targets.to_numpy(np.float64)[data.tiles]
     codes = {str(name): code_labels(labels)[data.tiles] for name, labels in tiles.classes.items()}
-    X, names = _feed(data, tiles, spec, region)
+    X, names = feed_rows(data, tiles, spec, {"group_columns": [region]} if region else {})
     if not spec.area:
         weight = 1 / np.bincount(area)[area] if weights == "area" else np.ones(len(area))
         return Design(tiles=data.tiles, row_of_tile=np.arange(len(area)), X=X, Y=Y, codes=codes,
@@ -193,28 +195,38 @@ def build_design(data: CutData, tiles: Tiles, spec: ModelSpec, *, folds: Folds, 
                   names=[f"{statistic} {name}" for statistic in ("mean", "sd") for name in names])
 
 
-def _feed(data: CutData, tiles: Tiles, spec: ModelSpec, region: str | None) -> tuple[Features, list[str]]:
-    """Features of the usable tiles, (n, n_features), and their names where they have some."""
+def feed_rows(data: CutData, tiles: Tiles, spec: ModelSpec, feed: Mapping[str, Any]) -> tuple[Features, list[str]]:
+    """Features of the usable tiles, (n, n_features), and their names where they have some.
+
+    Parameters
+    ----------
+    feed : what is to be as it was when a model was fitted, as its `model.json` says: `group_columns` (the first
+        group column is the default region); `columns`, the one-hot columns; `values`, the regions. Of a value that was not there
+        then no column is 1, and its region is no region of the model.
+    """
     if spec.feed == "place":
         if tiles.xy is None:
             raise DesignError(f"model {str(spec)!r} needs coordinates, and the settings name none: set x and y (or grid) in "
                               "[tiles], or remove it from names in [models]")
         return Features(tiles.xy[data.tiles]), ["easting", "northing"]
     if spec.feed == "region":
-        column = tiles.groups[region or tiles.groups.columns[0]]
-        return Features(pd.factorize(column)[0][data.tiles, None].astype(np.float64)), [str(column.name)]
+        column = tiles.groups[feed.get("group_columns", tiles.groups.columns)[0]]
+        code = pd.Index(feed["values"]).get_indexer(column) if "values" in feed else pd.factorize(column)[0]
+        code = np.where(code < 0, len(feed.get("values", ())), code)
+        return Features(code[data.tiles, None].astype(np.float64)), [str(column.name)]
     if spec.feed == "metadata":
         facts, names = _metadata(data, spec)
         return Features(facts), names
     if spec.feed == "groups" or spec.groups:
-        groups, names = _one_hot(tiles.groups, data.tiles)
+        groups, names = _one_hot(tiles.groups, data.tiles, feed.get("columns"))
         return data.embedding.with_beside(groups), names
     return data.embedding, []
 
 
-def _one_hot(groups: pd.DataFrame, rows: Ints) -> tuple[NDArray[np.float32], list[str]]:
+def _one_hot(groups: pd.DataFrame, rows: Ints, names: list[str] | None) -> tuple[NDArray[np.float32], list[str]]:
     """One column a value of every group column, over the whole table so that no fold decides which there are."""
     wide = pd.get_dummies(groups.astype(str), prefix_sep="=", dtype=np.float32)
+    wide = wide if names is None else wide.reindex(columns=names, fill_value=np.float32(0))
     return wide.to_numpy()[rows], list(wide.columns)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +44,15 @@ class Engine:
         ValueError : no cluster at the address, or the extra `cluster` is not installed.
         """
         settings = settings.model_copy(update={"out": settings.folder})  # another process may stand in another folder
-        jobs = (joblib.delayed(fit_unit)(settings, plan, members[plan.cell.split], self.threads) for plan in plans)
+        yield from self.each(joblib.delayed(fit_unit)(settings, plan, members[plan.cell.split], self.threads) for plan in plans)
+
+    def each(self, jobs: Iterable[Any]) -> Iterator[Any]:
+        """Do every job, a `joblib.delayed` call, and give each result as it ends.
+
+        Raises
+        ------
+        ValueError : no cluster at the address, or the extra `cluster` is not installed.
+        """
         if self.workers == 1 and not self.scheduler:
             yield from (function(*given) for function, given, _ in jobs)
             return

@@ -64,6 +64,8 @@ def plan_all(settings: Settings, watch: Watch, *, is_read_only: bool = False) ->
     ------
     ValueError : as `fit_all`.
     """
+    if not settings.targets.names:
+        raise ValueError("[targets] columns: nothing to predict; name at least one column in columns or classes")
     for backbone in settings.extract.backbones:
         features_path(settings.folder, backbone)
     if not is_read_only:

@@ -1,6 +1,6 @@
 """The models worth keeping: refitted on all tiles and saved in formats that run no code when they are read.
 
-Schema `roofline.model`, version 2; version 1 had no hashes of its files, and is written again. To raise it: add one to
+Schema `roofline.model`, version 3; versions 1 and 2 had no intervals, and are written again. To raise it: add one to
 `SCHEMA_VERSION` and teach `load_model` the old version.
 """
 
@@ -19,8 +19,10 @@ from models.classes import list_classes, spread_classes
 from models.design import Design
 from models.family import Family
 from models.folds import assign_folds, build_folds
-from models.licences import describe_weights
+from models.intervals import describe_intervals
+from models.licences import describe_weights, read_look
 from models.pca import Reduced
+from models.reach import Reach, measure_reach
 from models.registry import FAMILIES, ModelSpec, parse_model
 from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
 from models.sealed import check_sealed
@@ -29,9 +31,10 @@ from models.units import Inputs, open_design
 
 LOG = logging.getLogger(__name__)
 SCHEMA = "roofline.model"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 TRUSTED = ["models.baselines.Mean", "models.baselines.Region", "models.forest.Forest", "models.location.Location",
            "models.neighbours.Neighbours", "models.ridge.SharedRidge", "sklearn.tree._tree.Tree"]
+_MEASURED = ("embedding", "place", "metadata")  # feeds whose rows lie nearer or farther
 
 
 class Kept(NamedTuple):
@@ -68,8 +71,10 @@ def choose_kept(settings: Settings, scores: pd.DataFrame) -> list[Kept]:
 def list_stale(settings: Settings, kept: list[Kept], planned: list[Planned]) -> Iterator[tuple[Kept, str]]:
     """Give the kept models that are not on disk as they should be, with the key of the cell that each belongs to."""
     keys = {(p.cell, t): key for p in planned for t, key in p.keys.items()}
-    for one in kept:
-        key = keys[one.cell, one.target]
+    splits = list(dict.fromkeys(p.cell.split for p in planned))
+    for one in kept:  # the intervals' coverage is of every split
+        every = [keys.get((one.cell._replace(split=split), one.target), "") for split in splits]
+        key = keys[one.cell, one.target] + "".join(f"-{other[:16]}" for other in every[1:])
         path = model_folder(settings.folder, one.target, one.cell.cut, one.cell.model)
         if _read_key(path) != key:
             yield one, key
@@ -81,7 +86,7 @@ def _read_key(path: Path) -> str | None:
         facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
     except RunError:
         return None
-    files = facts.get("files", {})
+    files = facts.get("files", {}) if facts["schema_version"] == SCHEMA_VERSION else {}
     is_whole = files and all((path / n).is_file() and (path / n).stat().st_size == one["bytes"] for n, one in files.items())
     return str(facts["key"]) if is_whole else None
 
@@ -111,8 +116,11 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
              "settings": settings.as_json(),
              "scores": one.scores, "chosen": model.chosen_[0], "feed": _describe_feed(inputs, cell, design),
              "training": {**run["inputs"], **run["cells"][one.target]["depends"], "n_rows": len(design.X)},
-             "versions": run["versions"], "backbone": describe_weights(settings.folder, cell.cut)}
-    save_model(model_folder(settings.folder, one.target, cell.cut, cell.model), cell.model, model, facts)
+             "versions": run["versions"], "backbone": describe_weights(settings.folder, cell.cut),
+             "look": read_look(settings.folder, cell.cut), **describe_intervals(settings.folder, cell, one.target, tiles)}
+    path = model_folder(settings.folder, one.target, cell.cut, cell.model)
+    reach = measure_reach(design.X, seed=settings.models.seed) if cell.spec.feed in _MEASURED else None
+    save_model(path, cell.model, model, facts, reach=reach)
 
 
 def _with_whole_areas(inputs: Inputs, cell: Cell) -> Inputs:
@@ -137,10 +145,11 @@ def _describe_feed(inputs: Inputs, cell: Cell, design: Design) -> dict[str, Any]
     feed: dict[str, Any] = {**spec._asdict(), "kind": spec.feed, "pooling": ["mean", "sd"] if spec.area else [],
                             "n_features": design.X.shape[1], "names": design.names}
     if spec.groups or spec.feed == "groups":
-        feed["groups"] = list(groups.columns)
+        feed["group_columns"] = list(groups.columns)
+        feed["columns"] = [name.removeprefix("mean ") for name in design.names if not (spec.area and name.startswith("sd "))]
     if spec.feed == "region":
         column = inputs.settings.models.region or groups.columns[0]
-        feed["groups"], feed["values"] = [column], pd.factorize(groups[column])[1].tolist()
+        feed["group_columns"], feed["values"] = [column], pd.factorize(groups[column])[1].tolist()
     return feed
 
 
@@ -149,11 +158,13 @@ def model_folder(folder: Path, target: str, cut: str, model: str) -> Path:
     return folder / "models" / target / cut / model
 
 
-def save_model(path: Path, name: str, model: Family, facts: dict[str, Any]) -> None:
+def save_model(path: Path, name: str, model: Family, facts: dict[str, Any], *, reach: Reach | None = None) -> None:
     """Write the model, then `model.json` with the hashes of its files: without it the model is unfinished."""
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     _save_files(path, model)
+    if reach is not None:
+        reach.save(path)
     files = {p.name: {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir())}
     write_json(path / "model.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name, **facts, "files": files})
 
@@ -180,7 +191,7 @@ def load_model(path: Path) -> Family:
     """
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
     if facts["schema_version"] < SCHEMA_VERSION:
-        raise RunError(f"{path}: kept by an older Roofline, without hashes. Run `make models` again.")
+        raise RunError(f"{path}: kept by an older Roofline, without intervals. Run `make models` again.")
     check_sealed(path, facts)
     try:
         spec = parse_model(str(facts.get("model")))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from extract.embeddings import read_attributes
 from extract.settings import PIXELS
@@ -18,6 +20,7 @@ _IMAGENET = {
     "inception": "MIT (Keras)",
     "xception": "MIT (Keras)",
 }
+_LOOK = ("size", "scale", "nodata", "background")
 
 
 def describe_weights(folder: Path, cut: str) -> dict[str, str]:
@@ -28,6 +31,14 @@ def describe_weights(folder: Path, cut: str) -> dict[str, str]:
     found = {name: str(value) for name, value in
              read_attributes(folder / "features" / f"{backbone}.h5", "weights", "weights_sha256").items()}
     return {**found, "licence": find_licence(backbone, found.get("weights", ""))}
+
+
+def read_look(folder: Path, cut: str) -> dict[str, Any]:
+    """Give what decides, besides the weights, how a picture becomes a row: its side, and how its values are brought to bytes."""
+    if "/" not in cut:
+        return {}
+    made = read_attributes(folder / "features" / f"{cut.split('/')[0]}.h5", "recipe").get("recipe", "{}")
+    return {name: value for name, value in json.loads(made).items() if name in _LOOK}
 
 
 def find_licence(backbone: str, weights: str) -> str:

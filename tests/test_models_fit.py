@@ -139,7 +139,7 @@ def test_a_kept_model_says_how_it_is_fed_and_how_good_it_is(fitted: Path) -> Non
     fit(fitted, keep=["ridge+groups@area", "region"])
     folder = kept(fitted)["income/net/last:avg/ridge+groups@area"]
     facts = json.loads((folder / "model.json").read_text())
-    assert facts["feed"]["groups"] == ["district"]
+    assert facts["feed"]["group_columns"] == ["district"]
     assert facts["feed"]["pooling"] == ["mean", "sd"]
     assert "district=D0" in " ".join(facts["feed"]["names"])
     assert facts["scores"][0]["r2"] == pytest.approx(of(fitted, level="area").loc["ridge+groups@area", "r2"])

@@ -1,0 +1,201 @@
+"""Kept models predict other places: the same numbers as in memory, in parts, after a kill, and never from other weights."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_experiment import N, change, make_experiment, read_signal, write_features, write_table
+
+from extract.embeddings import ShardWriter, write_virtual
+from extract.settings import Settings as PlaceSettings
+from extract.settings import read_settings
+from extract.tiles import read_tiles
+from models import newplace
+from models.fit import fit_all
+from models.keep import load_model
+from models.kept import find_kept
+from models.newplace import PlaceError
+from models.predict import predict_place
+from models.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+PLACE = """
+name = "new"
+out = "out"
+[tiles]
+table = "t.csv"
+images = "."
+area = "area"
+x = "x"
+y = "y"
+size_m = 50
+crs = "EPSG:27700"
+groups = ["district"]
+[extract]
+cuts = ["net/last:avg"]
+"""
+
+
+def fitted(folder: Path, names: list[str], **models: Any) -> Settings:
+    path = make_experiment(folder, names=names, keep="all", splits=["area", "block"], block_m=400, **models)
+    settings = read_settings(path, Settings)
+    fit_all(settings)
+    return settings
+
+
+def new_place(folder: Path, n: int = 50, *, weights: str = "w", shift: float = 0.0, **columns: Any) -> PlaceSettings:
+    folder.mkdir()
+    rng = np.random.default_rng(5)
+    table = {"id": np.arange(n) + 1000, "area": [f"Z{i // 7}" for i in range(n)], "x": 530000.0 + 50 * np.arange(n),
+             "y": 180000.0, "district": "D1", **columns}
+    pd.DataFrame(table).to_csv(folder / "t.csv", index=False)
+    (folder / "new.toml").write_text(PLACE)
+    settings = read_settings(folder / "new.toml", PlaceSettings)
+    shard = settings.folder / "features/net/part-00000.h5"
+    shard.parent.mkdir(parents=True)
+    writer = ShardWriter(shard, read_tiles(settings).id, {"last:avg": (6,)}, dtype="float16",
+                         attributes={"weights": "random:0", "weights_sha256": weights})
+    writer.append({"last:avg": rng.normal(size=(n, 6)) + shift}, ["" if i != 4 else "torn" for i in range(n)])
+    writer.close()
+    write_virtual(settings.folder / "features/net.h5", [shard])
+    return settings
+
+
+@pytest.mark.parametrize("model", ["ridge", "ridge@area", "ridge+groups", "knn", "mean", "region", "location"])
+def test_every_feed_is_made_again_for_a_new_place(tmp_path: Path, model: str) -> None:
+    settings, place = fitted(tmp_path / "town", [model]), new_place(tmp_path / "new")
+    facts = predict_place(settings, place, "income", tmp_path / "p", model=model)
+    told = pd.read_parquet(tmp_path / "p/predictions.parquet")
+    assert list(told["id"]) == list(range(1000, 1050))
+    assert told["prediction"].isna().tolist() == [i == 4 for i in range(50)]
+    assert facts["n_rejected"] == 1
+    assert not facts["in_training"]
+    areas = pd.read_csv(tmp_path / "p/areas.csv")
+    means = told.groupby("area")["prediction"].mean()
+    np.testing.assert_allclose(areas.set_index("area")["prediction"], means[areas["area"]])
+    assert areas["n_tiles"].sum() == 49
+
+
+def test_a_new_process_predicts_what_the_model_in_memory_predicts(tmp_path: Path) -> None:
+    settings = fitted(tmp_path / "town", ["ridge"])
+    kept = find_kept(settings.folder, "income")
+    done = subprocess.run([sys.executable, "-m", "models", "predict", "--config", str(tmp_path / "town/s.toml"), "--target",
+                           "income", "--cut", kept.cell.cut, "--out", str(tmp_path / "p")], cwd=ROOT, capture_output=True,
+                          text=True, check=True)
+    told = pd.read_parquet(tmp_path / "p/income/predictions.parquet")
+    model = load_model(kept.path)
+    place = newplace.open_place(read_settings(tmp_path / "town/s.toml", PlaceSettings), kept)
+    expected = model.predict(newplace.read_part(place, kept, np.arange(N)).X)[:, 0]
+    np.testing.assert_allclose(told["prediction"].dropna(), expected, atol=1e-6)
+    assert told["in_training"].all()
+    assert "fitted on" in done.stdout
+
+
+def test_parts_give_what_one_pass_gives_and_a_kill_loses_no_done_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, place = fitted(tmp_path / "town", ["ridge", "ridge@area"]), new_place(tmp_path / "new", 700)
+    for model in ("ridge", "ridge@area"):
+        predict_place(settings, place, "income", tmp_path / f"whole {model}", model=model)
+    monkeypatch.setattr(newplace, "_PART_TILES", 256)
+    for model in ("ridge", "ridge@area"):
+        out, seen = tmp_path / model, []
+
+        def stop(done: int, todo: int, seen: list[int] = seen) -> None:
+            seen.append(done)
+            if done == 1 and len(seen) == 2:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            predict_place(settings, place, "income", out, model=model, report=stop)
+        predict_place(settings, place, "income", out, model=model, report=lambda done, todo, seen=seen: seen.append(done))
+        assert seen == [0, 1, 1, 2, 3]
+        pieces, whole = (pd.read_parquet(f / "predictions.parquet").sort_values("id") for f in (out, tmp_path / f"whole {model}"))
+        np.testing.assert_allclose(pieces["prediction"], whole["prediction"], atol=1e-9)
+        assert not (out / "parts").exists()
+
+
+def test_what_lies_far_from_the_training_tiles_is_flagged(tmp_path: Path) -> None:
+    settings = fitted(tmp_path / "town", ["ridge"])
+    cut = find_kept(settings.folder, "income").cell.cut
+    near = predict_place(settings, read_settings(tmp_path / "town/s.toml", PlaceSettings), "income", tmp_path / "a", cut=cut)
+    far = predict_place(settings, new_place(tmp_path / "new", shift=30.0), "income", tmp_path / "b", cut="net/last:avg")
+    assert near["n_outside"] <= 0.05 * N
+    assert far["n_outside"] == 49
+
+
+def test_a_group_that_no_training_tile_had_is_outside(tmp_path: Path) -> None:
+    settings = fitted(tmp_path / "town", ["ridge+groups"])
+    place = new_place(tmp_path / "new", district=["D1"] * 25 + ["<b>nowhere"] * 25)
+    predict_place(settings, place, "income", tmp_path / "p", cut="net/last:avg")
+    told = pd.read_parquet(tmp_path / "p/predictions.parquet")
+    assert told["is_outside"].to_numpy()[25:].all()
+
+
+def test_squares_are_in_longitude_and_latitude(tmp_path: Path) -> None:
+    settings, place = fitted(tmp_path / "town", ["ridge"]), new_place(tmp_path / "new")
+    predict_place(settings, place, "income", tmp_path / "p", cut="net/last:avg")
+    features = json.loads((tmp_path / "p/predictions.geojson").read_text())["features"]
+    ring = np.array(features[0]["geometry"]["coordinates"][0])
+    assert len(features) == 50
+    assert ring.shape == (5, 2)
+    assert (np.abs(ring - [-0.128, 51.504]) < 0.01).all()  # 530000, 180000 of the National Grid is Trafalgar Square's south
+    assert features[4]["properties"]["prediction"] is None
+
+
+@pytest.mark.parametrize(("change_place", "text"), [
+    ({"weights": "other"}, "other weights than the model was fitted on.*Make the features"),
+    ({"groups": "[]"}, "no district: name them"),
+])
+def test_a_place_that_does_not_fit_is_refused(tmp_path: Path, change_place: dict[str, str], text: str) -> None:
+    settings = fitted(tmp_path / "town", ["ridge+groups"])
+    place = new_place(tmp_path / "new", weights=change_place.get("weights", "w"))
+    if "groups" in change_place:
+        place = place.model_copy(update={"tiles": place.tiles.model_copy(update={"groups": []})})
+    with pytest.raises(PlaceError, match=text):
+        predict_place(settings, place, "income", tmp_path / "p", cut="net/last:avg")
+
+
+def test_a_folder_of_other_predictions_is_left_alone_and_the_same_ones_are_not_made_again(tmp_path: Path) -> None:
+    settings, place = fitted(tmp_path / "town", ["ridge", "mean"]), new_place(tmp_path / "new")
+    first = predict_place(settings, place, "income", tmp_path / "p", model="mean")
+    stamp = (tmp_path / "p/predictions.csv").stat().st_mtime_ns
+    assert predict_place(settings, place, "income", tmp_path / "p", model="mean") == first
+    assert (tmp_path / "p/predictions.csv").stat().st_mtime_ns == stamp
+    with pytest.raises(PlaceError, match=r"holds predictions of 'income' by 'mean'.*--out"):
+        predict_place(settings, place, "income", tmp_path / "p", model="ridge", cut="net/last:avg")
+
+
+def test_features_that_are_not_made_are_asked_for(tmp_path: Path) -> None:
+    settings, place = fitted(tmp_path / "town", ["ridge"]), new_place(tmp_path / "new")
+    (place.folder / "features/net.h5").unlink()
+    with pytest.raises(ValueError, match=r"no embeddings of 'net'\. Run `make features`"):
+        predict_place(settings, place, "income", tmp_path / "p")
+
+
+def test_the_intervals_and_their_coverage_stand_beside_the_model(tmp_path: Path) -> None:
+    settings = fitted(tmp_path / "town", ["ridge"])
+    facts = find_kept(settings.folder, "income").facts
+    assert set(facts["intervals"]) == {"tile", "area"}
+    assert {(row["split"], row["level"], row["nominal"]) for row in facts["coverage"]} == {
+        (split, level, nominal) for split in ("area", "block") for level in ("tile", "area") for nominal in (0.8, 0.95)}
+
+
+def test_classes_come_with_sets_that_hold_the_true_one(tmp_path: Path) -> None:
+    signal = read_signal()
+    path = make_experiment(tmp_path / "town", names=["ridge"], keep="all", splits=["area"])
+    write_table(tmp_path / "town", kind=np.where(signal > 0, "high|er", "low"))
+    settings = change(path, columns=["income", "kind"])
+    write_features(settings)
+    fit_all(settings)
+    place = read_settings(path, PlaceSettings)
+    predict_place(settings, place, "kind", tmp_path / "p")
+    told = pd.read_parquet(tmp_path / "p/predictions.parquet")
+    np.testing.assert_allclose(told[["p_high|er", "p_low"]].sum(axis=1).drop(3), 1)
+    assert set(told["prediction"].dropna()) == {"high|er", "low"}
+    assert told["set80"].drop(3).str.len().gt(0).any()
