@@ -148,7 +148,7 @@ class Tileset:
     def _render(self, table: pd.DataFrame) -> str:
         """Write settings for the next command."""
         asked = self._request
-        stretch = "; ".join(f"{name} {low:g} to {high:g} {unit}" for name, (low, high, unit) in _describe_stretch(asked).items())
+        stretch = "; ".join(f"{name} {low:g} to {high:g} {unit}".strip() for name, (low, high, unit) in _describe_stretch(asked).items())
         lines = [f"# Made by `python -m extract tiles`; tiles.json says from what. 0 and 255 in every tile: {stretch}.",
                  f"name = {json.dumps(self.name)}", "", "[tiles]", 'table = "tiles.csv"', 'images = "images"',
                  f'path = "{{id}}.{asked.format}"', f'area = "{"id" if asked.areas is None else "area"}"', 'x = "x"', 'y = "y"',
@@ -165,7 +165,7 @@ def _render_models(table: pd.DataFrame) -> list[str]:
     blocks = (table[["x", "y"]] // BLOCK_M).drop_duplicates()
     splits = ["random", "area", *(["block"] if len(blocks) >= FOLDS else [])]
     folds = max(2, min(FOLDS, table["area"].nunique()))
-    note = "" if "block" in splits else f"   # no block: the tiles lie in {len(blocks)} squares of {BLOCK_M:g} m"
+    note = "" if "block" in splits else f"   # no block: fewer than {FOLDS} squares of {BLOCK_M:g} m hold tiles"
     return ["", "[models]", f"splits = {json.dumps(splits)}{note}", f"folds = {folds}"]
 
 

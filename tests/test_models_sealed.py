@@ -31,7 +31,7 @@ AREA = np.repeat(np.arange(20), 4)
 XY = RNG.uniform(0, 1e4, (N, 2))
 FOLDS = build_folds("area", assign_folds("area", area=AREA, xy=XY, targets=None, n_folds=4, seed=0, block_m=1), area=AREA, xy=XY,
                     block_m=1, buffer_m=0)
-PICTURES = RNG.uniform(0, 255, (N, 8 * 8 * 3)).astype(np.float32)
+PICTURES = RNG.uniform(0, 255, (N, 12 * 12 * 3)).astype(np.float32)
 GIVEN = {"region": (AREA % 5)[:, None].astype(float), "location": XY, "cnn": PICTURES}
 X = RNG.normal(size=(N, 6)).astype(np.float32)
 NAMES = [*BASELINES, *FAMILIES, "ridge+pca:3", "xgboost+pca:3", "head+pca:3"]
@@ -43,13 +43,13 @@ from models.features import Features
 from models.keep import load_model
 for name in sys.argv[2:]:
     folder = Path(sys.argv[1]) / name
-    given = Features(np.load(f"{folder}.given.npy"), grid=(8, 8, 3) if name == "cnn" else None)
+    given = Features(np.load(f"{folder}.given.npy"), grid=(12, 12, 3) if name == "cnn" else None)
     np.save(f"{folder}.again.npy", load_model(folder).predict(given))
 """
 
 
 def feed(name: str) -> Any:
-    return Features(GIVEN.get(name, X), grid=(8, 8, 3) if name == "cnn" else None)
+    return Features(GIVEN.get(name, X), grid=(12, 12, 3) if name == "cnn" else None)
 
 
 def fit_one(name: str, task: str = "number") -> Family:
