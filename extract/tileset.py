@@ -84,7 +84,7 @@ class Tileset:
         table = self.folder / "tiles.csv"
         if not table.is_file():
             return False
-        there = set(os.listdir(self.folder / "images"))
+        there = {path.name for path in (self.folder / "images").iterdir()}
         return all(f"{name}.{self._request.format}" in there for name in pd.read_csv(table, usecols=["id"], dtype=str)["id"])
 
     def read_journal(self) -> dict[int, list[float]]:
