@@ -18,7 +18,7 @@ from models.cells import ALL, Cell, Planned
 from models.classes import list_classes, spread_classes
 from models.design import Design
 from models.family import Family
-from models.licences import describe_weights
+from models.licences import read_licence
 from models.pca import Reduced
 from models.registry import FAMILIES, ModelSpec, parse_model
 from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
@@ -110,7 +110,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
              "settings": settings.as_json(),
              "scores": one.scores, "chosen": model.chosen_[0], "feed": _describe_feed(inputs, cell, design),
              "training": {**run["inputs"], **run["cells"][one.target]["depends"], "n_rows": len(design.X)},
-             "versions": run["versions"], "backbone": describe_weights(settings.folder, cell.cut)}
+             "versions": run["versions"], "licence": read_licence(settings.folder, cell.cut)}
     save_model(model_folder(settings.folder, one.target, cell.cut, cell.model), cell.model, model, facts)
 
 

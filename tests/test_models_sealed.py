@@ -20,7 +20,7 @@ from made_experiment import change, fit, make_experiment
 from models.family import Family
 from models.features import Features
 from models.folds import assign_folds, build_folds
-from models.keep import load_model, save_model
+from models.keep import SCHEMA_VERSION, load_model, save_model
 from models.licences import find_licence
 from models.registry import BASELINES, FAMILIES, build_model, parse_model
 from models.runs import RunError
@@ -202,7 +202,7 @@ def test_a_kept_model_carries_all_that_it_promises(tmp_path: Path) -> None:
     fit(path)
     for folder, licence in (("net/last:avg/ridge", "none: random weights"), ("none/mean", "none: no network was used")):
         facts = json.loads((change(path).folder / "models" / "income" / folder / "model.json").read_text())
-        assert (facts["schema"], facts["schema_version"], facts["backbone"]["licence"]) == ("roofline.model", 2, licence)
+        assert (facts["schema"], facts["schema_version"], facts["licence"]) == ("roofline.model", SCHEMA_VERSION, licence)
         assert facts["settings"]["name"] == "x"
         assert facts["training"]["labels_sha256"]
         assert {row["level"] for row in facts["scores"]} == {"tile", "area"}
