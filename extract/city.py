@@ -153,7 +153,7 @@ def draw_heights(city: City, row: int, column: int) -> Floats:
 
 def colour_heights(heights: Floats) -> NDArray[np.uint8]:
     """Colour heights [m] by a ramp times the hillshade, and enlarge what lies inside the margin to a tile."""
-    south, east = np.gradient(heights, CELL_M)
+    south, east = np.array(np.gradient(heights, CELL_M))
     shaded = colour(heights, south, east)[..., ::-1]
     inner = slice(MARGIN_CELLS, -MARGIN_CELLS)
     small = np.round(shaded)[inner, inner].astype(np.uint8)

@@ -56,6 +56,8 @@ class Folder:
             raise RejectedTile("file missing") from None
         except OSError as error:
             raise RejectedTile(f"file cannot be read: {error.strerror}") from None
+        except RejectedTile:
+            raise
         except ValueError as error:  # a NUL in the name
             raise RejectedTile(f"file cannot be read: {error}") from None
         if not data:

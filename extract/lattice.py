@@ -33,8 +33,7 @@ class Lattice:
 
     def corners(self, rows: Ints | slice = slice(None)) -> NDArray[np.float64]:
         """(n_rows, 2), easting and northing of the south-west corners [m]."""
-        corners: NDArray[np.float64] = self.steps[rows] * self.stride_m
-        return corners
+        return (self.steps[rows] * self.stride_m).astype(np.float64)
 
     def ids(self, rows: Ints | slice = slice(None)) -> list[str]:
         """Name tiles by their south-west corners, as `e530000n180800`."""

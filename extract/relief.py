@@ -6,7 +6,7 @@ Cells without data are NaN. They weigh nothing in their neighbours' values, and 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import cv2
@@ -36,7 +36,7 @@ class Channel(NamedTuple):
 CHANNELS = {
     "height": Channel("height above ground", 0.0, 40.0, "m"),
     "slope": Channel("angle of the surface to the horizontal", 0.0, 90.0, "degrees"),
-    "hillshade": Channel("light on the surface from 225 degrees, 45 degrees high", 0.0, 1.0, "1"),
+    "hillshade": Channel("light on the surface from 225 degrees, 45 degrees high", 0.0, 1.0, ""),
     "roughness": Channel(f"standard deviation of the surface within {ROUGHNESS_M:g} m", 0.0, 10.0, "m"),
 }
 
@@ -106,9 +106,9 @@ def build_channels(surface: Floats, ground: Floats, names: Sequence[str], *, cel
     if list(names) == [COLOURS]:
         planes = np.ascontiguousarray(np.moveaxis(colour(height, south, east), -1, 0), np.float32)
     else:
-        made = {"height": lambda: height, "slope": lambda: np.degrees(np.arctan(np.hypot(south, east))),
-                "hillshade": lambda: hillshade(south, east),
-                "roughness": lambda: roughness(surface, cell_m=cell_m)}
+        made: dict[str, Callable[[], Floats]] = {
+            "height": lambda: height, "slope": lambda: np.degrees(np.arctan(np.hypot(south, east))),
+            "hillshade": lambda: hillshade(south, east), "roughness": lambda: roughness(surface, cell_m=cell_m)}
         planes = np.stack([made[name]() for name in names], dtype=np.float32)
     planes[:, np.isnan(height)] = np.nan
     return planes

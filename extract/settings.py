@@ -98,7 +98,7 @@ class TilesSettings(Strict):
     y: str | None = None
     grid: GridSettings | None = None
     size_m: float | None = Field(default=None, gt=0)
-    crs: str | None = None
+    crs: str | None = Field(default=None, min_length=1)  # of x and y, as "EPSG:27700"
     groups: list[str] = []
     scale: tuple[float, float] | None = None
     nodata: float | None = None

@@ -80,8 +80,12 @@ class Tileset:
 
     @property
     def is_done(self) -> bool:
-        """Tell whether the table is there, which is written last."""
-        return (self.folder / "tiles.csv").is_file()
+        """Tell whether the table is there, which is written last, and every picture that it names."""
+        table = self.folder / "tiles.csv"
+        if not table.is_file():
+            return False
+        there = {path.name for path in (self.folder / "images").iterdir()}
+        return all(f"{name}.{self._request.format}" in there for name in pd.read_csv(table, usecols=["id"], dtype=str)["id"])
 
     def read_journal(self) -> dict[int, list[float]]:
         """Give the blocks that are on disk, with their tiles' shares without data; a line cut off by a kill is left out."""
@@ -148,7 +152,8 @@ class Tileset:
     def _render(self, table: pd.DataFrame) -> str:
         """Write settings for the next command."""
         asked = self._request
-        stretch = "; ".join(f"{name} {low:g} to {high:g} {unit}" for name, (low, high, unit) in _describe_stretch(asked).items())
+        limits = _describe_stretch(asked).items()
+        stretch = "; ".join(f"{name} {low:g} to {high:g} {unit}".strip() for name, (low, high, unit) in limits)
         lines = [f"# Made by `python -m extract tiles`; tiles.json says from what. 0 and 255 in every tile: {stretch}.",
                  f"name = {json.dumps(self.name)}", "", "[tiles]", 'table = "tiles.csv"', 'images = "images"',
                  f'path = "{{id}}.{asked.format}"', f'area = "{"id" if asked.areas is None else "area"}"', 'x = "x"', 'y = "y"',
@@ -165,7 +170,7 @@ def _render_models(table: pd.DataFrame) -> list[str]:
     blocks = (table[["x", "y"]] // BLOCK_M).drop_duplicates()
     splits = ["random", "area", *(["block"] if len(blocks) >= FOLDS else [])]
     folds = max(2, min(FOLDS, table["area"].nunique()))
-    note = "" if "block" in splits else f"   # no block: the tiles lie in {len(blocks)} squares of {BLOCK_M:g} m"
+    note = "" if "block" in splits else f"   # no block: fewer than {FOLDS} squares of {BLOCK_M:g} m hold tiles"
     return ["", "[models]", f"splits = {json.dumps(splits)}{note}", f"folds = {folds}"]
 
 

@@ -246,7 +246,8 @@ def predict(
             with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err,
                           transient=True) as progress:
                 task = progress.add_task(f"{name}: parts", total=None)
-                facts = predict_place(settings, there, name, path, model=model, cut=cut, report=partial(_show_parts, progress, task))
+                report = partial(_show_parts, progress, task)
+                facts = predict_place(settings, there, name, path, model=model, cut=cut, report=report)
             _show_predicted(facts, path)
 
 
@@ -256,8 +257,8 @@ def _show_parts(progress: Progress, task: TaskID, done: int, todo: int) -> None:
 
 def _show_predicted(facts: dict[str, Any], path: Path) -> None:
     out.print(f"{facts['target']}: {facts['n_tiles']:,} tiles in {facts['n_areas']:,} areas by {facts['model']} on "
-              f"{facts['cut']}; {facts['n_outside']:,} tiles unlike those in training, {facts['n_rejected']:,} rejected.", soft_wrap=True,
-              markup=False, highlight=False)
+              f"{facts['cut']}; {facts['n_outside']:,} tiles unlike those in training, "
+              f"{facts['n_rejected']:,} rejected.", soft_wrap=True, markup=False, highlight=False)
     for row in facts["coverage"]:
         if row["nominal"] == max(one["nominal"] for one in facts["coverage"]):
             out.print(f"  its {row['nominal']:.0%} intervals held {row['coverage']:.0%} of unseen {row['level']}s on the split "

@@ -20,7 +20,7 @@ from models.design import Design
 from models.family import Family
 from models.folds import assign_folds, build_folds
 from models.intervals import describe_intervals
-from models.licences import describe_weights, read_look
+from models.licences import read_licence, read_look
 from models.pca import Reduced
 from models.reach import Reach, measure_reach
 from models.registry import FAMILIES, ModelSpec, parse_model
@@ -116,7 +116,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
              "settings": settings.as_json(),
              "scores": one.scores, "chosen": model.chosen_[0], "feed": _describe_feed(inputs, cell, design),
              "training": {**run["inputs"], **run["cells"][one.target]["depends"], "n_rows": len(design.X)},
-             "versions": run["versions"], "backbone": describe_weights(settings.folder, cell.cut),
+             "versions": run["versions"], "licence": read_licence(settings.folder, cell.cut),
              "look": read_look(settings.folder, cell.cut), **describe_intervals(settings.folder, cell, one.target, tiles)}
     path = model_folder(settings.folder, one.target, cell.cut, cell.model)
     reach = measure_reach(design.X, seed=settings.models.seed) if cell.spec.feed in _MEASURED else None

@@ -23,14 +23,12 @@ _IMAGENET = {
 _LOOK = ("size", "scale", "nodata", "background")
 
 
-def describe_weights(folder: Path, cut: str) -> dict[str, str]:
-    """Say what the weights of a cut are: `weights`, `weights_sha256` and `licence`; for no network just the licence."""
+def read_licence(folder: Path, cut: str) -> str:
+    """Give the licence of the weights that made a cut, from what its features say of them."""
     backbone = cut.split("/")[0]
     if "/" not in cut or backbone == PIXELS:
-        return {"licence": "none: no network was used"}
-    found = {name: str(value) for name, value in
-             read_attributes(folder / "features" / f"{backbone}.h5", "weights", "weights_sha256").items()}
-    return {**found, "licence": find_licence(backbone, found.get("weights", ""))}
+        return "none: no network was used"
+    return find_licence(backbone, str(read_attributes(folder / "features" / f"{backbone}.h5", "weights").get("weights", "")))
 
 
 def read_look(folder: Path, cut: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from extract.embeddings import read_attributes
 from extract.settings import Settings, parse_cut
 from extract.tiles import Tiles, read_tiles
 from models.cells import Cell
@@ -16,7 +17,7 @@ from models.design import CutData, features_path, feed_rows, pool_rows, read_cut
 from models.family import Ints
 from models.features import Features
 from models.kept import KeptModel
-from models.licences import describe_weights, read_look
+from models.licences import read_look
 
 _PART_BYTES, _PART_TILES = 128 << 20, 65_536  # of the features in float32, and tiles, of one part
 
@@ -89,10 +90,10 @@ def _check_features(settings: Settings, kept: KeptModel) -> None:
     if "/" not in cut:
         return
     path = features_path(settings.folder, parse_cut(cut).backbone)
-    found, stated = describe_weights(settings.folder, cut), kept.facts["training"].get("weights_sha256")
-    if found.get("weights_sha256") != stated:
+    found, stated = read_attributes(path, "weights_sha256").get("weights_sha256"), kept.facts["training"].get("weights_sha256")
+    if found != stated:
         raise PlaceError(f"{path}: made by other weights than the model was fitted on (expected SHA-256 {stated}, got "
-                         f"{found.get('weights_sha256')}; it counts all layers up to the cuts that are asked for). {remedy}")
+                         f"{found}; it counts all layers up to the cuts that are asked for). {remedy}")
     look = read_look(settings.folder, cut)
     for name, value in kept.facts["look"].items():
         if look.get(name) != value:

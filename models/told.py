@@ -60,9 +60,9 @@ def write_told(out: Path, place: Place, kept: KeptModel, parts: list[Path], *, k
     for name in names:
         publish(out / f"{name}.partial", out / name)
     facts = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "key": key, **kept.cell._asdict(),
-             "target": kept.facts["target"], "place": place.settings.as_json(), "n_tiles": len(place.tiles),
-             "n_areas": len(told), **seen, "in_training": place.is_training, "intervals": kept.facts["intervals"], "coverage": kept.facts["coverage"],
-             "files": names, "notes": notes}
+             **{name: kept.facts[name] for name in ("target", "intervals", "coverage")}, "place": place.settings.as_json(),
+             "n_tiles": len(place.tiles), "n_areas": len(told), **seen, "in_training": place.is_training, "files": names,
+             "notes": notes}
     write_json(out / "predict.json", facts)
     return facts
 

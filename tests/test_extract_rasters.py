@@ -183,6 +183,13 @@ def test_a_second_call_does_nothing_and_keeps_settings_that_were_edited(survey: 
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+def test_pictures_that_were_deleted_are_made_again(survey: Path) -> None:
+    folder = make(survey)
+    (folder / "images" / "e400000n299600.png").unlink()
+    assert make_tiles(Request(surface=survey, out=folder)).n_new == 16
+    assert picture(folder, "e400000n299600.png").shape == (224, 224, 3)
+
+
 def test_other_options_and_other_rasters_are_refused_until_fresh(survey: Path) -> None:
     folder = make(survey)
     with pytest.raises(TilesetError, match=r"options.pixels was 224, now 100"):
