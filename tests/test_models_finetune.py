@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from extract.zoo import Origin
-from models.augment import augment_pictures
 from models.features import Features
 from models.finetune import Finetune, build_programs
 from models.folds import assign_folds, build_folds
-from models.registry import parse_model
 
 N, SIZE = 48, 32
 SIGNAL = np.random.default_rng(0).normal(size=N)

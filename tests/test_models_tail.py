@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from extract.run import run_extraction
-from extract.settings import Settings, read_settings
 from extract.zoo import Origin
 from models.features import Features
-from models.fit import fit_all
 from models.folds import Folds, assign_folds, build_folds
-from models.keep import load_model, save_model
-from models.runs import read_curves, read_scores
-from models.settings import Settings as ModelSettings
 from models.tail import Tail, build_tail_program
 
 N, SIZE, LAYER = 64, 64, "block_13_expand_relu"
