@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.family import Epoch, Floats, Ints, Task
-from models.training import clear_optimizer, draw_batches, held_loss, seed_dropout, teach
+from models.training import EpochLoss, clear_optimizer, draw_batches, held_loss, seed_dropout
 
 LOG = logging.getLogger(__name__)
 ASKED = 64  # rows of a forward pass
@@ -139,9 +139,10 @@ def learn(phases: list[Phase], lesson: Lesson, keeper: Keeper, name: str) -> Sta
 def _run_epoch(phase: Phase, lesson: Lesson, state: State, name: str) -> None:
     model, rng = phase.model, np.random.default_rng([lesson.seed, state.epoch])
     seed_dropout(model, lesson.seed, state.epoch)
-    model.reset_metrics()
+    epoch = EpochLoss(model)
     for rows, inputs, weight in _read_ahead(lesson, rng):
-        loss = teach(model, inputs, lesson.labels[rows] * weight[:, None, None])
+        epoch.teach(inputs, lesson.labels[rows] * weight[:, None, None])
+    loss = epoch.mean
     held = held_loss(run_network(model, lesson.read, lesson.held), lesson.labels[lesson.held], lesson.task)
     state.epoch, state.inside, state.waited = state.epoch + 1, state.inside + 1, state.waited + 1
     check_finite(loss, held, f"{name}, epoch {state.epoch}", best=state.best_epoch)
