@@ -11,7 +11,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -76,6 +76,12 @@ class FileKeeper(Keeper):
             optimizer = [np.asarray(_numpy(variable)) for variable in phase.model.optimizer.variables]
             self._write(state, model=read_weights(phase.model), optimizer=optimizer)
 
+    def rescue(self, state: State) -> Path:
+        """Write the best weights of a training that diverged beside, so that none goes on with them."""
+        self._path = self._path.with_name(f"{self._path.stem}-diverged.npz")
+        self._write(state, model=[], optimizer=[])
+        return self._path
+
     def finish(self, state: State) -> None:
         """Write the best weights alone, for the run may be stopped before it is written; not where that took no minute."""
         if time.monotonic() - self._began >= _EVERY_SECONDS or self._path.is_file():
@@ -84,7 +90,7 @@ class FileKeeper(Keeper):
     def _write(self, state: State, **lists: list[Any]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_name(self._path.name + ".partial")
-        text = json.dumps({name: value for name, value in asdict(state).items() if name in _NUMBERS})
+        text = json.dumps({name: getattr(state, name) for name in _NUMBERS})
         named = {f"{name}_{i}": value for name, values in {**lists, "best": state.best}.items() for i, value in enumerate(values)}
         with partial.open("wb") as file:
             np.savez(file, allow_pickle=False, state=np.array(text), **named)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,6 +104,10 @@ class Keeper:
     def keep(self, phase: Phase, state: State) -> None:
         """Hear that an epoch is done."""
 
+    def rescue(self, state: State) -> Path | None:  # noqa: ARG002
+        """Write the best weights of a training that diverged, and say where."""
+        return None
+
     def finish(self, state: State) -> None:
         """Hear that the training is done."""
 
@@ -130,7 +135,11 @@ def learn(phases: list[Phase], lesson: Lesson, keeper: Keeper, name: str) -> Sta
             state.phase, state.inside, state.waited = number, 0, 0
             clear_optimizer(phase.model)
         while state.inside < phase.epochs and state.waited < phase.patience:
-            _run_epoch(phase, lesson, state, name)
+            try:
+                _run_epoch(phase, lesson, state, name)
+            except DivergedError as error:
+                path = keeper.rescue(state) if state.best_epoch else None
+                raise DivergedError(f"{error}{f' Those weights are in {path}.' if path else ''}") from None
             keeper.keep(phase, state)
     keeper.finish(state)
     return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -118,6 +119,7 @@ def compile_program(program: Any, rate: float, task: Task) -> Any:
         def result(self) -> Any:
             return self.total / keras.ops.maximum(self.count, 1e-6)
 
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns where several networks are compiled, as is meant here
     jit: Any = False if keras.backend.backend() == "tensorflow" else "auto"
     program.compile(keras.optimizers.Adam(rate), make_loss(task), metrics=[TowerLoss(program.output_shape[1])], jit_compile=jit)
     program.optimizer.build(program.trainable_variables)
