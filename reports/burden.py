@@ -78,19 +78,19 @@ def _summarise(residual: NDArray[np.float64], group: NDArray[np.str_], *, order:
     found = []
     for name in order:
         some = residual[group == name]
-        bias, mae = _interval(some), _interval(np.abs(some))
+        bias, mae = _intervals(some, np.abs(some))
         found.append((name, len(some), some.mean(), *bias, np.abs(some).mean(), *mae))
     return pd.DataFrame(found, columns=["group", "n", "bias", "bias_low", "bias_high", "mae", "mae_low", "mae_high"])
 
 
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % percentile interval of the mean over resampled areas; NaN for fewer than 5."""
-    if len(values) < MIN_UNITS:
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(len(values))
-    drawn = values[rng.integers(len(values), size=(N_DRAWS, len(values)))].mean(axis=1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(low), float(high)
+def _intervals(*columns: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """95 % percentile intervals of means over the same resampled areas; NaN for fewer than 5."""
+    n = len(columns[0])
+    if n < MIN_UNITS:
+        return [(float("nan"), float("nan"))] * len(columns)
+    drawn = np.random.default_rng(n).integers(n, size=(N_DRAWS, n))
+    ends = [np.quantile(values[drawn].mean(axis=1), (0.025, 0.975)).tolist() for values in columns]
+    return [(low, high) for low, high in ends]
 
 
 def _mark(part: pd.DataFrame, spread: float) -> pd.DataFrame:
