@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models explain report all check bench-extract bench-explain bench-scores bench-report bench-fit clean
+.PHONY: help setup demo test features models explain report all check bench-extract bench-explain bench-scores bench-report bench-fit bench-heads clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -20,8 +20,8 @@ $(READY): pyproject.toml constraints.txt
 
 setup: $(READY)  ## Make .venv and install the pinned packages (EXTRA=cpu|gpu overrides the choice).
 
-demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report.
-	$(PYTHON) -m extract sample --out $(DEMO)
+demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report (DEEP=1: train networks too).
+	$(PYTHON) -m extract sample --out $(DEMO) $(if $(DEEP),--deep)
 	$(PYTHON) -m extract run --config $(DEMO)/demo.toml --allow-random-weights
 	$(PYTHON) -m models fit --config $(DEMO)/demo.toml
 	$(PYTHON) -m models explain --config $(DEMO)/demo.toml
@@ -64,6 +64,9 @@ bench-scores: $(READY)  ## Measure the scoring of a full-size grid: 36,723 tiles
 
 bench-report: $(READY)  ## Measure the report of a full-size grid: seconds to build, bytes, seconds to open.
 	$(PYTHON) -m benchmarks.report $(if $(QUICK),--quick)
+
+bench-heads: $(READY)  ## Measure an epoch of head, tail and finetune (QUICK=1 for a look).
+	$(PYTHON) -m benchmarks.heads $(if $(QUICK),--quick)
 
 clean:  ## Remove .venv, caches, the demo and everything generated.
 	rm -rf .venv artifacts $(DEMO) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -103,8 +103,7 @@ def build_base(name: str, *, size: int, with_top: bool = False, weights: str | N
     BackboneError : unknown name, or a size that the network does not take.
     """
     entry = find_backbone(name)
-    module = importlib.import_module(f"keras.applications.{entry.module}")
-    network = getattr(module, entry.network)
+    network = getattr(keras.applications, entry.network)
     try:
         return network(weights=weights, include_top=with_top, input_shape=(size, size, 3))
     except ValueError as error:

@@ -201,6 +201,7 @@ def sample(
     tiles: Annotated[int, typer.Option(help="How many tiles.")] = 600,
     areas: Annotated[int, typer.Option(help="How many areas.")] = 120,
     seed: Annotated[int, typer.Option(help="Another seed, another city.")] = 0,
+    deep: Annotated[bool, typer.Option("--deep", help="Settings that train networks too, as the experiment demo-deep.")] = False,
     traceback: Traceback = False,
 ) -> None:
     """Draw a made city whose best reachable scores are known.
@@ -210,7 +211,7 @@ def sample(
     with guarded(traceback=traceback, interrupted="stopped; run it again to make the city whole."):
         from extract.sample import write_city
 
-        out.print(f"settings: {write_city(folder, n_tiles=tiles, n_areas=areas, seed=seed)}", soft_wrap=True)
+        out.print(f"settings: {write_city(folder, n_tiles=tiles, n_areas=areas, seed=seed, is_deep=deep)}", soft_wrap=True)
 
 
 @app.command()

@@ -83,7 +83,7 @@ class Town:
         return ids
 
 
-def write_city(folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: int = 0) -> Path:
+def write_city(folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: int = 0, is_deep: bool = False) -> Path:
     """Make a procedural city: tiles that look like coloured LiDAR, their table, its ceiling and settings.
 
     The labels are a known function of what the pictures show plus noise, so that the best reachable R² of
@@ -95,6 +95,7 @@ def write_city(folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: in
     n_tiles : pictures of 200 m × 200 m, at least 20.
     n_areas : areas that the tiles are shared among, 2 … n_tiles.
     seed : whole number, 0 or more.
+    is_deep : the settings train networks too, on one split and without the stack.
 
     Returns
     -------
@@ -118,7 +119,8 @@ def write_city(folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: in
     ceiling = build_ceiling(town)
     ceiling.to_csv(folder / "ceiling.csv", index=False, lineterminator="\n")
     (folder / "README.txt").write_text(_render_readme(town, seed, ceiling), encoding="utf-8")
-    settings = _SETTINGS.format(rows=len(town.frame), size=TILE_M, east=ORIGIN[0], north=ORIGIN[1])
+    settings = _SETTINGS.format(rows=len(town.frame), size=TILE_M, east=ORIGIN[0], north=ORIGIN[1],
+                                **(_DEEP if is_deep else _SHALLOW))
     partial.write_text(_MARK + settings, encoding="utf-8")
     return partial.replace(folder / SETTINGS_NAME)
 
@@ -434,7 +436,7 @@ What the ceiling means
     an area are kept on one side of the split, has seen what it should not have, or was lucky.
 """
 
-_SETTINGS = """name = "demo"
+_SETTINGS = """name = "{name}"
 
 [tiles]
 table = "EmbeddingData.csv"
@@ -450,17 +452,35 @@ columns = ["income", "employment", "education", "health", "crime", "barriers", "
 ceiling = "ceiling.csv"
 
 [extract]
-cuts = ["vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"]
+cuts = ["vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"{cuts}]
 weights = "imagenet"
 
 [models]
 names = ["mean", "region", "location", "geodemographic", "metadata", "ridge", "ridge@area", "ridge+groups@area", \
-"knn", "xgboost", "head", "stack"]
-splits = ["random", "area", "block"]
+"knn", "xgboost", "head", {names}]
+splits = [{splits}]
 folds = 5
 block_m = 1000
 seed = 0
-
+{more}
 [reports]
 title = "A made city"
 """
+
+_SHALLOW = {"name": "demo", "cuts": "", "names": '"stack"', "splits": '"random", "area", "block"', "more": ""}
+_NETWORKS = """maps = "networks"  # the map cuts are for networks alone
+
+[models.params.tail]
+joint = true  # one network for all targets
+epochs = 12
+
+[models.params.finetune]
+joint = true
+pool = "avg"
+warm_rate = 1e-3
+rate = 1e-4
+epochs = 2
+"""
+# One split, no stack, one network for all targets and few epochs: so that two cores end within minutes.
+_DEEP = {"name": "demo-deep", "cuts": ', "mobilenetv2/block_15_add:map", "pixels/64:map"',
+         "names": '"tail", "finetune:mobilenetv2"', "splits": '"area"', "more": _NETWORKS}

@@ -231,10 +231,6 @@ class ExtractSettings(Strict):
                 raise ValueError(f"weights: expected 'imagenet', 'random:<seed>' or a table with one entry a backbone, "
                                  f"as {{ vgg16 = \"vgg16.h5\" }}, got {self.weights!r}")
             return self
-        for backbone in self.weights:
-            if backbone not in self.backbones:
-                raise ValueError(f"weights: no cut uses the backbone {backbone!r}; the cuts use "
-                                 f"{', '.join(self.backbones)}.{suggest(backbone, self.backbones)}")
         return self
 
     @property
@@ -272,6 +268,17 @@ class Settings(Strict):
         if isinstance(tiles, dict) and tiles.get("layout") == "folders":
             return {"targets": {"classes": ["class"]}, **document}
         return document
+
+    @model_validator(mode="after")
+    def _weights_used(self) -> Settings:
+        extract = self.extract
+        names = self.models.get("names") if isinstance(self.models, dict) else getattr(self.models, "names", None)
+        trained = [str(name).partition(":")[2] for name in names or ()]  # a model's name may add a network
+        for backbone in extract.weights if isinstance(extract.weights, dict) else ():
+            if backbone not in [*extract.backbones, *trained]:
+                raise ValueError(f"[extract] weights: no cut uses the backbone {backbone!r}; the cuts use "
+                                 f"{', '.join(extract.backbones)}.{suggest(backbone, extract.backbones)}")
+        return self
 
     @property
     def folder(self) -> Path:

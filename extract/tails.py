@@ -74,8 +74,8 @@ def _find_start(base: keras.Model, origin: Origin, end: str) -> keras.layers.Lay
     if layer not in known:
         raise BackboneError(f"cut '{name}/{layer}:map': unknown layer {layer!r} of {name}.{suggest(layer, known)}")
     if known.index(layer) >= known.index(end):
-        raise BackboneError(f"cut '{name}/{layer}:map': nothing stands after {layer!r} that a tail could train; the convolutions of "
-                            f"{name} end with {end!r}. Cut lower.")
+        raise BackboneError(f"cut '{name}/{layer}:map': nothing stands after {layer!r} that a tail could train; the "
+                            f"convolutions of {name} end with {end!r}. Cut lower.")
     whole = list(gates(base, end))
     if layer not in whole:
         place = known.index(layer)

@@ -76,6 +76,7 @@ def list_cells(settings: Settings) -> list[Cell]:
     """Give every run that the settings ask for: baselines, then cut by cut so that each is read once, stacks last.
 
     What needs maps is fitted on the cuts of pooling `map` alone: a tail on those of networks, a whole network on pictures.
+    What needs none is fitted on them too, as long vectors, unless `[models] maps` leaves them to networks.
     """
     specs, splits = [parse_model(name) for name in settings.model_names], settings.models.splits
     blind = [str(s) for s in specs if s.is_baseline]
@@ -83,7 +84,7 @@ def list_cells(settings: Settings) -> list[Cell]:
     stacks = [Cell(split, ALL, STACK) for split in splits if STACK in settings.model_names]
     return [*(Cell(split, NONE, m) for split in splits for m in blind),
             *(Cell(split, cut, m) for cut in settings.extract.cuts for split in splits for m in seeing
-              if parse_model(m).suits(cut)), *stacks]
+              if parse_model(m).suits(cut, maps=settings.models.maps)), *stacks]
 
 
 def stack_members(cells: list[Cell], split: str) -> list[Cell]:

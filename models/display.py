@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
@@ -12,6 +13,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from models import learning
 from models.cells import Cell, Planned
 from models.forecast import Forecast
 from models.units import Fitted
@@ -35,15 +37,20 @@ class Display(Watch):
         self._doing = "scoring"
         self._expected: dict[Cell, float] = {}
         self._workers, self._n_cells, self._n_done, self._spent, self._planned = 1, 0, 0, 0.0, 0.0
+        self._epochs = _Epochs(self._say)
         self._live = Live(self._bar, console=console, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Display:
-        """Begin to show."""
+        """Begin to show; epochs of trainings in this process too."""
         self._live.start()
+        learning.LOG.addHandler(self._epochs)
+        learning.LOG.setLevel(logging.INFO)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Clear what was shown."""
+        learning.LOG.removeHandler(self._epochs)
+        learning.LOG.setLevel(logging.NOTSET)
         self._live.stop()
 
     def note(self, text: str) -> None:
@@ -81,6 +88,10 @@ class Display(Watch):
         """Show how far it is."""
         self._bar.update(self._task, description=f"{self._doing} {done}/{total}")
 
+    def _say(self, epoch: str) -> None:
+        running = str(self._waiting[0]) if self._waiting else self._doing
+        self._bar.update(self._task, description=f"{running}: {epoch}")
+
     def _rank(self, cell: Cell, area_r2: dict[str, float]) -> None:
         for target, r2 in area_r2.items() if cell.split == self._strictest else ():
             if np.isfinite(r2) and (target not in self._best or r2 > self._best[target][0]):
@@ -99,6 +110,17 @@ class Display(Watch):
         """Give the time left: what was predicted, held against what the finished runs took."""
         pace = self._spent / self._planned if self._planned else 1.0
         return f"about {name_seconds(sum(self._expected.values()) * pace / self._workers)} left" if self._waiting else ""
+
+
+class _Epochs(logging.Handler):
+    """Passes on what a training logs of an epoch."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__()
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._say(record.getMessage())
 
 
 def name_seconds(seconds: float) -> str:

@@ -11,6 +11,7 @@ from extract.tiles import Tiles, read_tiles
 from models.audit import check_fatal, gather_inputs, run_audit
 from models.cells import ALL, Planned, list_cells, plan_cells, stack_members
 from models.changes import count_reasons
+from models.checkpoints import remove_checkpoints
 from models.design import features_path
 from models.engine import read_engine
 from models.foldfile import open_folds
@@ -48,12 +49,14 @@ def fit_all(settings: Settings, watch: Watch | None = None) -> pd.DataFrame:
         with watch.stage("fit"):
             for fitted in _fit_missing(settings, planned):
                 watch.finish(fitted, write_fitted(settings, tiles, fitted))
+                remove_checkpoints(folder, fitted.plan.keys.values())
         with watch.stage("score"):
             labels = build_labels(tiles, open_inputs(settings).folds, block_m=settings.models.block_m)
             scores = score_runs(folder, [p.cell for p in planned], labels, seed=settings.models.seed,
                                 report=watch.progress)
         with watch.stage("keep"):
             _keep_models(settings, scores, planned, watch)
+        remove_checkpoints(folder)
     return scores
 
 

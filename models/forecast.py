@@ -28,10 +28,12 @@ class Cost(NamedTuple):
 
 
 # ridge, knn, forest and xgboost from one to seven targets on 12,000 planted rows × 512 features, 5 folds, without nested
-# predictions, on two cores of a Zen 3 machine: 1.1 to 1.2 s, 8.7 to 9.1 s, 31 s a target, 8 s and 9 s a target. The head's,
-# the CNN's, the stack's and the baselines' are guesses. All are replaced by what runs in the folder took, once there are some.
+# predictions, on two cores of a Zen 3 machine: 1.1 to 1.2 s, 8.7 to 9.1 s, 31 s a target, 8 s and 9 s a target. The heads',
+# the CNN's, the tail's, the whole network's, the stack's and the baselines' are guesses. All are replaced by what runs in
+# the folder took, once there are some.
 COSTS = {"ridge": Cost(0.1, 0.16, 0.004), "knn": Cost(0.1, 1.4, 0.01), "forest": Cost(0.1, 0.0, 5.0),
-         "xgboost": Cost(0.5, 1.3, 1.5), "head": Cost(6.0, 4.0, 1.0), "cnn": Cost(6.0, 1.0, 30.0),
+         "xgboost": Cost(0.5, 1.3, 1.5), "head": Cost(6.0, 4.0, 1.0), "head:joint": Cost(6.0, 4.0, 0.2),
+         "cnn": Cost(6.0, 1.0, 30.0), "tail": Cost(20.0, 1.0, 60.0), "finetune": Cost(40.0, 1.0, 300.0),
          "stack": Cost(0.5, 2.0, 1.0)}
 _KNN_ROWS = 12_000  # of the measurement: a search compares each row with each
 _BASELINE = Cost(0.05, 0.2, 0.1)

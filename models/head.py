@@ -15,6 +15,7 @@ from models.features import Features
 from models.folds import Folds
 from models.learning import check_finite, tell_epoch
 from models.training import (
+    EpochLoss,
     class_shares,
     clear_optimizer,
     compile_program,
@@ -23,7 +24,6 @@ from models.training import (
     label_outputs,
     seed_dropout,
     spread_of,
-    teach,
 )
 
 Weights = list[NDArray[np.float32]]  # kernel (n_towers, n_in, n_out) and bias (n_towers, n_out), layer by layer
@@ -73,11 +73,11 @@ class Head(Family):
         reset_program(program, rng, self.seed)
         stop = _Stop(self, n_targets=labels.shape[1], weights=self._weights_of(program))
         for epoch in range(1, self.epochs + 1):
-            program.reset_metrics()
+            mean = EpochLoss(program)
             for rows, weight in draw_batches(len(X), self.batch, rng):
-                loss = teach(program, X[rows], labels[rows] * weight[:, None, None])
+                mean.teach(X[rows], labels[rows] * weight[:, None, None])
             weights = self._weights_of(program)
-            stop.look(epoch, loss, held_loss(self._outputs(weights, held), held_labels, self.task), weights)
+            stop.look(epoch, mean.mean, held_loss(self._outputs(weights, held), held_labels, self.task), weights)
             if stop.is_over:
                 break
         self.weights_, self.curves_ = stop.best, stop.curves()

@@ -17,7 +17,7 @@ import pandas as pd
 from models.cells import ALL, Cell, Planned
 from models.classes import list_classes, spread_classes
 from models.design import Design
-from models.family import Family
+from models.family import Family, Where
 from models.folds import assign_folds, build_folds
 from models.pca import Reduced
 from models.registry import FAMILIES, ModelSpec, parse_model
@@ -104,6 +104,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
     else:
         Y = design.Y[:, [list(tiles.targets).index(one.target)]]
     model = settings.models.build(cell.spec, task)
+    model.where = Where(cell=str(cell), targets=(one.target,), held="all tiles", folder=settings.folder, keys=(key,))
     model.fit(design.X, Y, folds=design.folds, weight=design.weight)
     facts = {"target": one.target, "task": task, "classes": classes, "cut": cell.cut, "split": cell.split, "key": key,
              "settings": settings.as_json(),

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.family import Epoch, Floats, Ints, Task
-from models.training import clear_optimizer, draw_batches, held_loss, seed_dropout, teach
+from models.training import EpochLoss, clear_optimizer, draw_batches, held_loss, seed_dropout
 
 LOG = logging.getLogger(__name__)
 ASKED = 64  # rows of a forward pass
@@ -103,6 +104,10 @@ class Keeper:
     def keep(self, phase: Phase, state: State) -> None:
         """Hear that an epoch is done."""
 
+    def rescue(self, state: State) -> Path | None:  # noqa: ARG002
+        """Write the best weights of a training that diverged, and say where."""
+        return None
+
     def finish(self, state: State) -> None:
         """Hear that the training is done."""
 
@@ -130,7 +135,11 @@ def learn(phases: list[Phase], lesson: Lesson, keeper: Keeper, name: str) -> Sta
             state.phase, state.inside, state.waited = number, 0, 0
             clear_optimizer(phase.model)
         while state.inside < phase.epochs and state.waited < phase.patience:
-            _run_epoch(phase, lesson, state, name)
+            try:
+                _run_epoch(phase, lesson, state, name)
+            except DivergedError as error:
+                path = keeper.rescue(state) if state.best_epoch else None
+                raise DivergedError(f"{error}{f' Those weights are in {path}.' if path else ''}") from None
             keeper.keep(phase, state)
     keeper.finish(state)
     return state
@@ -139,9 +148,10 @@ def learn(phases: list[Phase], lesson: Lesson, keeper: Keeper, name: str) -> Sta
 def _run_epoch(phase: Phase, lesson: Lesson, state: State, name: str) -> None:
     model, rng = phase.model, np.random.default_rng([lesson.seed, state.epoch])
     seed_dropout(model, lesson.seed, state.epoch)
-    model.reset_metrics()
+    epoch = EpochLoss(model)
     for rows, inputs, weight in _read_ahead(lesson, rng):
-        loss = teach(model, inputs, lesson.labels[rows] * weight[:, None, None])
+        epoch.teach(inputs, lesson.labels[rows] * weight[:, None, None])
+    loss = epoch.mean
     held = held_loss(run_network(model, lesson.read, lesson.held), lesson.labels[lesson.held], lesson.task)
     state.epoch, state.inside, state.waited = state.epoch + 1, state.inside + 1, state.waited + 1
     check_finite(loss, held, f"{name}, epoch {state.epoch}", best=state.best_epoch)

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.zoo import Origin
+from models.checkpoints import open_keeper
 from models.family import Chosen, Family, Floats, Ints, labelled_groups
 from models.features import Features
 from models.folds import Folds
-from models.learning import Keeper, Lesson, Phase, State, Weights, learn, run_network
+from models.learning import Lesson, Phase, State, Weights, learn, run_network
 from models.training import class_shares, label_outputs, spread_of
 
 Grid = tuple[int, int, int]  # height, width, channels
@@ -84,10 +85,6 @@ class MapNetwork(Family):
         """Give maps, (n, height, width, channels); to learn from, if there is a generator, and then maybe augmented."""
         return X.rows(rows).array().reshape(-1, *self.grid_)
 
-    def keeper(self, column: int) -> Keeper:  # noqa: ARG002
-        """Give what keeps the state of the training that predicts a column first."""
-        return Keeper()
-
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Train the networks.
 
@@ -127,7 +124,7 @@ class MapNetwork(Family):
         lesson = Lesson(read=lambda places, rng: self.read(mine, places, rng), train=train, held=held, batch=self.batch,
                         labels=label_outputs(scaled[np.ix_(rows, columns)], weight[rows], self.task), task=self.task,
                         seed=self.seed, min_delta=self.min_delta)
-        return learn(program.phases, lesson, self.keeper(columns[0]), self.where.name(columns[0]))
+        return learn(program.phases, lesson, open_keeper(self.where, columns[0]), self.where.name(columns[0]))
 
     def _size(self, columns: list[int]) -> tuple[int, int]:
         return (1, len(columns)) if self.task == "class" else (len(columns), 1)

@@ -75,10 +75,15 @@ class ModelSpec(NamedTuple):
         """True where rows have to be maps; fitted on such cuts alone."""
         return self.family in _MAPPED
 
-    def suits(self, cut: str) -> bool:
-        """Tell whether it is fitted on a cut: maps alone for what needs them, of a network for a tail, pictures for the whole."""
+    def suits(self, cut: str, *, maps: str = "all") -> bool:
+        """Tell whether it is fitted on a cut: maps alone for what needs them, of a network for a tail, pictures for the whole.
+
+        Parameters
+        ----------
+        maps : `networks` where what needs no maps is not fitted on them, `all` where it is.
+        """
         if not self.needs_map:
-            return True
+            return maps == "all" or not cut.endswith(":map")
         is_picture = cut.startswith(f"{PIXELS}/")
         return cut.endswith(":map") and {"tail": not is_picture, FINETUNE: is_picture}.get(self.family, True)
 

@@ -24,6 +24,7 @@ class ModelsSettings(shared.Strict):
     block_m: float = Field(default=2000, gt=0)
     buffer_m: float = Field(default=0, ge=0)
     weights: Literal["tile", "area"] = "tile"
+    maps: Literal["all", "networks"] = "all"
     region: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)
     keep: Literal["best", "all"] | list[str] = "best"

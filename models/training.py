@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -104,7 +105,7 @@ def compile_program(program: Any, rate: float, task: Task) -> Any:
     import keras
 
     class TowerLoss(keras.metrics.Metric):
-        """The loss of each tower, as a mean over the rows since it was reset."""
+        """The loss of each tower, as a mean over the rows of a batch."""
 
         def __init__(self, n_towers: int) -> None:
             super().__init__(name="tower_loss")
@@ -118,15 +119,31 @@ def compile_program(program: Any, rate: float, task: Task) -> Any:
         def result(self) -> Any:
             return self.total / keras.ops.maximum(self.count, 1e-6)
 
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns where several networks are compiled, as is meant here
     jit: Any = False if keras.backend.backend() == "tensorflow" else "auto"
     program.compile(keras.optimizers.Adam(rate), make_loss(task), metrics=[TowerLoss(program.output_shape[1])], jit_compile=jit)
     program.optimizer.build(program.trainable_variables)
     return program
 
 
-def teach(program: Any, inputs: NDArray[Any], labels: NDArray[np.float32]) -> Floats:
-    """Make one step, and give the loss of each tower over the steps since `program.reset_metrics()`: (n_towers,)."""
-    return np.atleast_1d(np.asarray(program.train_on_batch(inputs, labels, return_dict=True)["tower_loss"], dtype=np.float64))
+class EpochLoss:
+    """Teaches a compiled model batch by batch, and keeps the mean loss of each tower over the rows of an epoch."""
+
+    def __init__(self, program: Any) -> None:
+        self._program = program
+        self._total: Floats = np.zeros(1)
+        self._count: Floats = np.zeros(1)
+
+    def teach(self, inputs: NDArray[Any], labels: NDArray[np.float32]) -> None:
+        """Make one step."""
+        found = self._program.train_on_batch(inputs, labels, return_dict=True)["tower_loss"]
+        count = labels[..., -1].sum(axis=0, dtype=np.float64)
+        self._total, self._count = self._total + count * np.asarray(found, dtype=np.float64), self._count + count
+
+    @property
+    def mean(self) -> Floats:
+        """Mean loss of each tower: (n_towers,)."""
+        return self._total / np.maximum(self._count, 1e-6)
 
 
 def clear_optimizer(program: Any) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -67,3 +68,28 @@ def experiment(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def measured_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A weight file of MobileNetV2: drawn, and its batch norms told what passes through it, so that signals reach its end."""
+    import keras
+
+    from extract.backbones import load_base
+
+    base = load_base("mobilenetv2", size=32, with_top=False, weights="random:0")
+    rng = np.random.default_rng(0)
+    pictures = (rng.normal(0, 0.3, (64, 32, 32, 3)) + rng.normal(0, 0.3, (64, 1, 1, 3))).astype(np.float32)
+    norms = [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    for norm in norms:
+        norm.momentum = 0.0
+    for _ in range(2):
+        base(pictures, training=True)
+    path = tmp_path_factory.mktemp("weights") / "mobilenetv2.h5"
+    with h5py.File(path, "w") as file:
+        for layer in base.layers:
+            group = file.create_group(layer.name)
+            group.attrs["weight_names"] = [w.name for w in layer.weights]
+            for weight, value in zip(layer.weights, layer.get_weights(), strict=True):
+                group[weight.name] = value
+    return path

@@ -1,29 +1,46 @@
-"""A whole network trained from the pictures."""
+"""A whole network trained from the pictures, and gone on with after a kill."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from extract.zoo import Origin
+from models import checkpoints
 from models.augment import augment_pictures
+from models.checkpoints import FileKeeper, remove_checkpoints
+from models.family import Where
 from models.features import Features
 from models.finetune import Finetune, build_programs
 from models.folds import assign_folds, build_folds
+from models.keep import load_model, save_model
+from models.learning import Phase, State
 from models.registry import parse_model
 
 N, SIZE = 48, 32
-SIGNAL = np.random.default_rng(0).normal(size=N)
+RNG = np.random.default_rng(0)
+SIGNAL = RNG.normal(size=N)
 Y = (50 + 4 * SIGNAL)[:, None]
-PICTURES = np.clip(np.random.default_rng(1).normal(120, 20, (N, SIZE, SIZE, 3)) + 40 * SIGNAL[:, None, None, None], 0, 255).round()
-ORIGIN = Origin(backbone="mobilenetv2", layer="", size=SIZE, weights="random:0")
-FEATURES = Features(PICTURES.reshape(N, -1).astype(np.float16), grid=(SIZE, SIZE, 3)).from_network(ORIGIN)
+PICTURES = np.clip(RNG.normal(120, 10, (N, SIZE, SIZE, 3)) + 50 * SIGNAL[:, None, None, None] * [1, -1, 0], 0, 255).round()
 FOLDS = build_folds("random", assign_folds("random", area=np.arange(N), xy=None, targets=None, n_folds=4, seed=0, block_m=1),
                     area=np.arange(N), xy=None, block_m=1, buffer_m=0)
 
 
+@pytest.fixture(scope="module")
+def pictures(measured_network: Path) -> Features:
+    origin = Origin(backbone="mobilenetv2", layer="", size=SIZE, weights=str(measured_network))
+    return Features(PICTURES.reshape(N, -1).astype(np.float16), grid=(SIZE, SIZE, 3)).from_network(origin)
+
+
 def make(**params: object) -> Finetune:
-    return Finetune(**{"hidden": (16,), "dropout": 0.0, "warm_rate": 3e-3, "rate": 1e-3, "epochs": 4, "batch": 16, **params})
+    return Finetune(**{"hidden": (16,), "dropout": 0.0, "warm_rate": 1e-2, "rate": 1e-4, "warm_epochs": 6, "epochs": 3,
+                       "batch": 12, **params})
+
+
+def fit(pictures: Features, **params: object) -> Finetune:
+    return make(**params).fit(pictures, Y, folds=FOLDS, weight=np.ones(N))
 
 
 def count(weights: list) -> int:
@@ -44,8 +61,78 @@ def test_the_known_recipes_have_their_parameters(backbone: str, frozen: str, who
     build_programs.cache_clear()
 
 
-def test_a_planted_signal_is_learnt_and_only_then_does_the_network_change() -> None:
-    model = make().fit(FEATURES, Y, folds=FOLDS, weight=np.ones(N))
-    predicted = model.predict(FEATURES)
+def test_a_planted_signal_is_learnt_and_a_kept_network_predicts_the_same(pictures: Features, tmp_path: Path) -> None:
+    model = fit(pictures)
+    predicted = model.predict(pictures)
     assert np.corrcoef(predicted[:, 0], Y[:, 0])[0, 1] > 0.7
-    assert 2 < len(model.curves_[0]) <= 6
+    save_model(tmp_path / "kept", "finetune:mobilenetv2", model, {})
+    np.testing.assert_allclose(load_model(tmp_path / "kept").predict(pictures), predicted, rtol=1e-4)
+
+
+def test_the_head_alone_is_trained_first_and_the_statistics_stay(pictures: Features) -> None:
+    warm, both = fit(pictures, epochs=0, warm_epochs=1), fit(pictures, epochs=1, warm_epochs=1)
+    n_body = len(both.networks_[0].weights) - 4  # the head's two layers come last
+    program = both.build(1, 1)
+    moved = [np.abs(a - b).max() > 0 for a, b in zip(both.networks_[0].weights[:n_body], program.start, strict=True)]
+    kept = [np.abs(a - b).max() > 0 for a, b in zip(warm.networks_[0].weights[:n_body], program.start, strict=True)]
+    assert not any(kept)
+    names = [variable.path for variable in program.model.weights[:n_body]]
+    assert not any(did for did, name in zip(moved, names, strict=True) if "moving" in name)
+    assert sum(moved) > 0.9 * sum("moving" not in name for name in names)
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+def test_a_training_that_was_killed_ends_as_if_it_had_not_been(pictures: Features, tmp_path: Path,
+                                                               monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = fit(pictures, dropout=0.3, warm_epochs=2).predict(pictures)
+    monkeypatch.setattr(checkpoints, "_EVERY_SECONDS", 0.0)
+    keep, model = FileKeeper.keep, make(dropout=0.3, warm_epochs=2)
+    model.where = Where(folder=tmp_path, keys=("key",), held="fold 1")
+
+    def kill(self: FileKeeper, phase: Phase, state: State) -> None:
+        keep(self, phase, state)
+        if state.epoch == 3:
+            raise Killed
+
+    monkeypatch.setattr(FileKeeper, "keep", kill)
+    with pytest.raises(Killed):
+        model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N))
+    assert len(list((tmp_path / "checkpoints").glob("*.npz"))) == 1
+    model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N))
+    assert [point.epoch for point in model.curves_[0]] == [1, 2, 3, 4, 5]
+    np.testing.assert_allclose(model.predict(pictures), expected, rtol=1e-4)
+    remove_checkpoints(tmp_path, ["key"])
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_damaged_checkpoint_is_left_and_training_begins_anew(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    for content in (b"", b"not a file of arrays", b"PK\x03\x04 cut off"):
+        path.write_bytes(content)
+        assert FileKeeper(path).resume([]) is None
+        assert not path.exists()
+
+
+def test_pictures_are_zoomed_and_mirrored_to_learn_from_alone(pictures: Features) -> None:
+    model = make(zoom=(0.8, 1.2))
+    model.grid_ = (SIZE, SIZE, 3)
+    np.testing.assert_array_equal(model.read(pictures, np.arange(4), None), PICTURES[:4])
+    assert (model.read(pictures, np.arange(4), np.random.default_rng(0)) != PICTURES[:4]).mean() > 0.5
+    flat = np.full((3, 8, 8, 3), 77, np.float32)
+    np.testing.assert_allclose(augment_pictures(flat, np.random.default_rng(0), zoom=(0.8, 1.2), flips=True), flat)
+    mirrored = augment_pictures(PICTURES[:20].astype(np.float32), np.random.default_rng(0), zoom=(1, 1), flips=True)
+    ways = [PICTURES[:20], PICTURES[:20, ::-1], PICTURES[:20, :, ::-1], PICTURES[:20, ::-1, ::-1]]
+    same = np.array([[(way[i] == mirrored[i]).all() for way in ways] for i in range(20)])
+    assert same.sum(axis=1).tolist() == [1] * 20
+    assert same.any(axis=0).all()
+
+
+def test_names_say_the_network() -> None:
+    assert str(parse_model("finetune:resnet50v2")) == "finetune:resnet50v2"
+    with pytest.raises(ValueError, match=r"expected 'finetune:<backbone>'.*Did you mean 'vgg16'"):
+        parse_model("finetune:vgg61")
+    with pytest.raises(ValueError, match="expected 'finetune:<backbone>'"):
+        parse_model("finetune")

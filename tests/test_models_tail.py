@@ -8,20 +8,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from extract.backbones import BackboneError, build_base, hash_weights, load_weights
 from extract.run import run_extraction
 from extract.settings import Settings, read_settings
+from extract.tails import build_tail
 from extract.zoo import Origin
 from models.features import Features
+from models.finetune import Finetune
 from models.fit import fit_all
 from models.folds import Folds, assign_folds, build_folds
 from models.keep import load_model, save_model
-from models.runs import read_curves, read_scores
+from models.learning import DivergedError
+from models.runs import CURVE_COLUMNS, read_curves, read_run
 from models.settings import Settings as ModelSettings
 from models.tail import Tail, build_tail_program
+from models.training import EpochLoss, draw_batches
 
 N, SIZE, LAYER = 64, 64, "block_13_expand_relu"
-RNG = np.random.default_rng(0)
-SIGNAL = RNG.normal(size=N)
+SIGNAL = np.random.default_rng(0).normal(size=N)
 Y = np.column_stack([20 + 3 * SIGNAL, np.where(np.arange(N) % 4, 100 - SIGNAL, np.nan)])
 
 
@@ -30,21 +34,26 @@ def make_folds(n: int = N) -> Folds:
     return build_folds("random", fold, area=np.arange(n), xy=None, block_m=1, buffer_m=0)
 
 
-def make_maps(layer: str = LAYER) -> Features:
+def make_maps(weights: str | Path) -> Features:
     """Maps of the network's layer that show the signal in their first channels."""
     maps = np.random.default_rng(1).random((N, 4, 4, 576))
     maps[..., :80] += SIGNAL[:, None, None, None]
-    origin = Origin(backbone="mobilenetv2", layer=layer, size=SIZE, weights="random:0")
+    origin = Origin(backbone="mobilenetv2", layer=LAYER, size=SIZE, weights=str(weights))
     return Features(maps.reshape(N, -1).astype(np.float16), grid=(4, 4, 576)).from_network(origin)
 
 
 def make_tail(**params: object) -> Tail:
-    return Tail(**{"hidden": (16,), "pool": "avg", "rate": 3e-3, "epochs": 15, "patience": 15, "dropout": 0.0, **params})
+    return Tail(**{"hidden": (16,), "pool": "avg", "rate": 1e-3, "epochs": 12, "patience": 12, "dropout": 0.0, **params})
 
 
 @pytest.fixture(scope="module")
-def fitted() -> Tail:
-    return make_tail().fit(make_maps(), Y, folds=make_folds(), weight=np.ones(N))
+def maps(measured_network: Path) -> Features:
+    return make_maps(measured_network)
+
+
+@pytest.fixture(scope="module")
+def fitted(maps: Features) -> Tail:
+    return make_tail(joint=True).fit(maps, Y, folds=make_folds(), weight=np.ones(N))
 
 
 def test_the_recipe_of_the_last_two_convolutions_has_its_parameters() -> None:
@@ -53,11 +62,115 @@ def test_the_recipe_of_the_last_two_convolutions_has_its_parameters() -> None:
     assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 6_329_537
 
 
-def test_a_planted_signal_is_learnt_in_the_unit_of_the_target(fitted: Tail) -> None:
-    predicted = fitted.predict(make_maps())
+def test_a_planted_signal_is_learnt_in_the_unit_of_the_target(fitted: Tail, maps: Features) -> None:
+    predicted = fitted.predict(maps)
     assert np.corrcoef(predicted[:, 0], Y[:, 0])[0, 1] > 0.8
-    assert np.abs(predicted.mean(axis=0) - np.nanmean(Y, axis=0)).max() < 1
-    curve = fitted.curves_[0]
-    assert [point.epoch for point in curve] == list(range(1, len(curve) + 1))
-    assert sum(point.best for point in curve) == 1
-    assert min(curve, key=lambda point: point.held_loss).best
+    assert np.corrcoef(predicted[:, 1], SIGNAL)[0, 1] < -0.8
+    assert np.abs(predicted.mean(axis=0) - np.nanmean(Y, axis=0)).max() < 2
+
+
+def test_the_curve_tells_which_epoch_was_kept(fitted: Tail) -> None:
+    for t, curve in enumerate(fitted.curves_):
+        assert [point.epoch for point in curve] == list(range(1, len(curve) + 1))
+        assert [point.epoch for point in curve if point.best] == [fitted.chosen_[t]["epochs"]]
+    held = np.mean([[point.held_loss for point in curve] for curve in fitted.curves_], axis=0)
+    assert held.argmin() + 1 == fitted.chosen_[0]["epochs"]
+
+
+def test_a_kept_tail_predicts_the_same_without_the_weight_file(fitted: Tail, maps: Features, tmp_path: Path) -> None:
+    save_model(tmp_path / "kept", "tail", fitted, {})
+    assert {p.name for p in (tmp_path / "kept").iterdir()} == {"tail.npz", "tail.json", "model.json"}
+    loaded = load_model(tmp_path / "kept")
+    assert loaded.origin_.weights == ""
+    np.testing.assert_allclose(loaded.predict(maps), fitted.predict(maps), rtol=1e-5)
+
+
+def test_its_keras_model_gives_the_target_in_its_unit(fitted: Tail, maps: Features) -> None:
+    model = fitted.network(1)
+    rows = maps.array().reshape(-1, 4, 4, 576)[:8]
+    np.testing.assert_allclose(model.predict(rows, verbose=0)[:, 0], fitted.predict(maps)[:8, 1], rtol=1e-5)
+    assert model.get_layer("body").output.shape[1:] == (2, 2, 1280)
+
+
+def test_a_network_a_target_does_not_depend_on_the_others(maps: Features) -> None:
+    labels = np.column_stack([Y[:, 0], Y[::-1, 0]])
+    both, one = (make_tail(epochs=2).fit(maps, y, folds=make_folds(), weight=np.ones(N)) for y in (labels, labels[:, 1:]))
+    np.testing.assert_allclose(both.predict(maps)[:, 1], one.predict(maps)[:, 0], rtol=1e-5)
+
+
+def test_twenty_steps_equal_training_the_same_layers_behind_the_frozen_network(measured_network: Path) -> None:
+    pictures = np.random.default_rng(3).integers(0, 256, (32, SIZE, SIZE, 3)).astype(np.float32)
+    origin = Origin(backbone="mobilenetv2", layer="", size=SIZE, weights=str(measured_network))
+    features = Features(pictures.reshape(32, -1), grid=(SIZE, SIZE, 3)).from_network(origin)
+    whole = Finetune(hidden=(16,), dropout=0.0, rate=1e-3, frozen="block_12_add", pool="avg")
+    whole.grid_, whole.origin_ = features.grid, origin
+    phase = whole.build(1, 1).phases[-1]
+    phase.begin()
+    base = build_base("mobilenetv2", size=SIZE)
+    load_weights(base, measured_network)
+    import keras
+
+    from extract.tails import build_preprocess
+
+    given = build_preprocess("mobilenetv2")(pictures)
+    cached = np.asarray(keras.Model(base.inputs, base.get_layer("block_12_add").output)(given, training=False), np.float32)
+    tail = make_tail()
+    tail.grid_, tail.origin_ = cached.shape[1:], Origin(backbone="mobilenetv2", layer="block_12_add", size=SIZE,
+                                                        weights=str(measured_network))
+    predicted = []
+    for program, model, inputs in ((whole.build(1, 1), phase.model, pictures), (tail.build(1, 1), None, cached)):
+        program.reset(7)
+        model = model or program.model
+        losses, rng = EpochLoss(model), np.random.default_rng(0)
+        for rows, weight in [b for _ in range(10) for b in draw_batches(32, 16, rng)]:
+            labels = np.stack([SIGNAL[rows], weight], axis=1)[:, None].astype(np.float32)
+            losses.teach(inputs[rows], labels)
+        predicted.append(np.asarray(model.predict_on_batch(inputs)).ravel())
+    np.testing.assert_allclose(predicted[0], predicted[1], atol=1e-3)
+    assert predicted[0].std() > 0.01
+
+
+def test_a_loss_that_is_no_number_names_target_and_epoch(maps: Features) -> None:
+    model = make_tail(rate=1e30, epochs=3)
+    with pytest.raises(DivergedError, match=r"target 0, epoch \d.*Lower its rate"):
+        model.fit(maps, Y[:, :1], folds=make_folds(), weight=np.ones(N))
+
+
+@pytest.mark.parametrize(("layer", "message"), [
+    ("block_4_expand_relu", "others go round 'block_4_expand_relu'. The nearest that works: block_3_project_BN or block_4_add"),
+    ("block_4_expand_rel", "Did you mean 'block_4_expand_relu'"), ("out_relu", "nothing stands after 'out_relu'")])
+def test_layers_that_no_tail_can_start_from_say_why(layer: str, message: str) -> None:
+    with pytest.raises(BackboneError, match=message):
+        build_tail(Origin(backbone="mobilenetv2", layer=layer, size=32, weights="random:0"))
+
+
+def test_other_weights_than_those_of_the_embeddings_are_refused() -> None:
+    import keras
+
+    base = build_base("mobilenetv2", size=32)
+    digest = hash_weights(keras.Model(base.inputs, base.get_layer(LAYER).output))
+    with pytest.raises(BackboneError, match="expected those that its features were made with"):
+        build_tail(Origin(backbone="mobilenetv2", layer=LAYER, size=32, weights="random:0", cuts=(LAYER,), sha256=digest))
+
+
+def test_maps_that_no_network_made_are_refused(maps: Features) -> None:
+    with pytest.raises(ValueError, match="tail: expected maps that a network of Roofline made"):
+        Tail().fit(maps.from_network(None), Y, folds=make_folds(), weight=np.ones(N))
+
+
+def test_from_pictures_to_curves_on_disk(experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    path = experiment(n=24, replace={"mobilenetv2/block_3_expand_relu:map": "mobilenetv2/block_15_add:map"})
+    path.write_text(path.read_text() + '[models]\nnames = ["mean", "ridge", "tail"]\nfolds = 3\nmaps = "networks"\nkeep = "all"\n'
+                    '[models.params.tail]\nepochs = 2\nhidden = [4]\n')
+    monkeypatch.chdir(path.parent)
+    run_extraction(read_settings(path, Settings))
+    settings = read_settings(path, ModelSettings)
+    fit_all(settings)
+    cell = ("area", "mobilenetv2/block_15_add:map", "tail")
+    curves = read_curves(settings.folder, *cell)
+    assert tuple(curves) == CURVE_COLUMNS
+    assert curves.groupby("fold").size().to_dict() == {0: 2, 1: 2, 2: 2}
+    assert "network_sha256" in read_run(settings.folder, *cell)["inputs"]
+    assert not (settings.folder / "runs/area/mobilenetv2/block_15_add:map/ridge").exists()
+    assert (settings.folder / "models/income/mobilenetv2/block_15_add:map/tail/tail.npz").is_file()
+    assert not (settings.folder / "checkpoints").exists()
