@@ -30,7 +30,8 @@ def build_card(collected: Collected) -> dict[str, Any]:
     """Give what the model card says: one row a target's best model, uses, limits, licences, commands."""
     runs = {(r["split"], r["cut"], r["model"]): r for r in collected.runs.to_dict("records")}
     rows = []
-    for best in collected.best.to_dict("records"):
+    order = {target: i for i, target in enumerate(collected.targets)}
+    for best in sorted(collected.best.to_dict("records"), key=lambda row: order[row["target"]]):
         run = runs.get((best["split"], best["cut"], best["model"]), {})
         chosen = run.get("chosen", {})
         rows.append({"target": best["target"], "model": best["model"], "cut": best["cut"],

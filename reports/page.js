@@ -16,6 +16,7 @@
     for (const place of places) {
       await vegaEmbed(place, specs[place.dataset.figure], { mode: "vega-lite", actions: false, renderer: "svg", config });
       await new Promise((done) => setTimeout(done));
+      document.body.dataset.usable = "yes";  // the first figure is drawn; the menus were ready before
     }
     document.body.dataset.drawn = "yes";
   }

@@ -74,5 +74,13 @@ def _current_folds(settings: Settings, tiles: Tiles | None) -> dict[str, str]:
 
 
 def describe_chosen(chosen: Any) -> str:
-    """Give what was chosen in each fold, as one short text."""
-    return json.dumps(chosen, sort_keys=True, ensure_ascii=False) if chosen else "–"
+    """Give what was chosen in each fold, as one short text; numbers with four digits."""
+    return json.dumps(_short(chosen), sort_keys=True, ensure_ascii=False) if chosen else "–"
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _short(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -179,7 +179,9 @@ def _describe_fused(answer: Answer, fused: pd.DataFrame, asked: dict[tuple[str, 
 def _points(row: dict[Any, Any], sign: int = 1) -> str:
     """Give a difference of R² and its interval in hundredths, or that the other way round."""
     value, *ends = (sign * 100 * float(row[name]) for name in ("difference", "low", "high"))
-    return f"{value:.0f} points ({min(ends):.0f} to {max(ends):.0f})".replace("-", "−")
+    digits = 0 if abs(value) >= 1 else 1
+    numbers = (f"{round(v, digits) + 0.0:.{digits}f}" for v in (value, min(ends), max(ends)))
+    return "{} points ({} to {})".format(*numbers).replace("-", "−")
 
 
 def _describe_place(answer: Answer) -> str:

@@ -10,6 +10,7 @@ from reports.collect import Collected
 
 MAX_DOTS = 1500  # more are drawn as counts in squares: a cloud says no more, and weighs more
 N_SQUARES, N_CALIBRATION = 36, 10
+UNIT = "[index]"
 
 
 def rows_of(collected: Collected, target: str) -> pd.DataFrame:
@@ -26,7 +27,7 @@ def build_truth(collected: Collected, target: str) -> alt.LayerChart | None:
         return None
     low, high = float(rows[["truth", "prediction"]].min().min()), float(rows[["truth", "prediction"]].max().max())
     scale = alt.Scale(domain=[low, high], nice=True, zero=False)
-    x, y = alt.X("truth:Q", scale=scale, title="truth"), alt.Y("prediction:Q", scale=scale, title="prediction")
+    x, y = alt.X("truth:Q", scale=scale, title=f"truth {UNIT}"), alt.Y("prediction:Q", scale=scale, title=f"prediction {UNIT}")
     ends = pd.DataFrame({"truth": [low, high], "prediction": [low, high]})
     equal = alt.Chart(ends).mark_line(strokeDash=[4, 4], color="#888").encode(x=x, y=y)
     means = calibrate(rows)
@@ -45,8 +46,8 @@ def build_residual(collected: Collected, target: str) -> alt.LayerChart | None:
     rows = rows_of(collected, target)
     if rows.empty:
         return None
-    x = alt.X("truth:Q", scale=alt.Scale(nice=True, zero=False), title="truth")
-    y = alt.Y("residual:Q", title="prediction less truth")
+    x = alt.X("truth:Q", scale=alt.Scale(nice=True, zero=False), title=f"truth {UNIT}")
+    y = alt.Y("residual:Q", title=f"prediction less truth {UNIT}")
     zero = alt.Chart(pd.DataFrame({"residual": [0.0]})).mark_rule(strokeDash=[4, 4], color="#888").encode(y=y)
     line = (
         alt.Chart(_tenths(rows, "truth"))

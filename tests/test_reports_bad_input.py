@@ -54,6 +54,18 @@ def test_one_target_one_cut_one_split_without_ceiling_rejects_and_places(city):
         assert absent not in page
 
 
+def test_one_model_alone(city):
+    city.write(("income",), ("area",), CUTS[:1])
+    path = city.out / "scores.csv"
+    scores = pd.read_csv(path, keep_default_na=False)
+    scores[scores["model"] == "ridge"].to_csv(path, index=False)
+    for name in ("comparisons.csv", "winners.csv"):
+        (city.out / name).unlink()
+    page = city.render()
+    assert "<b>0.51</b>" in page
+    assert "no baseline to compare with" in page
+
+
 def test_two_areas(city):
     page = city.write(("income",), ("area",), n_areas=2).render()
     assert "6 tiles in 2 areas" in page

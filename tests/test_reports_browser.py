@@ -89,6 +89,27 @@ def test_heat_map_follows_its_menus(browser, built):
     page.wait_for_function("document.querySelector('[data-figure=heat]').textContent.includes('0.81')")
 
 
+def test_hostile_names_run_nothing_and_widen_nothing(browser, tmp_path):
+    names = ("<img src=x onerror=document.title='hacked'>", "'\"`</script><b>", "x" * 300, "🏚 Straße")
+    city = Experiment(tmp_path / "city").write(names, ("area", "random"), title=names[0] + names[2])
+    page, heard = open_page(browser, build_report(read_settings(city.config, Settings)), viewport={"width": 390, "height": 800})
+    assert heard == []
+    assert page.title().startswith("<img src=x")
+    assert page.locator("img[src=x]").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for name in names:
+        page.locator("#truth select").select_option(label=name)
+        assert page.locator("#truth .panel:visible h3").inner_text() == name
+
+
+def test_page_is_usable_before_everything_is_drawn(browser, built):
+    page = browser.new_context(offline=True).new_page()
+    page.goto(built.as_uri(), wait_until="commit")
+    page.wait_for_selector("body[data-usable]", timeout=60_000)
+    assert page.locator("#answer svg").count() == 1
+    assert page.locator("#truth select").count() == 1
+
+
 def test_pdf_is_the_same_twice(built, tmp_path):
     for name in ("a.pdf", "b.pdf"):
         write_pdf(built, tmp_path / name, CHROMIUM)

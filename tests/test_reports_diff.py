@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_experiment import change, fit, make_experiment
+from made_experiment import change, fit, make_experiment, read_signal, write_table
 from typer.testing import CliRunner
 
 from models.runs import read_predictions, write_run
@@ -49,6 +49,21 @@ def test_a_planted_improvement_is_found_and_nothing_else(pair, tmp_path):
     found = rows[rows["verdict"] == "better"]
     assert found[["target", "first"]].to_numpy().tolist() == [["health", "ridge on net/last:avg"]]
     assert (found["low"] > 0).all()
+
+
+def test_classes_are_compared_by_balanced_accuracy(tmp_path):
+    first, signal = make_experiment(tmp_path / "first"), read_signal()
+    write_table(first.parent, kind=np.where(signal > np.median(signal), "high", "low"))
+    first.write_text(first.read_text().replace('columns = ["income", "health"]', 'classes = ["kind"]'))
+    fit(first)
+    second = tmp_path / "second"
+    shutil.copytree(first.parent, second)
+    fit(second / "s.toml", names=["mean", "knn"])
+    rows = compare_experiments(first, second / "s.toml").set_index("what")
+    assert set(rows["score"]) == {"balanced_accuracy"}
+    assert rows.loc["best of each", ["first", "second"]].tolist() == ["ridge on net/last:avg", "knn on net/last:avg"]
+    assert rows.loc["same cell", "verdict"] == "the same"
+    assert rows.loc["best of each", "low"] <= rows.loc["best of each", "difference"] <= rows.loc["best of each", "high"]
 
 
 def test_other_folds_are_refused(pair, tmp_path):
