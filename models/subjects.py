@@ -18,7 +18,7 @@ from models.family import Family, Ints
 from models.features import Features
 from models.feeds import Feed
 from models.heat import Subject
-from models.keep import load_model
+from models.keep import load_model, with_whole_areas
 from models.kept import KeptError, KeptModel
 from models.neighbours import Neighbours
 from models.pca import Reduced, reduce_features
@@ -59,7 +59,7 @@ def open_subject(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> Open
     """
     cell, training = kept.cell, kept.facts["training"]
     try:
-        design = open_design(inputs, cell, training)
+        design = open_design(with_whole_areas(inputs, cell), cell, training)
         plain = open_design(inputs, cell._replace(model="ridge"), training)
     except UnitError as error:
         raise KeptError(f"{kept.path}: {error} The kept model is older: run `make models`, then this.") from None
