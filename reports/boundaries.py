@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.settings import suggest
+from extract.tiles import Tiles
 from reports.features import CollectError
+from reports.settings import Settings
 
 MAX_PIXELS = 640  # of the longer side: what is finer than a pixel is not drawn, and does not weigh
 MAX_LINES = 0.3  # of the drawn pixels; with more and smaller areas, lines would hide what they part
@@ -33,6 +35,12 @@ class Boundaries(NamedTuple):
     is_line: NDArray[np.bool_]
     centre: NDArray[np.float64]
     name: str
+
+
+def open_boundaries(settings: Settings, tiles: Tiles) -> Boundaries | None:
+    """Read the polygons that the settings name; None where they name none. Errors as `read_boundaries`."""
+    path, code = settings.reports.boundaries, settings.reports.boundaries_code
+    return None if path is None or code is None else read_boundaries(path, code, sorted(set(tiles.area.astype(str))))
 
 
 def read_boundaries(path: Path, code: str, areas: list[str]) -> Boundaries:

@@ -1,4 +1,4 @@
-"""Who bears the errors: bias and error by tenth of the truth and by each group column, with intervals over areas."""
+"""Who bears the errors: bias and error by tenth of the truth, tile count and each group column, with intervals over areas."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from models.score_split import TILE_BINS
 from reports.collect import Collected
 from reports.truth import rows_of
 
 N_DRAWS, MIN_UNITS = 1000, 5
 MAX_GROUPS = 40  # rows of a column on the page; the largest groups
 NOTABLE = 0.1  # of the spread of the truth: a smaller bias is not warned of, however sure
-BY_TRUTH = "truth, from lowest to highest"
+BY_TRUTH, BY_TILES = "truth, from lowest to highest", "tiles of the area"
 COLUMNS = ["target", "by", "group", "n", "bias", "bias_low", "bias_high", "mae", "mae_low", "mae_high", "warning"]
 
 
@@ -33,7 +34,8 @@ def build_burden(collected: Collected, target: str) -> Burden | None:
         return None
     spread = float(rows["truth"].std(ddof=0))
     groups = [_mark(_by_group(collected, rows, name), spread) for name in _group_columns(collected)]
-    table = pd.concat([_by_tenth(rows), *groups], ignore_index=True).assign(target=target)[COLUMNS]
+    by_tiles = [_mark(one, spread) for one in _by_tiles(collected, rows)]
+    table = pd.concat([_by_tenth(rows), *by_tiles, *groups], ignore_index=True).assign(target=target)[COLUMNS]
     return Burden(table=table, sentence=_describe(target, table, collected))
 
 
@@ -46,6 +48,18 @@ def _by_tenth(rows: pd.DataFrame) -> pd.DataFrame:
     bins = ((rows["truth"].rank(method="first").to_numpy() - 1) * n_bins // len(rows)).astype(int)
     names = [f"tenth {b + 1}" for b in range(n_bins)]
     return _summarise(rows["residual"].to_numpy(), np.array(names)[bins], order=names).assign(by=BY_TRUTH, warning="")
+
+
+def _by_tiles(collected: Collected, rows: pd.DataFrame) -> list[pd.DataFrame]:
+    """Give the errors by how many tiles an area has; nothing where a unit is a tile, or all areas have as many."""
+    if collected.tiles is None or collected.unit != "area":
+        return []
+    n = rows["unit"].map(collected.tiles.area.astype(str).value_counts()).fillna(1).to_numpy(np.int64)
+    bins = [(f"{low}" if low == high else f"{low} to {high}" if high else f"{low} or more", (n >= low) & (n <= (high or np.inf)))
+            for low, high in TILE_BINS]
+    named = np.select([is_in for _, is_in in bins], [name for name, _ in bins], "")
+    order = [name for name, is_in in bins if is_in.any()]
+    return [_summarise(rows["residual"].to_numpy(), named, order=order).assign(by=BY_TILES)] if len(order) > 1 else []
 
 
 def _by_group(collected: Collected, rows: pd.DataFrame, column: str) -> pd.DataFrame:
@@ -64,19 +78,19 @@ def _summarise(residual: NDArray[np.float64], group: NDArray[np.str_], *, order:
     found = []
     for name in order:
         some = residual[group == name]
-        bias, mae = _interval(some), _interval(np.abs(some))
+        bias, mae = _intervals(some, np.abs(some))
         found.append((name, len(some), some.mean(), *bias, np.abs(some).mean(), *mae))
     return pd.DataFrame(found, columns=["group", "n", "bias", "bias_low", "bias_high", "mae", "mae_low", "mae_high"])
 
 
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
-    """95 % percentile interval of the mean over resampled areas; NaN for fewer than 5."""
-    if len(values) < MIN_UNITS:
-        return float("nan"), float("nan")
-    rng = np.random.default_rng(len(values))
-    drawn = values[rng.integers(len(values), size=(N_DRAWS, len(values)))].mean(axis=1)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return float(low), float(high)
+def _intervals(*columns: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """95 % percentile intervals of means over the same resampled areas; NaN for fewer than 5."""
+    n = len(columns[0])
+    if n < MIN_UNITS:
+        return [(float("nan"), float("nan"))] * len(columns)
+    drawn = np.random.default_rng(n).integers(n, size=(N_DRAWS, n))
+    ends = [np.quantile(values[drawn].mean(axis=1), (0.025, 0.975)).tolist() for values in columns]
+    return [(low, high) for low, high in ends]
 
 
 def _mark(part: pd.DataFrame, spread: float) -> pd.DataFrame:
@@ -88,11 +102,11 @@ def _mark(part: pd.DataFrame, spread: float) -> pd.DataFrame:
 
 def _describe(target: str, table: pd.DataFrame, collected: Collected) -> str:
     tenths = table.loc[table["by"] == BY_TRUTH, "bias"].to_numpy(np.float64)
-    groups = table[(table["by"] != BY_TRUTH) & (table["warning"] != "")].to_dict("records")
+    groups = table[~table["by"].isin([BY_TRUTH, BY_TILES]) & (table["warning"] != "")].to_dict("records")
     text = (f"{target}: on average the lowest tenth is predicted {_side(tenths[0])} by {abs(tenths[0]):.3g}, the highest tenth "
             f"{_side(tenths[-1])} by {abs(tenths[-1]):.3g}")
     if not groups:
-        return text + ("; no group stands out." if table["by"].nunique() > 1 else ".")
+        return text + ("; no group stands out." if (~table["by"].isin([BY_TRUTH, BY_TILES])).any() else ".")
     worst = max(groups, key=lambda row: abs(row["bias"]))
     are = "group is" if len(groups) == 1 else "groups are"
     return text + (f"; {len(groups)} {are} systematically misjudged, most of all {worst['by']} “{worst['group']}”: "

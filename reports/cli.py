@@ -16,6 +16,7 @@ from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import read_settings
 from extract.tiles import read_tiles
 from models.runs import write_csv
+from reports.boundaries import open_boundaries
 from reports.build import build_report, print_report
 from reports.diff import compare_experiments
 from reports.pdf import PdfError
@@ -44,8 +45,10 @@ def check(config: Config, traceback: Traceback = False) -> None:
     """
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, Settings)
-        n_tiles, asked = len(read_tiles(settings)), settings.models
-        out.print(f"settings: fine. {n_tiles} tiles, {len(settings.targets.columns)} targets, {len(settings.extract.cuts)} cuts, "
+        tiles, asked = read_tiles(settings), settings.models
+        open_boundaries(settings, tiles)
+        n_targets, n_cuts = len(settings.targets.names), len(settings.extract.cuts)
+        out.print(f"settings: fine. {len(tiles)} tiles, {n_targets} targets, {n_cuts} cuts, "
                   f"models {', '.join(settings.model_names)}, splits {', '.join(asked.splits)}", soft_wrap=True, highlight=False)
 
 

@@ -12,7 +12,7 @@ from extract.tiles import Tiles, read_tiles
 from models.audit import read_audit
 from models.runs import join_cut, read_predictions, read_scores, read_table, run_folder
 from models.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS
-from reports.boundaries import Boundaries, read_boundaries
+from reports.boundaries import Boundaries, open_boundaries
 from reports.curves import read_curves
 from reports.explain import Galleries, read_galleries
 from reports.features import CollectError, read_rejects, read_stages, read_weights
@@ -134,17 +134,10 @@ def collect(settings: Settings) -> Collected:
         rejects=read_rejects(folder / "features" / "rejects.csv"),
         ceiling=_read_ceiling(settings.targets.ceiling, level),
         n_areas=None if areas is None else int(areas.nunique()),
-        boundaries=_read_boundaries(settings, tiles),
+        boundaries=None if tiles is None else open_boundaries(settings, tiles),
         curves=read_curves(folder, every[(every["split"] == split) & (every["level"] == level)]),
         galleries=read_galleries(folder, settings.targets.names),
     )
-
-
-def _read_boundaries(settings: Settings, tiles: Tiles | None) -> Boundaries | None:
-    path, code = settings.reports.boundaries, settings.reports.boundaries_code
-    if tiles is None or path is None or code is None:
-        return None
-    return read_boundaries(path, code, sorted(set(tiles.area.astype(str))))
 
 
 def read_checked_scores(folder: Path) -> pd.DataFrame:

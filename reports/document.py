@@ -7,9 +7,11 @@ import json
 import math
 from typing import Any
 
+from models.verdicts import FUSED_PICTURES, FUSED_PLACE
+from reports.classes import build_class_answers
 from reports.collect import Collected
 from reports.ladder import build_ladder_table, describe_ladder
-from reports.sentences import build_answers, build_headline, describe_places, describe_winners
+from reports.sentences import build_answers, build_headline, describe_places, describe_winners, of_level
 
 SCHEMA, SCHEMA_VERSION = "roofline.report", 1
 
@@ -29,8 +31,17 @@ def build_document(collected: Collected, more: dict[str, list[dict[str, Any]]]) 
         "accepted_findings": [] if audit is None else audit["accepted"], "missing_runs": collected.missing_runs,
         "answers": [{**dataclasses.asdict(a), "verdict": a.verdict} for a in answers],
         "places": describe_places(answers, collected), "winners": describe_winners(collected),
+        "classes": build_class_answers(collected), "fusion": _list_fusion(collected),
         "ladder": {"sentence": describe_ladder(collected), "rows": build_ladder_table(collected).to_dict("records")}, **more}
     return json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _list_fusion(collected: Collected) -> list[dict[Any, Any]]:
+    """Give the paired comparisons of pictures with area descriptors against each alone, on the reported split and level."""
+    rows = of_level(collected.comparisons, collected)
+    rows = rows[rows["kind"].isin([FUSED_PLACE, FUSED_PICTURES])]
+    return rows[["target", "kind", "score", "best_cut", "best_model", "cut", "model", "difference", "low", "high", "p_holm",
+                 "verdict"]].to_dict("records")
 
 
 def plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 
-from reports.burden import BY_TRUTH, Burden
+from reports.burden import BY_TILES, BY_TRUTH, Burden
 from reports.collect import Collected
 from reports.maps import Maps
 
@@ -60,7 +60,7 @@ def describe_burdens(burdens: dict[str, Burden]) -> str:
     """Say how many groups are systematically misjudged."""
     counts: Counter[str] = Counter()
     for burden in burdens.values():
-        groups = burden.table[burden.table["by"] != BY_TRUTH]
+        groups = burden.table[~burden.table["by"].isin([BY_TRUTH, BY_TILES])]
         counts["groups"] += len(groups)
         counts["warned"] += int((groups["warning"] != "").sum())
         tenths = burden.table.loc[burden.table["by"] == BY_TRUTH, "bias"].to_numpy()

@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 from made_report import EVIL, Experiment
 from PIL import Image
+from typer.testing import CliRunner
 
 from extract.settings import SettingsError, read_settings
 from reports.boundaries import MAX_PIXELS, read_boundaries
+from reports.cli import app
 from reports.collect import collect
 from reports.features import CollectError
 from reports.maps import build_maps
@@ -90,6 +92,14 @@ def test_without_the_extra_the_remedy_is_its_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "geopandas", None)
     with pytest.raises(CollectError, match=r"needs the extra geo. Install it: pip install"):
         read_boundaries(tmp_path / "a.gpkg", "code", ["a"])
+
+
+def test_check_finds_a_wrong_polygon_file_before_the_extraction(city: Experiment) -> None:
+    assert CliRunner().invoke(app, ["check", "--config", str(city.config)]).exit_code == 0
+    (city.folder / "areas.gpkg").unlink()
+    result = CliRunner().invoke(app, ["check", "--config", str(city.config)])
+    assert result.exit_code == 1
+    assert "[reports] boundaries: no such file" in result.stderr
 
 
 def test_a_file_without_its_column_is_refused_in_the_settings(tmp_path: Path) -> None:

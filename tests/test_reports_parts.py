@@ -83,6 +83,14 @@ def test_group_that_is_predicted_too_low_is_warned_of(tmp_path):
     assert "“D”: too well off" in burden.sentence
 
 
+def test_areas_of_few_tiles_have_their_own_errors(tmp_path):
+    city = Experiment(tmp_path / "city").write(("income",), ("area",))
+    city.tiles.loc[3:4, "LSOA"] = ["lone1", "lone2"]
+    city.tiles.to_csv(city.folder / "tiles.csv", index=False)
+    table = build_burden(collect(read_settings(city.config, Settings)), "income").table.query("by == 'tiles of the area'")
+    assert table[["group", "n"]].to_numpy().tolist() == [["1", 3], ["2 to 4", 19]]
+
+
 def test_calibration_recovers_a_planted_slope():
     prediction = np.linspace(0, 1, 200)
     line = calibrate(pd.DataFrame({"truth": 2 * prediction, "prediction": prediction, "residual": -prediction}))
