@@ -40,8 +40,8 @@ def place_beside(pictures: list[Picture]) -> Picture:
 
 
 def measure_limit(heat: Floats) -> float:
-    """Give the heat that ends the scale of a gallery: the 99.5th percentile of its size; 1 where there is none."""
-    return float(np.quantile(np.abs(heat), 0.995)) or float(np.abs(heat).max()) or 1.0
+    """Give the heat that ends the scale of a gallery: the 98th percentile of its size; 1 where there is none."""
+    return float(np.quantile(np.abs(heat), 0.98)) or float(np.abs(heat).max()) or 1.0
 
 
 def encode_png(picture: Picture) -> bytes:

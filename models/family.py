@@ -134,6 +134,10 @@ class Family:
         fresh.where = self.where
         return fresh
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Give what makes the model, as it is saved and copied: what it was fitted as part of is no part of it."""
+        return {name: value for name, value in vars(self).items() if name != "where"}
+
     @abstractmethod
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Fit every target.

@@ -104,7 +104,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
     """Refit one cell on all tiles and save it, with all that is needed to feed it again."""
     settings, cell, tiles = inputs.settings, one.cell, inputs.tiles
     run, task = read_run(settings.folder, *cell), tiles.kind(one.target)
-    design, classes = open_design(_with_whole_areas(inputs, cell), cell, run["inputs"]), []
+    design, classes = open_design(with_whole_areas(inputs, cell), cell, run["inputs"]), []
     if task == "class":
         classes = list_classes(tiles.classes[one.target])
         Y = spread_classes(design.codes[one.target], len(classes))
@@ -124,7 +124,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
     save_model(path, cell.model, model, facts, reach=reach)
 
 
-def _with_whole_areas(inputs: Inputs, cell: Cell) -> Inputs:
+def with_whole_areas(inputs: Inputs, cell: Cell) -> Inputs:
     """Give inputs whose random folds are of whole areas where the model's rows are: what is kept pools all tiles of an area.
 
     Out of fold, an `@area` model on the split `random` has a row an area and fold, half an area as it were; `predict` has whole

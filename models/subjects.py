@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from extract.settings import parse_cut
 from models.design import Design
-from models.family import Family, Ints
+from models.family import Chosen, Family, Ints
 from models.features import Features
 from models.feeds import Feed
 from models.heat import Subject
-from models.keep import load_model
+from models.keep import load_model, with_whole_areas
 from models.kept import KeptError, KeptModel
 from models.neighbours import Neighbours
 from models.pca import Reduced, reduce_features
 from models.places import Maps
+from models.runs import read_run
 from models.units import Inputs, UnitError, open_design
 
 N_SAMPLE, SAMPLE_BYTES = 512, 256 << 20  # of the tiles whose mean is the mean tile
@@ -55,14 +56,15 @@ def open_subject(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> Open
     Raises
     ------
     KeptError : a tile without features; or the features are no longer those that the model was fitted on.
-    RunError : a kept model that is damaged.
+    RunError : a kept model, or the run that it is of, that is damaged.
     """
     cell, training = kept.cell, kept.facts["training"]
     try:
-        design = open_design(inputs, cell, training)
+        design = open_design(with_whole_areas(inputs, cell), cell, training)
         plain = open_design(inputs, cell._replace(model="ridge"), training)
     except UnitError as error:
         raise KeptError(f"{kept.path}: {error} The kept model is older: run `make models`, then this.") from None
+    chosen = read_run(inputs.settings.folder, *cell)["chosen"][str(kept.facts["target"])]
     rows = gallery["row"].to_numpy()
     if not (is_usable := np.isin(rows, design.tiles)).all():
         raise KeptError(f"tile {gallery['id'][~is_usable].iloc[0]!r}: its picture was rejected, and has no features; "
@@ -75,7 +77,7 @@ def open_subject(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> Open
     look = plain.X.sample(max(2, min(N_SAMPLE, SAMPLE_BYTES // (4 * plain.X.shape[1]))))
     subject = Subject(model=model, pooling=parse_cut(cell.cut).pooling, feed=feed, columns=np.zeros(len(row), np.int64),
                       reference=look.mean(axis=0, dtype=np.float64).astype(np.float32), sample=_maps(look, plain.X),
-                      model_of=_blind_model(model, design, row))
+                      model_of=_blind_model(model, design, row, chosen))
     classes = list(map(str, kept.facts.get("classes") or []))
     return Opened(replace(subject, columns=_columns(subject, gallery, classes)), design, row, classes)
 
@@ -92,10 +94,14 @@ def _columns(subject: Subject, gallery: pd.DataFrame, classes: list[str]) -> Int
     return np.array([classes.index(p) if p in classes else s for p, s in zip(gallery["prediction"], said, strict=True)])
 
 
-def _blind_model(model: Family, design: Design, row: Ints) -> Callable[[int], Family] | None:
+def _blind_model(model: Family, design: Design, row: Ints, chosen: dict[str, Chosen]) -> Callable[[int], Family] | None:
     """Give what makes neighbours blind to a tile's own fold: they were refitted on all, and would find the tile itself.
 
-    With it a tile is predicted, and explained, as it was out of fold, but for k and scales, which come from all.
+    With it a tile is predicted, and explained, as it was out of fold, but for the scales of the features, which come from all.
+
+    Parameters
+    ----------
+    chosen : fold → k and weighting that were chosen without it.
     """
     inner = _inner(model)
     if not isinstance(inner, Neighbours):
@@ -104,6 +110,8 @@ def _blind_model(model: Family, design: Design, row: Ints) -> Callable[[int], Fa
     @lru_cache
     def blind(fold_or_row: tuple[int, int]) -> Family:
         seen = inner.without(np.isin(kept_rows(inner, design), _known_rows(design, *fold_or_row)))
+        if (of_fold := chosen.get(str(fold_or_row[0]))) is not None:
+            seen.chosen_ = [of_fold] * len(inner.chosen_)
         if not isinstance(model, Reduced):
             return seen
         whole = copy(model)

@@ -101,6 +101,7 @@ def test_neighbours_are_shown_with_labels_and_never_of_the_tiles_own_area(fitted
         assert ids
         assert table.loc[one["id"], "area"] not in set(table.loc[ids, "area"])
         np.testing.assert_allclose(one["neighbour_truths"], table.loc[ids, "income"])
+        assert one["explained"] == pytest.approx(one["prediction"], abs=0.1)
         assert cv2.imread(str(folder / one["neighbours"])).shape[1] == 32 * len(ids) + 4 * (len(ids) - 1)
 
 
