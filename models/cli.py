@@ -217,8 +217,9 @@ def _show_explained(one: Explained) -> None:
 def predict(
     config: Config,
     target: Annotated[str | None, typer.Option(help="The target to predict; every one else.")] = None,
-    place: Annotated[Path | None, typer.Option(help="Settings of the new place, whose features are made; the experiment's own "
+    tiles: Annotated[Path | None, typer.Option(help="Settings of the new place, whose features are made; the experiment's own "
                                                     "tiles else.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="Features alone instead: a backbone's .h5, or its folder.")] = None,
     model: Annotated[str | None, typer.Option(help="A kept model, as 'ridge'; the best kept one else.")] = None,
     cut: Annotated[str | None, typer.Option(help="Its cut, as 'vgg16/block5_pool:avg'.")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Folder to write to, a folder a target inside; predictions/ of the "
@@ -230,14 +231,18 @@ def predict(
     The place is a settings file of its own: [tiles] with its table and pictures, and the [extract] of the experiment; it needs no
     [targets]. Make its features first. A killed run goes on where it stopped.
 
-    Example: make features CONFIG=new.toml && python -m models predict --config town.toml --place new.toml --target income
+    Example: make features CONFIG=new.toml && python -m models predict --config town.toml --tiles new.toml --target income
     """
     with guarded(traceback=traceback, interrupted="stopped. Every finished part is kept; the same command goes on."):
         from extract.settings import Settings as PlaceSettings
         from models.predict import predict_place
 
         settings = read_settings(config, Settings)
-        there = read_settings(place or config, PlaceSettings)
+        if tiles is not None and embeddings is not None:
+            raise ValueError("--tiles and --embeddings: expected one of them; the settings say where the features lie.")
+        if embeddings is not None and folder is None:
+            raise ValueError("--embeddings: name the folder to write to with --out.")
+        there = read_settings(tiles or config, PlaceSettings)
         known = settings.targets.names
         if target is not None and target not in known:
             raise ValueError(f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}")
@@ -247,7 +252,7 @@ def predict(
                           transient=True) as progress:
                 task = progress.add_task(f"{name}: parts", total=None)
                 report = partial(_show_parts, progress, task)
-                facts = predict_place(settings, there, name, path, model=model, cut=cut, report=report)
+                facts = predict_place(settings, embeddings or there, name, path, model=model, cut=cut, report=report)
             _show_predicted(facts, path)
 
 

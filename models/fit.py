@@ -16,7 +16,9 @@ from models.design import features_path
 from models.engine import read_engine
 from models.foldfile import open_folds
 from models.forecast import forecast
+from models.intervals import write_coverage
 from models.keep import choose_kept, keep_model, list_stale, remove_unkept
+from models.kept import list_kept
 from models.results import write_fitted
 from models.runs import mend_run, run_folder
 from models.scoring import build_labels, score_runs
@@ -113,3 +115,5 @@ def _keep_models(settings: Settings, scores: pd.DataFrame, planned: list[Planned
         keep_model(open_inputs(settings), one, key)
         watch.note(f"kept: {one.target}, {one.cell}")
         watch.progress(done, len(stale))
+    write_coverage(settings.folder, [kept_model.facts for target in settings.targets.names
+                                     for kept_model in list_kept(settings.folder, target)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pandas as pd
 from extract.tiles import Tiles
 from models.cells import Cell
 from models.conformal import NOMINAL, Errors, find_half_width, measure_coverage
-from models.runs import read_classes, read_finished, read_predictions
+from models.runs import read_classes, read_finished, read_predictions, write_csv
 
+COLUMNS = ("split", "cut", "model", "target", "level", "nominal", "coverage", "n_areas", "mean_width")  # of coverage.csv
 _HONEST = ("area", "block")  # splits whose test areas no model has seen
 
 
@@ -39,6 +41,14 @@ def describe_intervals(folder: Path, cell: Cell, target: str, tiles: Tiles) -> d
                 width = measured.half_width if np.isfinite(measured.half_width) else None
                 rows.append({"split": split, "level": level, "nominal": nominal, **measured._asdict(), "half_width": width})
     return {"intervals": widths, "coverage": rows}
+
+
+def write_coverage(folder: Path, kept: Iterable[dict[str, Any]]) -> None:
+    """Write `coverage.csv`: what each kept model's `model.json` says of its intervals; `mean_width` is empty where infinite."""
+    rows = [{**row, **{name: one[name] for name in ("cut", "model", "target")},
+             "mean_width": np.nan if row["half_width"] is None else 2 * row["half_width"]}
+            for one in kept for row in one["coverage"]]
+    write_csv(folder / "coverage.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
 def read_errors(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str, Errors]:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from models.cells import ALL, Cell, Planned
 from models.classes import list_classes, spread_classes
-from models.design import Design
+from models.design import Design, features_path
 from models.family import Family, Where
 from models.folds import assign_folds, build_folds
 from models.intervals import describe_intervals
@@ -118,7 +118,8 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
              "scores": one.scores, "chosen": model.chosen_[0], "feed": _describe_feed(inputs, cell, design),
              "training": {**run["inputs"], **run["cells"][one.target]["depends"], "n_rows": len(design.X)},
              "versions": run["versions"], "licence": read_licence(settings.folder, cell.cut),
-             "look": read_look(settings.folder, cell.cut), **describe_intervals(settings.folder, cell, one.target, tiles)}
+             "look": read_look(features_path(settings.folder, cell.cut.split("/")[0])) if "/" in cell.cut else {},
+             **describe_intervals(settings.folder, cell, one.target, tiles)}
     path = model_folder(settings.folder, one.target, cell.cut, cell.model)
     reach = measure_reach(design.X, seed=settings.models.seed) if cell.spec.feed in _MEASURED else None
     save_model(path, cell.model, model, facts, reach=reach)

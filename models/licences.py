@@ -31,11 +31,14 @@ def read_licence(folder: Path, cut: str) -> str:
     return find_licence(backbone, str(read_attributes(folder / "features" / f"{backbone}.h5", "weights").get("weights", "")))
 
 
-def read_look(folder: Path, cut: str) -> dict[str, Any]:
-    """Give what decides, besides the weights, how a picture becomes a row: its side, and how its values are brought to bytes."""
-    if "/" not in cut:
-        return {}
-    made = read_attributes(folder / "features" / f"{cut.split('/')[0]}.h5", "recipe").get("recipe", "{}")
+def read_look(path: Path) -> dict[str, Any]:
+    """Give what decides, besides the weights, how a picture becomes a row: its side, and how its values are brought to bytes.
+
+    Parameters
+    ----------
+    path : the features of a backbone.
+    """
+    made = read_attributes(path, "recipe").get("recipe", "{}")
     return {name: value for name, value in json.loads(made).items() if name in _LOOK}
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from extract.embeddings import read_attributes
+from extract.embeddings import Embeddings, read_attributes
 from extract.settings import Settings, parse_cut
 from extract.tiles import Tiles, read_tiles
 from models.cells import Cell
 from models.design import CutData, features_path, feed_rows, pool_rows, read_cut
 from models.family import Ints
-from models.features import Features
+from models.features import Features, open_features
 from models.kept import KeptModel
 from models.licences import read_look
 
@@ -32,12 +33,12 @@ class Place:
 
     Attributes
     ----------
-    settings : of the place. tiles : its table.
+    settings : of the place; None where there are features alone. tiles : its table; without areas where there are features alone.
     data : the usable tiles of the model's cut, none of which is in memory.
     is_training : the tiles are those that the model was fitted on.
     """
 
-    settings: Settings
+    settings: Settings | None
     tiles: Tiles
     data: CutData
     is_training: bool
@@ -57,14 +58,40 @@ class Place:
         return [np.sort(order[start:stop]) for start, stop in zip(cuts, [*cuts[1:], len(order)], strict=True)]
 
 
-def open_place(settings: Settings, kept: KeptModel) -> Place:
+def open_place(source: Settings | Path, kept: KeptModel) -> Place:
     """Read a place's table, and check that its features are such as the model was fitted on.
+
+    Parameters
+    ----------
+    source : settings of the place; or features alone, the file of the backbone or its folder.
 
     Raises
     ------
-    PlaceError : other weights or pictures made otherwise, a missing group column, another CRS.
+    PlaceError : other weights or pictures made otherwise, a missing group column, another CRS; more is needed than features.
     ValueError : a table or features that cannot be used.
     """
+    return _open_features(source, kept) if isinstance(source, Path) else _open_table(source, kept)
+
+
+def _open_features(path: Path, kept: KeptModel) -> Place:
+    spec, cut = kept.cell.spec, kept.cell.cut
+    if "/" not in cut or spec.groups or spec.area:
+        raise PlaceError(f"model {str(spec)!r} is fed more than the embedding of a tile, and features alone have no areas, "
+                         "coordinates or descriptors. Name the settings of the place with --tiles.")
+    path = path / f"{parse_cut(cut).backbone}.h5" if path.is_dir() else path
+    with Embeddings(path) as embeddings:
+        _check_features(path, kept)
+        ids, usable, dataset = pd.Series(embeddings.ids), np.flatnonzero(embeddings.is_ok), parse_cut(cut).dataset
+        if dataset not in embeddings.cuts:
+            raise PlaceError(f"{path}: no cut {dataset!r}; it has {', '.join(embeddings.cuts)}. Add {cut!r} to [extract] cuts.")
+        source = {"features_sha256": embeddings.checksum(dataset)}
+    empty, none = pd.Series("", index=ids.index), pd.DataFrame(index=ids.index)
+    tiles = Tiles(id=ids, path=empty, area=empty, xy=None, target_names=[], targets=none, classes=none, groups=none)
+    data = CutData(cut=cut, tiles=usable, embedding=open_features(path, dataset, usable, memory=0), pictures=None, source=source)
+    return Place(settings=None, tiles=tiles, data=data, is_training=False)
+
+
+def _open_table(settings: Settings, kept: KeptModel) -> Place:
     facts, cell = kept.facts, kept.cell
     needed = facts["feed"].get("group_columns", [])
     lost = [name for name in needed if name not in settings.tiles.groups]
@@ -72,7 +99,8 @@ def open_place(settings: Settings, kept: KeptModel) -> Place:
         raise PlaceError(f"model {cell.model!r} is fed the columns {', '.join(needed)}, and the place has no {', '.join(lost)}: "
                          "name them in its [tiles] groups, or ask for another --model.")
     settings = settings.model_copy(update={"tiles": settings.tiles.model_copy(update={"groups": needed})})
-    _check_features(settings, kept)
+    if "/" in cell.cut:
+        _check_features(features_path(settings.folder, parse_cut(cell.cut).backbone), kept)
     theirs, ours = facts["settings"]["tiles"].get("crs"), settings.tiles.crs
     if cell.spec.feed == "place" and theirs and ours and theirs != ours:
         raise PlaceError(f"model {cell.model!r} knows places in {theirs}, and those here are in {ours}. Bring the coordinates of "
@@ -84,17 +112,13 @@ def open_place(settings: Settings, kept: KeptModel) -> Place:
                  is_training=all(stated.get(name) == value for name, value in data.source.items()))
 
 
-def _check_features(settings: Settings, kept: KeptModel) -> None:
-    cut = kept.cell.cut
+def _check_features(path: Path, kept: KeptModel) -> None:
     remedy = "Make the features with the [extract] and [tiles] values of the experiment (`make features FRESH=1`)."
-    if "/" not in cut:
-        return
-    path = features_path(settings.folder, parse_cut(cut).backbone)
     found, stated = read_attributes(path, "weights_sha256").get("weights_sha256"), kept.facts["training"].get("weights_sha256")
     if found != stated:
         raise PlaceError(f"{path}: made by other weights than the model was fitted on (expected SHA-256 {stated}, got "
                          f"{found}; it counts all layers up to the cuts that are asked for). {remedy}")
-    look = read_look(settings.folder, cut)
+    look = read_look(path)
     for name, value in kept.facts["look"].items():
         if look.get(name) != value:
             raise PlaceError(f"{path}: made with {name} = {look.get(name)!r}, and the model was fitted on {name} = {value!r}. "

@@ -42,22 +42,24 @@ class Order:
 
     Attributes
     ----------
-    place : settings of the place, as JSON. model : folder of the kept model. parts : folder of the parts. threads : of one.
+    place : settings of the place, as JSON, or its features. model : folder of the kept model. parts : folder of the parts.
+    threads : of one part.
     """
 
-    place: str
+    place: str | Path
     model: Path
     parts: Path
     threads: int
 
 
-def predict_place(settings: Settings, place: PlaceSettings, target: str, out: Path, *, model: str | None = None,
+def predict_place(settings: Settings, place: PlaceSettings | Path, target: str, out: Path, *, model: str | None = None,
                   cut: str | None = None, report: Report | None = None) -> dict[str, Any]:
     """Predict a target for every tile and area of a place, with intervals, and write it all under `out`.
 
     Parameters
     ----------
-    settings : of the experiment whose models were kept. model, cut : of the kept model; the best of the target else.
+    settings : of the experiment whose models were kept. place : settings of the place, or its features alone.
+    model, cut : of the kept model; the best of the target else.
     report : called with parts done, and all.
 
     Returns
@@ -82,7 +84,7 @@ def predict_place(settings: Settings, place: PlaceSettings, target: str, out: Pa
             if other != folder:
                 shutil.rmtree(other)
         folder.mkdir(parents=True, exist_ok=True)
-        order = Order(place=place.model_copy(update={"out": place.folder}).model_dump_json(), model=kept.path.resolve(),
+        order = Order(place=_send(place), model=kept.path.resolve(),
                       parts=folder.resolve(), threads=engine.threads)
         n_parts = len(opened.parts(kept.cell))
         paths = [_part_path(order.parts, i) for i in range(n_parts)]
@@ -96,11 +98,16 @@ def predict_place(settings: Settings, place: PlaceSettings, target: str, out: Pa
     return facts
 
 
+def _send(place: PlaceSettings | Path) -> str | Path:
+    """Give what another process can open the place from, wherever it stands."""
+    return place.resolve() if isinstance(place, Path) else place.model_copy(update={"out": place.folder}).model_dump_json()
+
+
 def _key(place: Place, kept: KeptModel) -> str:
     """Hash of all that the predictions depend on."""
-    table = place.settings.tiles.table
-    says = [kept.facts["key"], kept.facts["files"], str(kept.cell), place.data.source, place.settings.tiles.model_dump_json(),
-            hash_file(table) if table else ""]
+    said = place.settings and place.settings.tiles
+    says = [kept.facts["key"], kept.facts["files"], str(kept.cell), place.data.source, said and said.model_dump_json(),
+            hash_file(said.table) if said and said.table else ""]
     return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
 
@@ -136,7 +143,8 @@ def predict_part(order: Order, i: int) -> None:
     """Predict one part of the tiles, and write it: row, prediction (or a probability each class), distance, is_known."""
     kept, model, reach = _open_model(order.model, hash_file(order.model / "model.json"))
     if order not in _HELD:
-        _hold(order, open_place(PlaceSettings.model_validate_json(order.place), kept))
+        source = order.place if isinstance(order.place, Path) else PlaceSettings.model_validate_json(order.place)
+        _hold(order, open_place(source, kept))
     place = _HELD[order]
     rows = place.parts(kept.cell)[i]
     names = kept.facts["classes"] or ["prediction"]

@@ -49,25 +49,29 @@ def write_told(out: Path, place: Place, kept: KeptModel, parts: list[Path], *, k
         files = _Files(out, stack, squares)
         for path in parts:
             frame = tell_tiles(pd.read_parquet(path), place, kept)
-            areas.add(frame)
+            if place.settings is not None:
+                areas.add(frame)
             seen["n_rejected"] += int(frame["prediction"].isna().sum())
             seen["n_outside"] += int(frame["is_outside"].sum())
             files.write(frame)
     told = areas.table()
-    told.to_parquet(out / "areas.parquet.partial", index=False)
-    told.to_csv(out / "areas.csv.partial", index=False)
-    names += ["areas.parquet", "areas.csv"]
+    if place.settings is not None:
+        told.to_parquet(out / "areas.parquet.partial", index=False)
+        told.to_csv(out / "areas.csv.partial", index=False)
+        names += ["areas.parquet", "areas.csv"]
     for name in names:
         publish(out / f"{name}.partial", out / name)
     facts = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "key": key, **kept.cell._asdict(),
-             **{name: kept.facts[name] for name in ("target", "intervals", "coverage")}, "place": place.settings.as_json(),
-             "n_tiles": len(place.tiles), "n_areas": len(told), **seen, "in_training": place.is_training, "files": names,
-             "notes": notes}
+             **{name: kept.facts[name] for name in ("target", "intervals", "coverage")}, "n_tiles": len(place.tiles), **seen,
+             "n_areas": len(told) if place.settings else 0, "in_training": place.is_training, "files": names, "notes": notes,
+             "place": place.settings and place.settings.as_json()}
     write_json(out / "predict.json", facts)
     return facts
 
 
 def _notes(place: Place, kept: KeptModel) -> Iterator[str]:
+    if place.settings is None:
+        yield "features alone have no areas and no places: neither areas nor a map are written."
     if place.is_training:
         yield ("these tiles are those that the model was fitted on: the predictions are closer to the truth than those of new "
                "places. Honest ones are the out-of-fold predictions under runs/.")
@@ -87,7 +91,9 @@ def tell_tiles(part: pd.DataFrame, place: Place, kept: KeptModel) -> pd.DataFram
     part : row, prediction (or a column a class), distance, is_known.
     """
     rows, classes, tiles = part["row"].to_numpy(), kept.facts["classes"], place.tiles
-    columns: dict[str, Any] = {"id": tiles.id.to_numpy()[rows], "area": tiles.area.to_numpy()[rows]}
+    columns: dict[str, Any] = {"id": tiles.id.to_numpy()[rows]}
+    if place.settings is not None:
+        columns["area"] = tiles.area.to_numpy()[rows]
     if tiles.xy is not None:
         columns |= {"x": tiles.xy[rows, 0], "y": tiles.xy[rows, 1]}
     level = "area" if kept.cell.spec.area else "tile"  # an @area model tells of areas, and every tile of one the same
@@ -180,9 +186,9 @@ def _plain(value: Any) -> Any:
 
 def _open_squares(place: Place, notes: list[str]) -> _Squares | None:
     """Give the way to GeoJSON, which has longitude and latitude alone (RFC 7946); a note where it cannot be gone."""
-    tiles = place.settings.tiles
-    if place.tiles.xy is None:
+    if place.settings is None or place.tiles.xy is None:
         return None
+    tiles = place.settings.tiles
     if tiles.crs is None:
         notes.append("no GeoJSON: set crs in the place's [tiles] (as \"EPSG:27700\"), which says what its x and y mean.")
         return None

@@ -10,6 +10,7 @@ import pandas as pd
 
 from extract.tiles import Tiles, read_tiles
 from models.audit import read_audit
+from models.intervals import COLUMNS as COVERAGE_COLUMNS
 from models.runs import join_cut, read_predictions, read_scores, read_table, run_folder
 from models.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS
 from reports.boundaries import Boundaries, open_boundaries
@@ -35,6 +36,7 @@ class Collected:
     baseline : one row a target: its best baseline; may be empty.
     fused : one row a target: its best model that sees pictures and area descriptors; may be empty.
     comparisons, winners : `models.verdicts.COMPARISON_COLUMNS`, `WINNER_COLUMNS`; empty where nothing was compared.
+    coverage : `models.intervals.COLUMNS`, the measured coverage of the kept models' intervals; empty where none was.
     tile_predictions : target, model, cut, unit, truth, prediction of the best models, one row a tile.
     predictions : the same, one row a unit. unit : what that is, `area` or `tile`.
     tiles : the tile table; None where it is gone.
@@ -59,6 +61,7 @@ class Collected:
     fused: pd.DataFrame
     comparisons: pd.DataFrame
     winners: pd.DataFrame
+    coverage: pd.DataFrame
     tile_predictions: pd.DataFrame
     predictions: pd.DataFrame
     unit: str
@@ -120,6 +123,7 @@ def collect(settings: Settings) -> Collected:
         baseline=_first_of_targets(strict[strict["is_baseline"]]),
         fused=_first_of_targets(strict[strict["is_fused"]]),
         comparisons=_read_optional(folder / "comparisons.csv", COMPARISON_COLUMNS),
+        coverage=_read_optional(folder / "coverage.csv", COVERAGE_COLUMNS),
         winners=_read_optional(folder / "winners.csv", WINNER_COLUMNS),
         tile_predictions=predictions,
         predictions=_by_area(predictions, areas),

@@ -24,6 +24,7 @@ from reports.curves import describe_curves
 from reports.data import summarise_targets
 from reports.explain import build_panels, describe_galleries
 from reports.figures import Figure
+from reports.intervals import build_interval_table, describe_intervals
 from reports.ladder import build_ladder_table, describe_ladder
 from reports.maps import Maps
 from reports.openers import describe_burdens, describe_calibration, describe_data, describe_moran, describe_unit
@@ -38,6 +39,7 @@ CONTENTS = (
     ("truth", "Truth and prediction"),
     ("maps", "Maps"),
     ("errors", "Who bears the errors"),
+    ("intervals", "Intervals"),
     ("explain", "What the models look at"),
     ("curves", "Training curves"),
     ("cost", "Cost"),
@@ -77,6 +79,7 @@ def render_page(collected: Collected, parts: Parts) -> str:
         "truth": not values["truth_targets"],
         "maps": not parts.maps,
         "errors": not parts.burdens,
+        "intervals": not values["interval_sentence"],
         "explain": not values["galleries"],
         "curves": not values["curve_targets"],
     }
@@ -136,6 +139,8 @@ def _places(collected: Collected, parts: Parts) -> dict[str, Any]:
         "burdens": burdens,
         **_curves(collected, parts),
         "burden_sentence": describe_burdens(parts.burdens),
+        "interval_sentence": describe_intervals(collected),
+        "intervals": _rows(build_interval_table(collected)),
     }
 
 

@@ -161,6 +161,19 @@ def test_a_place_that_does_not_fit_is_refused(tmp_path: Path, change_place: dict
         predict_place(settings, place, "income", tmp_path / "p", cut="net/last:avg")
 
 
+def test_features_alone_give_the_same_tiles(tmp_path: Path) -> None:
+    settings, place = fitted(tmp_path / "town", ["ridge", "mean"]), new_place(tmp_path / "new")
+    predict_place(settings, place, "income", tmp_path / "a", cut="net/last:avg")
+    facts = predict_place(settings, place.folder / "features", "income", tmp_path / "b", cut="net/last:avg")
+    whole, bare = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("a", "b"))
+    pd.testing.assert_frame_equal(whole[bare.columns], bare)
+    assert "area" not in bare
+    assert not (tmp_path / "b/areas.csv").exists()
+    assert "no areas" in facts["notes"][0]
+    with pytest.raises(PlaceError, match="no areas, coordinates or descriptors"):
+        predict_place(settings, place.folder / "features", "income", tmp_path / "c", model="mean")
+
+
 def test_a_folder_of_other_predictions_is_left_alone_and_the_same_ones_are_not_made_again(tmp_path: Path) -> None:
     settings, place = fitted(tmp_path / "town", ["ridge", "mean"]), new_place(tmp_path / "new")
     first = predict_place(settings, place, "income", tmp_path / "p", model="mean")

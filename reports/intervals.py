@@ -1,0 +1,30 @@
+"""How wide the intervals of predictions are, and whether they hold: nominal against measured coverage."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from reports.collect import Collected
+
+SHORT = 0.03  # coverage below nominal by more than that is said
+
+
+def describe_intervals(collected: Collected) -> str:
+    """Say whether the intervals of predictions for new places hold; decided by the measured coverage alone."""
+    rows = collected.coverage.dropna(subset=["coverage"])
+    if rows.empty:
+        return ""
+    short = rows[rows["coverage"] < rows["nominal"] - SHORT]
+    said = ("Held against areas that had no part in finding them, intervals reach their nominal coverage within "
+            f"{100 * SHORT:.0f} points")
+    if short.empty:
+        return f"{said} in all {len(rows)} cases."
+    worst = short.loc[(short["coverage"] - short["nominal"]).idxmin()]
+    return (f"{said} in {len(rows) - len(short)} of {len(rows)} cases; the widest gap is {100 * worst['coverage']:.1f} % instead "
+            f"of {100 * worst['nominal']:.0f} % ({worst['target']}, {worst['level']}s, split {worst['split']}).")
+
+
+def build_interval_table(collected: Collected) -> pd.DataFrame:
+    """Give the rows of `coverage.csv`, with `is_short` where coverage is below nominal by more than three points."""
+    table = collected.coverage
+    return table.assign(is_short=table["coverage"] < table["nominal"] - SHORT)
