@@ -17,11 +17,13 @@ def augment_pictures(pictures: NDArray[np.float32], rng: np.random.Generator, *,
     flips : mirror left to right, and top to bottom, each with probability 1/2.
     """
     n, height, width = pictures.shape[:3]
-    factors, mirrored = rng.uniform(*zoom, n), rng.random((n, 2)) < (0.5 if flips else 0.0)
+    factors: NDArray[np.float64] = np.asarray(rng.uniform(*zoom, n))
+    mirrored = rng.random((n, 2)) < (0.5 if flips else 0.0)
     drawn = np.empty_like(pictures)
-    for picture, factor, (across, down), place in zip(pictures, factors, mirrored, drawn, strict=True):
-        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 0, factor)
+    for i, picture in enumerate(pictures):
+        across, down = mirrored[i]
+        turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), 0, factors[i])
         zoomed = picture if zoom == (1, 1) else cv2.warpAffine(picture, turn, (width, height), flags=cv2.INTER_LINEAR,
                                                                borderMode=cv2.BORDER_REFLECT_101)
-        place[:] = zoomed[::-1 if down else 1, ::-1 if across else 1]
+        drawn[i] = zoomed[::-1 if down else 1, ::-1 if across else 1]
     return drawn

@@ -20,7 +20,7 @@ import numpy as np
 
 from extract.embeddings import publish
 from models.family import Where
-from models.learning import Keeper, Phase, State, read_weights
+from models.learning import Keeper, Phase, State, read_weights, write_weights
 
 _EVERY_SECONDS = 60.0  # what took less than this is sooner done again than written and read
 _NUMBERS = [one.name for one in fields(State) if one.name != "best"]
@@ -56,18 +56,18 @@ class FileKeeper(Keeper):
     def resume(self, phases: list[Phase]) -> State | None:
         """Read the state, and give model and optimiser what they had; a file that cannot be used is left for a new one."""
         try:
-            with np.load(self._path, allow_pickle=False) as arrays:
+            with self._path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 state, given = _read_state(arrays), {name: _list(arrays, name) for name in ("model", "optimizer")}
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, BadZipFile):  # another version's, or damaged
+        except (OSError, EOFError, ValueError, KeyError, BadZipFile):  # another version's, or damaged
             self._path.unlink()
             return None
         phase = phases[state.phase]
         phase.begin()
-        for variables, values in ((phase.model.weights, given["model"]), (phase.model.optimizer.variables, given["optimizer"])):
-            for variable, value in zip(variables, values, strict=False):
-                variable.assign(value)
+        if given["model"]:  # it was not done
+            write_weights(phase.model.weights, given["model"])
+            write_weights(phase.model.optimizer.variables, given["optimizer"])
         return state
 
     def keep(self, phase: Phase, state: State) -> None:

@@ -172,7 +172,7 @@ class _Stop:
         """Take in an epoch: losses of each target, (n_targets,) each."""
         head, is_running = self._head, self._waited < self._head.patience
         for t in np.flatnonzero(is_running):
-            check_finite(loss[t:t + 1], held[t:t + 1], f"{head.where.name(t)}, epoch {epoch}", best=int(self.best_epoch[t]))
+            check_finite(loss[t:t + 1], held[t:t + 1], f"{head.where.name(int(t))}, epoch {epoch}", best=int(self.best_epoch[t]))
         judged = np.full_like(held, held.mean()) if head.is_joint else held
         is_better = (judged < self._lowest - head.min_delta) & is_running
         for kept, now in zip(self.best, weights, strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -206,3 +206,9 @@ def run_network(model: Any, read: Read, rows: Ints) -> NDArray[np.float32]:
 def read_weights(model: Any) -> Weights:
     """Copy all weights of a model, in its order."""
     return [np.array(w, np.float32) for w in model.get_weights()]
+
+
+def write_weights(variables: Any, values: Sequence[Any]) -> None:
+    """Give variables their values, in their order; copies, since TensorFlow may go on to work in an array that it was given."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(np.array(value))

@@ -16,7 +16,7 @@ from models.checkpoints import open_keeper
 from models.family import Chosen, Family, Floats, Ints, labelled_groups
 from models.features import Features
 from models.folds import Folds
-from models.learning import Lesson, Phase, State, Weights, learn, run_network
+from models.learning import Lesson, Phase, State, Weights, learn, run_network, write_weights
 from models.training import class_shares, label_outputs, spread_of
 
 Grid = tuple[int, int, int]  # height, width, channels
@@ -43,8 +43,8 @@ class Program:
     def reset(self, seed: int) -> None:
         """Give the pretrained weights back, and draw the others anew (Glorot and Bengio 2010)."""
         rng = np.random.default_rng(seed)
-        for i, variable in enumerate(self.model.weights):
-            variable.assign(self.start[i] if i < len(self.start) else draw_weights(tuple(variable.shape), rng))
+        drawn = [draw_weights(tuple(variable.shape), rng) for variable in self.model.weights[len(self.start):]]
+        write_weights(self.model.weights, [*self.start, *drawn])
 
 
 class Network(NamedTuple):
@@ -122,7 +122,7 @@ class MapNetwork(Family):
         program = self.build(*self._size(columns))
         program.reset(self.seed)
         lesson = Lesson(read=lambda places, rng: self.read(mine, places, rng), train=train, held=held, batch=self.batch,
-                        labels=label_outputs(scaled[np.ix_(rows, columns)], weight[rows], self.task), task=self.task,
+                        labels=label_outputs(scaled[rows][:, columns], weight[rows], self.task), task=self.task,
                         seed=self.seed, min_delta=self.min_delta)
         return learn(program.phases, lesson, open_keeper(self.where, columns[0]), self.where.name(columns[0]))
 
@@ -133,8 +133,7 @@ class MapNetwork(Family):
         """Give the network that predicts a column, with its weights."""
         one = next(one for one in self.networks_ if column in one.columns)
         program = self.build(*self._size(one.columns))
-        for variable, value in zip(program.model.weights, one.weights, strict=True):
-            variable.assign(value)
+        write_weights(program.model.weights, one.weights)
         return program.model, one
 
     def predict(self, X: Features) -> Floats:
@@ -157,7 +156,11 @@ class MapNetwork(Family):
         import keras
 
         model, one = self.load_network(column)
+<<<<<<< HEAD
         own = keras.models.clone_model(keras.Model(model.inputs, model.outputs[0]))  # not compiled: its loss is no name in Keras
+=======
+        own = keras.models.clone_model(keras.Model(model.inputs, model.outputs))  # not compiled: no loss to clone
+>>>>>>> nets
         own.set_weights(model.get_weights())
         tower = one.columns.index(column)
         if self.task == "class":

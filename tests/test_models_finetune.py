@@ -132,7 +132,7 @@ def test_pictures_are_zoomed_and_mirrored_to_learn_from_alone(pictures: Features
 
 def test_names_say_the_network() -> None:
     assert str(parse_model("finetune:resnet50v2")) == "finetune:resnet50v2"
-    with pytest.raises(ValueError, match=r"expected 'finetune:<backbone>'.*Did you mean 'vgg16'"):
+    with pytest.raises(ValueError, match=r"expected 'finetune:<backbone>'.*Did you mean 'vgg1[69]'"):
         parse_model("finetune:vgg61")
     with pytest.raises(ValueError, match="expected 'finetune:<backbone>'"):
         parse_model("finetune")

@@ -145,7 +145,7 @@ def test_a_kept_model_says_how_it_is_fed_and_how_good_it_is(fitted: Path) -> Non
     assert facts["scores"][0]["r2"] == pytest.approx(of(fitted, level="area").loc["ridge+groups@area", "r2"])
     assert facts["training"]["labels_sha256"]
     region = json.loads((kept(fitted)["income/none/region"] / "model.json").read_text())["feed"]
-    assert (region["groups"], sorted(region["values"])) == (["district"], ["D0", "D1", "D2", "D3"])
+    assert (region["group_columns"], sorted(region["values"])) == (["district"], ["D0", "D1", "D2", "D3"])
     load_model(folder)
 
 

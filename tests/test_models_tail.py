@@ -160,7 +160,7 @@ def test_maps_that_no_network_made_are_refused(maps: Features) -> None:
 
 def test_from_pictures_to_curves_on_disk(experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = experiment(n=24, replace={"mobilenetv2/block_3_expand_relu:map": "mobilenetv2/block_15_add:map"})
-    path.write_text(path.read_text() + '[models]\nnames = ["mean", "ridge", "tail"]\nfolds = 3\nmaps = "networks"\nkeep = "all"\n'
+    path.write_text(path.read_text() + '[models]\nnames = ["mean", "ridge", "tail"]\nfolds = 3\nmaps = "networks"\nkeep = "all"\naccept = ["labels-differ"]\n'
                     '[models.params.tail]\nepochs = 2\nhidden = [4]\n')
     monkeypatch.chdir(path.parent)
     run_extraction(read_settings(path, Settings))
