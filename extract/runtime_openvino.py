@@ -12,6 +12,8 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from extract.runtimes import RuntimeChoiceError
+
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
@@ -25,7 +27,11 @@ class OpenvinoRuntime:
         core = openvino.Core()
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.xml"
-            model.export(str(path), format="openvino", verbose=False)
+            try:
+                model.export(str(path), format="openvino", verbose=False)
+            except (RuntimeError, OSError) as error:
+                raise RuntimeChoiceError(f"{folder}: OpenVINO cannot write the network there ({error}). Make room in it, name another "
+                                         "folder by TMPDIR, or set [extract] runtime = \"keras\".") from error
             converted = core.read_model(path)
             converted.reshape([batch, *model.input_shape[1:]])
             self._compiled = core.compile_model(converted, "CPU", hints)

@@ -156,11 +156,7 @@ class MapNetwork(Family):
         import keras
 
         model, one = self.load_network(column)
-<<<<<<< HEAD
         own = keras.models.clone_model(keras.Model(model.inputs, model.outputs[0]))  # not compiled: its loss is no name in Keras
-=======
-        own = keras.models.clone_model(keras.Model(model.inputs, model.outputs))  # not compiled: no loss to clone
->>>>>>> nets
         own.set_weights(model.get_weights())
         tower = one.columns.index(column)
         if self.task == "class":

@@ -19,7 +19,7 @@ def describe_intervals(collected: Collected) -> str:
             f"{100 * SHORT:.0f} points")
     if short.empty:
         return f"{said} in all {len(rows)} cases."
-    worst = short.loc[(short["coverage"] - short["nominal"]).idxmin()]
+    worst = short.iloc[int((short["coverage"] - short["nominal"]).to_numpy().argmin())]
     return (f"{said} in {len(rows) - len(short)} of {len(rows)} cases; the widest gap is {100 * worst['coverage']:.1f} % instead "
             f"of {100 * worst['nominal']:.0f} % ({worst['target']}, {worst['level']}s, split {worst['split']}).")
 
