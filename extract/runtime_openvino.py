@@ -30,8 +30,8 @@ class OpenvinoRuntime:
             try:
                 model.export(str(path), format="openvino", verbose=False)
             except (RuntimeError, OSError) as error:
-                raise RuntimeChoiceError(f"{folder}: OpenVINO cannot write the network there ({error}). Make room in it, name another "
-                                         "folder by TMPDIR, or set [extract] runtime = \"keras\".") from error
+                raise RuntimeChoiceError(f"{folder}: OpenVINO cannot write the network there ({error}). Make room in it, name "
+                                         "another folder by TMPDIR, or set [extract] runtime = \"keras\".") from error
             converted = core.read_model(path)
             converted.reshape([batch, *model.input_shape[1:]])
             self._compiled = core.compile_model(converted, "CPU", hints)
