@@ -42,6 +42,7 @@ cuts = ["mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:
 weights = "random:0"
 size = 32
 precision = "float32"
+runtime = "keras"
 batch = 4
 shard = 5
 """

@@ -57,7 +57,7 @@ def settings(experiment, tmp_path) -> Settings:
                 group[f"w{i}"] = values.astype(np.float32)
     path = experiment(replace={
         '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': ", ".join(f'"{cut}"' for cut in CUTS),
-        'weights = "random:0"': f'weights = {{ mobilenetv2 = "{tmp_path}/weights.h5" }}\ndtype = "float32"\nruntime = "keras"'})
+        'weights = "random:0"': f'weights = {{ mobilenetv2 = "{tmp_path}/weights.h5" }}\ndtype = "float32"'})
     return read_settings(path, Settings)
 
 

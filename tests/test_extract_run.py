@@ -137,7 +137,7 @@ def test_strict_makes_a_reject_an_error_and_all_rejected_is_one(experiment):
 def test_a_full_disk_is_one_clear_error_and_the_run_goes_on(experiment, runtime):
     if runtime == "openvino":
         pytest.importorskip("openvino")
-    path = experiment(n=20, replace={'precision = "float32"': f'precision = "float32"\nruntime = "{runtime}"'})
+    path = experiment(n=20, replace={'runtime = "keras"': f'runtime = "{runtime}"'})
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
