@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -22,6 +23,19 @@ from extract.settings import suggest
 from extract.zoo import Origin
 
 
+@keras.saving.register_keras_serializable(package="roofline")
+class Body(keras.Model):
+    """A network whose batch norms keep what they had measured, also while it is trained; their scales and shifts may learn.
+
+    A model around it would hand its own `training=True` on to every layer, also where the network was called with
+    `training=False`: Keras lets the outer call decide.
+    """
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG002
+        """Run in inference mode."""
+        return super().call(inputs, training=False, mask=mask)
+
+
 def build_preprocess(backbone: str) -> Preprocess:
     """Give the layer that stands before a backbone: pictures 0 … 255 in, what the network was trained on out."""
     return Preprocess(find_backbone(backbone).module, name="preprocess")
@@ -37,7 +51,7 @@ def build_tail(origin: Origin) -> keras.Model:
     Returns
     -------
     Model `body`: (n, height, width, channels), the layer's output or pictures → the last convolutional map. It computes
-    in Keras's policy of the moment. Call it with `training=False`, and its batch norms stay as they are.
+    in Keras's policy of the moment, and its batch norms stay as they are.
 
     Raises
     ------
@@ -51,7 +65,7 @@ def build_tail(origin: Origin) -> keras.Model:
         _check_same(base, origin)
     end = (build_base(name, size=size) if with_top else base).layers[-1].name
     given = _find_start(base, origin, end).output if origin.layer else base.inputs
-    body = keras.Model(given, base.get_layer(end).output, name="body")
+    body = Body(given, base.get_layer(end).output, name="body")
     if Path(weights).is_absolute():
         load_weights(body, Path(weights))
     return body

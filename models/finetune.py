@@ -87,7 +87,7 @@ def build_programs(origin: Origin, n_towers: int, n_outputs: int, hidden: tuple[
     with training_policy():
         body = build_tail(origin)
         given = keras.Input((origin.size, origin.size, 3), dtype="float32")
-        flow = body(build_preprocess(origin.backbone)(given), training=False)
+        flow = body(build_preprocess(origin.backbone)(given))
         outputs = build_head(flow, n_towers, n_outputs, hidden, pool=pool, dropout=dropout)
     names = [layer.name for layer in body.layers]
     if frozen and frozen not in names:

@@ -160,9 +160,9 @@ class MapNetwork(Family):
         own.set_weights(model.get_weights())
         tower = one.columns.index(column)
         if self.task == "class":
-            flow: Any = keras.layers.Softmax()(own.output[:, 0])[:, tower:tower + 1]
+            flow: Any = keras.layers.Softmax()(own.outputs[0][:, 0])[:, tower:tower + 1]
         else:
-            flow = keras.layers.Rescaling(float(self.y_scale_[column]), float(self.y_mean_[column]))(own.output[:, tower])
+            flow = keras.layers.Rescaling(float(self.y_scale_[column]), float(self.y_mean_[column]))(own.outputs[0][:, tower])
         return keras.Model(own.inputs, flow)
 
     def save(self, folder: Path) -> None:

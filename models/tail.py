@@ -72,7 +72,7 @@ def build_tail_program(origin: Origin, n_towers: int, n_outputs: int, hidden: tu
     with training_policy():
         body = build_tail(origin)
         given = keras.Input(body.inputs[0].shape[1:], dtype="float32")
-        flow = body(given, training=False)
+        flow = body(given)
         model = keras.Model(given, build_head(flow, n_towers, n_outputs, hidden, pool=pool, dropout=dropout))
     return compile_program(model, rate, task), read_weights(body)
 
