@@ -57,7 +57,10 @@ def locked(folder: Path) -> Iterator[str]:
         handle.truncate(0)
         handle.write(f"{os.getpid()} on {socket.gethostname()}")
         handle.flush()
-        yield ""
+        try:
+            yield ""
+        finally:  # to close it would leave the lock with a child that was forked meanwhile
+            fcntl.flock(handle, fcntl.LOCK_UN)
 
 
 def claim_device(folder: Path, devices: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import h5py
@@ -14,7 +15,7 @@ from stub_network import open_stub
 from extract.embeddings import Embeddings, dataset_names
 from extract.engine import _ranges
 from extract.jobs import ExtractError
-from extract.lock import LockError, claim_device
+from extract.lock import LockError, claim_device, locked
 from extract.run import run_extraction
 from extract.settings import Settings, SettingsError, read_settings
 
@@ -184,3 +185,19 @@ def test_each_worker_claims_a_device_of_its_own(tmp_path):
     assert [claim_device(tmp_path, ["0", "1"]) for _ in range(2)] == ["0", "1"]
     with pytest.raises(LockError, match="more workers than devices"):
         claim_device(tmp_path, ["0", "1"])
+
+
+def test_a_child_that_was_forked_meanwhile_does_not_keep_the_folder(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer Pythons warn of a fork beside threads
+        with locked(tmp_path):
+            child = os.fork()
+            if child == 0:
+                time.sleep(30)
+                os._exit(0)
+    try:
+        with locked(tmp_path) as note:
+            assert note == ""
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

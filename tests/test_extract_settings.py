@@ -18,7 +18,6 @@ from extract.tiles import TableError, read_tiles
     ('weights = "random:0"', 'weights = "imagnet"', "expected 'imagenet'"),
     ('y = "y"', "", "x and y go together"),
     ('path = "{id}.png"', 'path = "../{id}.png"', "inside the images folder"),
-    ('columns = ["income"]', "columns = []", "columns"),
     ('area = "area"', "", "area: missing"),
 ])
 def test_bad_settings_are_refused_with_the_remedy(experiment, old, new, message):

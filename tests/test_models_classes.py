@@ -33,7 +33,7 @@ from models.ridge import SharedRidge
 from models.runs import read_classes, read_run, read_scores, run_folder
 from models.settings import Settings
 
-IMAGES_ONLY = ("cnn",)  # families that are fed with pictures: they have tests of their own
+IMAGES_ONLY = ("cnn", "tail", "finetune")  # families that are fed with pictures: they have tests of their own
 LEARNERS = [name for name in FAMILIES if name not in IMAGES_ONLY]
 RNG = np.random.default_rng(0)
 ROWS, CLASSES = 300, 4

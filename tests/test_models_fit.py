@@ -16,6 +16,7 @@ from made_experiment import N, change, fit, make_experiment, write_features, wri
 from rich.console import Console
 from typer.testing import CliRunner
 
+from extract.settings import read_settings
 from models.cells import Cell
 from models.cli import app
 from models.display import Display, name_seconds
@@ -23,6 +24,7 @@ from models.fit import fit_all
 from models.forecast import _cost
 from models.keep import load_model
 from models.runs import SCORE_COLUMNS, RunError, read_predictions, read_run, read_scores
+from models.settings import Settings
 from models.watch import Watch
 
 NAMES = ["mean", "location", "ridge", "ridge@area", "knn", "stack"]
@@ -224,3 +226,11 @@ def test_the_display_shows_cells_and_the_best_so_far(tmp_path: Path) -> None:
     assert set(display.seconds) == {"plan", "audit", "fit", "score", "keep"}
     assert "keeping 2/2" in said
     assert [name_seconds(s) for s in (0.2, 80, 600, 9000)] == ["1 s", "80 s", "10 min", "2.5 h"]
+
+
+def test_without_a_target_there_is_nothing_to_fit(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path)
+    settings = read_settings(path, Settings)
+    bare = settings.model_copy(update={"targets": settings.targets.model_copy(update={"columns": []})})
+    with pytest.raises(ValueError, match="nothing to predict; name at least one column"):
+        fit_all(bare)
