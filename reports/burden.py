@@ -46,7 +46,7 @@ def _group_columns(collected: Collected) -> list[str]:
 def _by_tenth(rows: pd.DataFrame) -> pd.DataFrame:
     n_bins = min(10, len(rows))
     bins = ((rows["truth"].rank(method="first").to_numpy() - 1) * n_bins // len(rows)).astype(int)
-    names = [f"tenth {b + 1}" for b in range(n_bins)]
+    names = [f"tenth {b + 1}" if n_bins == 10 else f"{b + 1} of {n_bins}" for b in range(n_bins)]
     return _summarise(rows["residual"].to_numpy(), np.array(names)[bins], order=names).assign(by=BY_TRUTH, warning="")
 
 
@@ -103,7 +103,8 @@ def _mark(part: pd.DataFrame, spread: float) -> pd.DataFrame:
 def _describe(target: str, table: pd.DataFrame, collected: Collected) -> str:
     tenths = table.loc[table["by"] == BY_TRUTH, "bias"].to_numpy(np.float64)
     groups = table[~table["by"].isin([BY_TRUTH, BY_TILES]) & (table["warning"] != "")].to_dict("records")
-    text = (f"{target}: on average the lowest tenth is predicted {_side(tenths[0])} by {abs(tenths[0]):.3g}, the highest tenth "
+    part = "tenth" if len(tenths) == 10 else collected.unit
+    text = (f"{target}: on average the lowest {part} is predicted {_side(tenths[0])} by {abs(tenths[0]):.3g}, the highest {part} "
             f"{_side(tenths[-1])} by {abs(tenths[-1]):.3g}")
     if not groups:
         return text + ("; no group stands out." if (~table["by"].isin([BY_TRUTH, BY_TILES])).any() else ".")

@@ -86,7 +86,8 @@ def describe_curves(curves: pd.DataFrame) -> str:
                   .to_numpy()).sum())
     ratio = float(np.median(kept["held_loss"].astype(float) / kept["loss"].astype(float)))
     text = f"The networks kept are those of epoch {int(epochs.min())} to {int(epochs.max())}"
-    text += f"; there the loss on held-out rows is {ratio:.1f} times that on training rows (median over targets and folds)"
+    if np.isfinite(ratio):
+        text += f"; there the loss on held-out rows is {ratio:.1f} times that on training rows (median over targets and folds)"
     if n_late:
         return text + f". {n_late} of {len(kept)} were still learning when they were stopped: more epochs may help."
     return text + ". All had stopped gaining before they were stopped."

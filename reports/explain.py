@@ -112,7 +112,7 @@ def describe_galleries(galleries: Galleries) -> str:
     n, sound = len(galleries.shown), [t for t, g in galleries.shown.items() if g.facts["sanity"]["depends_on_weights"]]
     if not n:
         return ""
-    text = f"Where on a tile the prediction of {'its' if n == 1 else 'each'} target's model comes from. "
+    text = f"Where on a tile the prediction of {'the' if n == 1 else 'each'} model comes from. "
     if len(sound) == n:
         return text + "With what was learnt shuffled, every map is another: they show the models, not just the pictures."
     lost = ", ".join(t for t in galleries.shown if t not in sound)

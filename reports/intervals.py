@@ -18,7 +18,7 @@ def describe_intervals(collected: Collected) -> str:
     said = ("Held against areas that had no part in finding them, intervals reach their nominal coverage within "
             f"{100 * SHORT:.0f} points")
     if short.empty:
-        return f"{said} in all {len(rows)} cases."
+        return f"{said} in all {len(rows)} cases." if len(rows) > 1 else f"{said} in the only case."
     worst = short.iloc[int((short["coverage"] - short["nominal"]).to_numpy().argmin())]
     return (f"{said} in {len(rows) - len(short)} of {len(rows)} cases; the widest gap is {100 * worst['coverage']:.1f} % instead "
             f"of {100 * worst['nominal']:.0f} % ({worst['target']}, {worst['level']}s, split {worst['split']}).")

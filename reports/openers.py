@@ -35,7 +35,7 @@ def describe_moran(maps: dict[str, Maps]) -> str:
     found = {t: m for t, m in known.items() if m.p < ALPHA}
     if not found:
         return (
-            f"What the best models leave over lies on the map as chance would have it, on all {len(known)} targets "
+            f"What the best models leave over lies on the map as chance would have it, on {_every(len(known), 'target')} "
             "(Moran's I, p ≥ 0.05)."
         )
     top, of = max(found, key=lambda t: found[t].moran), f"{len(known)} target{'s' if len(known) != 1 else ''}"
@@ -44,6 +44,10 @@ def describe_moran(maps: dict[str, Maps]) -> str:
         f"(Moran's I {found[top].moran:.2f}, p = {found[top].p:.3f}): neighbouring areas have something in common "
         "that the model does not see."
     )
+
+
+def _every(n: int, word: str) -> str:
+    return f"all {n} {word}s" if n > 1 else f"the only {word}"
 
 
 def describe_unit(maps: dict[str, Maps], collected: Collected) -> str:

@@ -185,8 +185,8 @@ def _points(row: dict[Any, Any], sign: int = 1) -> str:
 
 
 def _describe_place(answer: Answer) -> str:
-    interval = f"{format_percent(answer.low)} to {format_percent(answer.high)}"
-    worth = f"{format_percent(answer.r2)} ({interval})" if answer.r2 > 0 else "nothing"
+    interval = "" if math.isnan(answer.low) else f" ({format_percent(answer.low)} to {format_percent(answer.high)})"
+    worth = format_percent(answer.r2) + interval if answer.r2 > 0 else "nothing"
     text = f"For {answer.target}, the pictures explain {worth} of what differs between places that the model has not seen"
     if not math.isnan(answer.baseline_r2):
         worth = format_percent(answer.baseline_r2) if answer.baseline_r2 > 0 else "nothing"

@@ -70,6 +70,15 @@ def test_two_areas(city):
     page = city.write(("income",), ("area",), n_areas=2).render()
     assert "6 tiles in 2 areas" in page
     assert '<section id="errors">' in page
+    assert "1 of 2" in page
+    assert "tenth 1" not in page
+    assert "on average the lowest area is predicted" in page
+
+
+def test_interval_that_is_not_known_is_not_written(city):
+    city.write(("income",), ("area",))
+    city.change_scores(r2_low=float("nan"), r2_high=float("nan"))
+    assert "the pictures explain 51\u202f% of what differs" in city.render()
 
 
 def test_undefined_scores_are_dashes(city):

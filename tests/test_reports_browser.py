@@ -57,6 +57,14 @@ def test_nothing_is_wider_than_the_screen(browser, built, width, scheme):
     assert page.locator("#answer tbody tr").first.bounding_box()["y"] < 800
 
 
+@pytest.mark.parametrize(("scheme", "blue"), [("light", "rgb(0, 114, 178)"), ("dark", "rgb(86, 180, 233)")])
+def test_marks_stand_out_from_the_paper(browser, built, scheme, blue):
+    page, _ = open_page(browser, built, color_scheme=scheme)
+    for figure in ("answer", "truth-0"):
+        mark = page.locator(f"[data-figure='{figure}'] svg [fill='#0072B2']").first
+        assert mark.evaluate("e => getComputedStyle(e).fill") == blue
+
+
 def test_leaderboard_is_filtered_and_sorted(browser, built):
     page, _ = open_page(browser, built)
     page.select_option("#board-controls select[data-column='0']", "crime")

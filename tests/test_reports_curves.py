@@ -67,6 +67,12 @@ def test_networks_that_were_still_learning_are_told_of() -> None:
     assert "All had stopped gaining" in describe_curves(curves("income"))
 
 
+def test_loss_that_reached_0_is_not_divided_by() -> None:
+    said = describe_curves(curves("income").assign(loss=0.0))
+    assert "inf" not in said
+    assert "All had stopped gaining" in said
+
+
 def test_curves_of_another_form_are_refused(city: Experiment) -> None:
     write(city, curves("income").drop(columns="held_loss"))
     with pytest.raises(CollectError, match=r"curves.csv: no column held_loss.*make models"):

@@ -18,6 +18,7 @@ def made(*coverage: float) -> Any:
 
 def test_intervals_that_hold_are_said_to_hold() -> None:
     assert "in all 2 cases" in describe_intervals(made(0.93, 0.97))
+    assert "in the only case." in describe_intervals(made(0.96))
 
 
 def test_the_widest_gap_is_named_and_its_row_marked() -> None:

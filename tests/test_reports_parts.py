@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from reports.burden import BY_TRUTH, build_burden
 from reports.collect import collect
 from reports.cost import build_pareto_table
 from reports.maps import DIVERGING, VIRIDIS, build_maps, draw_picture, measure_side, moran
+from reports.openers import describe_moran
 from reports.settings import Settings
 from reports.truth import build_truth, calibrate, count_squares
 
@@ -33,6 +36,12 @@ def test_moran_finds_a_slope_and_no_pattern_in_noise():
     index, p = moran(xy, rng.normal(size=400))
     assert abs(index) < 0.1
     assert p > 0.05
+
+
+def test_one_target_without_a_pattern_is_not_called_all():
+    maps: Any = SimpleNamespace(moran=-0.01, p=0.6)
+    assert "on the only target (" in describe_moran({"income": maps})
+    assert "on all 2 targets (" in describe_moran({"income": maps, "crime": maps})
 
 
 def test_moran_of_few_or_equal_values_is_undefined():
