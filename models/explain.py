@@ -15,7 +15,7 @@ from models.drawing import draw_heat, draw_overlay, encode_png, measure_limit, p
 from models.explanations import KINDS, Explanation, explanation_folder, name_file, read_explanation, write_explanation
 from models.family import Floats
 from models.gallery import choose_gallery, find_tiles, read_predicted_tiles
-from models.heat import WORDS, Method, Subject, choose_method, explain, predict_subject, rank_correlation
+from models.heat import Method, Subject, choose_method, describe_method, explain, predict_subject, rank_correlation
 from models.kept import KeptError, KeptModel, find_kept
 from models.places import Maps, Places, PlacesError, spread_sample
 from models.runs import RunError
@@ -102,6 +102,8 @@ def explain_kept(inputs: Inputs, kept: KeptModel, places: Places, asked: Asked) 
     facts = _describe(kept, opened, method, maps=maps, heat=heat) | {"limit": limit}
     tiles = tiles.assign(method=method)
     if earlier is not None:
+        known = tiles["id"].map(earlier.tiles.drop_duplicates("id").set_index("id")["role"])
+        tiles["role"] = known.fillna(tiles["role"])  # one of the gallery stays where it was
         kept_tiles = earlier.tiles[~earlier.tiles["id"].isin(tiles["id"])]
         tiles = pd.concat([kept_tiles, tiles], ignore_index=True)
         facts["sanity"] = earlier.facts["sanity"]
@@ -153,7 +155,9 @@ def _draw_tiles(inputs: Inputs, opened: Opened, gallery: pd.DataFrame, places: P
 
 def _describe(kept: KeptModel, opened: Opened, method: Method, *, maps: Maps, heat: Floats) -> dict[str, Any]:
     facts = {name: kept.facts.get(name) for name in ("target", "task", "cut", "model", "split", "key")}
-    return {**facts, "method": method, "words": WORDS[method], "sanity": check_sanity(opened.subject, maps, method, heat),
+    spec = kept.cell.spec
+    words = describe_method(method, area=spec.area, groups=spec.groups)
+    return {**facts, "method": method, "words": words, "sanity": check_sanity(opened.subject, maps, method, heat),
             "refitted": "The map is of the model that was refitted on all tiles; the prediction is out of fold."}
 
 

@@ -37,6 +37,15 @@ class HeatError(ValueError):
     """A model cannot be explained so; the text says how it can."""
 
 
+def describe_method(method: Method, *, area: bool, groups: bool) -> str:
+    """Say what the map means of a model whose rows are areas, or that sees the area descriptors too: it shows a part alone."""
+    if not area and not groups:
+        return WORDS[method]
+    beside = " and ".join(["the area's other tiles"] * area + ["the area descriptors"] * groups)
+    words = "exact for this tile's linear share, its part in the spread to first order" if method == "exact" else WORDS[method]
+    return f"{words}; {beside} add to the prediction too, and are not in the map"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
     """A fitted model and the tiles that it is asked about.

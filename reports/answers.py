@@ -10,7 +10,7 @@ from reports.collect import Collected
 from reports.sentences import build_answers
 
 # Okabe and Ito 2008, "Color Universal Design"; pictures and baseline have shapes of their own as well.
-SEEN = ("pictures", "best baseline, no pictures")
+SEEN = ("pictures", "best baseline, no network")
 
 
 def build_answer_chart(collected: Collected) -> alt.LayerChart | None:

@@ -45,7 +45,7 @@ def build_ladder(collected: Collected, target: str | None = None) -> alt.LayerCh
     if table.empty or table[splits].isna().all(axis=None):
         return None
     rank = table.groupby("target").cumcount()
-    label = table["model"].where(~table["is_baseline"], table["model"] + " (no pictures)")
+    label = table["model"].where(~table["is_baseline"], table["model"] + " (no network)")
     data = table.assign(rank=rank, label=label, low=table[splits].min(axis=1), high=table[splits].max(axis=1))
     long = data.melt(["target", "label", "cut", "rank", "low", "high", "optimism"], splits, var_name="split", value_name="r2")
     base = alt.Chart(_worth_drawing(long))

@@ -23,7 +23,7 @@ BASELINE_WORDS = {
     "location": "a map of where places are (location)",
     "region": "the mean of the region (region)",
     "geodemographic": "what areas are classified as (geodemographic)",
-    "metadata": "what the files say without a picture (metadata)",
+    "metadata": "the size and the mean colours of the files (metadata)",
 }
 
 
@@ -136,10 +136,10 @@ def _count_decisions(known: list[Answer]) -> str:
     """Say on how many targets pictures beat the best that sees none."""
     compared = [a for a in known if a.decision]
     if not compared:
-        return "no model that sees the pictures could be compared with one that sees none."
+        return "no model that sees the pictures could be compared with a baseline."
     of = f"{len(compared)} target{'s' if len(compared) != 1 else ''}"
     n_better, n_worse = (sum(a.decision == word for a in compared) for word in ("better", "worse"))
-    text = f"the pictures predict better than the best baseline, which sees none, on {n_better} of {of}"
+    text = f"the pictures predict better than the best baseline, which uses no network, on {n_better} of {of}"
     unclear = len(compared) - n_better - n_worse
     rest = [f"{n} {word}" for n, word in ((n_worse, "worse"), (unclear, "not distinguishable")) if n]
     return f"{text} ({', '.join(rest)})." if rest else f"{text}."

@@ -21,6 +21,7 @@ from models.drawing import draw_heat, draw_overlay
 from models.explanations import name_file, read_explanation
 from models.fit import fit_all
 from models.gallery import choose_gallery
+from models.heat import WORDS, describe_method
 from models.runs import RunError, read_predictions
 from models.settings import Settings
 
@@ -123,6 +124,16 @@ def test_tiles_that_are_asked_for_join_the_gallery_on_its_colours(fitted: Path) 
     assert set(after.tiles["id"]) == {*before.tiles["id"], other}
     assert after.facts["limit"] == before.facts["limit"]
     assert after.tiles.set_index("id").loc[other, "role"] == "asked"
+    call(fitted, "--model", "ridge", "--tiles", str(before.tiles["id"].iloc[-1]))
+    again = read_explanation(folder_of(fitted, "ridge")).tiles.set_index("id")["role"]
+    assert again.to_dict() == after.tiles.set_index("id")["role"].to_dict()
+
+
+def test_map_of_an_area_does_not_claim_the_whole_prediction() -> None:
+    assert describe_method("exact", area=False, groups=False) == WORDS["exact"]
+    words = describe_method("exact", area=True, groups=True)
+    assert "mean of the map" not in words
+    assert "the area's other tiles and the area descriptors add to the prediction too" in words
 
 
 def test_names_of_files_are_safe_and_differ() -> None:
