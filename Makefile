@@ -8,7 +8,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models explain report all check bench-extract bench-explain bench-scores bench-report bench-fit bench-heads bench-tiles clean
+.PHONY: help setup demo test features models explain report all check bench-extract bench-explain bench-scores bench-report bench-fit bench-heads bench-tiles bench-predict clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -67,6 +67,9 @@ bench-report: $(READY)  ## Measure the report of a full-size grid: seconds to bu
 
 bench-tiles: $(READY)  ## Measure tiles from a made 1 m mosaic.
 	$(PYTHON) -m benchmarks.rasters
+
+bench-predict: $(READY)  ## Measure predicting features: tiles/s, and the peak of memory at ten times the tiles (QUICK=1 for a look).
+	$(PYTHON) -m benchmarks.predict $(if $(QUICK),--quick)
 
 bench-heads: $(READY)  ## Measure an epoch of head, tail and finetune (QUICK=1 for a look).
 	$(PYTHON) -m benchmarks.heads $(if $(QUICK),--quick)

@@ -197,6 +197,12 @@ def _open_squares(place: Place, notes: list[str]) -> _Squares | None:
     return _Squares(turn, (size or 0) / 2)
 
 
+def _without_null(schema: pa.Schema) -> pa.Schema:
+    """Make text of what is empty in the whole first part (a class, where every picture was rejected): later parts hold text."""
+    fields = [field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
 class _Files:
     """The tables of tiles, written part by part under `.partial` names."""
 
@@ -215,6 +221,7 @@ class _Files:
         """Write the tiles of a part."""
         table = pa.Table.from_pandas(frame, preserve_index=False, schema=None if self._parquet is None else self._parquet.schema)
         if self._parquet is None:
+            table = table.cast(_without_null(table.schema))
             self._parquet = self._stack.enter_context(pq.ParquetWriter(self._out / "predictions.parquet.partial", table.schema))
         self._parquet.write_table(table)
         frame.to_csv(self._csv, index=False, header=self._is_first)

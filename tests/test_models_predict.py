@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from models.kept import find_kept
 from models.newplace import PlaceError
 from models.predict import predict_place
 from models.settings import Settings
+from models.told import _Files
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = """
@@ -212,3 +214,13 @@ def test_classes_come_with_sets_that_hold_the_true_one(tmp_path: Path) -> None:
     np.testing.assert_allclose(told[["p_high|er", "p_low"]].sum(axis=1).drop(3), 1)
     assert set(told["prediction"].dropna()) == {"high|er", "low"}
     assert told["set80"].drop(3).str.len().gt(0).any()
+
+
+def test_a_first_part_without_a_class_lets_later_parts_have_one(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        files = _Files(tmp_path, stack, None)
+        files.write(pd.DataFrame({"id": [0], "prediction": [None]}))
+        files.write(pd.DataFrame({"id": [1], "prediction": ["urban"]}))
+    told = pd.read_parquet(tmp_path / "predictions.parquet.partial")
+    assert told["prediction"].isna().tolist() == [True, False]
+    assert told["prediction"].iloc[1] == "urban"
