@@ -266,8 +266,9 @@ def _show_predicted(facts: dict[str, Any], path: Path) -> None:
               f"{facts['n_rejected']:,} rejected.", soft_wrap=True, markup=False, highlight=False)
     for row in facts["coverage"]:
         if row["nominal"] == max(one["nominal"] for one in facts["coverage"]):
-            out.print(f"  its {row['nominal']:.0%} intervals held {row['coverage']:.0%} of unseen {row['level']}s on the split "
-                      f"{row['split']} ({row['n_areas']} areas)", soft_wrap=True, markup=False, highlight=False)
+            held = "cannot be given" if row["coverage"] is None else f"held {row['coverage']:.0%} of unseen {row['level']}s"
+            out.print(f"  {row['nominal']:.0%} intervals of {row['level']}s: {held} on the split {row['split']} "
+                      f"({row['n_areas']} areas)", soft_wrap=True, markup=False, highlight=False)
     for note in facts["notes"]:
         out.print(f"  note: {note}", soft_wrap=True, markup=False, highlight=False, style="yellow")
     out.print(f"  {path}", soft_wrap=True, markup=False, highlight=False)

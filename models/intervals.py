@@ -38,8 +38,10 @@ def describe_intervals(folder: Path, cell: Cell, target: str, tiles: Tiles) -> d
         for level, errors in read_errors(folder, other, target, tiles).items():
             for nominal in NOMINAL:
                 measured = measure_coverage(errors, nominal)
-                width = measured.half_width if np.isfinite(measured.half_width) else None
-                rows.append({"split": split, "level": level, "nominal": nominal, **measured._asdict(), "half_width": width})
+                facts = measured._asdict()
+                if not np.isfinite(measured.half_width):  # an interval without bounds holds everything, and tells nothing
+                    facts |= {"coverage": None, "half_width": None}
+                rows.append({"split": split, "level": level, "nominal": nominal, **facts})
     return {"intervals": widths, "coverage": rows}
 
 

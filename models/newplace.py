@@ -14,7 +14,7 @@ from extract.embeddings import Embeddings, read_attributes
 from extract.settings import Settings, parse_cut
 from extract.tiles import Tiles, read_tiles
 from models.cells import Cell
-from models.design import CutData, features_path, feed_rows, pool_rows, read_cut
+from models.design import CutData, feed_rows, pool_rows, read_cut
 from models.family import Ints
 from models.features import Features, open_features
 from models.kept import KeptModel
@@ -100,7 +100,11 @@ def _open_table(settings: Settings, kept: KeptModel) -> Place:
                          "name them in its [tiles] groups, or ask for another --model.")
     settings = settings.model_copy(update={"tiles": settings.tiles.model_copy(update={"groups": needed})})
     if "/" in cell.cut:
-        _check_features(features_path(settings.folder, parse_cut(cell.cut).backbone), kept)
+        path = settings.folder / "features" / f"{parse_cut(cell.cut).backbone}.h5"
+        if not path.is_file():
+            raise PlaceError(f"{path}: no embeddings of {parse_cut(cell.cut).backbone!r} of this place. Give its settings the "
+                             f"[extract] of the experiment, with the cut {cell.cut!r}, and run `make features` with them first.")
+        _check_features(path, kept)
     theirs, ours = facts["settings"]["tiles"].get("crs"), settings.tiles.crs
     if cell.spec.feed == "place" and theirs and ours and theirs != ours:
         raise PlaceError(f"model {cell.model!r} knows places in {theirs}, and those here are in {ours}. Bring the coordinates of "

@@ -147,7 +147,7 @@ def predict_part(order: Order, i: int) -> None:
         _hold(order, open_place(source, kept))
     place = _HELD[order]
     rows = place.parts(kept.cell)[i]
-    names = kept.facts["classes"] or ["prediction"]
+    names = [f"p_{name}" for name in kept.facts["classes"]] or ["prediction"]
     frame = pd.DataFrame({"row": rows, **dict.fromkeys(names, np.nan), "distance": np.nan, "is_known": True})
     part = read_part(place, kept, rows)
     if part is not None:

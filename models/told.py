@@ -88,7 +88,7 @@ def tell_tiles(part: pd.DataFrame, place: Place, kept: KeptModel) -> pd.DataFram
 
     Parameters
     ----------
-    part : row, prediction (or a column a class), distance, is_known.
+    part : row, prediction (or `p_<class>`, its probability), distance, is_known.
     """
     rows, classes, tiles = part["row"].to_numpy(), kept.facts["classes"], place.tiles
     columns: dict[str, Any] = {"id": tiles.id.to_numpy()[rows]}
@@ -115,7 +115,7 @@ def _bounds(predicted: Floats, widths: dict[str, Any]) -> dict[str, Floats]:
 
 def _class_columns(part: pd.DataFrame, classes: list[str], widths: dict[str, Any]) -> dict[str, Any]:
     """The likeliest class, the sets that hold the true one as often as they say, and the probabilities."""
-    shares = part[classes].to_numpy(np.float64)
+    shares = part[[f"p_{name}" for name in classes]].to_numpy(np.float64)
     is_known, names = np.isfinite(shares[:, 0]), np.array(classes, dtype=object)
     best = names[np.where(is_known[:, None], shares, 0).argmax(axis=1)]
     found: dict[str, Any] = {"prediction": pd.Series(best).where(is_known, None).to_numpy()}

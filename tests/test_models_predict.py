@@ -189,7 +189,7 @@ def test_a_folder_of_other_predictions_is_left_alone_and_the_same_ones_are_not_m
 def test_features_that_are_not_made_are_asked_for(tmp_path: Path) -> None:
     settings, place = fitted(tmp_path / "town", ["ridge"]), new_place(tmp_path / "new")
     (place.folder / "features/net.h5").unlink()
-    with pytest.raises(ValueError, match=r"no embeddings of 'net'\. Run `make features`"):
+    with pytest.raises(ValueError, match=r"no embeddings of 'net' of this place.*\[extract\] of the experiment.*`make features`"):
         predict_place(settings, place, "income", tmp_path / "p")
 
 
