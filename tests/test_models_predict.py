@@ -224,3 +224,25 @@ def test_a_first_part_without_a_class_lets_later_parts_have_one(tmp_path: Path) 
     told = pd.read_parquet(tmp_path / "predictions.parquet.partial")
     assert told["prediction"].isna().tolist() == [True, False]
     assert told["prediction"].iloc[1] == "urban"
+
+
+def test_worker_processes_give_what_this_one_gives(tmp_path: Path) -> None:
+    settings, place = fitted(tmp_path / "town", ["ridge"]), new_place(tmp_path / "new", 700)
+    predict_place(settings, place, "income", tmp_path / "one", cut="net/last:avg")
+    two = settings.model_copy(update={"models": settings.models.model_copy(update={"workers": 2})})
+    predict_place(two, place, "income", tmp_path / "two", cut="net/last:avg")
+    one, other = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_a_dask_cluster_gives_what_one_process_gives(tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    settings, place = fitted(tmp_path / "town", ["ridge@area"]), new_place(tmp_path / "new")
+    predict_place(settings, place, "income", tmp_path / "one", cut="net/last:avg")
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        update = {"engine": "dask", "scheduler": cluster.scheduler_address}
+        there = settings.model_copy(update={"models": settings.models.model_copy(update=update)})
+        predict_place(there, place, "income", tmp_path / "two", cut="net/last:avg")
+    one, other = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two"))
+    pd.testing.assert_frame_equal(one, other)
