@@ -51,7 +51,8 @@ def write_fitted(settings: Settings, tiles: Tiles, fitted: Fitted) -> dict[str, 
     curves = _curve_frame(fitted, _join(read_curves, settings, plan.cell, list(kept), None))
     write_run(run_folder(settings.folder, *plan.cell), predictions, nested,
               {**plan.cell._asdict(), "settings": settings.as_json(), "inputs": plan.inputs, "versions": _versions(),
-               "seconds": sum(one["seconds"] for one in cells.values()), "chosen": chosen, "cells": cells}, classes=classes,
+               "seconds": sum(one["seconds"] for one in cells.values()),
+               "peak_rss_bytes": fitted.peak_rss_bytes or None, "chosen": chosen, "cells": cells}, classes=classes,
               curves=curves)
     return area_r2
 

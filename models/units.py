@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from dataclasses import replace
@@ -45,6 +46,7 @@ class Fitted(NamedTuple):
     cross : out-of-fold predictions of these rows, one column a target that is a number.
     seconds : of all fits, reading left out.
     classes : target that is a class → its out-of-fold probabilities.
+    peak_rss_bytes : the most memory that the process that fitted has ever held; 0 where nobody measured.
     """
 
     plan: Planned
@@ -53,6 +55,7 @@ class Fitted(NamedTuple):
     cross: CrossFit
     seconds: float
     classes: dict[str, ClassFit]
+    peak_rss_bytes: int = 0
 
     @property
     def numbers(self) -> list[str]:
@@ -108,7 +111,8 @@ def fit_unit(settings: Settings, plan: Planned, members: list[Cell], threads: in
     _check_unchanged(inputs, plan)
     try:
         with threadpool_limits(threads):
-            return _fit_stack(inputs, plan, members) if plan.cell.cut == ALL else _fit_model(inputs, plan, threads)
+            fitted = _fit_stack(inputs, plan, members) if plan.cell.cut == ALL else _fit_model(inputs, plan, threads)
+        return fitted._replace(peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     except ValueError as error:
         raise UnitError(f"{plan.cell}: {error}") from error
 

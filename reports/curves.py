@@ -8,11 +8,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from models.runs import run_folder
-from reports.features import CollectError
+from models.runs import read_curves as read_run_curves
 
 COLUMNS = ["target", "model", "cut", "fold", "epoch", "loss", "held_loss", "best"]
-_FILE_COLUMNS = ["target", "fold", "epoch", "loss", "held_loss", "best"]
 MAX_EPOCHS = 60  # drawn of each curve; more look the same
 SEEN = ("training", "held out")
 
@@ -26,29 +24,20 @@ def read_curves(folder: Path, scores: pd.DataFrame) -> pd.DataFrame:
 
     Raises
     ------
-    CollectError : a `curves.csv` without a column, or not a table.
+    RunError : a `curves.csv` that is not the one its run wrote.
     """
     ranked = scores.assign(rank=scores["r2"].fillna(scores["balanced_accuracy"])).sort_values("rank", ascending=False)
     found: dict[str, pd.DataFrame] = {}
+    read: dict[tuple[str, str, str], pd.DataFrame] = {}
     for split, cut, model, target in ranked[["split", "cut", "model", "target"]].astype(str).to_numpy().tolist():
-        path = run_folder(folder, split, cut, model) / "curves.csv"
-        if target not in found and path.is_file():
-            curves = _read_file(path)
-            curves = curves[curves["target"] == target]
+        run = (split, cut, model)
+        if target not in found:
+            if run not in read:
+                read[run] = read_run_curves(folder, *run)
+            curves = read[run][read[run]["target"] == target]
             if len(curves):
                 found[target] = curves.assign(model=model, cut=cut)[COLUMNS]
     return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
-
-
-def _read_file(path: Path) -> pd.DataFrame:
-    try:
-        curves = pd.read_csv(path, keep_default_na=False, na_values=["", "nan"])
-    except (ValueError, OSError) as error:
-        raise CollectError(f"{path}: not readable ({error}). Delete {path.parent} and run `make models` again.") from None
-    lost = [name for name in _FILE_COLUMNS if name not in curves]
-    if lost:
-        raise CollectError(f"{path}: no column {', '.join(lost)}. Delete {path.parent} and run `make models` again.")
-    return curves.assign(target=curves["target"].astype(str), best=curves["best"].astype(str).isin(["True", "true", "1"]))
 
 
 def build_curves(curves: pd.DataFrame, target: str) -> alt.FacetChart | None:

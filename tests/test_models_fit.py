@@ -51,6 +51,7 @@ def test_a_fit_writes_the_contracts(tmp_path: Path) -> None:
     assert of(path, level="tile", target="flat")["r2"].isna().all()
     assert read_predictions(folder, "area", "net/last:avg", "ridge")["prediction"].notna().all()
     assert read_run(folder, "area", "none", "location")["chosen"]["income"]["0"]
+    assert read_run(tmp_path / "out", "area", "net/last:avg", "ridge")["peak_rss_bytes"] > 1 << 20
 
 
 def test_a_fold_without_a_usable_tile_ends_the_fit(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from made_report import CUTS, Experiment
 
+from models.runs import RunError, hash_file
 from reports.curves import MAX_EPOCHS, build_curves, describe_curves
-from reports.features import CollectError
 
 N_EPOCHS, BEST = 200, 137
 
@@ -32,6 +32,9 @@ def city(tmp_path: Path) -> Experiment:
 def write(city: Experiment, table: pd.DataFrame, model: str = "knn") -> Path:
     path = city.out / "runs" / "block" / CUTS[0] / model / "curves.csv"
     table.to_csv(path, index=False)
+    run = json.loads((path.parent / "run.json").read_text())
+    run.setdefault("files", {})["curves.csv"] = {"sha256": hash_file(path), "bytes": path.stat().st_size}
+    (path.parent / "run.json").write_text(json.dumps(run))
     return path
 
 
@@ -73,7 +76,8 @@ def test_loss_that_reached_0_is_not_divided_by() -> None:
     assert "All had stopped gaining" in said
 
 
-def test_curves_of_another_form_are_refused(city: Experiment) -> None:
-    write(city, curves("income").drop(columns="held_loss"))
-    with pytest.raises(CollectError, match=r"curves.csv: no column held_loss.*make models"):
+def test_curves_that_the_run_did_not_write_are_refused(city: Experiment) -> None:
+    path = write(city, curves("income"))
+    path.write_text(path.read_text().replace("0.5", "0.4"))
+    with pytest.raises(RunError, match=r"curves.csv: not the file that `make models` wrote.*again"):
         city.render()
