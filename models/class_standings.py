@@ -73,7 +73,7 @@ def render_class_standings(table: pd.DataFrame, folder: Path) -> Group:
         drawn.add_column(name, justify="right", width=width)
     drawn.add_column("verdict", width=7)
     for row in table.to_dict("records"):
-        cut = "(sees no picture)" if row["is_baseline"] else str(row["cut"])
+        cut = "(no network)" if row["is_baseline"] else str(row["cut"])
         values = [f"{row[RANKED]:.3f}", f"{row[f'{RANKED}_low']:.3f} … {row[f'{RANKED}_high']:.3f}",
                   *(f"{row[name]:.3f}" for name in ("accuracy", "log_loss"))]
         verdict = str(row["verdict"]).replace("not distinguishable", "=")

@@ -99,7 +99,7 @@ def render_standings(table: pd.DataFrame, folder: Path) -> Group:
         drawn.add_column(name, justify="right", width=width)
     drawn.add_column("verdict", width=7)
     for row in table.to_dict("records"):
-        cut = "(sees no picture)" if row["is_baseline"] else str(row["cut"])
+        cut = "(no network)" if row["is_baseline"] else str(row["cut"])
         values = [*(_number(row[f"r2 {s}"]) for s in splits), f"{_number(row['r2_low'])} … {_number(row['r2_high'])}"]
         verdict = str(row["verdict"]).replace("not distinguishable", "=")
         drawn.add_row(Text(cut), Text(str(row["model"])), *values, _number(row["spearman"]), verdict,
