@@ -196,8 +196,13 @@ def read_classes(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame
 
 
 def read_curves(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
-    """Read the learning curves of a run, `CURVE_COLUMNS`; no row where nothing learns in epochs. Errors as `read_predictions`."""
-    if "curves.csv" not in read_run(folder, split, cut, model).get("files", {}):
+    """Read the learning curves of a run, `CURVE_COLUMNS`; no row of an unfinished run or where nothing learns in epochs.
+
+    Raises
+    ------
+    RunError : as `read_predictions`.
+    """
+    if "curves.csv" not in read_finished(folder, split, cut, model).get("files", {}):
         return pd.DataFrame(columns=list(CURVE_COLUMNS))
     return read_table(_checked_file(folder, (split, cut, model), "curves.csv")).astype({"target": str})
 
