@@ -20,11 +20,11 @@ from extract.backbones import build_network
 from extract.settings import Cut
 from extract.tails import build_tail
 from extract.zoo import Origin
-from models.feeds import Feed
-from models.gradients import read_gradients, run_batches
-from models.heat import Subject, explain
-from models.places import pool_maps
-from models.registry import parse_model
+from models.explaining.feeds import Feed
+from models.explaining.gradients import read_gradients, run_batches
+from models.explaining.heat import Subject, explain
+from models.explaining.places import pool_maps
+from models.families.registry import parse_model
 
 GOAL = 2.0
 _REPEATS = 3

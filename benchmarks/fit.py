@@ -30,14 +30,14 @@ from xgboost import XGBRegressor
 
 from benchmarks.planted import N_TARGETS, Planted, plant
 from benchmarks.rows import Row, save_rows
-from models.boosting import Boosting
-from models.family import CrossFit
-from models.features import Features
+from models.families.boosting import Boosting
+from models.families.family import CrossFit
+from models.families.features import Features
+from models.families.forest import LEAF
+from models.families.neighbours import K_CHOICES, WEIGHTINGS
+from models.families.registry import build_model, parse_model
+from models.families.ridge import ALPHAS
 from models.folds import Folds, assign_folds, build_folds
-from models.forest import LEAF
-from models.neighbours import K_CHOICES, WEIGHTINGS
-from models.registry import build_model, parse_model
-from models.ridge import ALPHAS
 
 FAMILIES = ("ridge", "knn", "xgboost", "forest")
 FASTER, LOST = 8.0, 0.005

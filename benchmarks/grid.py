@@ -16,10 +16,10 @@ from extract.embeddings import ShardWriter, write_virtual
 from extract.settings import read_settings
 from extract.tiles import Tiles, read_tiles
 from models.cells import ALL, Planned, plan_cells
-from models.family import CrossFit
+from models.evaluation.scoring import build_labels, score_runs
+from models.families.family import CrossFit
 from models.foldfile import open_folds
 from models.results import write_fitted
-from models.scoring import build_labels, score_runs
 from models.settings import Settings
 from models.units import Fitted
 

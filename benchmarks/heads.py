@@ -15,11 +15,11 @@ from benchmarks.rows import Row, render_table
 from extract.backbones import build_network
 from extract.settings import parse_cut
 from extract.zoo import Origin
-from models.finetune import build_programs
-from models.head import build_program
-from models.learning import Phase
-from models.tail import build_tail_program
-from models.training import EpochLoss, draw_batches
+from models.families.finetune import build_programs
+from models.families.head import build_program
+from models.families.learning import Phase
+from models.families.tail import build_tail_program
+from models.families.training import EpochLoss, draw_batches
 
 BATCH, HIDDEN, N_TARGETS = 32, (64, 64), 7
 GOAL = 20  # times faster is an epoch of a head than of the same head behind the frozen network

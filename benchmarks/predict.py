@@ -19,7 +19,7 @@ from benchmarks.rows import Row, save_rows
 from extract.embeddings import ShardWriter, write_virtual
 from extract.settings import read_settings
 from models.fit import fit_all
-from models.predict import predict_place
+from models.predicting.predict import predict_place
 from models.settings import Settings
 
 _WIDTH, _SHARD, _TRAIN = 64, 8192, 2000

@@ -22,9 +22,9 @@ import pandas as pd
 from benchmarks.planted import plant
 from benchmarks.rows import Row, render_table
 from extract.embeddings import ShardWriter, write_virtual
-from models.features import Features, open_features
+from models.families.features import Features, open_features
+from models.families.registry import build_model, parse_model
 from models.folds import Folds, assign_folds, build_folds
-from models.registry import build_model, parse_model
 
 GIB = 1 << 30
 N_TILES, N_FEATURES, CUT = 36_723, 25_088, "block5_pool:flat"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.family import Floats, Ints
+from models.arrays import Floats, Ints
 
 _PASSES = 4
 _OFFERS = 1000  # groups that are offered another place in a pass; all of them where there are no more

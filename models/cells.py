@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 from extract.tiles import Tiles
-from models import stack
 from models.changes import name_changes
 from models.design import NONE, read_source
-from models.family import Family
+from models.families import stack
+from models.families.family import Family
+from models.families.registry import STACK, ModelSpec, parse_model
 from models.foldfile import hash_array, hash_folds
 from models.folds import Folds
 from models.origins import find_origin, hash_origin
-from models.registry import STACK, ModelSpec, parse_model
 from models.runs import read_finished
 from models.settings import Settings
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from models.family import Chosen, Epoch, Floats, Ints
+from models.arrays import Floats, Ints
+from models.families.family import Chosen, Epoch
 
 
 class ClassFit(NamedTuple):

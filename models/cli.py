@@ -15,20 +15,20 @@ from rich.table import Table
 from extract.console import Config, Traceback, err, guarded, out
 from extract.settings import read_settings, suggest
 from extract.tiles import read_tiles
-from models.audit import check_fatal, gather_inputs, list_skipped, run_audit
+from models.auditing.audit import check_fatal, gather_inputs, list_skipped, run_audit
+from models.auditing.findings import Finding
 from models.changes import count_reasons
-from models.class_standings import RANKED, build_class_standings, is_class, render_class_standings
 from models.display import Display, name_seconds
-from models.findings import Finding
+from models.evaluation.class_standings import RANKED, build_class_standings, is_class, render_class_standings
+from models.evaluation.standings import build_standings, render_standings
 from models.fit import fit_all, plan_all
 from models.foldfile import open_folds
 from models.runs import join_cut, read_scores
 from models.settings import Settings
-from models.standings import build_standings, render_standings
 from models.watch import Heard
 
 if TYPE_CHECKING:
-    from models.explain import Explained
+    from models.explaining.explain import Explained
 
 
 class Level(StrEnum):
@@ -188,7 +188,7 @@ def explain_(config: Config, target: Annotated[str | None, typer.Option(help="Th
 
     Example: python -m models explain --config examples/london.toml --target income
     """
-    from models.explain import Asked, explain_targets  # loads SciPy, which the other commands need not wait for
+    from models.explaining.explain import Asked, explain_targets  # loads SciPy, which the other commands need not wait for
 
     with guarded(traceback=traceback, interrupted="stopped. Every explanation that was written is kept."):
         settings, n = read_settings(config, Settings), 0
@@ -203,7 +203,7 @@ def _show_explained(one: Explained) -> None:
     if one.explanation is None:
         out.print(f"left out: {one.note}", soft_wrap=True, markup=False, highlight=False, style="yellow")
         return
-    from models.explanations import describe_sanity
+    from models.explaining.explanations import describe_sanity
 
     facts, sanity = one.explanation.facts, one.explanation.facts["sanity"]
     out.print(f"{one.target}: {len(one.explanation.tiles)} tiles, {facts['model']} on {facts['cut']}, {facts['seconds']:.1f} s. "
@@ -235,7 +235,7 @@ def predict(
     """
     with guarded(traceback=traceback, interrupted="stopped. Every finished part is kept; the same command goes on."):
         from extract.settings import Settings as PlaceSettings
-        from models.predict import predict_place
+        from models.predicting.predict import predict_place
 
         settings = read_settings(config, Settings)
         if tiles is not None and embeddings is not None:

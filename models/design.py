@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from extract.embeddings import Embeddings
 from extract.settings import parse_cut
 from extract.tiles import Tiles
+from models.arrays import Floats, Ints
 from models.classes import code_labels, commonest
-from models.family import Floats, Ints
-from models.features import Features, open_features
+from models.families.features import Features, open_features
+from models.families.registry import ModelSpec
 from models.folds import Folds
-from models.registry import ModelSpec
 
 NONE = "none"
 _POOL_BYTES = 256 << 20  # of float64 tiles that are pooled at once

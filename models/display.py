@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from models import learning
 from models.cells import Cell, Planned
+from models.families import learning
 from models.forecast import Forecast
 from models.units import Fitted
 from models.watch import Watch

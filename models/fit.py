@@ -8,20 +8,20 @@ import pandas as pd
 
 from extract.lock import locked
 from extract.tiles import Tiles, read_tiles
-from models.audit import check_fatal, gather_inputs, run_audit
+from models.auditing.audit import check_fatal, gather_inputs, run_audit
 from models.cells import ALL, Planned, list_cells, plan_cells, stack_members
 from models.changes import count_reasons
-from models.checkpoints import remove_checkpoints
 from models.design import features_path
 from models.engine import read_engine
+from models.evaluation.scoring import build_labels, score_runs
+from models.families.checkpoints import remove_checkpoints
 from models.foldfile import open_folds
 from models.forecast import forecast
-from models.intervals import write_coverage
 from models.keep import choose_kept, keep_model, list_stale, remove_unkept
 from models.kept import list_kept
+from models.predicting.intervals import write_coverage
 from models.results import write_fitted
 from models.runs import mend_run, run_folder
-from models.scoring import build_labels, score_runs
 from models.settings import Settings
 from models.units import Fitted, Inputs, hold_inputs, open_inputs
 from models.watch import Watch

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from extract.embeddings import publish
 from extract.tiles import Tiles
-from models.family import Floats, Ints
+from models.arrays import Floats, Ints
 from models.folds import Folds, assign_folds, build_folds
 from models.settings import Settings
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Floats, Ints
 from models.balance import balance_groups, weigh_groups
-from models.family import Floats, Ints
 
 Held = frozenset[int]  # parts that a model must not see
 

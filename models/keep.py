@@ -17,13 +17,13 @@ import pandas as pd
 from models.cells import ALL, Cell, Planned
 from models.classes import list_classes, spread_classes
 from models.design import Design, features_path
-from models.family import Family, Where
+from models.families.family import Family, Where
+from models.families.pca import Reduced
+from models.families.registry import FAMILIES, ModelSpec, parse_model
 from models.folds import assign_folds, build_folds
-from models.intervals import describe_intervals
 from models.licences import read_licence, read_look
-from models.pca import Reduced
-from models.reach import Reach, measure_reach
-from models.registry import FAMILIES, ModelSpec, parse_model
+from models.predicting.intervals import describe_intervals
+from models.predicting.reach import Reach, measure_reach
 from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
 from models.sealed import check_sealed
 from models.settings import Settings
@@ -31,9 +31,9 @@ from models.units import Inputs, open_design
 
 LOG = logging.getLogger(__name__)
 SCHEMA = "roofline.model"
-SCHEMA_VERSION = 3
-TRUSTED = ["models.baselines.Mean", "models.baselines.Region", "models.forest.Forest", "models.location.Location",
-           "models.neighbours.Neighbours", "models.ridge.SharedRidge", "sklearn.tree._tree.Tree"]
+SCHEMA_VERSION = 4
+TRUSTED = [*(f"models.families.{name}" for name in ("baselines.Mean", "baselines.Region", "forest.Forest", "location.Location",
+                                                    "neighbours.Neighbours", "ridge.SharedRidge")), "sklearn.tree._tree.Tree"]
 _MEASURED = ("embedding", "place", "metadata")  # feeds whose rows lie nearer or farther
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from extract.embeddings import read_attributes
 from extract.settings import PIXELS, parse_cut
 from extract.zoo import Origin
-from models.registry import FINETUNE, ModelSpec
+from models.families.registry import FINETUNE, ModelSpec
 from models.runs import hash_file
 from models.settings import Settings
 

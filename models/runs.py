@@ -23,7 +23,7 @@ from extract.embeddings import publish
 SCHEMA = "roofline.run"
 SCHEMA_VERSION = 2
 PREDICTION_COLUMNS = ("id", "fold", "target", "truth", "prediction")
-CURVE_COLUMNS = ("target", "fold", "epoch", "loss", "held_loss", "best")  # see `models.family.Epoch`
+CURVE_COLUMNS = ("target", "fold", "epoch", "loss", "held_loss", "best")  # see `models.families.family.Epoch`
 CLASS_COLUMNS = (*PREDICTION_COLUMNS, "probability")  # a list in each row; cells[target]["classes"] of run.json names its places
 _COLUMNS = {"predictions.parquet": PREDICTION_COLUMNS, "nested.parquet": ("id", "target", "prediction"),
             "classes.parquet": CLASS_COLUMNS, "curves.csv": CURVE_COLUMNS}

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from extract import settings as shared
-from models.audit import check_codes
-from models.family import Family, Task
-from models.registry import STACK, ModelSpec, build_model, check_params, parse_model
+from models.auditing.audit import check_codes
+from models.families.family import Family, Task
+from models.families.registry import STACK, ModelSpec, build_model, check_params, parse_model
 
 Split = Literal["random", "area", "block"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "block")

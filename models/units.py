@@ -14,16 +14,17 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from extract.tiles import Tiles, read_tiles
+from models.arrays import Floats, Ints
 from models.cells import ALL, Cell, Planned, hash_labels
 from models.classes import ClassFit, list_classes, spread_classes
 from models.design import CutData, Design, build_design, read_cut
-from models.family import CrossFit, Family, Floats, Ints, Where
+from models.evaluation.predicted import read_predicted
+from models.families.family import CrossFit, Family, Where
+from models.families.stack import stack_folds
 from models.foldfile import hash_folds, open_folds
 from models.folds import Folds, unit_numbers
 from models.origins import find_origin
-from models.predicted import read_predicted
 from models.settings import Settings
-from models.stack import stack_folds
 
 _HELD: dict[str, Inputs] = {}  # of this process, at most one
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.score_split import TILE_BINS
+from models.evaluation.score_split import TILE_BINS
 from reports.collect import Collected
 from reports.truth import rows_of
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from models.verdicts import AGAINST_PLACE
+from models.evaluation.verdicts import AGAINST_PLACE
 from reports.collect import SPLITS, Collected
 from reports.tables import name_verdicts
 

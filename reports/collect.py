@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from extract.tiles import Tiles, read_tiles
-from models.audit import read_audit
-from models.intervals import COLUMNS as COVERAGE_COLUMNS
+from models.auditing.audit import read_audit
+from models.evaluation.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS
+from models.predicting.intervals import COLUMNS as COVERAGE_COLUMNS
 from models.runs import join_cut, read_predictions, read_scores, read_table, run_folder
-from models.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS
 from reports.boundaries import Boundaries, open_boundaries
 from reports.curves import read_curves
 from reports.explain import Galleries, read_galleries
@@ -35,8 +35,8 @@ class Collected:
     best : one row a target: its best model that sees pictures alone (the best baseline where there is none).
     baseline : one row a target: its best baseline; may be empty.
     fused : one row a target: its best model that sees pictures and area descriptors; may be empty.
-    comparisons, winners : `models.verdicts.COMPARISON_COLUMNS`, `WINNER_COLUMNS`; empty where nothing was compared.
-    coverage : `models.intervals.COLUMNS`, the measured coverage of the kept models' intervals; empty where none was.
+    comparisons, winners : `models.evaluation.verdicts.COMPARISON_COLUMNS`, `WINNER_COLUMNS`; empty where nothing was compared.
+    coverage : `models.predicting.intervals.COLUMNS`, the measured coverage of the kept models' intervals; empty where none was.
     tile_predictions : target, model, cut, unit, truth, prediction of the best models, one row a tile.
     predictions : the same, one row a unit. unit : what that is, `area` or `tile`.
     tiles : the tile table; None where it is gone.

@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 
 from extract.settings import read_settings
 from extract.tiles import Tiles, read_tiles
-from models.class_compare import Guess, Truth, measure_guesses
-from models.class_split import ClassLabels, build_guess, list_levels
+from models.arrays import Ints
 from models.classes import code_labels
-from models.compare import compare_with, correct_holm, judge, largest_differences
-from models.evaluate import CellName, evaluate_level
-from models.family import Ints
+from models.evaluation.class_compare import Guess, Truth, measure_guesses
+from models.evaluation.class_split import ClassLabels, build_guess, list_levels
+from models.evaluation.compare import compare_with, correct_holm, judge, largest_differences
+from models.evaluation.evaluate import CellName, evaluate_level
+from models.evaluation.levels import area_level, tile_level
+from models.evaluation.predicted import read_predicted
+from models.evaluation.verdicts import Measured, measure_r2
 from models.foldfile import read_folds
 from models.folds import unit_numbers
-from models.levels import area_level, tile_level
-from models.predicted import read_predicted
 from models.runs import read_classes, read_document
-from models.verdicts import Measured, measure_r2
 from reports.collect import SPLITS, read_checked_scores
 from reports.settings import Settings
 

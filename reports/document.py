@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-from models.verdicts import FUSED_PICTURES, FUSED_PLACE
+from models.evaluation.verdicts import FUSED_PICTURES, FUSED_PLACE
 from reports.classes import build_class_answers
 from reports.collect import Collected
 from reports.ladder import build_ladder_table, describe_ladder

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from models.explanations import Explanation, describe_sanity, list_explanations, read_explanation
+from models.explaining.explanations import Explanation, describe_sanity, list_explanations, read_explanation
 from models.kept import list_kept
 from reports.features import CollectError
 
@@ -26,7 +26,7 @@ class Gallery(NamedTuple):
 
     Attributes
     ----------
-    facts : as `models.explanations.Explanation`. sanity : in words.
+    facts : as `models.explaining.explanations.Explanation`. sanity : in words.
     groups : title of each role, and its tiles: id, truth, prediction, pictures and neighbours.
     others : names of further models that were explained, which are not shown.
     """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
 
-from models.drawing import DIVERGING
+from models.explaining.drawing import DIVERGING
 from reports.boundaries import Boundaries
 from reports.collect import Collected
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from models.verdicts import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
+from models.evaluation.verdicts import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
 from reports.classes import describe_classes
 from reports.collect import Collected
 from reports.tables import DASH

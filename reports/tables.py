@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from models.verdicts import AGAINST_OTHERS
+from models.evaluation.verdicts import AGAINST_OTHERS
 from reports.collect import SPLITS, Collected
 
 COLUMNS = ["target", "split", "rank", "model", "cut", "verdict", "r2", "r2_low", "r2_high", "rmse", "nrmse", "mae", "spearman",

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from extract.settings import read_settings
+from models.evaluation.verdicts import AGAINST_OTHERS, AGAINST_PLACE, COMPARISON_COLUMNS, WINNER_COLUMNS
 from models.runs import split_cut, write_run
-from models.verdicts import AGAINST_OTHERS, AGAINST_PLACE, COMPARISON_COLUMNS, WINNER_COLUMNS
 from reports.build import build_parts, build_report
 from reports.collect import collect
 from reports.page import render_page

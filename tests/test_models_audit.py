@@ -12,15 +12,15 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-import models.audit
+import models.auditing.audit
 from extract.embeddings import ShardWriter, write_virtual
 from extract.pixels import PICTURE, Look, decode_tile, describe
 from extract.settings import read_settings
 from extract.tiles import read_tiles
-from models.audit import CHECKS, AuditError, audit, check_fatal, gather_inputs, list_skipped, read_audit, run_audit
+from models.auditing.audit import CHECKS, AuditError, audit, check_fatal, gather_inputs, list_skipped, read_audit, run_audit
+from models.auditing.duplicates import MAX_BITS, group_near, near_pairs
+from models.auditing.findings import AuditInputs, Finding
 from models.cli import app
-from models.duplicates import MAX_BITS, group_near, near_pairs
-from models.findings import AuditInputs, Finding
 from models.runs import RunError
 from models.settings import Settings
 
@@ -275,7 +275,7 @@ def test_another_audit_json_is_refused(tmp_path: Path, text: str, message: str) 
 
 
 def test_every_check_stands_in_the_table_of_the_docstring() -> None:
-    listed = [line.split()[0] for line in (models.audit.__doc__ or "").splitlines() if "-" in line[:20] and "  " in line]
+    listed = [line.split()[0] for line in (models.auditing.audit.__doc__ or "").splitlines() if "-" in line[:20] and "  " in line]
     assert sorted(listed) == sorted(CHECKS)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.baselines import Mean, Region
-from models.family import Family
-from models.features import Features
+from models.families.baselines import Mean, Region
+from models.families.family import Family
+from models.families.features import Features
+from models.families.location import Location, matern, spread_centres
 from models.folds import Folds, assign_folds, build_folds
-from models.location import Location, matern, spread_centres
 
 RNG = np.random.default_rng(0)
 N = 900

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import boosting
-from models.binned import bin_features, choose_device, share_threads
-from models.boosting import ROUNDS_UNWATCHED, Boosting, ends
-from models.family import Family
-from models.features import Features
+from models.families import boosting
+from models.families.binned import bin_features, choose_device, share_threads
+from models.families.boosting import ROUNDS_UNWATCHED, Boosting, ends
+from models.families.family import Family
+from models.families.features import Features
 from models.folds import Folds, assign_folds, build_folds
 
 RNG = np.random.default_rng(0)
@@ -138,7 +138,7 @@ def test_threads_do_not_change_the_result() -> None:
 
 def test_binning_in_pieces_equals_binning_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = bin_features(Features(X), max_bin=16, threads=1).get_data()
-    monkeypatch.setattr("models.features._CHUNK_BYTES", 4 * 12 * 37)
+    monkeypatch.setattr("models.families.features._CHUNK_BYTES", 4 * 12 * 37)
     pieces = bin_features(Features(X), max_bin=16, threads=1)
     assert pieces.num_row() == N
     np.testing.assert_array_equal(pieces.get_data().indptr, whole.indptr)

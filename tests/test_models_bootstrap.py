@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
 
-from models.bootstrap import bootstrap_scores, draw_units, sum_draws, sum_units
-from models.ranks import rank_column, rank_influence
+from models.evaluation.bootstrap import bootstrap_scores, draw_units, sum_draws, sum_units
+from models.evaluation.ranks import rank_column, rank_influence
 
 TILES = 5  # of each area, in the simulated sets
 

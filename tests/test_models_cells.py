@@ -12,8 +12,8 @@ from made_experiment import N, change, fit, make_experiment, write_features, wri
 
 from extract.lock import LockError, locked
 from models.changes import count_reasons, name_changes
+from models.families.ridge import SharedRidge
 from models.fit import fit_all
-from models.ridge import SharedRidge
 from models.runs import mend_run, read_finished, read_nested, read_predictions, write_run
 
 ONE = ("area", "net/last:avg", "ridge")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from models.class_compare import Guess, Truth, measure_guesses
-from models.evaluate import CellName
-from models.verdicts import Measured, compare_cells
+from models.evaluation.class_compare import Guess, Truth, measure_guesses
+from models.evaluation.evaluate import CellName
+from models.evaluation.verdicts import Measured, compare_cells
 
 N, N_CLASSES = 300, 4
 AREA = np.arange(N) // 3

@@ -20,16 +20,16 @@ from typer.testing import CliRunner
 
 from extract.settings import SettingsError, read_settings
 from extract.tiles import read_tiles
-from models.audit import read_audit
+from models.auditing.audit import read_audit
 from models.classes import code_labels, commonest, list_classes, spread_classes
 from models.cli import app
-from models.family import CrossFit
-from models.features import Features
+from models.families.family import CrossFit
+from models.families.features import Features
+from models.families.neighbours import Neighbours
+from models.families.registry import BASELINES, FAMILIES, build_model, check_params, parse_model
+from models.families.ridge import SharedRidge
 from models.folds import assign_folds, build_folds
 from models.keep import load_model, save_model
-from models.neighbours import Neighbours
-from models.registry import BASELINES, FAMILIES, build_model, check_params, parse_model
-from models.ridge import SharedRidge
 from models.runs import read_classes, read_run, read_scores, run_folder
 from models.settings import Settings
 

@@ -18,12 +18,12 @@ from extract.run import run_extraction
 from extract.settings import Settings, SettingsError, parse_cut, read_settings
 from extract.verify import find_damage
 from models.cells import list_cells
-from models.cnn import Convolutional
-from models.features import Features
+from models.families.cnn import Convolutional
+from models.families.features import Features
+from models.families.registry import parse_model
 from models.fit import fit_all
 from models.folds import assign_folds, build_folds
 from models.keep import load_model, save_model
-from models.registry import parse_model
 from models.runs import read_scores
 from models.settings import Settings as ModelSettings
 

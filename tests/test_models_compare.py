@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models import evaluate
-from models.bootstrap import draw_units
-from models.compare import compare_with, correct_holm, judge, largest_differences
-from models.evaluate import CellName, evaluate_level
-from models.levels import tile_level
-from models.verdicts import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE, compare_cells, judge_rows, measure_r2
+from models.evaluation import evaluate
+from models.evaluation.bootstrap import draw_units
+from models.evaluation.compare import compare_with, correct_holm, judge, largest_differences
+from models.evaluation.evaluate import CellName, evaluate_level
+from models.evaluation.levels import tile_level
+from models.evaluation.verdicts import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE, compare_cells, judge_rows, measure_r2
 
 CELLS = [CellName(f"net/l{i}:avg", "ridge") for i in range(60)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.conformal import Errors, find_half_width, measure_coverage
+from models.predicting.conformal import Errors, find_half_width, measure_coverage
 
 
 def draw(rng: np.random.Generator, n_areas: int) -> Errors:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from extract.settings import SettingsError
 from models.engine import read_engine
-from models.neighbours import Neighbours
+from models.families.neighbours import Neighbours
 from models.runs import read_predictions, read_run
 from models.settings import ModelsSettings
 
@@ -73,7 +73,7 @@ def test_a_unit_that_fails_is_named_and_the_finished_ones_stay(tmp_path: Path, m
 
 def test_every_fit_is_told_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told, path = [], make_experiment(tmp_path, names=["forest"])
-    from models.forest import Forest
+    from models.families.forest import Forest
 
     def cross_fit(self: Forest, X: object, Y: np.ndarray, **_: object) -> None:
         told.append(self.n_jobs)

@@ -17,11 +17,11 @@ from extract.run import run_extraction
 from extract.settings import Settings as ExtractSettings
 from extract.settings import read_settings
 from models.cli import app
-from models.drawing import draw_heat, draw_overlay
-from models.explanations import name_file, read_explanation
+from models.explaining.drawing import draw_heat, draw_overlay
+from models.explaining.explanations import name_file, read_explanation
+from models.explaining.gallery import choose_gallery
+from models.explaining.heat import WORDS, describe_method
 from models.fit import fit_all
-from models.gallery import choose_gallery
-from models.heat import WORDS, describe_method
 from models.runs import RunError, read_predictions
 from models.settings import Settings
 

@@ -12,13 +12,13 @@ from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
-from models.family import Family
-from models.features import Features
+from models.families.family import Family
+from models.families.features import Features
+from models.families.head import Head
+from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
+from models.families.ridge import SharedRidge
 from models.folds import assign_folds, build_folds
-from models.head import Head
 from models.keep import load_model, save_model
-from models.registry import BASELINES, FAMILIES, build_model, parse_model
-from models.ridge import SharedRidge
 
 LEARNERS = [name for name in FAMILIES if name not in ("cnn", "tail", "finetune")]  # fed maps: they have tests of their own
 NAMES = [*BASELINES, *LEARNERS]

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from extract.embeddings import ShardWriter, write_virtual
-from models import features
 from models.design import pool_rows
-from models.features import Features, FeaturesError, OnDisk, open_features
+from models.families import features
+from models.families.features import Features, FeaturesError, OnDisk, open_features
+from models.families.ridge import SharedRidge
 from models.folds import Folds
-from models.ridge import SharedRidge
 
 N, CUT = 90, "last:map"
 STORED = np.random.default_rng(0).normal(size=(N, 2, 2, 5)).astype(np.float16)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from extract.zoo import Origin
-from models import checkpoints
-from models.augment import augment_pictures
-from models.checkpoints import FileKeeper, remove_checkpoints
-from models.family import Where
-from models.features import Features
-from models.finetune import Finetune, build_programs
+from models.families import checkpoints
+from models.families.augment import augment_pictures
+from models.families.checkpoints import FileKeeper, remove_checkpoints
+from models.families.family import Where
+from models.families.features import Features
+from models.families.finetune import Finetune, build_programs
+from models.families.learning import Phase, State
+from models.families.registry import parse_model
 from models.folds import assign_folds, build_folds
 from models.keep import load_model, save_model
-from models.learning import Phase, State
-from models.registry import parse_model
 
 N, SIZE = 48, 32
 RNG = np.random.default_rng(0)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from models.features import Features
+from models.families.features import Features
+from models.families.forest import Forest
 from models.folds import assign_folds, build_folds
-from models.forest import Forest
 from models.keep import load_model, save_model
 
 RNG = np.random.default_rng(0)
@@ -77,7 +77,7 @@ def test_another_seed_is_another_forest() -> None:
 def test_prediction_in_pieces_equals_prediction_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fit(Y)
     whole = model.predict(Features(X))
-    monkeypatch.setattr("models.features._CHUNK_BYTES", 4 * 12 * 37)
+    monkeypatch.setattr("models.families.features._CHUNK_BYTES", 4 * 12 * 37)
     np.testing.assert_array_equal(model.predict(Features(X)), whole)
 
 

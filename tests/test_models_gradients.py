@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from extract.zoo import Origin
-from models.cnn import Convolutional
-from models.features import Features
+from models.explaining.gradients import read_gradients, run_batches, shuffled, split_network
+from models.families.cnn import Convolutional
+from models.families.features import Features
+from models.families.head import Head
+from models.families.tail import Tail
 from models.folds import Folds
-from models.gradients import read_gradients, run_batches, shuffled, split_network
-from models.head import Head
-from models.tail import Tail
 
 N = 24
 RNG = np.random.default_rng(0)
@@ -26,7 +26,7 @@ Y = RNG.normal(5, 2, (N, 1))
 
 LINEAR = """
 import keras, numpy as np
-from models.gradients import read_gradients
+from models.explaining.gradients import read_gradients
 given = keras.Input((3,))
 network = keras.Model(given, keras.layers.Dense(1)(keras.ops.square(given)))
 weights = network.get_weights()[0][:, 0]

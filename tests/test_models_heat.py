@@ -10,21 +10,21 @@ import pytest
 from numpy.typing import NDArray
 
 from extract.settings import Cut
-from models.boosting import Boosting
-from models.cam import map_contributions, map_gradients, map_linear, spread_gradients
-from models.cnn import Convolutional
-from models.features import Features
-from models.feeds import Feed
+from models.explaining.cam import map_contributions, map_gradients, map_linear, spread_gradients
+from models.explaining.feeds import Feed
+from models.explaining.heat import HeatError, Subject, choose_method, explain, predict_subject, rank_correlation
+from models.explaining.occlusion import list_windows
+from models.explaining.places import pool_maps
+from models.families.boosting import Boosting
+from models.families.cnn import Convolutional
+from models.families.features import Features
+from models.families.forest import Forest
+from models.families.head import Head
+from models.families.neighbours import Neighbours
+from models.families.pca import Reduced
+from models.families.registry import parse_model
+from models.families.ridge import SharedRidge
 from models.folds import Folds
-from models.forest import Forest
-from models.head import Head
-from models.heat import HeatError, Subject, choose_method, explain, predict_subject, rank_correlation
-from models.neighbours import Neighbours
-from models.occlusion import list_windows
-from models.pca import Reduced
-from models.places import pool_maps
-from models.registry import parse_model
-from models.ridge import SharedRidge
 
 N, SIDE = 240, 64
 RNG = np.random.default_rng(0)

@@ -8,9 +8,9 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from models.features import Features, FeaturesError
+from models.families.features import Features, FeaturesError
+from models.families.neighbours import Neighbours
 from models.folds import Folds, assign_folds, build_folds
-from models.neighbours import Neighbours
 
 RNG = np.random.default_rng(0)
 N = 200

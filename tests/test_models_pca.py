@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from models import pca
-from models.features import Features
+from models.families import pca
+from models.families.features import Features
+from models.families.pca import Reduced, find_axes, reduce_features
+from models.families.registry import build_model, parse_model
 from models.folds import Folds
 from models.keep import load_model, save_model
-from models.pca import Reduced, find_axes, reduce_features
-from models.registry import build_model, parse_model
 
 RNG = np.random.default_rng(0)
 N = 200

@@ -10,8 +10,8 @@ import pytest
 from made_experiment import TEXT, change, fit
 
 from extract.embeddings import ShardWriter, write_virtual
+from models.evaluation.standings import build_standings
 from models.runs import read_table
-from models.standings import build_standings
 
 SIDE, TILES = 12, 5  # areas along each side of the map, tiles of an area
 AREA = np.repeat(np.arange(SIDE**2), TILES)

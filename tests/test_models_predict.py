@@ -18,14 +18,14 @@ from extract.embeddings import ShardWriter, write_virtual
 from extract.settings import Settings as PlaceSettings
 from extract.settings import read_settings
 from extract.tiles import read_tiles
-from models import newplace
 from models.fit import fit_all
 from models.keep import load_model
 from models.kept import find_kept
-from models.newplace import PlaceError
-from models.predict import predict_place
+from models.predicting import newplace
+from models.predicting.newplace import PlaceError
+from models.predicting.predict import predict_place
+from models.predicting.told import _Files
 from models.settings import Settings
-from models.told import _Files
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = """

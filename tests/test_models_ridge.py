@@ -11,10 +11,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from models import krylov
-from models.features import Features
+from models.families import krylov
+from models.families.features import Features
+from models.families.ridge import SharedRidge
 from models.folds import Folds, assign_folds, build_folds
-from models.ridge import SharedRidge
 
 RNG = np.random.default_rng(0)
 N, ALPHAS = 240, (1.0, 30.0, 1000.0)
@@ -133,7 +133,7 @@ def test_iterating_ends_once_smaller_penalties_predict_worse(monkeypatch: pytest
     Y = Y + 20 * RNG.normal(size=Y.shape)  # noise asks for a large penalty
     early = SharedRidge(exact_limit=4).cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
     n_early, steps[0] = steps[0], 0
-    monkeypatch.setattr("models.ridge._is_past", lambda _: False)
+    monkeypatch.setattr("models.families.ridge._is_past", lambda _: False)
     late = SharedRidge(exact_limit=4).cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
     exact = SharedRidge().cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
     assert early.chosen == late.chosen == exact.chosen

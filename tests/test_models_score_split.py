@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from models.evaluate import CellName
-from models.score_split import Labelled, score_split
-from models.scores import score
+from models.evaluation.evaluate import CellName
+from models.evaluation.score_split import Labelled, score_split
+from models.evaluation.scores import score
 
 RNG = np.random.default_rng(0)
 AREA = np.repeat(np.arange(40), [1, 2, 5, 12] * 10)

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn import metrics
 
-from models.bootstrap import draw_units
-from models.class_scores import CLASS_METRICS, bootstrap_classes, score_classes
-from models.scores import METRICS, score
+from models.evaluation.bootstrap import draw_units
+from models.evaluation.class_scores import CLASS_METRICS, bootstrap_classes, score_classes
+from models.evaluation.scores import METRICS, score
 
 RNG = np.random.default_rng(1)
 TRUTH = RNG.normal(size=50)

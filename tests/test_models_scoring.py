@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from models.evaluation.scoring import FILES, Labels, build_labels, score_runs
+from models.evaluation.standings import build_standings, render_standings
 from models.folds import assign_folds, build_folds
 from models.runs import SCORE_COLUMNS, RunError, read_scores, read_table, run_folder, write_run
-from models.scoring import FILES, Labels, build_labels, score_runs
-from models.standings import build_standings, render_standings
 
 N = 120
 AREA = np.arange(N) // 4

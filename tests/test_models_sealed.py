@@ -17,12 +17,12 @@ import pytest
 import skops.io
 from made_experiment import change, fit, make_experiment
 
-from models.family import Family
-from models.features import Features
+from models.families.family import Family
+from models.families.features import Features
+from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
 from models.folds import assign_folds, build_folds
 from models.keep import SCHEMA_VERSION, load_model, save_model
 from models.licences import find_licence
-from models.registry import BASELINES, FAMILIES, build_model, parse_model
 from models.runs import RunError
 
 N = 80
@@ -41,7 +41,7 @@ AGAIN = """
 import sys
 from pathlib import Path
 import numpy as np
-from models.features import Features
+from models.families.features import Features
 from models.keep import load_model
 for name in sys.argv[2:]:
     folder = Path(sys.argv[1]) / name

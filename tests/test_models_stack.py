@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
 
+from models.families.stack import fit_weights, stack_folds
 from models.folds import Folds, assign_folds, build_folds
-from models.stack import fit_weights, stack_folds
 
 N, N_AREAS = 1000, 200
 AREA = np.repeat(np.arange(N_AREAS), N // N_AREAS)

@@ -13,16 +13,16 @@ from extract.run import run_extraction
 from extract.settings import Settings, parse_cut, read_settings
 from extract.tails import build_tail
 from extract.zoo import Origin
-from models.features import Features
-from models.finetune import Finetune
+from models.families.features import Features
+from models.families.finetune import Finetune
+from models.families.learning import DivergedError
+from models.families.tail import Tail, build_tail_program
+from models.families.training import EpochLoss, draw_batches
 from models.fit import fit_all
 from models.folds import Folds, assign_folds, build_folds
 from models.keep import load_model, save_model
-from models.learning import DivergedError
 from models.runs import CURVE_COLUMNS, read_curves, read_run
 from models.settings import Settings as ModelSettings
-from models.tail import Tail, build_tail_program
-from models.training import EpochLoss, draw_batches
 
 N, SIZE, LAYER = 64, 64, "block_13_expand_relu"
 SIGNAL = np.random.default_rng(0).normal(size=N)

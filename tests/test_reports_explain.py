@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from made_report import CUTS, EVIL, Experiment
 
-from models.drawing import encode_png
-from models.explanations import explanation_folder, name_file, write_explanation
+from models.explaining.drawing import encode_png
+from models.explaining.explanations import explanation_folder, name_file, write_explanation
 from models.keep import SCHEMA, SCHEMA_VERSION, model_folder
 from models.runs import write_json
 from reports.features import CollectError

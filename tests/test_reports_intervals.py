@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from models.intervals import COLUMNS
+from models.predicting.intervals import COLUMNS
 from reports.intervals import build_interval_table, describe_intervals
 
 

@@ -1,0 +1,1 @@
+"""What would make a comparison lie, looked for before anything is fitted."""

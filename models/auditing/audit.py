@@ -1,0 +1,219 @@
+"""The audit: what would make a comparison of models lie, looked for before anything is fitted.
+
+A fatal finding ends `fit` unless `[models] accept` names its code; it then stands in the report. A share is fatal above
+1 %, `findings.SHARE`: if a share s of the tiles is answered from memory, R² rises by about s · (1 − R²).
+
+=========================  ===================  ====================================================================
+code                       severity             found where
+=========================  ===================  ====================================================================
+repeated-id                fatal                an id stands in two rows
+area-variants              fatal                area codes differ by case or blanks alone
+area-in-two-folds          fatal                `area` or `block` holds an area out only in part
+labels-differ              fatal above 1 %      tiles of an area have different labels of a target
+same-picture-across-areas  fatal above 1 %      equal pixels under two areas (share: across folds of `area`, `block`)
+missing-labels             note, warning, fatal  labels missing; over 20 %; all
+near-picture-across-areas  warning              difference hashes differ in at most 3 of 64 bits under two areas
+overlap-across-folds       warning, note        footprints overlap a tile of another fold; note on `random`
+same-place                 warning              two tiles have one centre
+degrees-for-metres         warning              coordinates within ±180, ±90
+odd-area-codes             warning              up to 5 % of the codes are of another form than the rest
+mixed-area-levels          warning              LSOA beside MSOA, ward … codes
+mixed-vintage              warning, note        LSOA codes made in 2021 beside others; note if the column does not say 2011
+few-areas                  warning              fewer than 30 areas
+group-is-area              warning              90 % of a group column's values stand for one area
+group-holds-target         warning              over 85 % of a target's rank variance lies between the groups
+constant-target            warning              one value
+sentinel-labels            warning              −9999 and the like, far outside all other labels
+target-copies              warning              |r| of two targets above 0.999
+twin-areas                 warning              areas with equal labels of three targets or more
+target-follows-tile-count  warning              |Spearman ρ| above 0.3 over areas, p < 0.01 after Bonferroni
+target-follows-file-size   warning              the same, with the mean size of the picture files
+rare-classes               warning              a class in fewer areas than folds
+areas-without-pictures     warning above 1 %    every picture of the area was rejected; else note
+blank-pictures             warning above 5 %    one colour (spread under 1 of 255) or half without data; else note
+same-picture-within-area   note                 equal pixels under one area
+one-tile-areas             note                 an area has one tile
+uneven-areas               note                 Kish's effective number of areas under half their number
+few-values                 note                 a number with at most 10 values, or one in most areas
+neighbours-alike           note                 labels of nearest areas correlate above 0.5, and `block` is not asked for
+inferred-tile-size         note                 no tile size is set: taken from the spacing, or not known
+=========================  ===================  ====================================================================
+
+Schema `roofline.audit`, version 1. To raise it: add one to `SCHEMA_VERSION`, teach `read_audit` the old version, and
+write a line in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import pandas as pd
+
+from extract.embeddings import Embeddings
+from extract.settings import Settings, suggest
+from extract.tiles import Tiles
+from models.arrays import Ints
+from models.auditing import areas as audit_areas
+from models.auditing import pictures as audit_pictures
+from models.auditing import places as audit_places
+from models.auditing import targets as audit_targets
+from models.auditing.findings import AuditInputs, Check, Finding, Need, Severity
+from models.design import check_same_tiles
+from models.runs import RunError, read_document, write_json
+
+SCHEMA = "roofline.audit"
+SCHEMA_VERSION = 1
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+CHECKS: dict[str, Check] = {
+    check.code: check for room in (audit_places, audit_areas, audit_targets, audit_pictures)
+    for check in vars(room).values() if isinstance(check, Check)}
+_LACKING: dict[Need, str] = {"pictures": "no features yet, or they do not describe their pictures: run `make features`",
+                             "places": "no coordinates: set x and y, or grid, in [tiles]",
+                             "folds": "no folds"}
+
+
+class AuditError(ValueError):
+    """The data have a fatal finding that the settings do not accept; the text names each and what to do."""
+
+
+def check_codes(codes: Sequence[str]) -> None:
+    """Raise `ValueError` where a code to accept is no finding's."""
+    for code in codes:
+        if code not in CHECKS:
+            raise ValueError(f"unknown finding {code!r}; known: {', '.join(sorted(CHECKS))}.{suggest(code, CHECKS)}")
+
+
+def audit(inputs: AuditInputs) -> list[Finding]:
+    """Look for everything that the data allow to look for; fatal findings first.
+
+    Returns
+    -------
+    The findings; empty where the data are clean.
+    """
+    found = [finding for check in CHECKS.values() for finding in check(inputs)]
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def list_skipped(inputs: AuditInputs) -> dict[str, list[str]]:
+    """Give the checks that were not possible, by what the data lack."""
+    skipped: dict[str, list[str]] = {}
+    for check in CHECKS.values():
+        for need in check.needs:
+            if not inputs.has(need):
+                skipped.setdefault(_LACKING[need], []).append(check.code)
+    return skipped
+
+
+def list_fatal(findings: Sequence[Finding], accept: Sequence[str]) -> list[Finding]:
+    """Give the fatal findings that are not accepted."""
+    return [finding for finding in findings if finding.severity == "fatal" and finding.code not in accept]
+
+
+def check_fatal(findings: Sequence[Finding], accept: Sequence[str]) -> None:
+    """Raise `AuditError` where a fatal finding is not accepted."""
+    fatal = list_fatal(findings, accept)
+    if fatal:
+        lines = [f"audit: {f.code}: {f.what}{', as ' if f.examples else ''}{'; '.join(f.examples[:2])}. {f.remedy}"
+                 for f in fatal]
+        codes = ", ".join(f'"{code}"' for code in dict.fromkeys(f.code for f in fatal))
+        raise AuditError("\n".join([*lines, f"Nothing was fitted. To fit all the same, and have it stand in the report: "
+                                            f"[models] accept = [{codes}]"]))
+
+
+def run_audit(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list[Finding]:
+    """Audit what was not audited before, and write `audit.json`; `check_fatal` then decides whether a fit goes on."""
+    findings = _read_same(folder, inputs, accept)
+    if findings is None:
+        findings = audit(inputs)
+        write_audit(folder, inputs, findings, accept)
+    return findings
+
+
+def _read_same(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list[Finding] | None:
+    """Give the findings of an earlier audit of the same inputs, where there was one."""
+    try:
+        document = read_audit(folder)
+    except RunError:
+        return None
+    found: list[Finding] = document["findings"]
+    accepted = sorted({f.code for f in found if f.severity == "fatal"} & set(accept))
+    is_same = document["inputs_sha256"] == hash_inputs(inputs) and document["accepted"] == accepted
+    return found if is_same else None
+
+
+def gather_inputs(settings: Settings, tiles: Tiles, folds: dict[str, Ints], *, buffer_m: float = 0.0) -> AuditInputs:
+    """Give what the settings, the table and the features (where there are some) hold for an audit.
+
+    Parameters
+    ----------
+    folds : split → (n_tiles,) fold. buffer_m : as `AuditInputs`.
+
+    Raises
+    ------
+    DesignError, EmbeddingsError : the features are of other tiles, or not readable.
+    """
+    grid = settings.tiles.grid
+    size_m = settings.tiles.size_m or (grid.size_m if grid is not None else None)
+    return AuditInputs(ids=tiles.id.to_numpy(), area=tiles.area.to_numpy(dtype=object),
+                       targets=pd.concat([tiles.targets, tiles.classes], axis=1),
+                       classes=tuple(map(str, tiles.classes)), groups=tiles.groups, xy=tiles.xy, size_m=size_m,
+                       pictures=_read_pictures(settings, tiles), folds=folds, buffer_m=buffer_m,
+                       area_column=settings.tiles.area)
+
+
+def _read_pictures(settings: Settings, tiles: Tiles) -> Any:
+    """Read what the first backbone that describes its pictures says of them; None where none does."""
+    for backbone in settings.extract.backbones:
+        path = settings.folder / "features" / f"{backbone}.h5"
+        if path.is_file():
+            with Embeddings(path) as embeddings:
+                check_same_tiles(embeddings, tiles)
+                if embeddings.pictures is not None:
+                    return embeddings.pictures
+    return None
+
+
+def write_audit(folder: Path, inputs: AuditInputs, findings: Sequence[Finding], accept: Sequence[str]) -> Path:
+    """Write `audit.json` whole or not at all, and give its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = Counter(finding.severity for finding in findings)
+    write_json(folder / "audit.json", {
+        "schema": SCHEMA, "schema_version": SCHEMA_VERSION, "inputs_sha256": hash_inputs(inputs), "n_tiles": len(inputs),
+        "n_areas": len(inputs.areas), "counts": {severity: counts[severity] for severity in SEVERITIES},
+        "accepted": sorted({f.code for f in findings if f.severity == "fatal"} & set(accept)),
+        "skipped": list_skipped(inputs), "findings": [dataclasses.asdict(finding) for finding in findings]})
+    return folder / "audit.json"
+
+
+def read_audit(folder: Path) -> dict[str, Any]:
+    """Read `audit.json`; `findings` are `Finding`s.
+
+    Raises
+    ------
+    RunError : not there, not JSON, another schema, or a finding that is none.
+    """
+    document = read_document(folder / "audit.json", SCHEMA, SCHEMA_VERSION)
+    try:
+        return {**document, "findings": [Finding(**finding) for finding in document["findings"]]}
+    except (KeyError, TypeError) as error:
+        raise RunError(f"{folder / 'audit.json'}: not as `make models` writes it ({error}). "
+                       "Delete it and run `make models` again.") from None
+
+
+def hash_inputs(inputs: AuditInputs) -> str:
+    """SHA-256 of everything that the checks see."""
+    digest = hashlib.sha256()
+    frames = (pd.DataFrame({"id": inputs.ids, "area": inputs.area}), inputs.targets, inputs.groups, pd.DataFrame(inputs.folds))
+    for frame in frames:
+        digest.update("\0".join(map(str, frame.columns)).encode())
+        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
+    for array in (inputs.xy, inputs.pictures):
+        digest.update(b"\1" if array is None else np.ascontiguousarray(array).tobytes())
+    digest.update(repr((inputs.size_m, inputs.buffer_m, inputs.classes, inputs.area_column)).encode())
+    return digest.hexdigest()

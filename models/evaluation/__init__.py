@@ -1,0 +1,1 @@
+"""From out-of-fold predictions to scores, intervals, and who beats whom."""

@@ -1,0 +1,191 @@
+"""How sure a score is: areas or blocks, not tiles, are drawn again, for tiles of one area share a label.
+
+Every score here is made of sums over units, so that all replicates of all cells are one matrix product; nothing is fitted
+again. An interval says how much a score would differ had other areas been measured. It does not cover what other training
+data, other folds or another seed would have done to the models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Floats, Ints
+from models.evaluation.ranks import rank_column, rank_influence
+
+REPLICATES = 2000
+TAILS = (0.025, 0.975)  # of a 95 % interval
+_BLOCK = 250  # replicates multiplied at once: bounds the memory of counts as floats
+Counts = NDArray[np.uint16]
+
+
+class Interval(NamedTuple):
+    """Lower and upper end of a 95 % interval for each cell: (n_cells,), NaN where the score is not defined."""
+
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitSums:
+    """What a bootstrap needs of the rows, summed over each unit that is drawn.
+
+    Attributes
+    ----------
+    n : (n_units,), rows. total, squares : (n_units,), sums of the centred truth and of its square.
+    errors : (n_units, n_cells), sums of squared errors.
+    rho : (n_cells,), Spearman's correlation. influence : (n_units, n_cells), sums of its influence.
+    """
+
+    n: Floats
+    total: Floats
+    squares: Floats
+    errors: Floats
+    rho: Floats
+    influence: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """Intervals of every cell, and what comparisons are made from.
+
+    Attributes
+    ----------
+    r2, rmse, spearman : 95 % intervals.
+    r2_replicates : (n_replicates, n_cells), R² in each replicate.
+    """
+
+    r2: Interval
+    rmse: Interval
+    spearman: Interval
+    r2_replicates: Floats
+
+
+@lru_cache(maxsize=3)
+def draw_units(n_units: int, seed: int, n_replicates: int = REPLICATES) -> Counts:
+    """Give how often each unit is drawn, with replacement, in each replicate: (n_replicates, n_units).
+
+    The same numbers give the same draws, so that cells scored on the same units are compared in the same resamples.
+    """
+    rng = np.random.default_rng(seed)
+    counts = np.empty((n_replicates, n_units), np.uint16)
+    for replicate in counts:
+        replicate[:] = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)
+    counts.flags.writeable = False
+    return counts
+
+
+def sum_draws(counts: NDArray[Any], values: Floats) -> Floats:
+    """Sum unit values (n_units, k) over what each replicate has drawn: (n_replicates, k)."""
+    blocks = [counts[i:i + _BLOCK].astype(np.float64) @ values for i in range(0, len(counts), _BLOCK)]
+    return np.concatenate(blocks)
+
+
+def sum_units(truth: Floats, predicted: NDArray[Any], unit: Ints) -> UnitSums:
+    """Sum what a bootstrap needs over each unit.
+
+    Parameters
+    ----------
+    truth : (n,), finite. predicted : (n, n_cells), finite. unit : (n,), 0 … n_units − 1.
+    """
+    n_units, centred = int(unit.max()) + 1, truth - truth.mean()
+    errors, influence = np.empty((n_units, predicted.shape[1])), np.empty((n_units, predicted.shape[1]))
+    rho, ranks = np.empty(predicted.shape[1]), rank_column(truth)
+    for c, column in enumerate(predicted.T):
+        errors[:, c] = np.bincount(unit, weights=(truth - column) ** 2, minlength=n_units)
+        rho[c], moved = rank_influence(ranks, rank_column(column))
+        influence[:, c] = np.bincount(unit, weights=moved, minlength=n_units)
+    columns = (np.ones(len(unit)), centred, centred**2)
+    n, total, squares = (np.asarray(np.bincount(unit, weights=w), dtype=np.float64) for w in columns)
+    return UnitSums(n=n, total=total, squares=squares, errors=errors, rho=rho, influence=influence)
+
+
+def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
+    """Give 95 % intervals of R², RMSE and Spearman's correlation for every cell.
+
+    Of R² and RMSE the logarithms of 1 − R² and of the mean squared error are studentised: each replicate's deviation is
+    divided by its own standard error, from the influence of the units drawn. Spearman's correlation is resampled to first
+    order (`models.evaluation.ranks`) on Fisher's z scale, and its percentiles are taken.
+
+    Parameters
+    ----------
+    sums : of n_units units. counts : (n_replicates, n_units), from `draw_units`.
+
+    References
+    ----------
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap, sections 12.5 (bootstrap-t) and 12.6 (on a transformed
+    scale); Davison and Hinkley 1997, Bootstrap Methods and their Application, section 2.7 (standard errors by influence).
+    """
+    observed = _log_scores(sums, np.ones((1, len(sums.n))))
+    drawn = _log_scores(sums, counts)
+    r2 = _studentised(observed.r2, observed.r2_error, drawn.r2, drawn.r2_error)
+    mse = _studentised(observed.mse, observed.mse_error, drawn.mse, drawn.mse_error)
+    return Bootstrap(r2=Interval(1 - np.exp(r2.high), 1 - np.exp(r2.low)), spearman=_spearman(sums, counts),
+                     rmse=Interval(np.exp(mse.low / 2), np.exp(mse.high / 2)), r2_replicates=1 - np.exp(drawn.r2))
+
+
+class _LogScores(NamedTuple):
+    """Logarithms of 1 − R² and of the MSE, with their standard errors: each (n_replicates, n_cells)."""
+
+    r2: Floats
+    r2_error: Floats
+    mse: Floats
+    mse_error: Floats
+
+
+def _log_scores(sums: UnitSums, counts: NDArray[Any]) -> _LogScores:
+    """Score every replicate, and the standard errors of the scores from sums of products of the units' influences.
+
+    With the mean m of the drawn truth, a unit adds e to the squared errors E, s = squares − 2 m total + m² n to the
+    spread S, and n to the rows N; it moves log(E / S) by e / E − s / S, and log(E / N) by e / E − n / N.
+    """
+    of_truth, k = np.column_stack([sums.squares, sums.total, sums.n]), sums.errors.shape[1]
+    pairs = np.column_stack([of_truth[:, i] * of_truth[:, j] for i, j in zip(*np.triu_indices(3), strict=True)])
+    crossed = [sums.errors * of_truth[:, [i]] for i in range(3)]
+    product = sum_draws(counts, np.hstack([of_truth, pairs, sums.errors, sums.errors**2, *crossed]))
+    (squares, total, n), quadratic = product[:, :3].T[:, :, None], product[:, 3:9].T[:, :, None]
+    errors, errors2, on_squares, on_total, on_n = np.split(product[:, 9:], np.arange(1, 5) * k, axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        m = total / n
+        spread = _positive(squares - m * total, float(sums.squares.max()))
+        ss, st, sn, tt, tn, nn = quadratic
+        s_s = ss + 4 * m**2 * tt + m**4 * nn - 4 * m * st + 2 * m**2 * sn - 4 * m**3 * tn
+        e_s = on_squares - 2 * m * on_total + m**2 * on_n
+        r2_variance = errors2 / errors**2 - 2 * e_s / (errors * spread) + s_s / spread**2
+        mse_variance = errors2 / errors**2 - 2 * on_n / (errors * n) + nn / n**2
+        return _LogScores(np.log(errors / spread), np.sqrt(np.maximum(r2_variance, 0)),
+                          np.log(errors / n), np.sqrt(np.maximum(mse_variance, 0)))
+
+
+def _positive(spread: Floats, largest: float) -> Floats:
+    """Give the spread, NaN where it is nothing but rounding: all drawn labels were the same."""
+    return np.where(spread > 1e-12 * max(largest, np.finfo(float).tiny), spread, np.nan)
+
+
+def _studentised(observed: Floats, error: Floats, drawn: Floats, drawn_error: Floats) -> Interval:
+    """Bootstrap-t interval of each column; replicates without a score or an error are left out."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = (drawn - observed) / drawn_error
+    low, high = _quantiles(np.where(np.isfinite(t), t, np.nan))
+    return Interval((observed - high * error)[0], (observed - low * error)[0])
+
+
+def _spearman(sums: UnitSums, counts: Counts) -> Interval:
+    n_drawn = sum_draws(counts, sums.n[:, None])
+    moved = sum_draws(counts, sums.influence) / n_drawn
+    with np.errstate(divide="ignore", invalid="ignore"):
+        low, high = _quantiles(moved / (1 - sums.rho**2))
+        return Interval(np.tanh(np.arctanh(sums.rho) + low), np.tanh(np.arctanh(sums.rho) + high))
+
+
+def _quantiles(values: Floats) -> tuple[Floats, Floats]:
+    """Ends of the middle 95 % of each column; NaN where a tenth of it or more is not a number."""
+    ordered, n = np.sort(values, axis=0), np.isfinite(values).sum(axis=0)
+    columns = np.arange(values.shape[1])
+    low, high = (ordered[np.clip(np.rint(tail * (n - 1)).astype(int), 0, None), columns] for tail in TAILS)
+    is_known = n > 0.9 * len(values)
+    return np.where(is_known, low, np.nan), np.where(is_known, high, np.nan)

@@ -1,0 +1,1 @@
+"""What the kept models look at."""

@@ -1,0 +1,69 @@
+"""Features as XGBoost's histogram bins, made piece by piece, and the threads and the device that work on them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+
+from models.families.features import Features
+
+if TYPE_CHECKING:
+    import xgboost
+
+_BINNED_BYTES = 1 << 30  # most that the binned matrices of fits side by side may fill; one alone may be larger
+_BYTES_A_VALUE = 2  # a bin by rows and the same by columns
+
+
+def bin_features(X: Features, *, max_bin: int, threads: int,
+                 ref: xgboost.QuantileDMatrix | None = None) -> xgboost.QuantileDMatrix:
+    """Bin features without labels; of float32 there is one piece at a time.
+
+    Labels and weights are set for each target afterwards. The bins hold about as many rows each, whatever the rows weigh.
+
+    Parameters
+    ----------
+    X : (n_rows, n_features).
+    max_bin : bins of a feature.
+    threads : threads that work on it.
+    ref : the training rows whose bins to use, where these are rows to be predicted.
+    """
+    import xgboost
+
+    class Pieces(xgboost.DataIter):
+        """The features from the first row to the last, as often as they are asked for."""
+
+        def reset(self) -> None:
+            self.pieces = X.chunks()
+
+        def next(self, input_data: Any) -> bool:
+            _, piece = next(self.pieces, (None, None))
+            if piece is not None:
+                input_data(data=piece)
+            return piece is not None
+
+    return xgboost.QuantileDMatrix(Pieces(), max_bin=max_bin, nthread=threads, ref=ref)
+
+
+def share_threads(n_jobs: int, n_fits: int, shape: tuple[int, int]) -> tuple[int, int]:
+    """Give (fits side by side, threads of each), so that together they use `n_jobs` threads (0 or −1: every core).
+
+    Fits side by side use the cores better than threads within one, but each holds a binned matrix of the given shape.
+    """
+    threads = n_jobs if n_jobs > 0 else joblib.cpu_count()
+    by_memory = max(1, _BINNED_BYTES // max(1, _BYTES_A_VALUE * shape[0] * shape[1]))
+    beside = max(1, min(threads, n_fits, by_memory))
+    return beside, max(1, threads // beside)
+
+
+def choose_device(asked: str) -> str:
+    """Give `cpu` or `cuda`: what is asked for, and for `auto` cuda where XGBoost was built for it and a GPU is there."""
+    if asked != "auto":
+        return asked
+    import xgboost
+
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
+    has_gpu = any(Path("/dev").glob("nvidia[0-9]*")) and not hidden
+    return "cuda" if has_gpu and xgboost.build_info()["USE_CUDA"] else "cpu"

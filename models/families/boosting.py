@@ -1,0 +1,252 @@
+"""Gradient boosting (XGBoost): the features are binned once for each set of training rows, and shared by every target."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from models.arrays import Floats
+from models.families.binned import bin_features, choose_device, share_threads
+from models.families.family import Chosen, CrossFit, Family, Task, as_probabilities, labelled_groups
+from models.families.features import Features
+from models.folds import Folds, Held
+
+if TYPE_CHECKING:
+    import xgboost
+
+ROUNDS_UNWATCHED = 100  # where there are no two parts, so that none can be watched
+_WHOLE: Held = frozenset()
+
+
+class _Table(NamedTuple):
+    """What is fitted; of classes, Y is (n_rows, 1), the number of the row's class, NaN where it has none."""
+
+    X: Features
+    Y: Floats
+    folds: Folds
+    weight: Floats
+
+
+class _Grown(NamedTuple):
+    """What came of one set of training rows.
+
+    Attributes
+    ----------
+    boosters : one a target, of the rounds that were asked for; empty where none were. Classes have one together.
+    best : watched part → round of the lowest error there, for each target; None where it has no label.
+    """
+
+    boosters: list[xgboost.Booster]
+    best: dict[int, list[int | None]]
+
+
+class Boosting(Family):
+    """One booster a target on binned features, its number of rounds chosen by early stopping on inner folds.
+
+    The parts on both sides of a fold, round the circle, are watched in turn: boosters are trained without the fold and the
+    part until the part's error has not fallen for `patience` rounds. The fold's own boosters are then trained on all of its
+    training rows, for the mean of the two best rounds (as they are, not scaled up for the rows gained). What is trained
+    without folds f and g is watched on g for f and on f for g, and, cut at rounds that were chosen without either, gives
+    the nested predictions: no set of rows is trained on twice. Rows within the buffer of the fold are not watched.
+
+    Classes have one booster of softmax and a tree a class in each round, stopped by the log loss.
+
+    Parameters
+    ----------
+    rounds : most trees of a target.
+    patience : rounds without a lower error before training stops.
+    depth, rate, columns, rows, min_child : XGBoost's max_depth, eta, colsample_bytree, subsample, min_child_weight.
+    max_bin : bins of a feature.
+    device : `cpu`, `cuda` or `auto`: cuda where XGBoost was built for it and there is a GPU.
+    n_jobs : threads of the whole; 0 for every core.
+    seed : the same for every target, so that a target's result does not depend on which others are fitted with it.
+    """
+
+    revision = 2
+
+    def __init__(self, rounds: int = 600, patience: int = 20, depth: int = 3, rate: float = 0.1, columns: float = 0.1,
+                 rows: float = 0.8, min_child: float = 3.0, max_bin: int = 64, device: str = "auto", n_jobs: int = 0,
+                 seed: int = 0, task: Task = "number") -> None:
+        self.rounds, self.patience, self.depth, self.rate = rounds, patience, depth, rate
+        self.columns, self.rows, self.min_child, self.max_bin = columns, rows, min_child, max_bin
+        self.device, self.n_jobs, self.seed, self.task = device, n_jobs, seed, task
+
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+        """Choose the rounds of every target, watching the first and the last part, then boost it on all rows."""
+        for _, rounds, boosters in self._grow_all(self._table(X, Y, folds, weight), [_WHOLE]):
+            self.boosters_ = [bytes(booster.save_raw("ubj")) for booster in boosters]
+            self.chosen_: list[Chosen] = [{"rounds": r} for r in rounds]
+        return self
+
+    def predict(self, X: Features) -> Floats:
+        """Sum the trees: (n_rows, n_targets)."""
+        return _predict([_load(raw) for raw in self.boosters_], X)
+
+    def cross_fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False) -> CrossFit:
+        """Predict every row out of fold; each set of training rows is binned and boosted once."""
+        single = {folds.parts_of(f): f for f in folds.folds}
+        pairs = {folds.parts_of(f, folds.before(f)): f for f in folds.folds} if nested else {}
+        predicted, deeper = np.full(Y.shape, np.nan), np.full(Y.shape, np.nan)
+        chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
+        for held, rounds, boosters in self._grow_all(self._table(X, Y, folds, weight), [*single, *pairs]):
+            fold = pairs.get(held, single.get(held, -1))
+            rows = folds.held(folds.parts_of(fold))
+            (deeper if held in pairs else predicted)[rows] = _predict(boosters, X.rows(rows))
+            for t, r in enumerate(rounds if held in single else []):
+                chosen[t][str(fold)] = {"rounds": r}
+        return CrossFit(predicted, deeper if nested else None, chosen)
+
+    def _table(self, X: Features, Y: Floats, folds: Folds, weight: Floats) -> _Table:
+        if self.task == "number":
+            return _Table(X, Y, folds, weight)
+        self.n_classes_ = Y.shape[1]
+        return _Table(X, np.where(np.isnan(Y[:, :1]), np.nan, Y.argmax(axis=1)[:, None]), folds, weight)
+
+    def _grow_all(self, table: _Table, asked: Collection[Held]) -> Iterator[tuple[Held, list[int], list[xgboost.Booster]]]:
+        """Give (held parts, rounds, boosters) of every asked set of held parts; the largest sets choose for the smaller."""
+        watched: defaultdict[Held, list[int]] = defaultdict(list)
+        for held in asked:
+            for part in ends(table.folds, held):
+                watched[held | {part}].append(part)
+        best: dict[tuple[Held, int], list[int | None]] = {}
+        every = sorted({*asked, *watched}, key=lambda held: (-len(held), sorted(held)))
+        for _, group in groupby(every, key=len):
+            sets = list(group)
+            rounds = {held: self._rounds(table, held, best) for held in sets if held in asked}
+            beside, threads = share_threads(self.n_jobs, len(sets), table.X.shape)
+            jobs = (delayed(self._grow)(table, held, watched[held], rounds.get(held), threads) for held in sets)
+            for held, grown in zip(sets, Parallel(n_jobs=beside, require="sharedmem")(jobs), strict=True):
+                best |= {(held, part): of_targets for part, of_targets in grown.best.items()}
+                if held in rounds:
+                    yield held, rounds[held], grown.boosters
+
+    def _rounds(self, table: _Table, held: Held, best: dict[tuple[Held, int], list[int | None]]) -> list[int]:
+        """Mean of the best rounds on the watched parts, for each target."""
+        found = [best[held | {part}, part] for part in ends(table.folds, held)]
+        known = [[r for r in of_target if r is not None] for of_target in zip(*found, strict=True)] if found else \
+            [[]] * table.Y.shape[1]
+        return [round(float(np.mean(r))) if r else min(ROUNDS_UNWATCHED, self.rounds) for r in known]
+
+    def _grow(self, table: _Table, held: Held, parts: list[int], rounds: list[int] | None, threads: int) -> _Grown:
+        """Boost every target without the held parts: for as many rounds as are asked for, and until no part improves."""
+        rows, n_targets = table.folds.training(held), table.Y.shape[1]
+        if rounds is not None:
+            list(labelled_groups(table.Y[rows]))
+        options = {"max_bin": self.max_bin, "threads": threads}
+        binned = bin_features(table.X.rows(rows), **options)
+        watched = {p: table.folds.asked(p, held - {p}) for p in parts}
+        pieces = {p: bin_features(table.X.rows(of_part), ref=binned, **options) for p, of_part in watched.items() if len(of_part)}
+        grown = _Grown([], {p: [None] * n_targets for p in parts})
+        for t in range(n_targets):
+            labelled = [p for p in pieces if _set_labels(pieces[p], table, watched[p], t)]
+            if not _set_labels(binned, table, rows, t):
+                continue
+            booster, best = self._boost(binned, {p: pieces[p] for p in labelled}, rounds[t] if rounds else 0, threads)
+            for p in labelled:
+                grown.best[p][t] = best[p]
+            if rounds is not None:
+                grown.boosters.append(booster[:rounds[t]])
+                if self.task == "class":  # softmax leaves a little to classes that no row has
+                    codes = np.unique(table.Y[rows])
+                    grown.boosters[-1].set_attr(classes=json.dumps(codes[~np.isnan(codes)].astype(int).tolist()))
+        return grown
+
+    def _boost(self, binned: xgboost.QuantileDMatrix, pieces: dict[int, xgboost.QuantileDMatrix], rounds: int,
+               threads: int) -> tuple[xgboost.Booster, dict[int, int]]:
+        """Boost at least so many rounds, and until no piece's error falls; give the booster and each piece's best round."""
+        import xgboost
+
+        booster = xgboost.Booster(self._parameters(threads), [binned, *pieces.values()])
+        lowest, best = dict.fromkeys(pieces, np.inf), dict.fromkeys(pieces, 0)
+        for done in range(self.rounds):
+            falling = [p for p in pieces if done - best[p] < self.patience]
+            if done >= rounds and not falling:
+                break
+            booster.update(binned, done)
+            for p in falling:
+                error = float(booster.eval(pieces[p]).rsplit(":", 1)[1])
+                if error < lowest[p]:
+                    lowest[p], best[p] = error, done + 1
+        return booster, best
+
+    def _parameters(self, threads: int) -> dict[str, Any]:
+        task = {} if self.task == "number" else {"objective": "multi:softprob", "num_class": self.n_classes_}
+        return {**task, "tree_method": "hist", "device": choose_device(self.device), "max_bin": self.max_bin,
+                "max_depth": self.depth, "eta": self.rate, "colsample_bytree": self.columns, "subsample": self.rows,
+                "min_child_weight": self.min_child, "seed": self.seed, "seed_per_iteration": True, "nthread": threads,
+                "verbosity": 0}
+
+    def contributions(self, X: Features) -> Floats:
+        """Give what each feature adds to each output: (n_rows, n_outputs, n_features + 1), the constant last.
+
+        They sum to the prediction of a number, and to the logarithm of a class's share but for a constant (Lundberg et al.
+        2020, doi:10.1038/s42256-019-0138-9).
+        """
+        import xgboost
+
+        given = xgboost.DMatrix(X.array())
+        pieces = [_load(raw).predict(given, pred_contribs=True) for raw in self.boosters_]
+        return np.concatenate([p if p.ndim == 3 else p[:, None] for p in pieces], axis=1).astype(np.float64)
+
+    def save(self, folder: Path) -> None:
+        """Write every booster as UBJSON, and what was chosen."""
+        for t, raw in enumerate(self.boosters_):
+            (folder / f"booster-{t}.ubj").write_bytes(raw)
+        text = {"params": self.get_params(), "chosen": self.chosen_}
+        (folder / "boosting.json").write_text(json.dumps(text))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        text = json.loads((folder / "boosting.json").read_text())
+        model = cls(**text["params"])
+        model.chosen_ = text["chosen"]
+        model.boosters_ = [(folder / f"booster-{t}.ubj").read_bytes() for t in range(len(model.chosen_))]
+        return model
+
+
+def ends(folds: Folds, held: Held) -> list[int]:
+    """Give the parts before and after the held ones, round the circle; none where holding one out would leave no rows.
+
+    Where none is held, the parts on both sides of a gap in their numbers: the part that was held when the rows were taken.
+    """
+    parts = folds.parts
+    if len(set(parts) - held) < 2:
+        return []
+    if not held:
+        gap = next((i for i in range(1, len(parts)) if parts[i] - parts[i - 1] > 1), 0)
+        found = sorted((parts[gap - 1], parts[gap]))
+    else:
+        found = [p for i, p in enumerate(parts) if p not in held and {parts[i - 1], parts[(i + 1) % len(parts)]} & held]
+    return [p for p in found if len(folds.training(held | {p}))]
+
+
+def _set_labels(binned: xgboost.QuantileDMatrix, table: _Table, rows: Any, t: int) -> bool:
+    """Give binned rows the labels of one target; a row without one weighs nothing. False where no row has one."""
+    known = ~np.isnan(table.Y[rows, t])
+    binned.set_label(np.where(known, table.Y[rows, t], 0.0))
+    binned.set_weight(np.where(known, table.weight[rows], 0.0))
+    return bool(known.any())
+
+
+def _predict(boosters: list[xgboost.Booster], X: Features) -> Floats:
+    pieces = [np.column_stack([booster.inplace_predict(piece) for booster in boosters]) for _, piece in X.chunks()]
+    out, classes = np.vstack(pieces).astype(np.float64), boosters[0].attr("classes")
+    if classes is None:
+        return out
+    return as_probabilities(out * np.isin(np.arange(out.shape[1]), json.loads(classes)), "class")
+
+
+def _load(raw: bytes) -> xgboost.Booster:
+    import xgboost
+
+    booster = xgboost.Booster()
+    booster.load_model(bytearray(raw))
+    return booster

@@ -1,0 +1,125 @@
+"""Principal components in front of any family: fitted on each fold's training rows, once for all models of a cut."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.arrays import Floats
+from models.families.family import Family
+from models.families.features import Features
+from models.folds import Folds
+
+_FILE = "pca.npz"
+_MORE = 16  # directions that are followed beyond those asked for
+_PASSES = 4
+
+
+class Axes(NamedTuple):
+    """Where the components lie: mean (d,) and orthonormal axes (d, k), float32."""
+
+    mean: NDArray[np.float32]
+    axes: NDArray[np.float32]
+
+
+class Reduced(Family):
+    """A family fed with the first k principal components of the embedding, and with what stands beside as it is.
+
+    The components keep their variances: the family does not standardise them (`standardise` false). Where the rows are
+    areas, the pooled embedding (means and standard deviations) is what is reduced.
+
+    Parameters
+    ----------
+    family : what is fitted. k : number of components. seed : of the first guess of the axes.
+    """
+
+    def __init__(self, family: Family, k: int, seed: int = 0) -> None:
+        self.family, self.k, self.seed = family, k, seed
+        self.revision = family.revision
+
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+        """Find the axes of the rows, then fit the family; its choices are made on the same axes.
+
+        Raises
+        ------
+        ValueError : fewer rows or columns than components.
+        """
+        self.axes_ = find_axes(X, self.k, self.seed)
+        family = self.family.fresh()
+        family.where = self.where
+        self.fitted_ = family.fit(reduce_features(X, self.axes_), Y, folds=folds, weight=weight)
+        self.chosen_, self.curves_ = self.fitted_.chosen_, self.fitted_.curves_
+        return self
+
+    def predict(self, X: Features) -> Floats:
+        """Reduce, and let the family predict: (n_rows, n_targets)."""
+        return self.fitted_.predict(reduce_features(X, self.axes_))
+
+    def save_axes(self, folder: Path) -> None:
+        """Write the axes as plain arrays."""
+        np.savez(folder / _FILE, allow_pickle=False, **self.axes_._asdict())
+
+    @classmethod
+    def load_axes(cls, folder: Path, fitted: Family) -> Self:
+        """Put the axes in front of the family that was read."""
+        with np.load(folder / _FILE, allow_pickle=False) as arrays:
+            axes = Axes(arrays["mean"], arrays["axes"])
+        model = cls(fitted, axes.axes.shape[1])
+        model.axes_, model.fitted_, model.chosen_ = axes, fitted, fitted.chosen_
+        return model
+
+
+def reduce_features(X: Features, axes: Axes) -> Features:
+    """Give the components, streamed; what stands beside stays beside: (n_rows, k + n_beside)."""
+    out = np.empty((len(X), axes.axes.shape[1]), np.float32)
+    for rows, chunk in X.core().chunks():
+        out[rows] = (chunk - axes.mean) @ axes.axes
+    beside = X.beside()
+    return Features(out, beside=beside if beside.shape[1] else None)
+
+
+def find_axes(X: Features, k: int, seed: int) -> Axes:
+    """Find the first k principal axes of the embedding of some rows; the same rows are asked once a cut.
+
+    Randomised subspace iteration (Halko, Martinsson and Tropp 2011, SIAM Review 53:217), streamed: four passes, the
+    largest float32 matrix is (n_features, k + 16).
+
+    Raises
+    ------
+    ValueError : fewer rows or columns than components.
+    """
+    core = X.core()
+    if k > min(core.shape):
+        raise ValueError(f"pca:{k}: expected at most {min(core.shape)} components for {core.shape[0]} training rows of "
+                         f"{core.shape[1]} features. Ask for fewer in the model's name.")
+    key = ("pca", k, seed, hashlib.sha256(np.ascontiguousarray(core.index).tobytes()).hexdigest())
+    if key not in X.shared:
+        X.shared[key] = _iterate(core, k, seed)
+    found: Axes = X.shared[key]
+    return found
+
+
+def _iterate(X: Features, k: int, seed: int) -> Axes:
+    total = np.zeros(X.shape[1])
+    for _, chunk in X.chunks():
+        total += chunk.sum(axis=0, dtype=np.float64)
+    mean = (total / len(X)).astype(np.float32)
+    width = min(k + _MORE, *X.shape)
+    axes = np.random.default_rng(seed).standard_normal((X.shape[1], width)).astype(np.float32)
+    for _ in range(_PASSES - 1):
+        axes = np.linalg.qr(axes)[0]
+        grown = np.zeros(axes.shape)
+        for _, chunk in X.chunks():
+            chunk = chunk - mean
+            grown += chunk.T @ (chunk @ axes)
+        axes = grown.astype(np.float32)
+    axes, square = np.linalg.qr(axes)[0], np.zeros((width, width))
+    for _, chunk in X.chunks():
+        scores = (chunk - mean) @ axes
+        square += scores.T @ scores
+    turned = np.linalg.eigh(square)[1][:, ::-1][:, :k]
+    return Axes(mean, (axes @ turned).astype(np.float32))
