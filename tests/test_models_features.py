@@ -13,6 +13,7 @@ from extract.embeddings import ShardWriter, write_virtual
 from models.design import pool_rows
 from models.families import features
 from models.families.features import Features, FeaturesError, OnDisk, open_features
+from models.families.halves import is_finite, widen
 from models.families.ridge import SharedRidge
 from models.folds import Folds
 
@@ -103,3 +104,33 @@ def test_areas_are_pooled_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) 
                 for r in range(30) for v in (FLAT.astype(float), beside.astype(float))]
     np.testing.assert_allclose(pooled.core().array(), np.array(expected[::2]), atol=1e-6)
     np.testing.assert_allclose(pooled.beside(), np.array(expected[1::2]), atol=1e-6)
+
+
+def test_halves_are_widened_exactly_and_what_is_no_number_is_found():
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = every[np.isfinite(every)]
+    np.testing.assert_array_equal(widen(finite).view(np.uint32), finite.astype(np.float32).view(np.uint32))
+    np.testing.assert_array_equal(widen(finite[:63000].reshape(2, -1)[:, ::7]), finite[:63000].reshape(2, -1)[:, ::7])
+    assert [is_finite(finite), *(is_finite(np.array([1, bad], np.float16)) for bad in (np.nan, np.inf, -np.inf))] == [
+        True, False, False, False]
+    assert is_finite(np.zeros(0, np.float16))
+
+
+class Broken:
+    shape, dtype = (24, 20), np.dtype(np.float16)
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, rows):
+        if rows.start:
+            raise FeaturesError("damaged")
+        return np.ones((rows.stop, 20), np.float16)
+
+
+def test_an_error_in_a_later_piece_reaches_who_asked(monkeypatch):
+    monkeypatch.setattr(features, "_CHUNK_BYTES", 4 * 20 * 8)
+    seen = []
+    with pytest.raises(FeaturesError, match="damaged"):
+        seen.extend(rows for rows, _ in Features(Broken()).chunks())
+    assert seen == [slice(0, 8)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from extract.embeddings import Embeddings
 from extract.zoo import Origin
 from models.arrays import Ints
+from models.families.halves import is_finite, widen
 
 _CHUNK_BYTES = 64 << 20  # of float32: small beside any matrix worth streaming
 _READ_BYTES = 8 << 20  # of a file at once: many HDF5 chunks, so that each is read about once
@@ -75,10 +78,11 @@ class OnDisk:
             first = asked[part[0]]
             piece = self._reader.read(self._cut, slice(first, asked[part[-1]] + 1))
             piece = piece.reshape(len(piece), self.shape[1])
-            out[part] = piece if len(piece) == len(part) and (np.diff(part) == 1).all() else piece[asked[part] - first]
-            if not np.isfinite(out[part]).all():
+            found = piece if len(piece) == len(part) and (np.diff(part) == 1).all() else piece[asked[part] - first]
+            if not is_finite(found):
                 raise FeaturesError(f"{self._path}: NaN or infinity in {self._cut!r} of accepted tiles. "
                                     "Run `make features` anew.")
+            out[part] = found
         return out
 
 
@@ -185,18 +189,29 @@ class Features:
         return rows._read(slice(0, len(rows)))
 
     def chunks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
-        """Give (rows, their features in float32) from the first row to the last, a bounded piece at a time."""
+        """Give (rows, their features in float32) from the first row to the last, a bounded piece at a time.
+
+        The next piece is read while the last one is worked on.
+        """
         size = max(1, _CHUNK_BYTES // (4 * max(1, self.shape[1])))
-        for start in range(0, len(self), size):
-            rows = slice(start, min(start + size, len(self)))
-            yield rows, self._read(rows)
+        pieces = [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        if len(pieces) < 2:
+            yield from ((rows, self._read(rows)) for rows in pieces)
+            return
+        with ThreadPoolExecutor(1) as ahead:
+            coming = ahead.submit(self._read, pieces[0])
+            for rows, following in zip_longest(pieces, pieces[1:]):
+                piece = coming.result()
+                if following is not None:
+                    coming = ahead.submit(self._read, following)
+                yield rows, piece
 
     def _read(self, rows: slice) -> NDArray[np.float32]:
         index = rows if self._index is None else self._index[rows]
         core = self._stored[index]
         if self._beside is None:
-            return np.ascontiguousarray(core, dtype=np.float32)
-        return np.hstack([core, self._beside[index]], dtype=np.float32, casting="same_kind")
+            return widen(core)
+        return np.hstack([widen(core), self._beside[index]], dtype=np.float32, casting="same_kind")
 
 
 def open_features(path: Path, cut: str, rows: Ints, *, memory: int | None) -> Features:
