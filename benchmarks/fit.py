@@ -28,6 +28,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 from xgboost import XGBRegressor
 
+from benchmarks import wide
 from benchmarks.planted import N_TARGETS, Planted, plant
 from benchmarks.rows import Row, save_rows
 from models.families.boosting import Boosting
@@ -171,17 +172,14 @@ def again_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:  # noqa: A
 
 
 def memory_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:  # noqa: ARG001
-    """Number 3: peak memory on a flat cut."""
-    from benchmarks.wide import memory_rows as measure
-
-    yield from measure()
+    """Number 3: peak memory on a flat cut, and at a million tiles."""
+    cases = [*wide.WIDE, *wide.MILLION]
+    yield from wide.memory_rows([case._replace(n_tiles=case.n_tiles // 100) for case in cases] if size is QUICK else cases)
 
 
 def scaling_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:  # noqa: ARG001
     """Number 4: how time grows with the number of tiles."""
-    from benchmarks.wide import scaling_rows as measure
-
-    yield from measure()
+    yield from wide.scaling_rows([n // 10 for n in wide.SIZES] if size is QUICK else wide.SIZES)
 
 
 PARTS: dict[str, Callable[[Size, Sequence[str]], Iterator[Row]]] = {

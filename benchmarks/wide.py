@@ -1,7 +1,7 @@
-"""Peak memory on a flat cut, and how time grows with the number of tiles; called by `benchmarks.fit`.
+"""Peak memory on a flat cut and at a million tiles, and how time grows with the number of tiles; called by `benchmarks.fit`.
 
-Example: python -m benchmarks.wide            (both tables)
-         python -m benchmarks.wide ridge      (one model's memory)
+Example: python -m benchmarks.wide                     (all tables)
+         python -m benchmarks.wide --only million      (one of them)
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,26 +28,45 @@ from models.families.registry import build_model, parse_model
 from models.folds import Folds, assign_folds, build_folds
 
 GIB = 1 << 30
-N_TILES, N_FEATURES, CUT = 36_723, 25_088, "block5_pool:flat"
+CUT = "block5_pool:flat"
 PEAK_GIB = 8.0
-MODELS = ("ridge", "knn+pca:256", "xgboost")
 SIZES = (3_000, 6_000, 12_000, 24_000)
 SLOPES = {"ridge": 1.1, "knn": 2.0, "xgboost": 1.1}
 _SHARD = 1024
 
 
-def memory_rows(models: Sequence[str] = MODELS, *, n_tiles: int = N_TILES, n_features: int = N_FEATURES) -> list[Row]:
-    """Peak memory of all folds and seven targets on one wide cut, each model in a process of its own."""
-    rows = []
+class Case(NamedTuple):
+    """A model and the cut that its memory is measured on."""
+
+    model: str
+    n_tiles: int
+    n_features: int
+    n_targets: int  # memory does not grow with them; where one is enough, time is saved
+
+
+WIDE = [Case(model, 36_723, 25_088, 7) for model in ("ridge", "knn+pca:256", "xgboost")]
+MILLION = [Case("ridge", 1_000_000, 512, 7), Case("xgboost", 1_000_000, 512, 1)]
+
+
+def memory_rows(cases: Sequence[Case]) -> Iterator[Row]:
+    """Peak memory of all folds, each model in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        write_wide(Path(folder), n_tiles, n_features)
-        for model in models:
-            command = [sys.executable, "-m", "benchmarks.wide", model, "--folder", folder]
+        for case in cases:
+            ensure_written(case, Path(folder))  # here, so that the memory of writing is not the model's
+            command = [sys.executable, "-m", "benchmarks.wide", "--folder", folder, "--case", *map(str, case)]
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found = json.loads(said.splitlines()[-1])
-            what = f"{n_tiles} × {n_features}: {found['seconds']:.0f} s, mean R² {found['r2']:.3f}"
-            rows.append(Row(f"{model}: peak memory", what, found["peak_gib"], at_most=PEAK_GIB, unit="GiB"))
-    return rows
+            targets = f", {case.n_targets} target{'s' if case.n_targets > 1 else ''}"
+            what = f"{case.n_tiles} × {case.n_features}{targets}: {found['seconds']:.0f} s, mean R² {found['r2']:.3f}"
+            yield Row(f"{case.model}: peak memory", what, found["peak_gib"], at_most=PEAK_GIB, unit="GiB")
+
+
+def ensure_written(case: Case, folder: Path) -> Path:
+    """Give the folder of a case's cut and labels; they are written where they are not yet there."""
+    mine = folder / f"{case.n_tiles}x{case.n_features}"
+    if not (mine / "labels.npz").is_file():
+        write_wide(mine, case.n_tiles, case.n_features)
+    return mine
 
 
 def write_wide(folder: Path, n_tiles: int, n_features: int) -> None:
@@ -66,20 +86,21 @@ def write_wide(folder: Path, n_tiles: int, n_features: int) -> None:
     np.savez(folder / "labels.npz", Y=narrow.Y, area=narrow.area)
 
 
-def measure_wide(model: str, folder: Path) -> dict[str, float]:
-    """Cross-fit one model on the wide cut, in this process."""
+def measure_case(case: Case, folder: Path) -> dict[str, float]:
+    """Cross-fit one model on its cut, in this process."""
+    folder = ensure_written(case, folder)
     with np.load(folder / "labels.npz") as labels:
-        Y, area = labels["Y"], labels["area"]
+        Y, area = labels["Y"][:, :case.n_targets], labels["area"]
     X = open_features(folder / "net.h5", CUT, np.arange(len(Y)), memory=None)
-    seconds, predicted = _cross_fit(model, X, Y, _folds(area))
+    seconds, predicted = _cross_fit(case.model, X, Y, _folds(area))
     r2 = 1 - ((predicted - Y) ** 2).mean(axis=0) / Y.var(axis=0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     return {"peak_gib": peak, "seconds": seconds, "r2": float(r2.mean())}
 
 
-def scaling_rows(sizes: Sequence[int] = SIZES, *, n_features: int = 512) -> list[Row]:
+def scaling_rows(sizes: Sequence[int] = SIZES, *, n_features: int = 512) -> Iterator[Row]:
     """Slope of log time over log tiles, all folds and seven targets."""
-    largest, rows = plant(max(sizes), n_features), []
+    largest = plant(max(sizes), n_features)
     for model, goal in SLOPES.items():
         seconds = []
         for n in sizes:
@@ -88,8 +109,7 @@ def scaling_rows(sizes: Sequence[int] = SIZES, *, n_features: int = 512) -> list
         slope = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
         times = ", ".join(f"{s:.1f} s" for s in seconds)
         what = f"{times} at {', '.join(map(str, sizes))} tiles"
-        rows.append(Row(f"{model}: slope of time in tiles", what, slope, at_most=goal, digits=2))
-    return rows
+        yield Row(f"{model}: slope of time in tiles", what, slope, at_most=goal, digits=2)
 
 
 def _folds(area: np.ndarray) -> Folds:
@@ -103,22 +123,24 @@ def _cross_fit(model: str, X: Features, Y: np.ndarray, folds: Folds) -> tuple[fl
     return time.perf_counter() - start, predicted
 
 
+TABLES: dict[str, Callable[[], Iterator[Row]]] = {
+    "memory": lambda: memory_rows(WIDE), "million": lambda: memory_rows(MILLION), "scaling": scaling_rows}
+
+
 def main() -> None:
-    """Print both tables, or one model's memory as JSON."""
+    """Print the tables, or one case as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", nargs="?", help="measure this model alone")
-    parser.add_argument("--folder", type=Path, help="where the wide cut lies, or is to be written")
-    parser.add_argument("--only", choices=["memory", "scaling"], help="one table")
+    parser.add_argument("--only", choices=list(TABLES), help="one table")
+    parser.add_argument("--case", nargs=4, metavar=("MODEL", "TILES", "FEATURES", "TARGETS"), help="one model's memory, as JSON")
+    parser.add_argument("--folder", type=Path, help="where the cut of the case lies, or is to be written")
     asked = parser.parse_args()
-    if asked.model:
+    if asked.case:
         if asked.folder is None:
-            parser.error("a model alone needs --folder")
-        if not (asked.folder / "labels.npz").is_file():
-            write_wide(asked.folder, N_TILES, N_FEATURES)
-        print(json.dumps(measure_wide(asked.model, asked.folder)))
+            parser.error("--case needs --folder")
+        case = Case(asked.case[0], *map(int, asked.case[1:]))
+        print(json.dumps(measure_case(case, asked.folder)))
         return
-    rows = [*(memory_rows() if asked.only != "scaling" else ()), *(scaling_rows() if asked.only != "memory" else ())]
-    print(render_table(rows))
+    print(render_table([row for name in ([asked.only] if asked.only else TABLES) for row in TABLES[name]()]))
 
 
 if __name__ == "__main__":

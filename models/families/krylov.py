@@ -147,8 +147,10 @@ class _Sets:
         self.right = _flat(products / self._scale[:, :, None])
 
     def _chunks(self) -> Iterator[tuple[slice, Float32]]:
+        room = np.empty((0, len(self._shift)), np.float32)  # one for all pieces: to get 64 MB anew costs as much as to fill it
         for rows, chunk in self._data.X.chunks():
-            centred = chunk - self._shift
+            room = np.empty_like(chunk) if len(room) < len(chunk) else room
+            centred = np.subtract(chunk, self._shift, out=room[:len(chunk)])
             centred /= self._unit
             yield rows, centred
 
