@@ -50,7 +50,7 @@ def build_curves(curves: pd.DataFrame, target: str) -> alt.FacetChart | None:
     rows = rows[rows["best"] | ((rows["epoch"] - 1) % step == 0)]
     rows = rows.rename(columns={"loss": SEEN[0], "held_loss": SEEN[1]})
     long = rows.melt(["fold", "epoch", "best"], list(SEEN), var_name="of", value_name="loss").astype({"loss": float})
-    long["best"] = long["best"] & (long["of"] == SEEN[1])
+    long = long.assign(fold="fold " + long["fold"].astype(str), best=long["best"] & (long["of"] == SEEN[1]))
     base = alt.Chart(long).encode(
         x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
         y=alt.Y("loss:Q", title="loss", scale=alt.Scale(zero=False)),
@@ -61,7 +61,7 @@ def build_curves(curves: pd.DataFrame, target: str) -> alt.FacetChart | None:
         strokeDash=alt.StrokeDash("of:N", title=None, scale=alt.Scale(domain=list(SEEN), range=[[1, 0], [5, 3]])))
     kept = base.transform_filter("datum.best").mark_point(filled=True, size=90, shape="diamond", opacity=1)
     layers = alt.layer(line, kept, data=long).properties(width=170, height=120)
-    return layers.facet(alt.Facet("fold:N", title=None, header=alt.Header(labelExpr="'fold ' + datum.label")), columns=5)
+    return layers.facet(alt.Facet("fold:N", title=None), columns=5)
 
 
 def describe_curves(curves: pd.DataFrame) -> str:

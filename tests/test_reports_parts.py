@@ -38,6 +38,20 @@ def test_moran_finds_a_slope_and_no_pattern_in_noise():
     assert p > 0.05
 
 
+@pytest.mark.filterwarnings("ignore")  # theirs
+def test_moran_is_that_of_esda():
+    esda, weights = pytest.importorskip("esda"), pytest.importorskip("libpysal.weights")
+    rng = np.random.default_rng(1)
+    xy = rng.uniform(0, 1000, (200, 2))
+    values = np.sin(xy[:, 0] / 500) + 2 * rng.normal(size=200)
+    near = weights.KNN.from_array(xy, k=8)
+    near.transform = "r"
+    theirs = esda.Moran(values, near, permutations=999)
+    index, p = moran(xy, values)
+    assert index == pytest.approx(theirs.I, abs=1e-12)
+    assert 0.005 < p == pytest.approx(theirs.p_sim, abs=0.03)
+
+
 def test_one_target_without_a_pattern_is_not_called_all():
     maps: Any = SimpleNamespace(moran=-0.01, p=0.6)
     assert "on the only target (" in describe_moran({"income": maps})
