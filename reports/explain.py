@@ -15,7 +15,7 @@ from models.kept import list_kept
 from reports.features import CollectError
 
 SIDE, NEIGHBOUR_SIDE = 112, 56  # of the pictures on the page [pixels]; drawn twice as fine on screens that are
-QUALITY = 62  # of WebP
+QUALITY = 70  # of JPEG, which a PDF holds as it is; of WebP it makes every pixel anew
 ROLES = (("range", "Across the range of the truth"), ("best", "The best predicted"), ("worst", "The worst predicted"),
          ("asked", "Asked for"))
 _KINDS = (("tile", "Tile"), ("heat", "Heat map of tile"), ("overlay", "Heat map over tile"))
@@ -103,8 +103,8 @@ def _read_small(path: Path, height: int) -> str:
     except (OSError, ValueError) as error:
         raise CollectError(f"{path}: not a readable picture ({error}). Delete its folder and run `make explain` again.") from None
     out = io.BytesIO()
-    small.save(out, format="WEBP", quality=QUALITY, method=4)
-    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
+    small.save(out, format="JPEG", quality=QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
 
 
 def describe_galleries(galleries: Galleries) -> str:

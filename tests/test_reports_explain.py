@@ -57,7 +57,7 @@ def test_every_tile_is_shown_with_truth_prediction_and_alternative_texts(tmp_pat
     text = section(city.render())
     assert text.count("<img") == 60
     assert text.count('alt="Heat map over tile ') == 20
-    assert "data:image/webp;base64," in text
+    assert "data:image/jpeg;base64," in text
     assert re.findall("<h4>(.*?)</h4>", text) == [
         "Across the range of the truth", "The best predicted", "The worst predicted"]
     assert re.search(r"7: truth −?[\d.]+, predicted −?[\d.]+", text)
