@@ -23,6 +23,7 @@ import pandas as pd
 from benchmarks.planted import plant
 from benchmarks.rows import Row, render_table
 from extract.embeddings import ShardWriter, write_virtual
+from models.families.family import CrossFit
 from models.families.features import Features, open_features
 from models.families.registry import build_model, parse_model
 from models.folds import Folds, assign_folds, build_folds
@@ -92,24 +93,35 @@ def measure_case(case: Case, folder: Path) -> dict[str, float]:
     with np.load(folder / "labels.npz") as labels:
         Y, area = labels["Y"][:, :case.n_targets], labels["area"]
     X = open_features(folder / "net.h5", CUT, np.arange(len(Y)), memory=None)
-    seconds, predicted = _cross_fit(case.model, X, Y, _folds(area))
-    r2 = 1 - ((predicted - Y) ** 2).mean(axis=0) / Y.var(axis=0)
+    seconds, fitted = _cross_fit(case.model, X, Y, _folds(area))
+    r2 = 1 - ((fitted.predicted - Y) ** 2).mean(axis=0) / Y.var(axis=0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     return {"peak_gib": peak, "seconds": seconds, "r2": float(r2.mean())}
 
 
 def scaling_rows(sizes: Sequence[int] = SIZES, *, n_features: int = 512) -> Iterator[Row]:
-    """Slope of log time over log tiles, all folds and seven targets."""
+    """Slope of log time over log tiles, all folds and seven targets; boosting stops later where there is more to learn."""
     largest = plant(max(sizes), n_features)
     for model, goal in SLOPES.items():
-        seconds = []
+        seconds, rounds = [], []
         for n in sizes:
             data = largest._replace(X=largest.X[:n], Y=largest.Y[:n], area=largest.area[:n])
-            seconds.append(_cross_fit(model, Features(data.X), data.Y, _folds(data.area))[0])
-        slope = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-        times = ", ".join(f"{s:.1f} s" for s in seconds)
-        what = f"{times} at {', '.join(map(str, sizes))} tiles"
-        yield Row(f"{model}: slope of time in tiles", what, slope, at_most=goal, digits=2)
+            took, fitted = _cross_fit(model, Features(data.X), data.Y, _folds(data.area))
+            seconds.append(took)
+            rounds.append(np.mean([chosen.get("rounds", 1) for target in fitted.chosen for chosen in target.values()]))
+        at = f"at {', '.join(map(str, sizes))} tiles"
+        yield Row(f"{model}: slope of time in tiles", f"{_list(seconds, ' s')} {at}", _slope(sizes, seconds), at_most=goal, digits=2)
+        if max(rounds) > 1:
+            a_round = np.divide(seconds, rounds)
+            yield Row(f"{model}: slope of time a round", f"{_list(rounds, '')} rounds {at}", _slope(sizes, a_round), digits=2)
+
+
+def _slope(sizes: Sequence[int], values: Sequence[float] | np.ndarray) -> float:
+    return float(np.polyfit(np.log(sizes), np.log(values), 1)[0])
+
+
+def _list(values: Sequence[float], unit: str) -> str:
+    return ", ".join(f"{value:.1f}{unit}" for value in values)
 
 
 def _folds(area: np.ndarray) -> Folds:
@@ -117,10 +129,10 @@ def _folds(area: np.ndarray) -> Folds:
     return build_folds("area", fold, area=area, xy=None, block_m=1, buffer_m=0)
 
 
-def _cross_fit(model: str, X: Features, Y: np.ndarray, folds: Folds) -> tuple[float, np.ndarray]:
+def _cross_fit(model: str, X: Features, Y: np.ndarray, folds: Folds) -> tuple[float, CrossFit]:
     family, start = build_model(parse_model(model), seed=0), time.perf_counter()
-    predicted = family.cross_fit(X, Y, folds=folds, weight=np.ones(len(Y))).predicted
-    return time.perf_counter() - start, predicted
+    fitted = family.cross_fit(X, Y, folds=folds, weight=np.ones(len(Y)))
+    return time.perf_counter() - start, fitted
 
 
 TABLES: dict[str, Callable[[], Iterator[Row]]] = {
