@@ -42,6 +42,23 @@ def read_look(path: Path) -> dict[str, Any]:
     return {name: value for name, value in json.loads(made).items() if name in _LOOK}
 
 
+def read_made(path: Path) -> dict[str, Any]:
+    """Give what is needed to make features of other pictures as these were made.
+
+    Parameters
+    ----------
+    path : the features of a backbone.
+
+    Returns
+    -------
+    `weights` (`imagenet`, `random:<seed>`, a file, or `imported`), `precision` as it was chosen, `cuts`, `dtype`.
+    """
+    made = read_attributes(path, "recipe", "weights", "precision")
+    recipe = json.loads(made.get("recipe", "{}"))
+    return {"weights": str(made.get("weights", "")), "precision": str(made.get("precision", "auto")),
+            "cuts": recipe.get("cuts", []), "dtype": recipe.get("dtype", "float16")}
+
+
 def find_licence(backbone: str, weights: str) -> str:
     """Give the licence of weights: `imagenet`, `random:<seed>`, or the name of a file, whose licence nobody here knows.
 

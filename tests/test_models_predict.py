@@ -15,7 +15,6 @@ import pytest
 from made_experiment import N, change, make_experiment, read_signal, write_features, write_table
 
 from extract.embeddings import ShardWriter, write_virtual
-from extract.settings import Settings as PlaceSettings
 from extract.settings import read_settings
 from extract.tiles import read_tiles
 from models.fit import fit_all
@@ -23,6 +22,7 @@ from models.keep import load_model
 from models.kept import find_kept
 from models.predicting import newplace
 from models.predicting.newplace import PlaceError
+from models.predicting.placefile import PlaceSettings
 from models.predicting.predict import predict_place
 from models.predicting.told import _Files
 from models.settings import Settings
@@ -93,7 +93,7 @@ def test_a_new_process_predicts_what_the_model_in_memory_predicts(tmp_path: Path
                           text=True, check=True)
     told = pd.read_parquet(tmp_path / "p/income/predictions.parquet")
     model = load_model(kept.path)
-    place = newplace.open_place(read_settings(tmp_path / "town/s.toml", PlaceSettings), kept)
+    place = newplace.open_place(read_settings(tmp_path / "town/s.toml", PlaceSettings), kept, tmp_path)
     expected = model.predict(newplace.read_part(place, kept, np.arange(N)).X)[:, 0]
     np.testing.assert_allclose(told["prediction"].dropna(), expected, atol=1e-6)
     assert told["in_training"].all()
@@ -151,7 +151,7 @@ def test_squares_are_in_longitude_and_latitude(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("change_place", "text"), [
-    ({"weights": "other"}, "other weights than the model was fitted on.*Make the features"),
+    ({"weights": "other"}, "other weights than the model was fitted on.*Remove them"),
     ({"groups": "[]"}, "no district: name them"),
 ])
 def test_a_place_that_does_not_fit_is_refused(tmp_path: Path, change_place: dict[str, str], text: str) -> None:
@@ -184,13 +184,6 @@ def test_a_folder_of_other_predictions_is_left_alone_and_the_same_ones_are_not_m
     assert (tmp_path / "p/predictions.csv").stat().st_mtime_ns == stamp
     with pytest.raises(PlaceError, match=r"holds predictions of 'income' by 'mean'.*--out"):
         predict_place(settings, place, "income", tmp_path / "p", model="ridge", cut="net/last:avg")
-
-
-def test_features_that_are_not_made_are_asked_for(tmp_path: Path) -> None:
-    settings, place = fitted(tmp_path / "town", ["ridge"]), new_place(tmp_path / "new")
-    (place.folder / "features/net.h5").unlink()
-    with pytest.raises(ValueError, match=r"no embeddings of 'net' of this place.*\[extract\] of the experiment.*`make features`"):
-        predict_place(settings, place, "income", tmp_path / "p")
 
 
 def test_the_intervals_and_their_coverage_stand_beside_the_model(tmp_path: Path) -> None:
