@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,56 @@ def test_a_dask_cluster_gives_what_one_process_gives(tmp_path: Path) -> None:
         predict_place(there, place, "income", tmp_path / "two", cut="net/last:avg")
     one, other = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two"))
     pd.testing.assert_frame_equal(one, other)
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from extract.settings import read_settings
+from models.predicting import newplace, placetable, predict, told
+from models.predicting.placefile import PlaceSettings
+from models.settings import Settings
+
+def slow(module, name):
+    quick = getattr(module, name)
+    setattr(module, name, lambda *given, **named: (time.sleep(0.02), quick(*given, **named))[1])
+
+newplace._PART_TILES, placetable.PIECE = 256, 128
+for module, name in ((placetable, "_as_table"), (predict, "read_part"), (predict, "publish"), (told, "tell_tiles"),
+                     (told, "publish")):
+    slow(module, name)
+folder, model = Path(sys.argv[1]), sys.argv[2]
+predict.predict_place(read_settings(folder / "town/s.toml", Settings), read_settings(folder / "new/new.toml", PlaceSettings),
+                      "income", folder / "p", model=model)
+"""
+MOMENTS = {"the table is copied": "parts/*/table.parquet.partial", "a part is written": "parts/*/part-00001.parquet.partial",
+           "most are done": "parts/*/part-00008.parquet", "they are joined": "predictions.csv.partial",
+           "the first file has its name": "predictions.parquet"}
+
+
+@pytest.mark.parametrize(("model", "asked"), [("ridge", list(MOMENTS)), ("ridge@area", ["most are done"])])
+def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(tmp_path: Path, model: str, asked: list[str],
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newplace, "_PART_TILES", 256)
+    settings, place = fitted(tmp_path / "town", [model]), new_place(tmp_path / "new", 3000)
+    predict_place(settings, place, "income", tmp_path / "whole", model=model)
+    command, before, moments = [sys.executable, "-c", SLOW, str(tmp_path), model], dict[str, int](), np.random.default_rng(0)
+    for moment in asked:
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+        while not list((tmp_path / "p").glob(MOMENTS[moment])):
+            assert process.poll() is None, f"it ended before {moment}"
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.02))
+        process.kill()
+        process.wait()
+        after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "p").glob("parts/*/*.parquet")}
+        assert {name: after[name] for name in before} == before  # what was done is neither lost nor done again
+        assert not (tmp_path / "p/predict.json").exists()
+        before = after
+    assert len(before) >= 10  # the table and 9 parts
+    predict_place(settings, place, "income", tmp_path / "p", model=model)
+    names = sorted(p.name for p in (tmp_path / "whole").iterdir() if p.name != ".lock")
+    assert sorted(p.name for p in (tmp_path / "p").iterdir() if p.name != ".lock") == names
+    for name in names:
+        whole, again = ((tmp_path / folder / name).read_bytes() for folder in ("whole", "p"))
+        assert name.endswith("parquet") or whole == again

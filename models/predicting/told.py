@@ -33,7 +33,7 @@ from extract.tiles import Tiles
 from models.arrays import Floats, Ints
 from models.kept import KeptModel
 from models.predicting.conformal import NOMINAL
-from models.predicting.newplace import Place
+from models.predicting.newplace import Place, PlaceError
 from models.runs import write_json
 
 SCHEMA = "roofline.prediction"
@@ -42,7 +42,7 @@ SCHEMA_VERSION = 1
 
 def write_told(out: Path, place: Place, kept: KeptModel, parts: list[Path], *, key: str) -> dict[str, Any]:
     """Join the parts into the files of this module; a part is in memory at a time, and a few numbers an area."""
-    areas, seen = _Areas(kept) if place.has_areas else None, {"n_rejected": 0, "n_outside": 0}
+    areas, seen = _Areas(kept) if place.has_areas else None, {"n_told": 0, "n_rejected": 0, "n_outside": 0}
     notes = list(_notes(place, kept))
     squares = _open_squares(place, notes)
     names = ["predictions.parquet", "predictions.csv", *(["predictions.geojson"] if squares else [])]
@@ -54,9 +54,12 @@ def write_told(out: Path, place: Place, kept: KeptModel, parts: list[Path], *, k
             frame = tell_tiles(part, place.table.take(rows), place, kept)
             if areas is not None:
                 areas.add(frame, rows)
+            seen["n_told"] += len(frame)
             seen["n_rejected"] += int(frame["prediction"].isna().sum())
             seen["n_outside"] += int(frame["is_outside"].sum())
             files.write(frame)
+    if seen.pop("n_told") != len(place.table):
+        raise PlaceError(f"{out / 'parts'}: not the parts of these tiles. Remove the folder; the same command makes them anew.")
     if areas is not None:
         told = areas.table()
         told.to_parquet(out / "areas.parquet.partial", index=False)
