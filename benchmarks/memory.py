@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.million import open_stub, write_table
+from benchmarks.peak import read_peak
 from benchmarks.rows import Row
 from extract.run import run_extraction
 
@@ -31,12 +32,6 @@ def measure_memory(_: Any, *, quick: bool) -> Iterator[Row]:
 
 def _child(*command: str) -> str:
     return subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.PIPE, text=True).stdout
-
-
-def read_peak() -> int:
-    """Read this process's peak memory [bytes]; `getrusage` would count its parent's, which it keeps across `exec`."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
 
 
 def main(n_tiles: int, pooling: str) -> None:

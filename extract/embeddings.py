@@ -14,6 +14,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -256,13 +257,30 @@ class Embeddings:
         self._file = open_embeddings(path)
         _check_layout(self._file, path)
         self.attributes = dict(self._file.attrs)
-        self.ids = decode_ids(self._file["id"][:])
-        self.is_ok: NDArray[np.bool_] = self._file["status"][:] == OK
         self.cuts = list(self._file["cuts"])
         for name in json.loads(self.attributes.get("shards", "[]")):
             if not (path.parent / path.stem / Path(name).name).is_file():
                 self._file.close()
                 raise EmbeddingsError(f"{path}: its shard {path.stem}/{name} is missing. Run `make features` again.")
+
+    @cached_property
+    def ids(self) -> NDArray[Any]:
+        """Every id; `read_ids` gives some."""
+        return self.read_ids(slice(None))
+
+    @cached_property
+    def is_ok(self) -> NDArray[np.bool_]:
+        """Tell of every tile whether it was accepted."""
+        accepted: NDArray[np.bool_] = self._file["status"][:] == OK
+        return accepted
+
+    def __len__(self) -> int:
+        """Count the tiles."""
+        return len(self._file["status"])
+
+    def read_ids(self, rows: slice) -> NDArray[Any]:
+        """Read some ids, in the order of the tile table: int64 or text."""
+        return decode_ids(self._file["id"][rows])
 
     @property
     def pictures(self) -> NDArray[np.void] | None:
@@ -270,7 +288,11 @@ class Embeddings:
 
         Zeros for rejected tiles. Files of schema version 1 and imported ones have none.
         """
-        return self._file["pictures"][:] if "pictures" in self._file else None
+        return self.read_pictures(slice(None))
+
+    def read_pictures(self, rows: slice) -> NDArray[np.void] | None:
+        """Read some rows of `pictures`."""
+        return self._file["pictures"][rows] if "pictures" in self._file else None
 
     def shape(self, cut: str) -> tuple[int, ...]:
         """Shape of one row of a cut."""

@@ -88,6 +88,8 @@ class Job:
             self._check_imported(there)
             return
         self.made = self._compare(there)
+        if self.made:
+            self._check_weights(self.made.get("weights_sha256", ""))
         complete = set(there)
         self.missing = [i for i, shard in enumerate(self.shards) if shard.name not in complete]
 
@@ -175,12 +177,21 @@ class Job:
         ------
         ExtractError : it differs; says how.
         """
+        self._check_weights(network.weights_sha256)
         for key, was in self.made.items():
             now = getattr(network, key)
             if was != now:
                 what = "weights (SHA-256" if key == "weights_sha256" else f"{key} ("
                 raise ExtractError(f"{self.folder}: made with other {what} {was}, now {now}). "
                                    f"Restore the weight file or the machine, or {_ANEW}.")
+
+    def _check_weights(self, found: str) -> None:
+        """Refuse weights that are not those which the settings name by their hash, before a picture is embedded."""
+        wanted = self.settings.extract.weights_sha256.get(self.backbone, found)
+        if found != wanted:
+            raise ExtractError(f"{self.folder}: other weights of {self.backbone!r} than are asked for: expected SHA-256 "
+                               f"{wanted}, got {found} (of {self.settings.extract.weights_of(self.backbone)}; it counts all "
+                               "layers up to the cuts). Name the right file in [extract] weights.")
 
     def open_shard(self, index: int, network: Opened) -> ShardWriter:
         """Begin one shard."""

@@ -191,6 +191,7 @@ class ExtractSettings(Strict):
 
     cuts: list[str] = Field(min_length=1)
     weights: str | dict[str, str] = "imagenet"
+    weights_sha256: dict[str, str] = {}  # backbone → hash that features state of theirs; other weights are refused
     size: int = Field(default=224, ge=32, le=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     runtime: Literal["auto", "keras", "openvino"] = "auto"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import repeat
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from extract.archives import open_images
@@ -81,8 +82,34 @@ def read_tiles(settings: Settings) -> Tiles:
     TableError : no such file or column, an empty table, an id twice, a row without an area, a target, x or y that is
         not a number, a path that leaves the images folder.
     """
-    tiles, columns = settings.tiles, _columns(settings)
-    frame = _list_folders(settings, columns) if tiles.table is None else _read_frame(tiles.table, columns)
+    frame = _list_folders(settings) if settings.tiles.table is None else _read_frame(settings.tiles.table, _columns(settings))
+    return _check_frame(frame, settings)
+
+
+def stream_tiles(settings: Settings, *, n_rows: int) -> Iterator[Tiles]:
+    """Read the same table a piece at a time, so that it is never in memory as a whole.
+
+    An id that stands twice is noticed where both stand in one piece. With `layout = "folders"` the list of pictures is whole.
+
+    Raises
+    ------
+    TableError : as `read_tiles`.
+    """
+    table, n_done = settings.tiles.table, 0
+    try:
+        for frame in [_list_folders(settings)] if table is None else _stream_frame(table, _columns(settings), n_rows):
+            for start in range(0, len(frame), n_rows):
+                yield _check_frame(frame.iloc[start:start + n_rows].reset_index(drop=True), settings)
+                n_done += 1
+        if not n_done:
+            raise TableError(f"table {table}: no rows; expected one row a tile.")
+    except (ValueError, OSError):
+        read_tiles(settings)  # says what is wrong, and in which line
+        raise
+
+
+def _check_frame(frame: pd.DataFrame, settings: Settings) -> Tiles:
+    tiles = settings.tiles
     frame = frame.assign(**{name: _fill(frame, pattern) for name, pattern in settings.targets.made.items()})
     ids = _check_ids(frame[tiles.id], tiles.source)
     targets = {name: _target(frame[name], settings) for name in settings.targets.names}
@@ -109,7 +136,7 @@ def _columns(settings: Settings) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _list_folders(settings: Settings, columns: list[str]) -> pd.DataFrame:
+def _list_folders(settings: Settings) -> pd.DataFrame:
     """Make the table of a folder a class: one row a picture, sorted by path; hidden files and folders are left out."""
     images = settings.tiles.images
     names = sorted(name for name in open_images(settings.tiles).names() if _is_class_picture(name))
@@ -118,7 +145,7 @@ def _list_folders(settings: Settings, columns: list[str]) -> pd.DataFrame:
     paths = [PurePosixPath(name) for name in names]
     frame = pd.DataFrame({"id": names, "class": [p.parts[0] for p in paths], "folder": [str(p.parent) for p in paths],
                           "file": [p.name for p in paths]}, dtype=str)
-    _check_columns(columns, list(frame), f"layout 'folders' of {images}")
+    _check_columns(_columns(settings), list(frame), f"layout 'folders' of {images}")
     return frame
 
 
@@ -178,6 +205,29 @@ def _read_frame(path: Path, columns: list[str]) -> pd.DataFrame:
     if frame.empty:
         raise TableError(f"table {path}: no rows; expected one row a tile.")
     return frame
+
+
+def _stream_frame(path: Path, columns: list[str], n_rows: int) -> Iterator[pd.DataFrame]:
+    """Give the named columns as `_read_frame` does, some rows at a time."""
+    if path.suffix.lower() in {".parquet", ".pq"}:
+        with pq.ParquetFile(path) as file:
+            _check_columns(columns, file.schema_arrow.names, f"table {path}")
+            fractions = {name for name in columns if _has_fractions(file, name, n_rows)}
+            for batch in file.iter_batches(n_rows, columns=columns):
+                frame = batch.to_pandas()
+                yield pd.DataFrame({name: _as_text(frame[name].astype(object) if name in fractions else frame[name])
+                                    for name in columns})
+        return
+    _check_columns(columns, list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns), f"table {path}")
+    yield from pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", usecols=columns, chunksize=n_rows)
+
+
+def _has_fractions(file: pq.ParquetFile, name: str, n_rows: int) -> bool:
+    """Tell whether a column holds numbers that are not whole; then the whole ones among them have a point too."""
+    if not pa.types.is_floating(file.schema_arrow.field(name).type):
+        return False
+    pieces = (batch.column(0).drop_null().to_numpy() for batch in file.iter_batches(n_rows, columns=[name]))
+    return any((piece != piece.round()).any() for piece in pieces)
 
 
 def _as_text(column: pd.Series[Any]) -> pd.Series[str]:

@@ -162,7 +162,8 @@ class Tileset:
         lines += [f"groups = {json.dumps(asked.groups)}"] if asked.groups else []
         lines += ["", "[targets]", f"columns = {json.dumps(asked.targets)}"] if asked.targets else []
         lines += ["", "[extract]", 'cuts = ["vgg16/block5_pool:avg", "resnet50v2/post_relu:avg"]']
-        return "\n".join([*lines, *(_render_models(table) if asked.targets else [])]) + "\n"
+        lines += [*_render_models(table), *_render_boundaries(asked)] if asked.targets else []
+        return "\n".join(lines) + "\n"
 
 
 def _render_models(table: pd.DataFrame) -> list[str]:
@@ -172,6 +173,15 @@ def _render_models(table: pd.DataFrame) -> list[str]:
     folds = max(2, min(FOLDS, table["area"].nunique()))
     note = "" if "block" in splits else f"   # no block: fewer than {FOLDS} squares of {BLOCK_M:g} m hold tiles"
     return ["", "[models]", f"splits = {json.dumps(splits)}{note}", f"folds = {folds}"]
+
+
+def _render_boundaries(asked: Request) -> list[str]:
+    """Name the polygons for the report's maps, where they are a file of one layer that says its CRS."""
+    if asked.areas is None or asked.areas_crs or not Path(asked.areas).exists():
+        return []
+    path = os.path.relpath(Path(asked.areas).resolve(), asked.out.resolve())
+    return ["", "[reports]", f"boundaries = {json.dumps(path, ensure_ascii=False)}",
+            f"boundaries_code = {json.dumps(asked.area_code, ensure_ascii=False)}"]
 
 
 def _files_of(source: str | None) -> list[Path]:

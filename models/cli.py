@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,14 @@ from models.evaluation.class_standings import RANKED, build_class_standings, is_
 from models.evaluation.standings import build_standings, render_standings
 from models.fit import fit_all, plan_all
 from models.foldfile import open_folds
+from models.kept import KeptModel, find_kept
 from models.runs import join_cut, read_scores
 from models.settings import Settings
 from models.watch import Heard
 
 if TYPE_CHECKING:
     from models.explaining.explain import Explained
+    from models.predicting.placefile import PlaceSettings
 
 
 class Level(StrEnum):
@@ -217,8 +220,7 @@ def _show_explained(one: Explained) -> None:
 def predict(
     config: Config,
     target: Annotated[str | None, typer.Option(help="The target to predict; every one else.")] = None,
-    tiles: Annotated[Path | None, typer.Option(help="Settings of the new place, whose features are made; the experiment's own "
-                                                    "tiles else.")] = None,
+    tiles: Annotated[Path | None, typer.Option(help="Settings of the new place; the experiment's own tiles else.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Features alone instead: a backbone's .h5, or its folder.")] = None,
     model: Annotated[str | None, typer.Option(help="A kept model, as 'ridge'; the best kept one else.")] = None,
     cut: Annotated[str | None, typer.Option(help="Its cut, as 'vgg16/block5_pool:avg'.")] = None,
@@ -228,13 +230,14 @@ def predict(
 ) -> None:
     """Predict tiles and areas of a new place, with 80 and 95 % intervals and a flag for what is unlike the training tiles.
 
-    The place is a settings file of its own: [tiles] with its table and pictures, and the [extract] of the experiment; it needs no
-    [targets]. Make its features first. A killed run goes on where it stopped.
+    The place is a settings file of its own, with a name and [tiles], its table and pictures. Its features are made first, as the
+    model's were and of the same weights; its [extract] may say where weights lie, batch, shard, runtime, engine, scheduler and
+    workers. A killed run goes on where it stopped.
 
-    Example: make features CONFIG=new.toml && python -m models predict --config town.toml --tiles new.toml --target income
+    Example: python -m models predict --config town.toml --tiles new.toml --target income
     """
     with guarded(traceback=traceback, interrupted="stopped. Every finished part is kept; the same command goes on."):
-        from extract.settings import Settings as PlaceSettings
+        from models.predicting.placefile import PlaceSettings
         from models.predicting.predict import predict_place
 
         settings = read_settings(config, Settings)
@@ -246,7 +249,10 @@ def predict(
         known = settings.targets.names
         if target is not None and target not in known:
             raise ValueError(f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}")
-        for name in known if target is None else [target]:
+        names = known if target is None else [target]
+        if tiles is not None:
+            _make_features(settings, there, [find_kept(settings.folder, n, model=model, cut=cut, must_see=False) for n in names])
+        for name in names:
             path = (folder or there.folder / "predictions") / name
             with Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=err,
                           transient=True) as progress:
@@ -254,6 +260,16 @@ def predict(
                 report = partial(_show_parts, progress, task)
                 facts = predict_place(settings, embeddings or there, name, path, model=model, cut=cut, report=report)
             _show_predicted(facts, path)
+
+
+def _make_features(settings: Settings, there: PlaceSettings, models: list[KeptModel]) -> None:
+    """Make what the models need of a place; the extraction has told its own error, which is not told twice."""
+    from models.predicting.making import MakingError, make_missing
+
+    try:
+        make_missing(settings, there, models, say=partial(err.print, soft_wrap=True, markup=False, highlight=False))
+    except MakingError as error:
+        sys.exit(error.code)
 
 
 def _show_parts(progress: Progress, task: TaskID, done: int, todo: int) -> None:

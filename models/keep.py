@@ -1,7 +1,7 @@
 """The models worth keeping: refitted on all tiles and saved in formats that run no code when they are read.
 
-Schema `roofline.model`, version 3; versions 1 and 2 had no intervals, and are written again. To raise it: add one to
-`SCHEMA_VERSION` and teach `load_model` the old version.
+Schema `roofline.model`, version 5; older ones had no intervals (1 and 2), or did not say how their features were made, and are
+written again. To raise it: add one to `SCHEMA_VERSION` and teach `load_model` the old version.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from models.families.family import Family, Where
 from models.families.pca import Reduced
 from models.families.registry import FAMILIES, ModelSpec, parse_model
 from models.folds import assign_folds, build_folds
-from models.licences import read_licence, read_look
+from models.licences import read_licence, read_look, read_made
 from models.predicting.intervals import describe_intervals
 from models.predicting.reach import Reach, measure_reach
 from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
@@ -31,7 +31,7 @@ from models.units import Inputs, open_design
 
 LOG = logging.getLogger(__name__)
 SCHEMA = "roofline.model"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 TRUSTED = [*(f"models.families.{name}" for name in ("baselines.Mean", "baselines.Region", "forest.Forest", "location.Location",
                                                     "neighbours.Neighbours", "ridge.SharedRidge")), "sklearn.tree._tree.Tree"]
 _MEASURED = ("embedding", "place", "metadata")  # feeds whose rows lie nearer or farther
@@ -118,7 +118,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
              "scores": one.scores, "chosen": model.chosen_[0], "feed": _describe_feed(inputs, cell, design),
              "training": {**run["inputs"], **run["cells"][one.target]["depends"], "n_rows": len(design.X)},
              "versions": run["versions"], "licence": read_licence(settings.folder, cell.cut),
-             "look": read_look(features_path(settings.folder, cell.cut.split("/")[0])) if "/" in cell.cut else {},
+             **_describe_features(settings, cell),
              **describe_intervals(settings.folder, cell, one.target, tiles)}
     path = model_folder(settings.folder, one.target, cell.cut, cell.model)
     reach = measure_reach(design.X, seed=settings.models.seed) if cell.spec.feed in _MEASURED else None
@@ -153,6 +153,16 @@ def _describe_feed(inputs: Inputs, cell: Cell, design: Design) -> dict[str, Any]
         column = inputs.settings.models.region or groups.columns[0]
         feed["group_columns"], feed["values"] = [column], pd.factorize(groups[column])[1].tolist()
     return feed
+
+
+def _describe_features(settings: Settings, cell: Cell) -> dict[str, Any]:
+    """Say how pictures became features, for those of another place: `look`, and of a network's cut `made`."""
+    if "/" in cell.cut:
+        path = features_path(settings.folder, cell.cut.split("/")[0])
+        return {"look": read_look(path), "made": read_made(path)}
+    if cell.spec.feed == "metadata":
+        return {"look": read_look(features_path(settings.folder, settings.extract.backbones[0])), "made": {}}
+    return {"look": {}, "made": {}}
 
 
 def model_folder(folder: Path, target: str, cut: str, model: str) -> Path:
@@ -193,7 +203,7 @@ def load_model(path: Path) -> Family:
     """
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
     if facts["schema_version"] < SCHEMA_VERSION:
-        raise RunError(f"{path}: kept by an older Roofline, without intervals. Run `make models` again.")
+        raise RunError(f"{path}: kept by an older Roofline. Run `make models` again.")
     check_sealed(path, facts)
     try:
         spec = parse_model(str(facts.get("model")))

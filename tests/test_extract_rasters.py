@@ -68,10 +68,12 @@ def test_tiles_lie_on_the_lattice_and_show_the_heights_that_are_there(tmp_path: 
 
 
 def test_the_written_settings_are_read_by_the_next_command(survey: Path, tmp_path: Path) -> None:
-    folder = make(survey, areas=halves(tmp_path), area_code="code", labels=write_labels(tmp_path), targets=("income",),
-                  groups=("kind",))
+    areas = halves(tmp_path)
+    folder = make(survey, areas=areas, area_code="code", labels=write_labels(tmp_path), targets=("income",), groups=("kind",))
     settings = read_settings(folder / "town.toml", Settings)
     tiles = read_tiles(settings)
+    assert Path(settings.reports["boundaries"]).samefile(areas)
+    assert settings.reports["boundaries_code"] == "code"
     assert (settings.tiles.size_m, settings.tiles.crs, settings.name) == (200.0, "EPSG:27700", "town")
     assert tiles.area.tolist() == ["W"] * 8 + ["E"] * 8
     assert tiles.targets["income"].tolist() == [1.5] * 8 + [2.5] * 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import pytest
 from made_experiment import N, change, make_experiment, read_signal, write_features, write_table
 
 from extract.embeddings import ShardWriter, write_virtual
-from extract.settings import Settings as PlaceSettings
 from extract.settings import read_settings
 from extract.tiles import read_tiles
 from models.fit import fit_all
@@ -23,6 +23,7 @@ from models.keep import load_model
 from models.kept import find_kept
 from models.predicting import newplace
 from models.predicting.newplace import PlaceError
+from models.predicting.placefile import PlaceSettings
 from models.predicting.predict import predict_place
 from models.predicting.told import _Files
 from models.settings import Settings
@@ -93,7 +94,7 @@ def test_a_new_process_predicts_what_the_model_in_memory_predicts(tmp_path: Path
                           text=True, check=True)
     told = pd.read_parquet(tmp_path / "p/income/predictions.parquet")
     model = load_model(kept.path)
-    place = newplace.open_place(read_settings(tmp_path / "town/s.toml", PlaceSettings), kept)
+    place = newplace.open_place(read_settings(tmp_path / "town/s.toml", PlaceSettings), kept, tmp_path)
     expected = model.predict(newplace.read_part(place, kept, np.arange(N)).X)[:, 0]
     np.testing.assert_allclose(told["prediction"].dropna(), expected, atol=1e-6)
     assert told["in_training"].all()
@@ -151,7 +152,7 @@ def test_squares_are_in_longitude_and_latitude(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("change_place", "text"), [
-    ({"weights": "other"}, "other weights than the model was fitted on.*Make the features"),
+    ({"weights": "other"}, "other weights than the model was fitted on.*Remove them"),
     ({"groups": "[]"}, "no district: name them"),
 ])
 def test_a_place_that_does_not_fit_is_refused(tmp_path: Path, change_place: dict[str, str], text: str) -> None:
@@ -184,13 +185,6 @@ def test_a_folder_of_other_predictions_is_left_alone_and_the_same_ones_are_not_m
     assert (tmp_path / "p/predictions.csv").stat().st_mtime_ns == stamp
     with pytest.raises(PlaceError, match=r"holds predictions of 'income' by 'mean'.*--out"):
         predict_place(settings, place, "income", tmp_path / "p", model="ridge", cut="net/last:avg")
-
-
-def test_features_that_are_not_made_are_asked_for(tmp_path: Path) -> None:
-    settings, place = fitted(tmp_path / "town", ["ridge"]), new_place(tmp_path / "new")
-    (place.folder / "features/net.h5").unlink()
-    with pytest.raises(ValueError, match=r"no embeddings of 'net' of this place.*\[extract\] of the experiment.*`make features`"):
-        predict_place(settings, place, "income", tmp_path / "p")
 
 
 def test_the_intervals_and_their_coverage_stand_beside_the_model(tmp_path: Path) -> None:
@@ -246,3 +240,56 @@ def test_a_dask_cluster_gives_what_one_process_gives(tmp_path: Path) -> None:
         predict_place(there, place, "income", tmp_path / "two", cut="net/last:avg")
     one, other = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two"))
     pd.testing.assert_frame_equal(one, other)
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from extract.settings import read_settings
+from models.predicting import newplace, placetable, predict, told
+from models.predicting.placefile import PlaceSettings
+from models.settings import Settings
+
+def slow(module, name):
+    quick = getattr(module, name)
+    setattr(module, name, lambda *given, **named: (time.sleep(0.02), quick(*given, **named))[1])
+
+newplace._PART_TILES, placetable.PIECE = 256, 128
+for module, name in ((placetable, "_as_table"), (predict, "read_part"), (predict, "publish"), (told, "tell_tiles"),
+                     (told, "publish")):
+    slow(module, name)
+folder, model = Path(sys.argv[1]), sys.argv[2]
+predict.predict_place(read_settings(folder / "town/s.toml", Settings), read_settings(folder / "new/new.toml", PlaceSettings),
+                      "income", folder / "p", model=model)
+"""
+MOMENTS = {"the table is copied": "parts/*/table.parquet.partial", "a part is written": "parts/*/part-00001.parquet.partial",
+           "most are done": "parts/*/part-00008.parquet", "they are joined": "predictions.csv.partial",
+           "the first file has its name": "predictions.parquet"}
+
+
+@pytest.mark.parametrize(("model", "asked"), [("ridge", list(MOMENTS)), ("ridge@area", ["most are done"])])
+def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(tmp_path: Path, model: str, asked: list[str],
+                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(newplace, "_PART_TILES", 256)
+    settings, place = fitted(tmp_path / "town", [model]), new_place(tmp_path / "new", 3000)
+    predict_place(settings, place, "income", tmp_path / "whole", model=model)
+    command, before, moments = [sys.executable, "-c", SLOW, str(tmp_path), model], dict[str, int](), np.random.default_rng(0)
+    for moment in asked:
+        process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+        while not list((tmp_path / "p").glob(MOMENTS[moment])):
+            assert process.poll() is None, f"it ended before {moment}"
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.02))
+        process.kill()
+        process.wait()
+        after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "p").glob("parts/*/*.parquet")}
+        assert {name: after[name] for name in before} == before  # what was done is neither lost nor done again
+        assert not (tmp_path / "p/predict.json").exists()
+        before = after
+    assert len(before) >= 10  # the table and 9 parts
+    predict_place(settings, place, "income", tmp_path / "p", model=model)
+    names = sorted(p.name for p in (tmp_path / "whole").iterdir() if p.name != ".lock")
+    assert sorted(p.name for p in (tmp_path / "p").iterdir() if p.name != ".lock") == names
+    for name in names:
+        whole, again = ((tmp_path / folder / name).read_bytes() for folder in ("whole", "p"))
+        assert name.endswith("parquet") or whole == again

@@ -211,9 +211,11 @@ def test_a_kept_model_carries_all_that_it_promises(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("backbone", "weights", "licence"), [
-    ("vgg16", "imagenet", "CC BY"), ("resnet50v2", "imagenet", "MIT"), ("mobilenetv2", "imagenet", "Apache"),
+    ("vgg16", "imagenet", "CC BY 4.0 (Visual Geometry Group"), ("resnet50", "imagenet", "MIT (Kaiming He"),
+    ("resnet50v2", "imagenet", "BSD (Facebook"), ("mobilenetv2", "imagenet", "Apache"), ("xception", "imagenet", "MIT (Keras"),
+    ("mobilenetv3small", "imagenet", "not known: Keras's documentation states none"),
     ("vgg16", "mine.h5", "not known: ask who made mine.h5"), ("dinov2", "imported", "not known"),
-    ("other", "imagenet", "not known"),
+    ("other", "imagenet", "not known"), ("vgg16", "random:3", "none"),
 ])
 def test_licences_are_those_of_the_weights_and_not_guessed(backbone: str, weights: str, licence: str) -> None:
     assert find_licence(backbone, weights).startswith(licence)

@@ -39,29 +39,29 @@ class OnDisk:
     Parameters
     ----------
     path, cut : the backbone's file, and the dataset in it.
-    rows : (n_rows,), increasing; rows of the file that are rows of the matrix.
+    rows : (n_rows,), increasing; rows of the file that are rows of the matrix; None for all.
     """
 
-    def __init__(self, path: Path, cut: str, rows: Ints) -> None:
+    def __init__(self, path: Path, cut: str, rows: Ints | None) -> None:
         self._path, self._cut, self._rows, self._reader = path, cut, rows, Embeddings(path)
         piece = self._reader.read(cut, slice(0, 0))
         self.dtype: np.dtype[Any] = piece.dtype
         self.grid = tuple(piece.shape[1:]) if piece.ndim == 4 else None
-        self.shape = (len(rows), int(np.prod(piece.shape[1:])))
+        self.shape = (len(self._reader) if rows is None else len(rows), int(np.prod(piece.shape[1:])))
 
     @property
     def n_bytes(self) -> int:
         """Size of the whole as stored [bytes]."""
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
 
-    def __getstate__(self) -> tuple[Path, str, Ints]:
+    def __getstate__(self) -> tuple[Path, str, Ints | None]:
         return self._path, self._cut, self._rows
 
-    def __setstate__(self, state: tuple[Path, str, Ints]) -> None:
+    def __setstate__(self, state: tuple[Path, str, Ints | None]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return self.shape[0]
 
     def __getitem__(self, index: Ints | slice) -> NDArray[Any]:
         """Read rows: (n_asked, n_features) as stored.
@@ -70,7 +70,10 @@ class OnDisk:
         ------
         FeaturesError : NaN or infinity in a row of an accepted tile.
         """
-        asked = self._rows[index]
+        if self._rows is not None:
+            asked = self._rows[index]
+        else:
+            asked = np.arange(*index.indices(len(self))) if isinstance(index, slice) else index
         order = np.argsort(asked, kind="stable")
         out = np.empty((len(asked), self.shape[1]), self.dtype)
         span = max(1, _READ_BYTES // max(1, self.shape[1] * self.dtype.itemsize))

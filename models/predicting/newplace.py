@@ -1,24 +1,37 @@
-"""The tiles of a place that a kept model is asked about: checked against what it was fitted on, and fed as it was."""
+"""The tiles of a place that a kept model is asked about: checked against what it was fitted on, and fed as it was.
+
+No table and no features are in memory but those of a part. What grows with the tiles is a byte each, whether it was accepted;
+for `@area` models, whose parts are whole areas, twelve more.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from extract.embeddings import Embeddings, read_attributes
-from extract.settings import Settings, parse_cut
-from extract.tiles import Tiles, read_tiles
+from extract.archives import open_images
+from extract.embeddings import Embeddings
+from extract.settings import PIXELS, parse_cut
+from extract.tiles import Tiles
 from models.arrays import Ints
 from models.cells import Cell
-from models.design import CutData, feed_rows, pool_rows, read_cut
-from models.families.features import Features, open_features
+from models.design import CutData, feed_rows, pool_rows
+from models.families.features import Features, OnDisk
 from models.kept import KeptModel
 from models.licences import read_look
+from models.predicting.placefile import PlaceSettings
+from models.predicting.placetable import BareTable, CopiedTable, PlaceTable, copy_table, hash_tiles
+from models.runs import hash_file
 
 _PART_BYTES, _PART_TILES = 128 << 20, 65_536  # of the features in float32, and tiles, of one part
 
@@ -27,106 +40,199 @@ class PlaceError(ValueError):
     """The place cannot be predicted by this model; the text says why, and what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Rows of a table part by part: in its order, or for `@area` models whole areas.
+
+    Attributes
+    ----------
+    starts : (n_parts + 1,), first row of each part, in `order`. order : (n_tiles,), the rows by area; None for the table's order.
+    """
+
+    starts: Ints
+    order: Ints | None
+
+    def __len__(self) -> int:
+        """Count the parts."""
+        return len(self.starts) - 1
+
+    def rows(self, i: int) -> Ints:
+        """Give the rows of a part, (n,) increasing."""
+        start, stop = self.starts[i], self.starts[i + 1]
+        return np.arange(start, stop) if self.order is None else np.sort(self.order[start:stop])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """The tiles of a place, and their features on disk.
 
     Attributes
     ----------
-    settings : of the place; None where there are features alone. tiles : its table; without areas where there are features alone.
-    data : the usable tiles of the model's cut, none of which is in memory.
-    is_training : the tiles are those that the model was fitted on.
+    settings : of the place; None where there are features alone. table : its rows.
+    features : files that are open, which say what was rejected; the first has the model's cut, if it is fed one.
+    embedding : (n_tiles, d), rejected rows too, none of it in memory; d is 0 where no cut is fed.
+    is_ok : (n_tiles,), whether a tile was accepted. is_training : the tiles are those that the model was fitted on.
+    parts : in which the tiles are predicted.
     """
 
-    settings: Settings | None
-    tiles: Tiles
-    data: CutData
+    settings: PlaceSettings | None
+    table: PlaceTable
+    features: list[Embeddings]
+    embedding: Features
+    is_ok: NDArray[np.bool_]
     is_training: bool
+    parts: Parts
 
-    def parts(self, cell: Cell) -> list[Ints]:
-        """Give the rows of the table part by part: in the order of the table, or for `@area` models whole areas."""
-        n = max(256, min(_PART_TILES, _PART_BYTES // (4 * max(1, self.data.embedding.shape[1]))))
-        if not cell.spec.area:
-            return [np.arange(start, min(start + n, len(self.tiles))) for start in range(0, len(self.tiles), n)]
-        area = pd.factorize(self.tiles.area)[0]
-        order = np.argsort(area, kind="stable")
-        ends = np.append(np.flatnonzero(np.diff(area[order])) + 1, len(order))
-        cuts = [0]
-        for before, end in pairwise(ends):
-            if end - cuts[-1] > n and before > cuts[-1]:
-                cuts.append(int(before))
-        return [np.sort(order[start:stop]) for start, stop in zip(cuts, [*cuts[1:], len(order)], strict=True)]
+    @property
+    def has_areas(self) -> bool:
+        """Tell whether tiles lie in areas that are more than themselves."""
+        return self.settings is not None and self.settings.tiles.area != self.settings.tiles.id
+
+    def read_pictures(self, rows: Ints) -> NDArray[np.void] | None:
+        """Read what pictures tell without a network, of some rows, (n,) increasing; None where no features hold it."""
+        for one in self.features:
+            facts = one.read_pictures(slice(int(rows[0]), int(rows[-1]) + 1))
+            if facts is not None:
+                return facts[rows - rows[0]]
+        return None
 
 
-def open_place(source: Settings | Path, kept: KeptModel) -> Place:
-    """Read a place's table, and check that its features are such as the model was fitted on.
-
-    Parameters
-    ----------
-    source : settings of the place; or features alone, the file of the backbone or its folder.
+def check_place(settings: PlaceSettings, kept: KeptModel) -> None:
+    """Check that a place's settings name what the model is fed.
 
     Raises
     ------
-    PlaceError : other weights or pictures made otherwise, a missing group column, another CRS; more is needed than features.
-    ValueError : a table or features that cannot be used.
+    PlaceError : a missing group column, coordinates in another CRS.
     """
-    return _open_features(source, kept) if isinstance(source, Path) else _open_table(source, kept)
-
-
-def _open_features(path: Path, kept: KeptModel) -> Place:
-    spec, cut = kept.cell.spec, kept.cell.cut
-    if "/" not in cut or spec.groups or spec.area:
-        raise PlaceError(f"model {str(spec)!r} is fed more than the embedding of a tile, and features alone have no areas, "
-                         "coordinates or descriptors. Name the settings of the place with --tiles.")
-    path = path / f"{parse_cut(cut).backbone}.h5" if path.is_dir() else path
-    with Embeddings(path) as embeddings:
-        _check_features(path, kept)
-        ids, usable, dataset = pd.Series(embeddings.ids), np.flatnonzero(embeddings.is_ok), parse_cut(cut).dataset
-        if dataset not in embeddings.cuts:
-            raise PlaceError(f"{path}: no cut {dataset!r}; it has {', '.join(embeddings.cuts)}. Add {cut!r} to [extract] cuts.")
-        source = {"features_sha256": embeddings.checksum(dataset)}
-    empty, none = pd.Series("", index=ids.index), pd.DataFrame(index=ids.index)
-    tiles = Tiles(id=ids, path=empty, area=empty, xy=None, target_names=[], targets=none, classes=none, groups=none)
-    data = CutData(cut=cut, tiles=usable, embedding=open_features(path, dataset, usable, memory=0), pictures=None, source=source)
-    return Place(settings=None, tiles=tiles, data=data, is_training=False)
-
-
-def _open_table(settings: Settings, kept: KeptModel) -> Place:
     facts, cell = kept.facts, kept.cell
     needed = facts["feed"].get("group_columns", [])
     lost = [name for name in needed if name not in settings.tiles.groups]
     if lost:
         raise PlaceError(f"model {cell.model!r} is fed the columns {', '.join(needed)}, and the place has no {', '.join(lost)}: "
                          "name them in its [tiles] groups, or ask for another --model.")
-    settings = settings.model_copy(update={"tiles": settings.tiles.model_copy(update={"groups": needed})})
-    if "/" in cell.cut:
-        path = settings.folder / "features" / f"{parse_cut(cell.cut).backbone}.h5"
-        if not path.is_file():
-            raise PlaceError(f"{path}: no embeddings of {parse_cut(cell.cut).backbone!r} of this place. Give its settings the "
-                             f"[extract] of the experiment, with the cut {cell.cut!r}, and run `make features` with them first.")
-        _check_features(path, kept)
     theirs, ours = facts["settings"]["tiles"].get("crs"), settings.tiles.crs
     if cell.spec.feed == "place" and theirs and ours and theirs != ours:
         raise PlaceError(f"model {cell.model!r} knows places in {theirs}, and those here are in {ours}. Bring the coordinates of "
                          "the table there first.")
-    tiles = read_tiles(settings)
-    data = read_cut(settings.folder, tiles, cell.cut, settings.extract.backbones, memory=0)
-    stated = facts["training"]
-    return Place(settings=settings, tiles=tiles, data=data,
-                 is_training=all(stated.get(name) == value for name, value in data.source.items()))
 
 
-def _check_features(path: Path, kept: KeptModel) -> None:
-    remedy = "Make the features with the [extract] and [tiles] values of the experiment (`make features FRESH=1`)."
-    found, stated = read_attributes(path, "weights_sha256").get("weights_sha256"), kept.facts["training"].get("weights_sha256")
-    if found != stated:
-        raise PlaceError(f"{path}: made by other weights than the model was fitted on (expected SHA-256 {stated}, got "
-                         f"{found}; it counts all layers up to the cuts that are asked for). {remedy}")
+def name_features(settings: PlaceSettings, kept: KeptModel) -> list[Path]:
+    """Name the features that a model is fed, or by which tiles are left out.
+
+    They are those of its cut; for baselines those that are there. One that is fed what pictures tell without a network needs
+    some: where there are none, those of `pixels`.
+    """
+    folder = settings.folder / "features"
+    if "/" in kept.cell.cut:
+        return [folder / f"{parse_cut(kept.cell.cut).backbone}.h5"]
+    there = [path for name in settings.extract.backbones if (path := folder / f"{name}.h5").is_file()]
+    return there or ([folder / f"{PIXELS}.h5"] if kept.cell.spec.feed == "metadata" else [])
+
+
+def key_place(source: PlaceSettings | Path, kept: KeptModel) -> str:
+    """Give a hash of all that the predictions depend on; raises as `open_place`."""
+    with ExitStack() as stack:
+        features = _open_features(source, kept, stack)
+        says: list[Any] = [kept.facts["key"], kept.facts["files"], str(kept.cell), _hash_features(features, kept)]
+    if not isinstance(source, Path):
+        table = source.tiles.table
+        listed = hash_file(table) if table else sorted(open_images(source.tiles).names())
+        says += [source.tiles.model_dump_json(), listed]
+    return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
+
+
+def open_place(source: PlaceSettings | Path, kept: KeptModel, folder: Path) -> Place:
+    """Open a place's table and its features, checked against what the model was fitted on.
+
+    Parameters
+    ----------
+    source : settings of the place; or features alone, the file of the backbone or its folder.
+    folder : where the table is copied to, if it is not there yet.
+
+    Raises
+    ------
+    PlaceError : other weights or pictures made otherwise, a missing group column, another CRS; more is needed than features.
+    ValueError : a table or features that cannot be used.
+    """
+    features = _open_features(source, kept, ExitStack())
+    table: PlaceTable
+    if isinstance(source, Path):
+        table = BareTable(features[0])
+    else:
+        groups = kept.facts["feed"].get("group_columns", [])
+        source = source.model_copy(update={"tiles": source.tiles.model_copy(update={"groups": groups})})
+        if not (folder / "table.parquet").is_file():
+            copy_table(source, folder / "table.parquet", features)
+        table = CopiedTable(folder / "table.parquet")
+    is_ok = np.logical_and.reduce([one.is_ok for one in features]) if features else np.ones(len(table), dtype=bool)
+    embedding = Features(np.zeros((len(table), 0), np.float32))
+    if "/" in kept.cell.cut:
+        embedding = Features(OnDisk(features[0].path, parse_cut(kept.cell.cut).dataset, None))
+    return Place(settings=None if isinstance(source, Path) else source, table=table, features=features, embedding=embedding,
+                 is_ok=is_ok, is_training=_is_training(source, features, kept), parts=_cut(table, kept.cell, embedding.shape[1]))
+
+
+def _open_features(source: PlaceSettings | Path, kept: KeptModel, stack: ExitStack) -> list[Embeddings]:
+    """Open and check the features of a place; the caller's stack closes them."""
+    cell = kept.cell
+    if isinstance(source, Path):
+        if "/" not in cell.cut or cell.spec.groups or cell.spec.area:
+            raise PlaceError(f"model {str(cell.spec)!r} is fed more than the embedding of a tile, and features alone have no "
+                             "areas, coordinates or descriptors. Name the settings of the place with --tiles.")
+        paths = [source / f"{parse_cut(cell.cut).backbone}.h5" if source.is_dir() else source]
+    else:
+        check_place(source, kept)
+        paths = name_features(source, kept)
+    features = [stack.enter_context(Embeddings(path)) for path in paths]
+    for one in features:
+        _check_features(one, kept)
+    return features
+
+
+def _check_features(features: Embeddings, kept: KeptModel) -> None:
+    path, remedy = features.path, "Remove them, and such as the model needs are made; or fit the models on such as these."
+    if "/" in kept.cell.cut:
+        dataset = parse_cut(kept.cell.cut).dataset
+        if dataset not in features.cuts:
+            raise PlaceError(f"{path}: no cut {dataset!r}; it has {', '.join(features.cuts)}. {remedy}")
+        found, stated = features.attributes.get("weights_sha256"), kept.facts["training"].get("weights_sha256")
+        if found != stated:
+            raise PlaceError(f"{path}: made by other weights than the model was fitted on (expected SHA-256 {stated}, got "
+                             f"{found}; it counts all layers up to the cuts that are asked for). {remedy}")
     look = read_look(path)
     for name, value in kept.facts["look"].items():
         if look.get(name) != value:
             raise PlaceError(f"{path}: made with {name} = {look.get(name)!r}, and the model was fitted on {name} = {value!r}. "
                              f"{remedy}")
+
+
+def _hash_features(features: Sequence[Embeddings], kept: KeptModel) -> list[str]:
+    if "/" in kept.cell.cut:
+        return [features[0].checksum(parse_cut(kept.cell.cut).dataset)]
+    return [str(one.attributes.get("sha256", "")) for one in features]  # of ids, statuses and pictures
+
+
+def _is_training(source: PlaceSettings | Path, features: Sequence[Embeddings], kept: KeptModel) -> bool:
+    stated = kept.facts["training"]
+    if "/" in kept.cell.cut:
+        return bool(_hash_features(features, kept) == [stated.get("features_sha256")])
+    if features or isinstance(source, Path):
+        return any(one.attributes.get("tiles_sha256") == stated.get("tiles_sha256") for one in features)
+    return bool(hash_tiles(source) == stated.get("tiles_sha256"))
+
+
+def _cut(table: PlaceTable, cell: Cell, n_features: int) -> Parts:
+    """Cut a place into parts of a bounded size; a part of an `@area` model has at least one area."""
+    n, largest = len(table), max(256, min(_PART_TILES, _PART_BYTES // (4 * max(1, n_features))))
+    if not cell.spec.area:
+        return Parts(np.append(np.arange(0, n, largest), n), None)
+    code = table.code_areas()
+    order, ends = np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))
+    starts = [0]
+    for before, end in pairwise(ends):
+        if end - starts[-1] > largest and before > starts[-1]:
+            starts.append(int(before))
+    return Parts(np.array([*starts, n]), order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,22 +248,21 @@ class Part:
     rows: Ints
     X: Features
     row_of_tile: Ints
-    is_known: np.ndarray[Any, np.dtype[np.bool_]]
+    is_known: NDArray[np.bool_]
 
 
 def read_part(place: Place, kept: KeptModel, rows: Ints) -> Part | None:
     """Read the features of some rows of the table into memory; None where every one was rejected."""
-    spec, feed, data = kept.cell.spec, kept.facts["feed"], place.data
-    position = np.searchsorted(data.tiles, rows)
-    position = position[(position < len(data.tiles)) & (data.tiles[np.minimum(position, len(data.tiles) - 1)] == rows)]
-    if not len(position):
+    spec, feed = kept.cell.spec, kept.facts["feed"]
+    usable = rows[place.is_ok[rows]]
+    if not len(usable):
         return None
-    usable, view = data.tiles[position], data.embedding.rows(position)
+    view = place.embedding.rows(usable)
     values = np.vstack([chunk for _, chunk in view.chunks()]) if view.shape[1] else np.zeros((len(usable), 0), np.float32)
-    some = replace(data, tiles=np.arange(len(usable)), embedding=Features(values, grid=view.grid),
-                   pictures=None if data.pictures is None else data.pictures[position])
-    tiles = _take(place.tiles, usable)
-    X, _ = feed_rows(some, tiles, spec, feed)
+    tiles = place.table.take(usable)
+    data = CutData(cut=kept.cell.cut, tiles=np.arange(len(usable)), embedding=Features(values, grid=view.grid),
+                   pictures=place.read_pictures(usable) if spec.feed == "metadata" else None, source={})
+    X, _ = feed_rows(data, tiles, spec, feed)
     is_known = _are_known(tiles, feed)
     if not spec.area:
         return Part(usable, X, np.arange(len(usable)), is_known)
@@ -165,13 +270,7 @@ def read_part(place: Place, kept: KeptModel, rows: Ints) -> Part | None:
     return Part(usable, pool_rows(X, row), row, np.bincount(row, weights=~is_known) == 0)
 
 
-def _take(tiles: Tiles, rows: Ints) -> Tiles:
-    frames = {name: getattr(tiles, name).iloc[rows].reset_index(drop=True)
-              for name in ("id", "path", "area", "targets", "classes", "groups")}
-    return replace(tiles, xy=None if tiles.xy is None else tiles.xy[rows], **frames)
-
-
-def _are_known(tiles: Tiles, feed: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _are_known(tiles: Tiles, feed: dict[str, Any]) -> NDArray[np.bool_]:
     """Tell whether every group of a tile has a value that was there in training."""
     is_known = np.ones(len(tiles), dtype=bool)
     for name in feed.get("group_columns", ()):

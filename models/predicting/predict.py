@@ -5,8 +5,6 @@ A part is computed anywhere: in this process, in others, or on a cluster. What i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +19,13 @@ from threadpoolctl import threadpool_limits
 
 from extract.embeddings import publish
 from extract.lock import locked
-from extract.settings import Settings as PlaceSettings
 from models.engine import read_engine
 from models.families.family import Family
 from models.keep import load_model
 from models.kept import KeptModel, find_kept, read_kept
-from models.predicting.newplace import Place, PlaceError, open_place, read_part
+from models.predicting.making import make_missing
+from models.predicting.newplace import Place, PlaceError, key_place, open_place, read_part
+from models.predicting.placefile import PlaceSettings
 from models.predicting.reach import Reach, read_reach
 from models.predicting.told import SCHEMA, SCHEMA_VERSION, write_told
 from models.runs import hash_file, read_document
@@ -72,21 +71,18 @@ def predict_place(settings: Settings, place: PlaceSettings | Path, target: str, 
     """
     tell = report or (lambda *_: None)
     kept = find_kept(settings.folder, target, model=model, cut=cut, must_see=False)
-    opened = open_place(place, kept)
-    key = _key(opened, kept)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out):
+        if not isinstance(place, Path) and place.folder != settings.folder:
+            make_missing(settings, place, [kept])
+        key = key_place(place, kept)
         done = _done(out, key)
         if done is not None:
             return done
-        engine, folder = read_engine(settings.models), out / "parts" / key[:16]
-        for other in (out / "parts").glob("*"):
-            if other != folder:
-                shutil.rmtree(other)
-        folder.mkdir(parents=True, exist_ok=True)
-        order = Order(place=_send(place), model=kept.path.resolve(),
-                      parts=folder.resolve(), threads=engine.threads)
-        n_parts = len(opened.parts(kept.cell))
+        folder = _clear(out, key)
+        opened = open_place(place, kept, folder)
+        engine, n_parts = read_engine(settings.models), len(opened.parts)
+        order = Order(place=_send(place), model=kept.path.resolve(), parts=folder.resolve(), threads=engine.threads)
         paths = [_part_path(order.parts, i) for i in range(n_parts)]
         todo = [i for i, path in enumerate(paths) if not path.is_file()]
         tell(n_parts - len(todo), n_parts)
@@ -94,21 +90,24 @@ def predict_place(settings: Settings, place: PlaceSettings | Path, target: str, 
         for n, _ in enumerate(engine.each(joblib.delayed(predict_part)(order, i) for i in todo), 1):
             tell(n_parts - len(todo) + n, n_parts)
         facts = write_told(out, opened, kept, paths, key=key)
+        _HELD.clear()
         shutil.rmtree(out / "parts")
     return facts
+
+
+def _clear(out: Path, key: str) -> Path:
+    """Give the folder of the parts of these predictions; parts of others are removed."""
+    folder = out / "parts" / key[:16]
+    for other in (out / "parts").glob("*"):
+        if other != folder:
+            shutil.rmtree(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _send(place: PlaceSettings | Path) -> str | Path:
     """Give what another process can open the place from, wherever it stands."""
     return place.resolve() if isinstance(place, Path) else place.model_copy(update={"out": place.folder}).model_dump_json()
-
-
-def _key(place: Place, kept: KeptModel) -> str:
-    """Hash of all that the predictions depend on."""
-    said = place.settings and place.settings.tiles
-    says = [kept.facts["key"], kept.facts["files"], str(kept.cell), place.data.source, said and said.model_dump_json(),
-            hash_file(said.table) if said and said.table else ""]
-    return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
 
 
 def _done(out: Path, key: str) -> dict[str, Any] | None:
@@ -144,9 +143,9 @@ def predict_part(order: Order, i: int) -> None:
     kept, model, reach = _open_model(order.model, hash_file(order.model / "model.json"))
     if order not in _HELD:
         source = order.place if isinstance(order.place, Path) else PlaceSettings.model_validate_json(order.place)
-        _hold(order, open_place(source, kept))
+        _hold(order, open_place(source, kept, order.parts))
     place = _HELD[order]
-    rows = place.parts(kept.cell)[i]
+    rows = place.parts.rows(i)
     names = [f"p_{name}" for name in kept.facts["classes"]] or ["prediction"]
     frame = pd.DataFrame({"row": rows, **dict.fromkeys(names, np.nan), "distance": np.nan, "is_known": True})
     part = read_part(place, kept, rows)

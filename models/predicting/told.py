@@ -29,10 +29,11 @@ import pyarrow.parquet as pq
 
 from extract.embeddings import publish
 from extract.geo import load_geo, read_crs
-from models.arrays import Floats
+from extract.tiles import Tiles
+from models.arrays import Floats, Ints
 from models.kept import KeptModel
 from models.predicting.conformal import NOMINAL
-from models.predicting.newplace import Place
+from models.predicting.newplace import Place, PlaceError
 from models.runs import write_json
 
 SCHEMA = "roofline.prediction"
@@ -41,29 +42,34 @@ SCHEMA_VERSION = 1
 
 def write_told(out: Path, place: Place, kept: KeptModel, parts: list[Path], *, key: str) -> dict[str, Any]:
     """Join the parts into the files of this module; a part is in memory at a time, and a few numbers an area."""
-    areas, seen = _Areas(place, kept), {"n_rejected": 0, "n_outside": 0}
+    areas, seen = _Areas(kept) if place.has_areas else None, {"n_told": 0, "n_rejected": 0, "n_outside": 0}
     notes = list(_notes(place, kept))
     squares = _open_squares(place, notes)
     names = ["predictions.parquet", "predictions.csv", *(["predictions.geojson"] if squares else [])]
     with ExitStack() as stack:
         files = _Files(out, stack, squares)
         for path in parts:
-            frame = tell_tiles(pd.read_parquet(path), place, kept)
-            if place.settings is not None:
-                areas.add(frame)
+            part = pd.read_parquet(path)
+            rows = part["row"].to_numpy()
+            frame = tell_tiles(part, place.table.take(rows), place, kept)
+            if areas is not None:
+                areas.add(frame, rows)
+            seen["n_told"] += len(frame)
             seen["n_rejected"] += int(frame["prediction"].isna().sum())
             seen["n_outside"] += int(frame["is_outside"].sum())
             files.write(frame)
-    told = areas.table()
-    if place.settings is not None:
+    if seen.pop("n_told") != len(place.table):
+        raise PlaceError(f"{out / 'parts'}: not the parts of these tiles. Remove the folder; the same command makes them anew.")
+    if areas is not None:
+        told = areas.table()
         told.to_parquet(out / "areas.parquet.partial", index=False)
         told.to_csv(out / "areas.csv.partial", index=False)
         names += ["areas.parquet", "areas.csv"]
     for name in names:
         publish(out / f"{name}.partial", out / name)
     facts = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "key": key, **kept.cell._asdict(),
-             **{name: kept.facts[name] for name in ("target", "intervals", "coverage")}, "n_tiles": len(place.tiles), **seen,
-             "n_areas": len(told) if place.settings else 0, "in_training": place.is_training, "files": names, "notes": notes,
+             **{name: kept.facts[name] for name in ("target", "intervals", "coverage")}, "n_tiles": len(place.table), **seen,
+             "n_areas": 0 if areas is None else len(areas), "in_training": place.is_training, "files": names, "notes": notes,
              "place": place.settings and place.settings.as_json()}
     write_json(out / "predict.json", facts)
     return facts
@@ -72,6 +78,8 @@ def write_told(out: Path, place: Place, kept: KeptModel, parts: list[Path], *, k
 def _notes(place: Place, kept: KeptModel) -> Iterator[str]:
     if place.settings is None:
         yield "features alone have no areas and no places: neither areas nor a map are written."
+    elif not place.has_areas:
+        yield "every tile is an area of its own ([tiles] area is the id): no areas are written."
     if place.is_training:
         yield ("these tiles are those that the model was fitted on: the predictions are closer to the truth than those of new "
                "places. Honest ones are the out-of-fold predictions under runs/.")
@@ -83,19 +91,19 @@ def _notes(place: Place, kept: KeptModel) -> Iterator[str]:
                "new areas. Fit the split 'area' too.")
 
 
-def tell_tiles(part: pd.DataFrame, place: Place, kept: KeptModel) -> pd.DataFrame:
+def tell_tiles(part: pd.DataFrame, tiles: Tiles, place: Place, kept: KeptModel) -> pd.DataFrame:
     """Give the table of a part's tiles.
 
     Parameters
     ----------
-    part : row, prediction (or `p_<class>`, its probability), distance, is_known.
+    part : row, prediction (or `p_<class>`, its probability), distance, is_known. tiles : the same rows of the place's table.
     """
-    rows, classes, tiles = part["row"].to_numpy(), kept.facts["classes"], place.tiles
-    columns: dict[str, Any] = {"id": tiles.id.to_numpy()[rows]}
+    classes = kept.facts["classes"]
+    columns: dict[str, Any] = {"id": tiles.id.to_numpy()}
     if place.settings is not None:
-        columns["area"] = tiles.area.to_numpy()[rows]
+        columns["area"] = tiles.area.to_numpy()
     if tiles.xy is not None:
-        columns |= {"x": tiles.xy[rows, 0], "y": tiles.xy[rows, 1]}
+        columns |= {"x": tiles.xy[:, 0], "y": tiles.xy[:, 1]}
     level = "area" if kept.cell.spec.area else "tile"  # an @area model tells of areas, and every tile of one the same
     widths = kept.facts["intervals"].get(level, {})
     columns |= _class_columns(part, classes, widths) if classes else _bounds(part["prediction"].to_numpy(), widths)
@@ -129,33 +137,47 @@ def _class_columns(part: pd.DataFrame, classes: list[str], widths: dict[str, Any
 
 
 class _Areas:
-    """Sums over the tiles of each area: two numbers an area, or one a class."""
+    """Sums over the tiles of each area, met one after the other: its name, its first row, a count, and a sum or one a class."""
 
-    def __init__(self, place: Place, kept: KeptModel) -> None:
-        self._codes, self._names = pd.factorize(place.tiles.area)
-        self._kept, self._start = kept, 0
-        self._of = pd.Series(np.arange(len(self._names)), index=self._names)
-        classes = kept.facts["classes"]
+    def __init__(self, kept: KeptModel) -> None:
+        self._kept, classes = kept, kept.facts["classes"]
         self._columns = [f"p_{name}" for name in classes] if classes else ["prediction"]
-        self._sums, self._n = np.zeros((len(self._names), len(self._columns))), np.zeros(len(self._names))
+        self._place: dict[str, int] = {}
+        self._sums, self._n, self._first = np.zeros((0, len(self._columns))), np.zeros(0), np.zeros(0, np.int64)
 
-    def add(self, frame: pd.DataFrame) -> None:
-        """Add the tiles of a part; rejected ones do not count."""
+    def __len__(self) -> int:
+        """Count the areas."""
+        return len(self._place)
+
+    def add(self, frame: pd.DataFrame, rows: Ints) -> None:
+        """Add the tiles of a part; rejected ones do not count.
+
+        Parameters
+        ----------
+        rows : (n,) increasing, of the table.
+        """
+        local, names = pd.factorize(frame["area"])
+        place = np.array([self._place.setdefault(str(name), len(self._place)) for name in names])
+        more = len(self._place) - len(self._n)
+        self._sums, self._n = np.pad(self._sums, ((0, more), (0, 0))), np.pad(self._n, (0, more))
+        self._first = np.pad(self._first, (0, more), constant_values=np.iinfo(np.int64).max)
+        np.minimum.at(self._first, place, rows[np.unique(local, return_index=True)[1]])
         values = frame[self._columns].to_numpy(np.float64)
         is_known = np.isfinite(values[:, 0])
-        code = self._of.loc[frame["area"].to_numpy()[is_known]].to_numpy()
-        self._n += np.bincount(code, minlength=len(self._n))
+        self._n[place] += np.bincount(local[is_known], minlength=len(place))
         for i, column in enumerate(values[is_known].T):
-            self._sums[:, i] += np.bincount(code, weights=column, minlength=len(self._n))
+            self._sums[place, i] += np.bincount(local[is_known], weights=column, minlength=len(place))
 
     def table(self) -> pd.DataFrame:
         """Give a row an area, in the order of the table; NaN where every tile was rejected."""
-        mean = np.divide(self._sums, self._n[:, None], out=np.full(self._sums.shape, np.nan), where=self._n[:, None] > 0)
-        start = {"area": self._names, "n_tiles": self._n.astype(np.int64)}
+        order = np.argsort(self._first, kind="stable")
+        sums, n = self._sums[order], self._n[order]
+        mean = np.divide(sums, n[:, None], out=np.full(sums.shape, np.nan), where=n[:, None] > 0)
+        start = {"area": np.array(list(self._place), dtype=object)[order], "n_tiles": n.astype(np.int64)}
         classes = self._kept.facts["classes"]
         if not classes:
             return pd.DataFrame({**start, **_bounds(mean[:, 0], self._kept.facts["intervals"].get("area", {}))})
-        is_known = self._n > 0
+        is_known = n > 0
         best = np.array(classes, dtype=object)[np.where(is_known[:, None], mean, 0).argmax(axis=1)]
         return pd.DataFrame({**start, "prediction": pd.Series(best).where(is_known, None),
                              **dict(zip(self._columns, mean.T, strict=True))})
@@ -186,7 +208,7 @@ def _plain(value: Any) -> Any:
 
 def _open_squares(place: Place, notes: list[str]) -> _Squares | None:
     """Give the way to GeoJSON, which has longitude and latitude alone (RFC 7946); a note where it cannot be gone."""
-    if place.settings is None or place.tiles.xy is None:
+    if place.settings is None or (place.settings.tiles.x is None and place.settings.tiles.grid is None):
         return None
     tiles = place.settings.tiles
     if tiles.crs is None:
