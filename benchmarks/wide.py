@@ -109,8 +109,8 @@ def scaling_rows(sizes: Sequence[int] = SIZES, *, n_features: int = 512) -> Iter
             took, fitted = _cross_fit(model, Features(data.X), data.Y, _folds(data.area))
             seconds.append(took)
             rounds.append(np.mean([chosen.get("rounds", 1) for target in fitted.chosen for chosen in target.values()]))
-        at = f"at {', '.join(map(str, sizes))} tiles"
-        yield Row(f"{model}: slope of time in tiles", f"{_list(seconds, ' s')} {at}", _slope(sizes, seconds), at_most=goal, digits=2)
+        at, slope = f"at {', '.join(map(str, sizes))} tiles", _slope(sizes, seconds)
+        yield Row(f"{model}: slope of time in tiles", f"{_list(seconds, ' s')} {at}", slope, at_most=goal, digits=2)
         if max(rounds) > 1:
             a_round = np.divide(seconds, rounds)
             yield Row(f"{model}: slope of time a round", f"{_list(rounds, '')} rounds {at}", _slope(sizes, a_round), digits=2)
