@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.million import open_stub, write_table
+from benchmarks.million import open_stub
 from benchmarks.peak import read_peak
 from benchmarks.rows import Row
 from extract.run import run_extraction
+from extract.settings import Settings, read_settings
 
 
 def measure_memory(_: Any, *, quick: bool) -> Iterator[Row]:
@@ -35,9 +36,10 @@ def _child(*command: str) -> str:
 
 
 def main(n_tiles: int, pooling: str) -> None:
-    """Run once and print the peak."""
+    """Run once and print the peak; the table is written by another process, as a user's is."""
     with tempfile.TemporaryDirectory() as folder:
-        run_extraction(write_table(Path(folder), n_tiles, pooling=pooling), open_forward=open_stub)
+        _child("benchmarks.million", "--tiles", str(n_tiles), "--write", folder, "--pooling", pooling)
+        run_extraction(read_settings(Path(folder) / "million.toml", Settings), open_forward=open_stub)
     print(read_peak())
 
 

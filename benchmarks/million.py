@@ -109,7 +109,13 @@ def main() -> None:
     """Print seconds at a tenth of the tiles and at all of them: linear is ten times."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--tiles", type=int, default=1_000_000)
-    n_tiles = parser.parse_args().tiles
+    parser.add_argument("--write", type=Path, help="only write a table and settings into this folder")
+    parser.add_argument("--pooling", default="avg")
+    options = parser.parse_args()
+    n_tiles = options.tiles
+    if options.write:
+        write_table(options.write, n_tiles, pooling=options.pooling)
+        return
     print(json.dumps({str(n): measure(n) for n in (n_tiles // 10, n_tiles)}, indent=2))
 
 

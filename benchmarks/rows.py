@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from extract.runtimes import find_gpu
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -52,6 +50,8 @@ def name_machine() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
+    from extract.runtimes import find_gpu  # loads Keras, which those who measure memory do without
+
     gpu = find_gpu()
     return f"{len(os.sched_getaffinity(0))} cores of {model}" + (f", {gpu.name}" if gpu else "")
 

@@ -186,12 +186,11 @@ def write_virtual(path: Path, shards: Sequence[Path]) -> None:
         own = {"schema", "schema_version", "sha256"}
         attributes = {name: value for name, value in first.attrs.items() if name not in own}
         cuts = {name: (data.shape[1:], data.dtype) for name, data in first["cuts"].items()}
-    columns = read_columns(shards)
-    n_rows = [len(part) for part in columns["status"]]
     with h5py.File(partial, "w", libver="latest") as file:
         _write_attributes(file, {**attributes, "shards": json.dumps([s.name for s in shards])})
-        for name, parts in columns.items():
+        for name, parts in read_columns(shards).items():
             _write_column(file, name, parts)
+            n_rows = [len(part) for part in parts]
         starts = np.cumsum([0, *n_rows])
         for name, (shape, dtype) in cuts.items():
             layout = h5py.VirtualLayout((sum(n_rows), *shape), dtype)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from extract.headers import read_header
 from extract.images import RejectedTile
+from extract.png import decode_png
 
 cv2.setNumThreads(1)  # one thread a file: the loop decodes many files at once
 # What cannot be decoded stands in rejects.csv, not in the middle of the progress bar.
@@ -68,10 +69,12 @@ def decode_tile(data: bytes, look: Look) -> tuple[NDArray[np.uint8], float]:
     RejectedTile : no image, truncated, too large, or of a pixel type that has no stated range.
     """
     header = read_header(data, max_pixels=look.max_pixels)
-    image = _decode(data)
+    image = decode_png(data)
+    is_rgb = image is not None
+    image = _decode(data) if image is None else image
     alpha = cv2.extractChannel(image, 3) if image.ndim == 3 and image.shape[2] == 4 else None
     empty = _find_nodata(image, [value for value in (look.nodata, header.nodata) if value is not None])
-    rgb = _as_rgb(_as_uint8(image, look.scale))
+    rgb = _as_rgb(_as_uint8(image, look.scale), is_rgb=is_rgb)
     if alpha is not None and look.background is not None:
         rgb = _lay_over(rgb, alpha, look.background)
     return np.ascontiguousarray(_resize(rgb, empty, look)), _share(empty, alpha)
@@ -100,8 +103,8 @@ def describe(rgb: NDArray[np.uint8], *, n_bytes: int, nodata: float) -> NDArray[
 def _difference_hash(rgb: NDArray[np.uint8]) -> bytes:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     rows, columns = (np.linspace(0, len(grey), n + 1).astype(np.int64) for n in (8, 9))
-    sums = np.add.reduceat(np.add.reduceat(grey, rows[:-1], axis=0, dtype=np.int64), columns[:-1], axis=1)
-    cells = sums / (np.diff(rows)[:, None] * np.diff(columns))
+    corners = cv2.integral(grey, sdepth=cv2.CV_64F)[rows[:, None], columns]  # sums of whole numbers: exact
+    cells = np.diff(np.diff(corners, axis=0), axis=1) / (np.diff(rows)[:, None] * np.diff(columns))
     return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes()
 
 
@@ -151,7 +154,10 @@ def _as_uint8(image: NDArray[Any], scale: tuple[float, float] | None) -> NDArray
     raise RejectedTile(f"pixels of type {image.dtype}: no stated range; set [tiles] scale = [low, high]")
 
 
-def _as_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _as_rgb(image: NDArray[np.uint8], *, is_rgb: bool) -> NDArray[np.uint8]:
+    """Give RGB of grey, BGR or BGRA pictures, or of those whose red is first already."""
+    if is_rgb:
+        return cv2.cvtColor(image, cv2.COLOR_RGBA2RGB) if image.shape[2] == 4 else image
     codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
     rgb: NDArray[np.uint8] = cv2.cvtColor(image, codes[1 if image.ndim == 2 else image.shape[2]])
     return rgb

@@ -54,7 +54,7 @@ class Reader:
 
     def __init__(self, settings: Settings, tiles: Tiles) -> None:
         self._images = open_images(settings.tiles)
-        self._paths: list[str] = tiles.path.tolist()
+        self._paths = tiles.path
         said = settings.tiles
         self._look = Look(size=settings.extract.size, max_pixels=said.max_pixels, scale=said.scale, nodata=said.nodata,
                           background=said.background)
@@ -63,10 +63,10 @@ class Reader:
         """Read and decode some rows; a tile that cannot be used is a row with its reason."""
         side = self._look.size
         batch = Batch(np.zeros((len(rows), side, side, 3), np.uint8), np.zeros(len(rows), PICTURE), [""] * len(rows))
-        for i, row in enumerate(rows):
+        for i, path in enumerate(self._paths.iloc[rows.start:rows.stop]):
             try:
                 with clock.time("read"):
-                    data = self._images.read(self._paths[row])
+                    data = self._images.read(path)
                 with clock.time("decode"):
                     batch.pictures[i], nodata = decode_tile(data, self._look)
                     batch.facts[i] = describe(batch.pictures[i], n_bytes=len(data), nodata=nodata)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from extract.archives import open_images
 from extract.embeddings import publish, read_rejects
@@ -18,7 +20,10 @@ from extract.lock import locked
 from extract.loop import OpenForward
 from extract.settings import Settings
 from extract.stages import Record, say_verdict, sum_records, write_stages
+from extract.table import pack_texts, thrifty
 from extract.tiles import Tiles, read_tiles
+
+_ROWS = 16384  # paths at once, where each becomes a Python object
 
 __all__ = ["ExtractError", "Progress", "Summary", "run_extraction"]
 
@@ -119,7 +124,7 @@ def _finish(settings: Settings, tiles: Tiles, jobs: list[Job], images: Images | 
         rows = list(rejects)
         table = pd.DataFrame({"id": tiles.id.iloc[rows], "path": tiles.path.iloc[rows], "reason": list(rejects.values())})
         _write_csv(table, features / "rejects.csv")
-        unlisted = pd.DataFrame({"path": sorted(_unlisted(images, set(tiles.path.tolist()))) if images else []})
+        unlisted = pd.DataFrame({"path": _unlisted(images, tiles.path) if images else []})
         _write_csv(unlisted, features / "unlisted.csv")
     except OSError as error:
         raise ExtractError(f"writing failed: {error}. Every shard is kept; "
@@ -127,10 +132,18 @@ def _finish(settings: Settings, tiles: Tiles, jobs: list[Job], images: Images | 
     return rejects, len(unlisted)
 
 
-def _unlisted(images: Images, listed: set[str]) -> Iterator[str]:
+def _unlisted(images: Images, listed: pd.Series[str]) -> list[str]:
     """Give the pictures that the table does not name: files with an ending that the table's have."""
-    endings = {_ending(path) for path in listed}
-    return (name for name in images.names() if _ending(name) in endings and name not in listed)
+    with thrifty():
+        endings = {ending for i in range(0, len(listed), _ROWS) for ending in map(_ending, listed.iloc[i:i + _ROWS].tolist())}
+        names = pack_texts(_as_utf8(name) for name in images.names() if _ending(name) in endings)
+        is_listed = pc.is_in(pa.array(names, pa.large_string()), value_set=pa.array(listed, pa.large_string()))
+        return sorted(names[~is_listed.to_numpy(zero_copy_only=False)])
+
+
+def _as_utf8(name: str) -> str:
+    """Give a file's name as text that can be written, also where its bytes are none."""
+    return name if name.isascii() else os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _ending(path: str) -> str:

@@ -5,7 +5,8 @@ import re
 import pytest
 
 from extract.settings import Settings, SettingsError, parse_cut, read_settings
-from extract.tiles import TableError, read_tiles
+from extract.table import TableError
+from extract.tiles import read_tiles
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [

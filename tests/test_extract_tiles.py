@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from extract.settings import Settings, SettingsError, read_settings
-from extract.tiles import TableError, read_tiles
+from extract.table import TableError
+from extract.tiles import read_tiles
 
 TWO = {'columns = ["income"]': 'columns = ["income", "kind"]'}
 

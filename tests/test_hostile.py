@@ -21,7 +21,8 @@ from extract.embeddings import Embeddings, EmbeddingsError
 from extract.images import ImagesError
 from extract.reader import Clock, Reader
 from extract.settings import Settings, SettingsError, read_settings
-from extract.tiles import TableError, read_tiles
+from extract.table import TableError
+from extract.tiles import read_tiles
 from models.runs import RunError, read_prediction_table, read_predictions, run_folder, write_run
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from extract.embeddings import Embeddings, publish
 from extract.settings import TargetsSettings
-from extract.tiles import TableError, Tiles, stream_tiles
+from extract.table import TableError
+from extract.tiles import Tiles, stream_tiles
 from models.arrays import Ints
 from models.predicting.placefile import PlaceSettings
 
