@@ -2,6 +2,7 @@
 CONFIG ?= examples/london.toml
 EXTRA  ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 DEMO   ?= demo
+JOBS   ?= 2
 PYTHON := .venv/bin/python
 READY  := .venv/.ready-$(EXTRA)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -27,8 +28,8 @@ demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report 
 	$(PYTHON) -m models explain --config $(DEMO)/demo.toml
 	$(PYTHON) -m reports build --config $(DEMO)/demo.toml
 
-test: $(READY)  ## Run the tests.
-	$(PYTHON) -m pytest
+test: $(READY)  ## Run the tests, two files at a time (JOBS=1 one after the other).
+	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile
 
 features: $(READY)  ## Push every tile through the frozen networks (CONFIG=settings.toml, FRESH=1 starts anew).
 	$(PYTHON) -m reports check --config $(CONFIG)
