@@ -36,7 +36,7 @@ class Preprocess(keras.layers.Layer):
     """The backbone's own `preprocess_input` as a layer, in float32: uint8 goes in, nobody can forget or repeat it."""
 
     def __init__(self, module: str, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", trainable=False, **kwargs)
+        super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
         self.module = module
         self._function = importlib.import_module(f"keras.applications.{module}").preprocess_input
 
@@ -54,7 +54,7 @@ class Store(keras.layers.Layer):
     """Convert to the stored type; what exceeds its range becomes its largest value, never infinity."""
 
     def __init__(self, stored: str, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", trainable=False, **kwargs)
+        super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
         self.stored = stored
 
     def call(self, values: Any) -> Any:
