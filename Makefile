@@ -1,5 +1,5 @@
 # Roofline's front door. `make help` lists the doors.
-CONFIG ?= examples/london.toml
+CONFIG ?= examples/london$(if $(DEEP),_deep).toml
 EXTRA  ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 DEMO   ?= demo
 JOBS   ?= 2
@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY)  ## Make .venv and install the pinned packages (EXTRA=cpu|gpu overrides the choice).
 
 demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report (DEEP=1: train networks too).
-	$(PYTHON) -m extract sample --out $(DEMO) $(if $(DEEP),--deep)
+	$(PYTHON) -m extract sample --out $(DEMO) $(if $(DEEP),--deep --tiles 400 --areas 80)
 	$(PYTHON) -m extract run --config $(DEMO)/demo.toml --allow-random-weights
 	$(PYTHON) -m models fit --config $(DEMO)/demo.toml
 	$(PYTHON) -m models explain --config $(DEMO)/demo.toml

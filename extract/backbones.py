@@ -36,7 +36,7 @@ class Preprocess(keras.layers.Layer):
     """The backbone's own `preprocess_input` as a layer, in float32: uint8 goes in, nobody can forget or repeat it."""
 
     def __init__(self, module: str, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", trainable=False, **kwargs)
+        super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
         self.module = module
         self._function = importlib.import_module(f"keras.applications.{module}").preprocess_input
 
@@ -54,7 +54,7 @@ class Store(keras.layers.Layer):
     """Convert to the stored type; what exceeds its range becomes its largest value, never infinity."""
 
     def __init__(self, stored: str, **kwargs: Any) -> None:
-        super().__init__(dtype="float32", trainable=False, **kwargs)
+        super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
         self.stored = stored
 
     def call(self, values: Any) -> Any:
@@ -195,15 +195,16 @@ def load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.Mo
 def _draw_weights(base: keras.Model, seed: int) -> keras.Model:
     """Draw a network's weights anew, each layer from its own seed.
 
-    Keras's global seed would not do: it is Python's `random`, which other threads of a worker draw from as well.
+    Keras's global seed would not do: it is Python's `random`, which other threads of a worker draw from as well. Nor would its
+    draws: they shrink what passes, and a deep network ended in thousandths, below what float16 resolves and a head can use.
     """
 
     def seeded(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
         for key, value in config.items():
             if isinstance(value, dict) and "seed" in value.get("config", {}):
-                if key == "depthwise_initializer" and value["class_name"] == "GlorotUniform":
-                    config[key] = value = _scaled_to_its_window(layer)
+                if value["class_name"] == "GlorotUniform":
+                    config[key] = value = _keeping_size(layer, is_depthwise=key == "depthwise_initializer")
                 digest = hashlib.sha256(f"{seed}/{layer.name}/{key}".encode()).digest()
                 value["config"]["seed"] = int.from_bytes(digest[:4], "little") >> 1
         return layer.__class__.from_config(config)
@@ -211,14 +212,15 @@ def _draw_weights(base: keras.Model, seed: int) -> keras.Model:
     return keras.models.clone_model(base, clone_function=seeded)
 
 
-def _scaled_to_its_window(layer: keras.layers.Layer) -> dict[str, Any]:
-    """Give an initializer of variance 2 / (kernel height × width) for a depthwise kernel (He et al. 2015, arXiv:1502.01852).
+def _keeping_size(layer: keras.layers.Layer, *, is_depthwise: bool) -> dict[str, Any]:
+    """Give an initializer of variance 1 / inputs (LeCun et al. 1998, Efficient BackProp), which keeps the size of what passes.
 
-    Keras counts all channels as inputs of each: its own draw is so small that a dozen such layers end below float16.
+    A depthwise kernel gets 2 / (height × width) (He et al. 2015, arXiv:1502.01852); Keras counts all channels as inputs of each.
     """
-    n_channels = int(layer.weights[0].shape[-2])
-    given: dict[str, Any] = keras.initializers.serialize(keras.initializers.VarianceScaling(2.0 * n_channels, seed=0))
-    return given
+    scaled = keras.initializers.VarianceScaling
+    given = scaled(2.0 * int(layer.weights[0].shape[-2]), seed=0) if is_depthwise else scaled(1.0, distribution="uniform", seed=0)
+    config: dict[str, Any] = keras.initializers.serialize(given)
+    return config
 
 
 def load_weights(body: keras.Model, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -16,6 +17,7 @@ from extract.backbones import BackboneError, Network, build_network
 from extract.raw import Pictures, open_pictures
 from extract.runtimes import Runtime, choose_runtime, compile_network, has_bfloat16
 from extract.settings import PIXELS, Settings
+from extract.views import View, mirror, name_view
 
 _LEAST_COSINE = 0.9999
 
@@ -24,15 +26,14 @@ _LEAST_COSINE = 0.9999
 class Pending:
     """A batch that the device may still be busy with."""
 
-    names: list[str]
     running: Runtime
-    submitted: Any
+    submitted: list[tuple[list[str], Any]]
     n: int
 
     def result(self) -> dict[str, NDArray[Any]]:
         """Wait for the batch and fetch it: dataset name → (n, …) of the stored type."""
-        outputs = self.running.fetch(self.submitted)
-        return {name: output[:self.n] for name, output in zip(self.names, outputs, strict=True)}
+        return {name: output[:self.n] for names, one in self.submitted
+                for name, output in zip(names, self.running.fetch(one), strict=True) if name}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,7 +43,8 @@ class Forward:
     Attributes
     ----------
     running : the compiled network.
-    shapes : shape of one row of every cut, by dataset name.
+    cuts : shape of one row of every cut, by dataset name.
+    views : mirrored views, whose maps are given besides.
     weights, weights_sha256 : `imagenet`, `random:<seed>` or a file; hash of those that the cuts use.
     batch : pictures a pass; fewer are filled up with black ones, so that one shape is compiled.
     precision : what it computes in: `float32`, `bfloat16` or `float16`.
@@ -52,7 +54,8 @@ class Forward:
     """
 
     running: Runtime
-    shapes: dict[str, tuple[int, ...]]
+    cuts: dict[str, tuple[int, ...]]
+    views: Sequence[View]
     weights: str
     weights_sha256: str
     batch: int
@@ -66,6 +69,16 @@ class Forward:
         """What computed it, in words."""
         return f"keras {version('keras')}, {self.runtime} {self.running.version}, Python {platform.python_version()}"
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one row of every dataset: of the cuts, and of the views' maps."""
+        seen = {view: zip(self._names(view), self.cuts.values(), strict=True) for view in self.views}
+        return self.cuts | {name: shape for named in seen.values() for name, shape in named if name}
+
+    def _names(self, view: View) -> list[str]:
+        """Name the datasets of a view, in the order of the network's outputs; what is no map has no name."""
+        return [name_view(name, view) if name.endswith(":map") else "" for name in self.cuts]
+
     def submit(self, pictures: NDArray[np.uint8]) -> Pending:
         """Hand (n, size, size, 3) uint8 pictures to the device, n ≤ batch, without waiting where it works by itself.
 
@@ -74,7 +87,9 @@ class Forward:
         n = len(pictures)
         if n < self.batch:
             pictures = np.concatenate([pictures, np.zeros((self.batch - n, *pictures.shape[1:]), np.uint8)])
-        return Pending(names=list(self.shapes), running=self.running, submitted=self.running.submit(pictures), n=n)
+        submitted = [(list(self.cuts), self.running.submit(pictures))]
+        submitted += [(self._names(view), self.running.submit(mirror(pictures, view))) for view in self.views]
+        return Pending(running=self.running, submitted=submitted, n=n)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Embed (n, size, size, 3) uint8 pictures, n ≤ batch; gives dataset name → (n, …) of the stored type."""
@@ -127,7 +142,8 @@ def _open(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, precis
     built_in = "float32" if runtime == "openvino" else precision  # OpenVINO brings it to the precision itself
     network = _build(settings, backbone, built_in, allow_random=allow_random)
     running = compile_network(runtime, network.model, batch=batch, precision=precision)
-    forward = Forward(running=running, shapes=network.shapes, weights=network.weights, weights_sha256=network.weights_sha256,
+    forward = Forward(running=running, cuts=network.shapes, views=settings.extract.views_of(backbone),
+                      weights=network.weights, weights_sha256=network.weights_sha256,
                       batch=batch, precision=precision, runtime=running.name, device=running.device)
     return forward, forward(probe[:batch])
 

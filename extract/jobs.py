@@ -16,7 +16,7 @@ from extract.tiles import Tiles
 
 IMPORTED = "imported"  # what stands for the weights where the vectors come from elsewhere
 MADE_WITH = ("precision", "runtime", "weights_sha256")  # all shards of a backbone are made with the same
-_SINCE = {"runtime": "auto"}  # what recipes of schema version 1 lack, and meant
+_SINCE = {"runtime": "auto", "views": []}  # what older recipes lack, and meant
 _OTHER_TILES = "the table had other ids or paths, or another order"
 _ANEW = "start anew with --fresh (FRESH=1 for make)"
 
@@ -70,6 +70,7 @@ class Job:
         extract = self.settings.extract
         return {
             "tiles": self.tiles_sha256, "cuts": [str(c) for c in extract.cuts_of(self.backbone)],
+            "views": extract.views_of(self.backbone),
             "weights": Path(extract.weights_of(self.backbone)).name, "size": extract.size, "precision": extract.precision,
             "runtime": extract.runtime, "dtype": extract.dtype, "shard": extract.shard,
             "max_pixels": self.settings.tiles.max_pixels,

@@ -95,7 +95,7 @@ def write_city(folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: in
     n_tiles : pictures of 200 m × 200 m, at least 20.
     n_areas : areas that the tiles are shared among, 2 … n_tiles.
     seed : whole number, 0 or more.
-    is_deep : the settings train networks too, on one split and without the stack.
+    is_deep : the settings train networks too, briefly, for two of the targets, on one split and without the stack.
 
     Returns
     -------
@@ -448,18 +448,18 @@ grid = {{ rows = {rows}, size_m = {size:.0f}, origin = [{east:.0f}, {north:.0f}]
 groups = ["LAD17NM", "LACCD", "SOAC11CD"]
 
 [targets]
-columns = ["income", "employment", "education", "health", "crime", "barriers", "living_environment"]
+columns = [{targets}]
 ceiling = "ceiling.csv"
 
 [extract]
-cuts = ["vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"{cuts}]
-weights = "imagenet"
+cuts = [{cuts}]
+{views}weights = "imagenet"
 
 [models]
 names = ["mean", "region", "location", "geodemographic", "metadata", "ridge", "ridge@area", "ridge+groups@area", \
 "knn", "xgboost", "head", {names}]
 splits = [{splits}]
-folds = 5
+folds = {folds}
 block_m = 1000
 seed = 0
 {more}
@@ -467,20 +467,36 @@ seed = 0
 title = "A made city"
 """
 
-_SHALLOW = {"name": "demo", "cuts": "", "names": '"stack"', "splits": '"random", "area", "block"', "more": ""}
-_NETWORKS = """maps = "networks"  # the map cuts are for networks alone
+_SHALLOW = {"name": "demo", "cuts": '"vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"', "views": "",
+            "targets": ", ".join(f'"{name}"' for name in TARGETS), "names": '"stack"', "splits": '"random", "area", "block"',
+            "folds": 5, "more": ""}
+_NETWORKS = """keep = ["ridge", "head", "tail", "finetune:mobilenetv2"]
+maps = "networks"  # the map cuts are for networks alone
 
+# A short training, so that two cores end within minutes: few targets, folds and epochs, small pictures, and steps that are long.
+# For one in earnest remove these two tables, or raise epochs and patience in them.
 [models.params.tail]
 joint = true  # one network for all targets
-epochs = 12
+augment = ["hflip"]
+pool = "avg"
+hidden = [64]
+dropout = 0.2
+batch = 8
+rate = 1e-3
+epochs = 8
 
 [models.params.finetune]
 joint = true
 pool = "avg"
-warm_rate = 1e-3
-rate = 1e-4
+hidden = [64]
+dropout = 0.2
+batch = 16
+warm_rate = 3e-3
+rate = 3e-4
 epochs = 2
 """
-# One split, no stack, one network for all targets and few epochs: so that two cores end within minutes.
-_DEEP = {"name": "demo-deep", "cuts": ', "mobilenetv2/block_15_add:map", "pixels/64:map"',
-         "names": '"tail", "finetune:mobilenetv2"', "splits": '"area"', "more": _NETWORKS}
+_DEEP = {"name": "demo-deep", "views": 'views = ["hflip"]  # for the tail to learn from\n',
+         "cuts": '"mobilenetv2/block_13_expand_relu:avg", "mobilenetv2/out_relu:avg", "mobilenetv2/block_15_add:map", '
+                 '"pixels/96:map"',
+         "targets": '"income", "living_environment"', "names": '"tail", "finetune:mobilenetv2"', "splits": '"area"', "folds": 3,
+         "more": _NETWORKS}

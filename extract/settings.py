@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from extract.views import View
+
 Pooling = Literal["avg", "max", "flat", "map"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 PIXELS = "pixels"  # the backbone that is no network: a cut's layer is the side that pictures are resized to
@@ -190,6 +192,7 @@ class ExtractSettings(Strict):
     """[extract]: which networks, cut where, with which weights and numbers."""
 
     cuts: list[str] = Field(min_length=1)
+    views: list[View] = []  # whose maps are cached besides, for `tail` to learn from
     weights: str | dict[str, str] = "imagenet"
     weights_sha256: dict[str, str] = {}  # backbone → hash that features state of theirs; other weights are refused
     size: int = Field(default=224, ge=32, le=4096)
@@ -210,6 +213,21 @@ class ExtractSettings(Strict):
         if twice:
             raise ValueError(f"{', '.join(twice)} is listed twice: name every cut once")
         return value
+
+    @field_validator("views")
+    @classmethod
+    def _views(cls, value: list[View]) -> list[View]:
+        twice = sorted({view for view in value if value.count(view) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is listed twice: name every view once")
+        return value
+
+    @model_validator(mode="after")
+    def _viewed(self) -> ExtractSettings:
+        if self.views and not any(map(self.views_of, self.backbones)):
+            raise ValueError(f"views = {self.views} are of the maps of networks, and no cut is one: add one to cuts, as "
+                             "'vgg16/block5_conv1:map', or remove views")
+        return self
 
     @model_validator(mode="after")
     def _scheduler(self) -> ExtractSettings:
@@ -237,6 +255,11 @@ class ExtractSettings(Strict):
     def cuts_of(self, backbone: str) -> list[Cut]:
         """Cuts of one backbone, in the order of the settings."""
         return [cut for cut in map(parse_cut, self.cuts) if cut.backbone == backbone]
+
+    def views_of(self, backbone: str) -> list[View]:
+        """Views whose maps are cached besides: those asked for, where the backbone is a network with a cut of pooling `map`."""
+        has_maps = backbone != PIXELS and any(cut.pooling == "map" for cut in self.cuts_of(backbone))
+        return self.views if has_maps else []
 
     def weights_of(self, backbone: str) -> str:
         """Give what `backbone` is loaded from: `imagenet`, `random:<seed>` or the absolute path of a file; `pixels` by itself."""

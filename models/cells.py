@@ -131,7 +131,7 @@ class _Shared:
     def __init__(self, settings: Settings, tiles: Tiles, folds: dict[str, Folds]) -> None:
         self._settings, self._tiles = settings, tiles
         self._folds = {split: hash_folds(tiles.id.to_numpy(), one) for split, one in folds.items()}
-        self._sources: dict[str, dict[str, str]] = {}
+        self._sources: dict[tuple[str, tuple[str, ...]], dict[str, str]] = {}
         self.labels = hash_labels(tiles)
         self._area = _hash_texts(tiles.area)
         self._groups = _hash([[name, _hash_texts(column)] for name, column in tiles.groups.items()])
@@ -139,10 +139,9 @@ class _Shared:
     def inputs(self, cell: Cell) -> dict[str, Any]:
         """Everything that the run's numbers depend on, but for the labels."""
         spec, asked = cell.spec, self._settings.models
-        if cell.cut not in self._sources:
-            self._sources[cell.cut] = read_source(self._settings.folder, self._tiles, cell.cut, self._settings.extract.backbones)
-        source = {k: v for k, v in self._sources[cell.cut].items() if k != "pictures_sha256" or spec.feed == "metadata"}
         model = asked.build(spec)
+        source = self._source(cell.cut, tuple(model.views))
+        source = {k: v for k, v in source.items() if k != "pictures_sha256" or spec.feed == "metadata"}
         params = {k: v for k, v in model.get_params().items() if not (k.endswith(("n_jobs", "task")) or isinstance(v, Family))}
         inputs: dict[str, Any] = {**source, "folds_sha256": self._folds[cell.split], "weights": asked.weights,
                                   "revision": model.revision, "params": json.loads(json.dumps(params))}
@@ -156,6 +155,12 @@ class _Shared:
         if spec.feed == "place":
             inputs["xy_sha256"] = hash_array(self._tiles.xy)
         return inputs | {"versions": _versions_of(spec.family)}
+
+    def _source(self, cut: str, views: tuple[str, ...]) -> dict[str, str]:
+        if (cut, views) not in self._sources:
+            self._sources[cut, views] = read_source(self._settings.folder, self._tiles, cut, self._settings.extract.backbones,
+                                                    views=views)
+        return self._sources[cut, views]
 
 
 def hash_labels(tiles: Tiles) -> dict[str, str]:

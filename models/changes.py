@@ -10,6 +10,7 @@ _NOUNS = {"tiles_sha256": "the tile table", "usable_sha256": "which tiles are us
           "area_sha256": "the areas", "groups_sha256": "the group columns",
           "xy_sha256": "the places", "members": "which members the stack has",
           "member_keys": "what the members of the stack predict", "features_sha256": "the embeddings",
+          "views_sha256": "the mirrored views",
           "folds_sha256": "the folds", "labels_sha256": "the labels"}
 
 

@@ -180,7 +180,8 @@ def list_(config: Config, traceback: Traceback = False) -> None:
 def explain_(config: Config, target: Annotated[str | None, typer.Option(help="The target to explain; every one else.")] = None,
              tiles: Annotated[str, typer.Option(help="Ids of tiles with commas between, or 'gallery': some across the range of "
                                                      "the truth, the best and the worst predicted.")] = "gallery",
-             model: Annotated[str | None, typer.Option(help="A kept model, as 'ridge'; the best kept one else.")] = None,
+             model: Annotated[str | None, typer.Option(help="A kept model, as 'ridge'; else the best, or of each that [models] "
+                                                             "keep names, the best.")] = None,
              cut: Annotated[str | None, typer.Option(help="Its cut, as 'vgg16/block5_pool:avg'.")] = None,
              method: Annotated[str, typer.Option(help="exact, contributions, gradients, occlusion; auto takes the best that the "
                                                       "model allows.")] = "auto", traceback: Traceback = False) -> None:

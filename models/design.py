@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 from extract.embeddings import Embeddings
 from extract.settings import parse_cut
 from extract.tiles import Tiles
+from extract.views import name_view
 from models.arrays import Floats, Ints
 from models.classes import code_labels, commonest
-from models.families.features import Features, open_features
+from models.families.features import Features, open_features, open_views
 from models.families.registry import ModelSpec
 from models.folds import Folds
 
@@ -87,14 +89,18 @@ def features_path(folder: Path, backbone: str) -> Path:
     return path
 
 
-def read_source(folder: Path, tiles: Tiles, name: str, backbones: list[str]) -> dict[str, str]:
+def read_source(folder: Path, tiles: Tiles, name: str, backbones: list[str], *, views: Sequence[str] = ()) -> dict[str, str]:
     """Give the hashes of what a cut is read from, without reading it.
 
     The cut `none` has no features, and the tiles that every backbone accepted, so that baselines are scored on the same.
 
+    Parameters
+    ----------
+    views : mirrored views that are read besides.
+
     Raises
     ------
-    DesignError : no file, no such cut in it, or other tiles than the table's.
+    DesignError : no file, no such cut or view in it, or other tiles than the table's.
     """
     with ExitStack() as stack:
         opened = [stack.enter_context(_open(folder, tiles, backbone)) for backbone in _backbones(name, backbones)]
@@ -103,8 +109,27 @@ def read_source(folder: Path, tiles: Tiles, name: str, backbones: list[str]) -> 
         if name == NONE:
             pictures = _pictures(opened)
             return {**source, "pictures_sha256": "" if pictures is None else hashlib.sha256(pictures.tobytes()).hexdigest()}
-        return {**source, "weights_sha256": str(opened[0].attributes.get("weights_sha256", "")),
-                "features_sha256": opened[0].checksum(_dataset(opened[0], name))}
+        source |= {"weights_sha256": str(opened[0].attributes.get("weights_sha256", "")),
+                   "features_sha256": opened[0].checksum(_dataset(opened[0], name))}
+        return source | _hash_views(opened[0], name, views)
+
+
+def _hash_views(embeddings: Embeddings, cut: str, views: Sequence[str]) -> dict[str, str]:
+    """Give one hash of all views that are asked for; nothing where none are."""
+    names = [name_view(parse_cut(cut).dataset, view) for view in views]
+    lost = [view for view, name in zip(views, names, strict=True) if name not in embeddings.views]
+    if lost:
+        raise DesignError(f"{embeddings.path}: no mirrored views {', '.join(lost)} of {cut!r}, and augment is to learn from them."
+                          f" Set [extract] views = {json.dumps(list(views))} and run `make features FRESH=1`, or remove augment "
+                          "from [models.params.tail].")
+    return {"views_sha256": hashlib.sha256("".join(map(embeddings.checksum, names)).encode()).hexdigest()} if names else {}
+
+
+def read_views(folder: Path, data: CutData, views: Sequence[str]) -> CutData:
+    """Give a cut with mirrored views of its tiles, from the same file; in memory where all fit into it together."""
+    name = parse_cut(data.cut)
+    path = features_path(folder, name.backbone)
+    return replace(data, embedding=open_views(data.embedding, path, name.dataset, data.tiles, views))
 
 
 def read_cut(folder: Path, tiles: Tiles, name: str, backbones: list[str], *, memory: int | None = None) -> CutData:

@@ -17,7 +17,7 @@ from extract.tiles import Tiles, read_tiles
 from models.arrays import Floats, Ints
 from models.cells import ALL, Cell, Planned, hash_labels
 from models.classes import ClassFit, list_classes, spread_classes
-from models.design import CutData, Design, build_design, read_cut
+from models.design import CutData, Design, build_design, read_cut, read_source, read_views
 from models.evaluation.predicted import read_predicted
 from models.families.family import CrossFit, Family, Where
 from models.families.stack import stack_folds
@@ -169,7 +169,11 @@ def open_design(inputs: Inputs, cell: Cell, source: dict[str, Any]) -> Design:
     """
     settings = inputs.settings
     data = _cut(settings.model_dump_json(), str(source.get("features_sha256", source["usable_sha256"])), cell.cut)
-    changed = [name for name, value in data.source.items() if source.get(name, value) != value]
+    views, found = settings.models.build(cell.spec).views, data.source
+    if views:
+        found = read_source(settings.folder, inputs.tiles, cell.cut, settings.extract.backbones, views=views)
+        data = read_views(settings.folder, data, views)
+    changed = [name for name, value in found.items() if source.get(name, value) != value]
     if changed:
         raise UnitError(f"the features have changed since the run was planned ({', '.join(changed)}). "
                         "Run the same command again.")

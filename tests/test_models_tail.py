@@ -148,6 +148,42 @@ def test_maps_that_no_network_made_are_refused(maps: Features) -> None:
         Tail().fit(maps.from_network(None), Y, folds=make_folds(), weight=np.ones(N))
 
 
+class Recorded:
+    """A matrix that knows which of its rows were read."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype, self.rows = values, values.shape, values.dtype, set[int]()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: np.ndarray) -> np.ndarray:
+        self.rows |= set(np.arange(len(self))[index].tolist())
+        return self.values[index]
+
+
+def test_views_of_training_tiles_alone_are_learnt_from(maps: Features) -> None:
+    views = {view: Recorded(maps.array().astype(np.float16)) for view in ("hflip", "vflip", "hvflip")}
+    seen, folds, model = maps.with_views(views), make_folds(), make_tail(augment=("hflip", "vflip"), epochs=3, hidden=(4,))
+    mine = folds.training(folds.parts_of(2))
+    inner = folds.take(mine)
+    model.fit(seen.rows(mine), Y[mine, :1], folds=inner, weight=np.ones(len(mine))).predict(seen)
+    untouched = {*np.flatnonzero(folds.fold == 2), *mine[next(inner.splits())[1]]}
+    assert all(len(view.rows) > 10 and not view.rows & untouched for view in views.values())
+
+
+def test_a_row_to_learn_from_is_of_the_view_that_was_drawn(maps: Features) -> None:
+    model, views = make_tail(augment=("hflip", "vflip")), {"hflip": 1, "vflip": 2, "hvflip": 3}
+    model.grid_ = (4, 4, 576)
+    numbered = {view: np.full(maps.shape, number, np.float16) for view, number in views.items()}
+    seen = Features(np.zeros(maps.shape, np.float16), grid=model.grid_).with_views(numbered)
+    drawn = model.read(seen, np.arange(N), np.random.default_rng(0))[:, 0, 0, 0]
+    assert set(drawn) == {0, 1, 2, 3}
+    assert not model.read(seen, np.arange(N), None).any()
+    again = model.read(seen, np.arange(N), np.random.default_rng(0))[:, 0, 0, 0]
+    np.testing.assert_array_equal(drawn, again)
+
+
 def test_from_pictures_to_curves_on_disk(experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     path = experiment(n=24, replace={"mobilenetv2/block_3_expand_relu:map": "mobilenetv2/block_15_add:map"})
     asked = 'names = ["mean", "ridge", "tail"]\nfolds = 3\nmaps = "networks"\nkeep = "all"\naccept = ["labels-differ"]\n'

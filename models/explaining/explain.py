@@ -12,13 +12,14 @@ import pandas as pd
 
 from extract.settings import parse_cut, suggest
 from models.arrays import Floats
+from models.design import NONE
 from models.explaining.drawing import draw_heat, draw_overlay, encode_png, measure_limit, place_beside
 from models.explaining.explanations import KINDS, Explanation, explanation_folder, name_file, read_explanation, write_explanation
 from models.explaining.gallery import choose_gallery, find_tiles, read_predicted_tiles
 from models.explaining.heat import Method, Subject, choose_method, describe_method, explain, predict_subject, rank_correlation
 from models.explaining.places import Maps, Places, PlacesError, spread_sample
 from models.explaining.subjects import Opened, find_neighbours, open_subject
-from models.kept import KeptError, KeptModel, find_kept
+from models.kept import KeptError, KeptModel, find_kept, list_kept
 from models.runs import RunError
 from models.settings import Settings
 from models.units import Inputs, open_inputs
@@ -34,7 +35,7 @@ class Asked(NamedTuple):
 
     Attributes
     ----------
-    model, cut : of the kept model; None for the best that sees pictures.
+    model, cut : of the kept model; None for the best that sees pictures, or of each that [models] keep names, the best.
     tiles : `gallery`, or ids with commas between.
     method : `auto`, or one of `models.explaining.heat.METHODS`.
     """
@@ -64,16 +65,16 @@ def explain_targets(settings: Settings, asked: Asked, target: str | None = None)
     if target is not None and target not in names:
         raise ValueError(f"target {target!r}: unknown; known: {', '.join(names)}.{suggest(target, names)}")
     inputs = open_inputs(settings)
-    found: dict[str, KeptModel] = {}
+    found: list[tuple[str, KeptModel]] = []
     for name in names if target is None else [target]:
         try:
-            found[name] = find_kept(settings.folder, name, model=asked.model, cut=asked.cut)
+            found += [(name, kept) for kept in _find_models(settings, name, asked)]
         except KeptError as error:
             if target is not None:
                 raise
             yield Explained(name, None, str(error))
     places: dict[str, Places] = {}
-    for name, kept in sorted(found.items(), key=lambda item: item[1].cell.cut):
+    for name, kept in sorted(found, key=lambda item: item[1].cell.cut):
         cut = kept.cell.cut
         places = places if cut in places else {cut: Places(settings, inputs.tiles, parse_cut(cut))}
         try:
@@ -82,6 +83,16 @@ def explain_targets(settings: Settings, asked: Asked, target: str | None = None)
             if target is not None:
                 raise
             yield Explained(name, None, f"target {name!r}: {error}")
+
+
+def _find_models(settings: Settings, target: str, asked: Asked) -> list[KeptModel]:
+    """Give the model that is asked for; or, where the settings name models to keep, the best kept one of each name."""
+    best = find_kept(settings.folder, target, model=asked.model, cut=asked.cut)
+    keep = settings.models.keep
+    if asked.model or asked.cut or isinstance(keep, str):
+        return [best]
+    seeing = [kept for kept in list_kept(settings.folder, target) if kept.cell.cut != NONE]
+    return list({kept.cell.model: kept for kept in reversed(seeing)}.values())
 
 
 def explain_kept(inputs: Inputs, kept: KeptModel, places: Places, asked: Asked) -> Explanation:

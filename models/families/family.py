@@ -89,12 +89,14 @@ class Family:
     chosen_ : for each target, the parameters chosen for it on the folds of the rows that it was fitted on.
     curves_ : for each target, its learning curve; only of what is learnt in epochs.
     where : what the fits are part of.
+    views : mirrored views of the rows that it learns from besides, see `extract.views`.
     revision : raised by one where the same parameters and rows come to give other numbers: what is on disk is then stale.
     """
 
     revision: int = 1
     task: Task = "number"
     where: Where = Where()
+    views: Sequence[str] = ()
     chosen_: list[Chosen]
     curves_: Sequence[list[Epoch]] = ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
@@ -13,6 +13,7 @@ import psutil
 from numpy.typing import NDArray
 
 from extract.embeddings import Embeddings
+from extract.views import name_view
 from extract.zoo import Origin
 from models.arrays import Ints
 from models.families.halves import is_finite, widen
@@ -103,6 +104,7 @@ class Features:
     Attributes
     ----------
     origin : the network that stood before them, where a model goes on with it.
+    views : mirrored view → the same rows of it, (n_all, n_core), in memory or `OnDisk`; empty where none are asked for.
     """
 
     def __init__(self, stored: NDArray[Any] | OnDisk, index: Ints | None = None, *, beside: NDArray[Any] | None = None,
@@ -110,6 +112,7 @@ class Features:
         self._stored, self._index, self._beside, self._limit = stored, index, beside, limit
         self.grid = grid
         self.origin: Origin | None = None
+        self.views: dict[str, NDArray[Any] | OnDisk] = {}
         self.shared: dict[tuple[Any, ...], Any] = {}  # what was made of all rows once, for every view of them
 
     def __len__(self) -> int:
@@ -154,7 +157,7 @@ class Features:
 
     def _view(self, index: Ints | None, beside: NDArray[Any] | None) -> Features:
         view = Features(self._stored, index, beside=beside, limit=self._limit, grid=self.grid)
-        view.shared, view.origin = self.shared, self.origin
+        view.shared, view.origin, view.views = self.shared, self.origin, self.views
         return view
 
     def from_network(self, origin: Origin | None) -> Features:
@@ -163,6 +166,26 @@ class Features:
         view.origin = origin
         return view
 
+    @property
+    def limit(self) -> int:
+        """Most that `array` may give [bytes]."""
+        return free_memory() if self._limit is None else self._limit
+
+    @property
+    def n_bytes(self) -> int:
+        """Size of the whole as stored [bytes]."""
+        return len(self._stored) * self.n_core * self._stored.dtype.itemsize
+
+    def with_views(self, views: Mapping[str, NDArray[Any] | OnDisk]) -> Features:
+        """Give the same rows with mirrored views of the whole."""
+        view = self._view(self._index, self._beside)
+        view.views = dict(views)
+        return view
+
+    def mirrored(self, view: str) -> Features:
+        """Give the same rows of a mirrored view, without what stands beside."""
+        return Features(self.views[view], self._index, limit=self._limit, grid=self.grid)
+
     def check_fits(self) -> None:
         """Refuse what would not fit as float32 into the memory that it may fill.
 
@@ -170,7 +193,7 @@ class Features:
         ------
         FeaturesError : it would not.
         """
-        limit, size = free_memory() if self._limit is None else self._limit, 4 * len(self) * self.shape[1]
+        limit, size = self.limit, 4 * len(self) * self.shape[1]
         if size > limit:
             raise FeaturesError(f"{len(self)} rows of {self.shape[1]} features: expected at most {limit / GIB:.2g} GiB as "
                                 f"float32, got {size / GIB:.2g} GiB. Reduce them first, as 'knn+pca:256', take a family that "
@@ -232,3 +255,19 @@ def open_features(path: Path, cut: str, rows: Ints, *, memory: int | None) -> Fe
     stored = OnDisk(path, cut, rows)
     fits = stored.n_bytes <= (free_memory() if memory is None else memory)
     return Features(stored[:] if fits else stored, limit=memory, grid=stored.grid)
+
+
+def open_views(X: Features, path: Path, cut: str, rows: Ints, views: Sequence[str]) -> Features:
+    """Give features with the same rows of mirrored views: in memory where they fit there together with the features.
+
+    Parameters
+    ----------
+    X : what `open_features` gave of the same path, cut and rows.
+
+    Raises
+    ------
+    FeaturesError : as `open_features`.
+    """
+    stored = {view: OnDisk(path, name_view(cut, view), rows) for view in views}
+    fits = X.n_bytes + sum(one.n_bytes for one in stored.values()) <= X.limit
+    return X.with_views({view: one[:] if fits else one for view, one in stored.items()})

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.views import Flip, list_views
 from extract.zoo import Origin
+from models.arrays import Ints
 from models.families.family import Task
 from models.families.features import Features
 from models.families.learning import Phase, read_weights
@@ -29,17 +35,34 @@ class Tail(MapNetwork):
     epochs : at most. patience : epochs in which the loss on the first inner fold does not fall by `min_delta`, in
         squared standard deviations of the target, before training stops.
     joint : one network for all targets, with an output each, instead of one network a target.
-    seed : of the head's weights, batches and dropout; the same for every target.
+    augment : flips that each training tile is shown with or without, by chance, from the maps that are cached of its views.
+    seed : of the head's weights, batches, views and dropout; the same for every target.
     """
 
     name = "tail"
 
     def __init__(self, hidden: tuple[int, ...] = (64, 64), pool: Pool = "flat", dropout: float = 0.5, rate: float = 1e-4,
                  batch: int = 32, epochs: int = 50, min_delta: float = 1e-5, patience: int = 3, joint: bool = False,
-                 seed: int = 0, task: Task = "number") -> None:
+                 augment: tuple[Flip, ...] = (), seed: int = 0, task: Task = "number") -> None:
         self.hidden, self.pool, self.dropout, self.rate, self.batch = hidden, pool, dropout, rate, batch
         self.epochs, self.min_delta, self.patience, self.joint = epochs, min_delta, patience, joint
-        self.seed, self.task = seed, task
+        self.augment, self.seed, self.task = augment, seed, task
+
+    @property
+    def views(self) -> Sequence[str]:
+        """Mirrored views that it learns from besides."""
+        return list_views(self.augment)
+
+    def read(self, X: Features, rows: Ints, rng: np.random.Generator | None) -> NDArray[np.float32]:
+        """Give maps; to learn from, each of a view drawn by chance: of the tile as it is, or of one that `augment` makes."""
+        if rng is None or not self.views:
+            return super().read(X, rows, rng)
+        shown = rng.integers(1 + len(self.views), size=len(rows))
+        maps = np.empty((len(rows), *self.grid_), np.float32)
+        for number, view in enumerate(["", *self.views]):
+            mine = np.flatnonzero(shown == number)
+            maps[mine] = super().read(X.mirrored(view) if view else X, rows[mine], rng)
+        return maps
 
     def check(self, X: Features) -> None:
         """Refuse what is no map of a network.

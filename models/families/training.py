@@ -56,7 +56,8 @@ def row_losses(labels: Any, outputs: Any, task: Task) -> tuple[Any, Any]:
     """Give the loss of each row and tower as Keras's tensors, and its weight: (n_rows, n_towers) each."""
     import keras
 
-    truth, weight, outputs = labels[..., :-1], labels[..., -1], keras.ops.cast(outputs, "float32")
+    labels, outputs = keras.ops.convert_to_tensor(labels), keras.ops.cast(outputs, "float32")  # torch gives metrics an array
+    truth, weight = labels[..., :-1], labels[..., -1]
     losses = keras.ops.square(outputs - truth) if task == "number" else -truth * keras.ops.log_softmax(outputs, axis=-1)
     return keras.ops.sum(losses, axis=-1), weight
 
@@ -113,7 +114,7 @@ def compile_program(program: Any, rate: float, task: Task) -> Any:
             self.total, self.count = (self.add_weight(shape=(n_towers,), initializer="zeros", name=n) for n in ("total", "count"))
 
         def update_state(self, labels: Any, outputs: Any, sample_weight: Any = None) -> None:  # noqa: ARG002
-            losses, weight = row_losses(labels, outputs, task)
+            losses, weight = row_losses(labels, keras.ops.stop_gradient(outputs), task)
             self.total.assign_add(keras.ops.sum(weight * losses, axis=0))
             self.count.assign_add(keras.ops.sum(weight, axis=0))
 

@@ -1,0 +1,65 @@
+"""Extraction, heads, tails and whole networks run unchanged on each of Keras's backends, and give the same."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import made_networks
+import numpy as np
+import pytest
+
+SETTINGS = """name = "tiny"
+[tiles]
+table = "t.csv"
+images = "."
+area = "area"
+[extract]
+cuts = ["tiny/relu2:map", "tiny/relu3:avg"]
+views = ["hflip"]
+weights = { tiny = "tiny.h5" }
+size = 32
+batch = 24
+dtype = "float32"
+precision = "float32"
+runtime = "keras"
+"""
+TRAINED = ("head", "tail", "finetune")
+
+
+def run(folder: Path, backend: str) -> dict[str, np.ndarray]:
+    """Embed and train in a process of its own."""
+    root, out = Path(__file__).parents[1], folder / f"{backend}.npz"
+    done = subprocess.run([sys.executable, "tests/made_networks.py", str(folder / "tiny.toml"), str(out)], cwd=root, text=True,
+                          capture_output=True, env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(root)})
+    assert done.returncode == 0, done.stderr
+    with np.load(out) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("backends")
+    made_networks.write_tiny(folder / "tiny.h5")
+    (folder / "tiny.toml").write_text(SETTINGS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def expected(folder: Path) -> dict[str, np.ndarray]:
+    return run(folder, "tensorflow")
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_embeddings_and_trainings_are_those_of_tensorflow(folder: Path, expected: dict[str, np.ndarray], backend: str) -> None:
+    if not find_spec(backend):
+        pytest.skip(f"{backend} is not installed: pip install {backend}")
+    found = run(folder, backend)
+    assert (str(expected.pop("backend", "tensorflow")), str(found.pop("backend"))) == ("tensorflow", backend)
+    assert set(found) == set(expected) == {"relu2:map", "relu2:map@hflip", "relu3:avg", *TRAINED}
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-3 * np.nanstd(values), err_msg=name)
+    assert all(expected[name].std(axis=0).min() > 1e-3 for name in TRAINED)

@@ -1,0 +1,118 @@
+"""Heads, tails and whole networks: towers trained together, seeds, kept networks in new processes, and what they look at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import made_networks as made
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from extract.run import run_extraction
+from extract.settings import Settings as ExtractSettings
+from extract.settings import read_settings
+from extract.zoo import REGISTRY, Origin
+from models.cli import app
+from models.explaining.explanations import read_explanation
+from models.families.features import Features
+from models.families.finetune import Finetune
+from models.families.head import Head
+from models.families.mapnet import MapNetwork
+from models.families.tail import Tail
+from models.fit import fit_all
+from models.folds import Folds
+from models.keep import save_model
+from models.settings import Settings
+
+TINY = {'"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"tiny/relu2:map", "pixels/32:map"'}
+AGAIN = """import sys, numpy as np
+from pathlib import Path
+import made_networks
+from models.families.features import Features
+from models.keep import load_model
+made_networks.register()
+rows = np.load(sys.argv[2])
+np.save(sys.argv[3], load_model(Path(sys.argv[1])).predict(Features(rows.reshape(len(rows), -1), grid=rows.shape[1:])))
+"""
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the weight file of the small network, which is one of the zoo meanwhile."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.h5"
+    made.write_tiny(path)
+    made.register()
+    yield str(path)
+    del REGISTRY["tiny"]
+
+
+def make(kind: str, weights: str, **params: Any) -> tuple[MapNetwork, Features]:
+    """Give a tail with maps, or a whole network with pictures."""
+    family, layer = (Tail, "relu2") if kind == "tail" else (Finetune, "")
+    rows = np.random.default_rng(1).random((made.N, 8, 8, 8)) + made.SIGNAL[:, None, None, None] if layer else made.PICTURES
+    X = Features(rows.reshape(made.N, -1).astype(np.float32), grid=rows.shape[1:])
+    return family(**{**made.PARAMS, "dropout": 0.3, **params}), X.from_network(
+        Origin(backbone="tiny", layer=layer, size=made.SIDE, weights=weights))
+
+
+def test_towers_trained_together_are_those_trained_one_by_one_within_the_spread_of_seeds() -> None:
+    rng, n = np.random.default_rng(0), 240
+    signal, folds = rng.normal(size=(n, 2)), Folds(kind="random", part=np.arange(n) % 4, near=np.zeros((n, 0), bool))
+    X = Features(np.hstack([signal, rng.normal(size=(n, 6))]).astype(np.float32))
+    Y = np.column_stack([signal[:, 0] + 0.3 * rng.normal(size=n), 50 - 4 * signal[:, 1]])
+    together = [Head(seed=seed, epochs=25).fit(X, Y, folds=folds, weight=np.ones(n)).predict(X) for seed in range(3)]
+    alone = [np.column_stack([Head(seed=seed, epochs=25).fit(X, Y[:, [t]], folds=folds, weight=np.ones(n)).predict(X)[:, 0]
+                              for t in range(2)]) for seed in range(3)]
+    apart = [np.sqrt(((a - b) ** 2).mean(axis=0)) for i, a in enumerate(alone) for b in alone[:i]]
+    between = [np.sqrt(((a - b) ** 2).mean(axis=0)) for a in together for b in alone]
+    assert (np.mean(between, axis=0) < 1.3 * np.mean(apart, axis=0)).all()
+    errors = [np.mean([((one - Y) ** 2).mean(axis=0) for one in some], axis=0) / Y.var(axis=0) for some in (together, alone)]
+    np.testing.assert_allclose(errors[0], errors[1], atol=0.05)
+    assert errors[0].max() < 0.6
+
+
+@pytest.mark.parametrize("kind", ["tail", "finetune"])
+def test_the_same_seed_gives_the_same_and_another_another(kind: str, weights: str) -> None:
+    found = []
+    for seed in (3, 3, 4):
+        model, X = make(kind, weights, seed=seed)
+        found.append(model.fit(X, made.Y, folds=made.FOLDS, weight=np.ones(made.N)).predict(X))
+    np.testing.assert_array_equal(found[0], found[1])
+    assert np.abs(found[0] - found[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["tail", "finetune"])
+def test_a_kept_network_predicts_the_same_in_a_new_process(kind: str, weights: str, tmp_path: Path) -> None:
+    model, X = make(kind, weights)
+    expected = model.fit(X, made.Y, folds=made.FOLDS, weight=np.ones(made.N)).predict(X)
+    save_model(tmp_path / "kept", "tail" if kind == "tail" else "finetune:mobilenetv2", model, {})
+    np.save(tmp_path / "rows.npy", X.array().reshape(-1, *X.grid or ()))
+    root = Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", AGAIN, *(str(tmp_path / name) for name in ("kept", "rows.npy", "out.npy"))], check=True,
+                   env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"})
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-6)
+
+
+def test_every_kept_network_is_explained_end_to_end(weights: str, experiment: Callable[..., Path],
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    path = experiment(n=24, replace={**TINY, 'weights = "random:0"': f'weights = {{ tiny = "{weights}" }}'})
+    path.write_text(path.read_text() + '[models]\nnames = ["mean", "tail", "finetune:tiny"]\nfolds = 3\nworkers = 1\n'
+                    'keep = ["tail", "finetune:tiny"]\naccept = ["labels-differ"]\n[models.params.tail]\nepochs = 2\n'
+                    'rate = 1e-2\npool = "avg"\n[models.params.finetune]\nepochs = 1\nwarm_rate = 1e-2\npool = "avg"\n')
+    run_extraction(read_settings(path, ExtractSettings))
+    fit_all(read_settings(path, Settings))
+    done = CliRunner().invoke(app, ["explain", "--config", str(path)])
+    assert done.exit_code == 0, done.output
+    for cut, model in (("tiny/relu2:map", "tail"), ("pixels/32:map", "finetune:tiny")):
+        folder, facts, tiles = read_explanation(path.parent / "out" / "explain" / "income" / cut / model)
+        assert facts["method"] == "gradients"
+        assert len(tiles) == 20
+        assert all((folder / name).is_file() for name in tiles[["tile", "heat", "overlay"]].to_numpy().ravel())
+        assert pd.notna(facts["sanity"]["rank_correlation"])
