@@ -145,7 +145,8 @@ def _find_weights(place: PlaceSettings, backbone: str, made: dict[str, Any]) -> 
 def _run(path: Path) -> None:
     """Extract by a settings file in another process, which shows its progress; Ctrl-C reaches both, and this one waits."""
     root = str(Path(extract.__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": paths}
     process = subprocess.Popen([sys.executable, "-m", "extract", "run", "--config", str(path)], env=environment)
     try:
         code = process.wait()

@@ -84,8 +84,9 @@ def _notes(place: Place, kept: KeptModel) -> Iterator[str]:
         yield ("these tiles are those that the model was fitted on: the predictions are closer to the truth than those of new "
                "places. Honest ones are the out-of-fold predictions under runs/.")
     for level, widths in kept.facts["intervals"].items():
-        if None in widths.values():
-            yield f"{level} level: too few areas in training for every interval; those are empty."
+        lost = " and ".join(f"{float(nominal):.0%}".replace("%", " %") for nominal, width in widths.items() if width is None)
+        if lost:
+            yield f"{level} level: too few areas in training for intervals of {lost}, which are left empty."
     if kept.facts["split"] == "random":
         yield ("the intervals are of the split 'random', on which tiles of an area stand on both sides: they are too narrow for "
                "new areas. Fit the split 'area' too.")
