@@ -86,8 +86,8 @@ def _show_plan(settings: Settings) -> None:
 def audit(config: Config, traceback: Traceback = False) -> None:
     """Look for what would make the comparison lie: copies, overlaps, mixed codes, labels that do not belong.
 
-    Works before there are features, and then says what it could not look for. Exit code 1 where a finding is fatal and
-    `[models] accept` does not name it.
+    Works before there are features, and then says what it could not look for. Exit code 1 where a finding is fatal and the key
+    accept of the section models does not name it.
 
     Example: python -m models audit --config examples/london.toml
     """
@@ -231,9 +231,9 @@ def predict(
 ) -> None:
     """Predict tiles and areas of a new place, with 80 and 95 % intervals and a flag for what is unlike the training tiles.
 
-    The place is a settings file of its own, with a name and [tiles], its table and pictures. Its features are made first, as the
-    model's were and of the same weights; its [extract] may say where weights lie, batch, shard, runtime, engine, scheduler and
-    workers. A killed run goes on where it stopped.
+    The place is a settings file of its own, with a name and the section tiles, for its table and pictures. Its features are
+    made first, as the model's were and of the same weights; a section extract may say where weights lie, batch, shard, runtime,
+    engine, scheduler and workers. A killed run goes on where it stopped.
 
     Example: python -m models predict --config town.toml --tiles new.toml --target income
     """
@@ -283,8 +283,9 @@ def _show_predicted(facts: dict[str, Any], path: Path) -> None:
               f"{facts['n_rejected']:,} rejected.", soft_wrap=True, markup=False, highlight=False)
     for row in facts["coverage"]:
         if row["nominal"] == max(one["nominal"] for one in facts["coverage"]):
-            held = "cannot be given" if row["coverage"] is None else f"held {row['coverage']:.0%} of unseen {row['level']}s"
-            out.print(f"  {row['nominal']:.0%} intervals of {row['level']}s: {held} on the split {row['split']} "
+            held = "too few areas to measure whether they hold" if row["coverage"] is None else \
+                f"held {100 * row['coverage']:.0f} % of unseen {row['level']}s"
+            out.print(f"  {100 * row['nominal']:.0f} % intervals of {row['level']}s: {held} on the split {row['split']} "
                       f"({row['n_areas']} areas)", soft_wrap=True, markup=False, highlight=False)
     for note in facts["notes"]:
         out.print(f"  note: {note}", soft_wrap=True, markup=False, highlight=False, style="yellow")

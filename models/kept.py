@@ -8,7 +8,12 @@ from typing import Any, NamedTuple
 from models.cells import Cell
 from models.design import NONE
 from models.keep import SCHEMA, SCHEMA_VERSION
-from models.runs import read_document
+from models.runs import RunError, read_document
+
+_STATED: dict[type, tuple[str, ...]] = {
+    str: ("target", "task", "cut", "split", "model", "key"), list: ("classes", "scores", "coverage"),
+    dict: ("settings", "feed", "training", "look", "made", "intervals", "files"),
+}
 
 
 class KeptError(ValueError):
@@ -29,7 +34,8 @@ class KeptModel(NamedTuple):
     @property
     def rank(self) -> float:
         """RMSE over areas, or for classes the balanced accuracy with a minus: the least is the best; infinite if unknown."""
-        scores = [one for one in self.facts["scores"] if one.get("level") == "area"] or self.facts["scores"]
+        every = self.facts.get("scores", [])
+        scores = [one for one in every if one.get("level") == "area"] or every
         first = scores[0] if scores else {}
         if first.get("rmse") is not None:
             return float(first["rmse"])
@@ -52,6 +58,24 @@ def list_kept(folder: Path, target: str) -> list[KeptModel]:
     return sorted((read_kept(p.parent) for p in paths), key=lambda one: one.rank)
 
 
+def check_stated(kept: KeptModel) -> KeptModel:
+    """Give a kept model whose `model.json` says all that is needed to ask it.
+
+    Raises
+    ------
+    RunError : kept by an older Roofline, or something is missing or of another kind.
+    """
+    if kept.facts["schema_version"] < SCHEMA_VERSION:
+        raise RunError(f"{kept.path}: kept by an older Roofline (schema version {kept.facts['schema_version']}). Run `make "
+                       "models` again: it is fitted anew.")
+    for kind, names in _STATED.items():
+        for name in names:
+            if not isinstance(kept.facts.get(name), kind):
+                raise RunError(f"{kept.path / 'model.json'}: expected a {kind.__name__} as {name!r}, got "
+                               f"{kept.facts.get(name)!r:.60}. Do not trust this folder; run `make models` again.")
+    return kept
+
+
 def find_kept(folder: Path, target: str, *, model: str | None = None, cut: str | None = None, must_see: bool = True) -> KeptModel:
     """Give the best kept model of a target, of the model and the cut that are asked for.
 
@@ -62,12 +86,13 @@ def find_kept(folder: Path, target: str, *, model: str | None = None, cut: str |
     Raises
     ------
     KeptError : there is none; names those that there are.
+    RunError : kept by an older Roofline, or its `model.json` lacks what it has to say.
     """
     kept = list_kept(folder, target)
     seeing = [one for one in kept if one.cell.cut != NONE or not must_see]
     found = [one for one in seeing if model in (None, one.cell.model) and cut in (None, one.cell.cut)]
     if found:
-        return found[0]
+        return check_stated(found[0])
     asked = " ".join(part for part in (model, f"on {cut}" if cut else "") if part)
     have = ", ".join(f"{one.cell.model} on {one.cell.cut}" for one in kept) or "none"
     blind = "; that sees no picture" if kept and not seeing else ""

@@ -14,10 +14,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_experiment import N, change, make_experiment, read_signal, write_features, write_table
+from typer.testing import CliRunner
 
 from extract.embeddings import ShardWriter, write_virtual
 from extract.settings import read_settings
 from extract.tiles import read_tiles
+from models.cli import app
 from models.fit import fit_all
 from models.keep import load_model
 from models.kept import find_kept
@@ -149,6 +151,23 @@ def test_squares_are_in_longitude_and_latitude(tmp_path: Path) -> None:
     assert ring.shape == (5, 2)
     assert (np.abs(ring - [-0.128, 51.504]) < 0.01).all()  # 530000, 180000 of the National Grid is Trafalgar Square's south
     assert features[4]["properties"]["prediction"] is None
+
+
+@pytest.mark.parametrize(("crs", "text"), [
+    ("EPSG:4326", "crs of 'new': expected that of x and y in metres.*which has degrees"),
+    ("EPSG:999999", r"\[tiles\] crs: expected"), ("EPSG:27700", "tile 1000: its place .* is far from where")])
+def test_coordinates_that_are_no_place_are_refused(tmp_path: Path, crs: str, text: str) -> None:
+    settings, place = fitted(tmp_path / "town", ["mean"]), new_place(tmp_path / "new", y=1e12)
+    place = place.model_copy(update={"tiles": place.tiles.model_copy(update={"crs": crs})})
+    with pytest.raises(ValueError, match=text):
+        predict_place(settings, place, "income", tmp_path / "p", model="mean")
+    assert not list(tmp_path.glob("p/*.json"))
+
+
+def test_help_names_what_it_speaks_of() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["predict", "--help"]).output.split())
+    assert "the section tiles, for its table and pictures" in shown
+    assert "Example: python -m models predict --config town.toml --tiles new.toml --target income" in shown
 
 
 @pytest.mark.parametrize(("change_place", "text"), [

@@ -22,6 +22,7 @@ from models.families.features import Features
 from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
 from models.folds import assign_folds, build_folds
 from models.keep import SCHEMA_VERSION, load_model, save_model
+from models.kept import find_kept
 from models.licences import find_licence
 from models.runs import RunError
 
@@ -35,7 +36,8 @@ PICTURES = RNG.uniform(0, 255, (N, 12 * 12 * 3)).astype(np.float32)
 GIVEN = {"region": (AREA % 5)[:, None].astype(float), "location": XY, "cnn": PICTURES}
 X = RNG.normal(size=(N, 6)).astype(np.float32)
 NETWORKLESS = [name for name in FAMILIES if name not in ("tail", "finetune")]  # those go on with a network: their own tests
-NAMES = [*BASELINES, *NETWORKLESS, "ridge+pca:3", "xgboost+pca:3", "head+pca:3"]
+NAMES = [*BASELINES, *NETWORKLESS, "ridge+pca:3", "xgboost+pca:3", "head+pca:3", "knn+pca:3", "ridge@area", "forest+groups",
+         "ridge+groups@area"]
 QUICK = {"cnn": {"epochs": 2, "filters": 4, "dense": 8}, "head": {"epochs": 3}, "forest": {"n_trees": 10}}
 AGAIN = """
 import sys
@@ -208,6 +210,21 @@ def test_a_kept_model_carries_all_that_it_promises(tmp_path: Path) -> None:
         assert facts["training"]["labels_sha256"]
         assert {row["level"] for row in facts["scores"]} == {"tile", "area"}
         assert all(len(one["sha256"]) == 64 for one in facts["files"].values())
+
+
+@pytest.mark.parametrize(("name", "value", "text"), [
+    ("feed", None, r"expected a dict as 'feed', got None.*Do not trust"), ("classes", "ab", "a list as 'classes', got 'ab'"),
+    ("made", [], "expected a dict as 'made'"), ("schema_version", 4, r"kept by an older Roofline \(schema version 4\)"),
+    ("schema_version", 99, "newer Roofline"), ("model", 7, "expected a str as 'model', got 7|none"),
+])
+def test_a_model_that_does_not_say_how_it_is_fed_is_refused(tmp_path: Path, name: str, value: Any, text: str) -> None:
+    path = make_experiment(tmp_path, names=["ridge"], keep="best")
+    fit(path)
+    folder = change(path).folder
+    file = next((folder / "models/income").glob("**/model.json"))
+    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    with pytest.raises(ValueError, match=text):
+        find_kept(folder, "income")
 
 
 @pytest.mark.parametrize(("backbone", "weights", "licence"), [

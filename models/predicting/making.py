@@ -101,6 +101,9 @@ def describe_features(place: PlaceSettings, models: Sequence[KeptModel], needed:
             raise PlaceError(f"{one.cell.cut}: these features came from elsewhere. Make those of this place in the same way, and "
                              f"bring them in: python -m extract import --config NEW.toml --ids … --vectors … --as {one.cell.cut} "
                              f"(with cuts = [\"{one.cell.cut}\"] in [extract] of NEW.toml).")
+        if backbone != PIXELS and not made.get("cuts"):
+            raise PlaceError(f"{one.path}: does not say how the features of {one.cell.cut} were made, so that none can be made "
+                             "of this place. Make them yourself, or the experiment's anew (`make features FRESH=1`).")
         tiles |= {name: value for name, value in _agree(place, look, one).items() if value is not None}
         section |= {"size": look.get("size", 224), "dtype": made.get("dtype", "float16")}
         section["cuts"] += _choose_cuts(backbone, made, needed)
@@ -145,7 +148,8 @@ def _find_weights(place: PlaceSettings, backbone: str, made: dict[str, Any]) -> 
 def _run(path: Path) -> None:
     """Extract by a settings file in another process, which shows its progress; Ctrl-C reaches both, and this one waits."""
     root = str(Path(extract.__file__).resolve().parents[1])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": paths}
     process = subprocess.Popen([sys.executable, "-m", "extract", "run", "--config", str(path)], env=environment)
     try:
         code = process.wait()

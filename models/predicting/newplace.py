@@ -1,7 +1,7 @@
 """The tiles of a place that a kept model is asked about: checked against what it was fitted on, and fed as it was.
 
-No table and no features are in memory but those of a part. What grows with the tiles is a byte each, whether it was accepted;
-for `@area` models, whose parts are whole areas, twelve more.
+No table and no features are in memory but those of a part. What grows with the tiles is a byte each, whether it was accepted,
+and for `@area` models, whose parts are whole areas, the order of the rows by area: 12 bytes each, 28 while it is found.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from models.predicting.making import make_missing
 from models.predicting.newplace import Place, PlaceError, key_place, open_place, read_part
 from models.predicting.placefile import PlaceSettings
 from models.predicting.reach import Reach, read_reach
-from models.predicting.told import SCHEMA, SCHEMA_VERSION, write_told
+from models.predicting.told import SCHEMA, SCHEMA_VERSION, check_map, write_told
 from models.runs import hash_file, read_document
 from models.settings import Settings
 from models.units import told_threads
@@ -71,7 +71,8 @@ def predict_place(settings: Settings, place: PlaceSettings | Path, target: str, 
     """
     tell = report or (lambda *_: None)
     kept = find_kept(settings.folder, target, model=model, cut=cut, must_see=False)
-    out.mkdir(parents=True, exist_ok=True)
+    if not isinstance(place, Path):
+        check_map(place)
     with locked(out):
         if not isinstance(place, Path) and place.folder != settings.folder:
             make_missing(settings, place, [kept])

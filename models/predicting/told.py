@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,10 +34,12 @@ from models.arrays import Floats, Ints
 from models.kept import KeptModel
 from models.predicting.conformal import NOMINAL
 from models.predicting.newplace import Place, PlaceError
+from models.predicting.placefile import PlaceSettings
 from models.runs import write_json
 
 SCHEMA = "roofline.prediction"
 SCHEMA_VERSION = 1
+_FAR = 10.0  # degrees beyond where a CRS is used: its coordinates are still taken at their word
 
 
 def write_told(out: Path, place: Place, kept: KeptModel, parts: list[Path], *, key: str) -> dict[str, Any]:
@@ -84,8 +86,9 @@ def _notes(place: Place, kept: KeptModel) -> Iterator[str]:
         yield ("these tiles are those that the model was fitted on: the predictions are closer to the truth than those of new "
                "places. Honest ones are the out-of-fold predictions under runs/.")
     for level, widths in kept.facts["intervals"].items():
-        if None in widths.values():
-            yield f"{level} level: too few areas in training for every interval; those are empty."
+        lost = " and ".join(f"{float(nominal):.0%}".replace("%", " %") for nominal, width in widths.items() if width is None)
+        if lost:
+            yield f"{level} level: too few areas in training for intervals of {lost}, which are left empty."
     if kept.facts["split"] == "random":
         yield ("the intervals are of the split 'random', on which tiles of an area stand on both sides: they are too narrow for "
                "new areas. Fit the split 'area' too.")
@@ -185,17 +188,23 @@ class _Areas:
 
 @dataclass(frozen=True, slots=True)
 class _Squares:
-    """From tile centres to what GeoJSON wants: `turn` gives longitude and latitude; `half` is 0 for points [m]."""
+    """From tile centres to what GeoJSON wants: `half` is 0 for points [m]."""
 
-    turn: Any
+    map: Map
     half: float
 
     def features(self, frame: pd.DataFrame) -> Iterator[str]:
         """Give a feature a tile."""
         x, y = frame["x"].to_numpy(), frame["y"].to_numpy()
         corners = [(-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1)] if self.half else [(0, 0)]
-        turned = [np.stack(self.turn(x + i * self.half, y + j * self.half), axis=-1) for i, j in corners]
+        turned = [np.stack(self.map.turn(x + i * self.half, y + j * self.half), axis=-1) for i, j in corners]
         around = np.stack(turned, axis=1).round(7)
+        west, south, east, north = self.map.bounds
+        is_there = ((around >= [west, south]) & (around <= [east, north])).all(axis=(1, 2))
+        if not is_there.all():
+            lost = np.flatnonzero(~is_there)[0]
+            raise PlaceError(f"tile {frame['id'].iloc[lost]}: its place ({x[lost]:g}, {y[lost]:g}) is far from where [tiles] crs "
+                             "is used. Mend the coordinates (are x and y swapped?), or the crs.")
         facts = frame.drop(columns=["x", "y"]).astype(object).where(frame.drop(columns=["x", "y"]).notna(), None)
         for ring, properties in zip(around.tolist(), facts.to_dict("records"), strict=True):
             shape = {"type": "Polygon", "coordinates": [ring]} if self.half else {"type": "Point", "coordinates": ring[0]}
@@ -206,17 +215,43 @@ def _plain(value: Any) -> Any:
     return value.item()
 
 
+class Map(NamedTuple):
+    """Where coordinates lie: `turn` gives longitude and latitude; `bounds`, west, south, east and north of all that can be."""
+
+    turn: Any
+    bounds: tuple[float, float, float, float]
+
+
+def check_map(settings: PlaceSettings) -> Map | None:
+    """Give the way from a place's coordinates to longitude and latitude; None where there are no coordinates, or no CRS of them.
+
+    Raises
+    ------
+    PlaceError : a CRS whose coordinates are no metres. ValueError : no such CRS; the extra `geo` is not installed.
+    """
+    tiles = settings.tiles
+    if tiles.crs is None or (tiles.x is None and tiles.grid is None):
+        return None
+    crs = read_crs(tiles.crs, what="[tiles] crs")
+    if not crs.is_projected:
+        raise PlaceError(f"[tiles] crs of {settings.name!r}: expected that of x and y in metres, as EPSG:27700, got "
+                         f"{tiles.crs!r}, which has degrees. Bring the coordinates of the table to metres.")
+    area, bounds = crs.area_of_use, (-180.0, -90.0, 180.0, 90.0)
+    if area is not None and area.west < area.east:  # else it lies on both sides of the date line
+        bounds = (area.west - _FAR, area.south - _FAR, area.east + _FAR, area.north + _FAR)
+    return Map(load_geo("pyproj").Transformer.from_crs(crs, 4326, always_xy=True).transform, bounds)
+
+
 def _open_squares(place: Place, notes: list[str]) -> _Squares | None:
     """Give the way to GeoJSON, which has longitude and latitude alone (RFC 7946); a note where it cannot be gone."""
     if place.settings is None or (place.settings.tiles.x is None and place.settings.tiles.grid is None):
         return None
-    tiles = place.settings.tiles
-    if tiles.crs is None:
+    found, tiles = check_map(place.settings), place.settings.tiles
+    if found is None:
         notes.append("no GeoJSON: set crs in the place's [tiles] (as \"EPSG:27700\"), which says what its x and y mean.")
         return None
-    turn = load_geo("pyproj").Transformer.from_crs(read_crs(tiles.crs, what="[tiles] crs"), 4326, always_xy=True).transform
     size = tiles.grid.size_m if tiles.grid is not None else tiles.size_m
-    return _Squares(turn, (size or 0) / 2)
+    return _Squares(found, (size or 0) / 2)
 
 
 def _without_null(schema: pa.Schema) -> pa.Schema:
