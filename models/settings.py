@@ -120,7 +120,8 @@ class Settings(shared.Settings):
                     ("maps", "pixels/100:map") if spec.family == "cnn" else ("pictures", "pixels/224:map")
                 raise ValueError(f"[models] names: {name!r} is fed with {kind}, and no cut is one: add one to [extract] cuts, as "
                                  f"{example!r}, or remove {name!r}")
-            lost = [view for view in self.models.build(spec).views if view not in self.extract.views]
+            views = () if spec.family == STACK else self.models.build(spec).views
+            lost = [view for view in views if view not in self.extract.views]
             if lost:
                 raise ValueError(f"[models.params.{spec.family}] augment: {name!r} learns from the maps of mirrored tiles, and "
                                  f"[extract] views lacks {', '.join(lost)}: add them there, or remove augment")

@@ -10,19 +10,21 @@ import pytest
 
 from extract.backbones import BackboneError, build_base, build_network, hash_weights
 from extract.run import run_extraction
-from extract.settings import Settings, parse_cut, read_settings
+from extract.settings import Settings, SettingsError, parse_cut, read_settings
 from extract.tails import build_tail
 from extract.zoo import Origin
+from models.design import DesignError
 from models.families.features import Features
 from models.families.finetune import Finetune
 from models.families.learning import DivergedError
 from models.families.tail import Tail, build_tail_program
 from models.families.training import EpochLoss, draw_batches
-from models.fit import fit_all
+from models.fit import fit_all, plan_all
 from models.folds import Folds, assign_folds, build_folds
 from models.keep import load_model, save_model
 from models.runs import CURVE_COLUMNS, read_curves, read_run
 from models.settings import Settings as ModelSettings
+from models.watch import Watch
 
 N, SIZE, LAYER = 64, 64, "block_13_expand_relu"
 SIGNAL = np.random.default_rng(0).normal(size=N)
@@ -200,3 +202,20 @@ def test_from_pictures_to_curves_on_disk(experiment: Callable[..., Path], monkey
     assert not (settings.folder / "runs/area/mobilenetv2/block_15_add:map/ridge").exists()
     assert (settings.folder / "models/income/mobilenetv2/block_15_add:map/tail/tail.npz").is_file()
     assert not (settings.folder / "checkpoints").exists()
+
+
+def test_views_that_are_not_cached_are_refused_before_anything_is_made(experiment: Callable[..., Path]) -> None:
+    path = experiment(replace={"[extract]\n": '[extract]\nviews = ["hflip"]\n'})
+    asked = '[models]\nnames = ["mean", "tail", "ridge", "stack"]\n[models.params.tail]\naugment = ["hflip", "vflip"]\n'
+    path.write_text(path.read_text() + asked)
+    with pytest.raises(SettingsError, match=r"\[extract\] views lacks vflip, hvflip: add them there, or remove augment"):
+        read_settings(path, ModelSettings)
+
+
+def test_features_made_without_the_views_say_what_to_do(experiment: Callable[..., Path]) -> None:
+    path, views = experiment(), {"[extract]\n": '[extract]\nviews = ["hflip"]\n'}
+    run_extraction(read_settings(path, Settings))
+    path = experiment(replace=views)
+    path.write_text(path.read_text() + '[models]\nnames = ["tail"]\nfolds = 3\n[models.params.tail]\naugment = ["hflip"]\n')
+    with pytest.raises(DesignError, match=r"no mirrored views hflip of .*run `make features FRESH=1`"):
+        plan_all(read_settings(path, ModelSettings), Watch())

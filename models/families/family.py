@@ -89,16 +89,19 @@ class Family:
     chosen_ : for each target, the parameters chosen for it on the folds of the rows that it was fitted on.
     curves_ : for each target, its learning curve; only of what is learnt in epochs.
     where : what the fits are part of.
-    views : mirrored views of the rows that it learns from besides, see `extract.views`.
     revision : raised by one where the same parameters and rows come to give other numbers: what is on disk is then stale.
     """
 
     revision: int = 1
     task: Task = "number"
     where: Where = Where()
-    views: Sequence[str] = ()
     chosen_: list[Chosen]
     curves_: Sequence[list[Epoch]] = ()
+
+    @property
+    def views(self) -> Sequence[str]:
+        """Mirrored views of the rows that it learns from besides, see `extract.views`; mostly none."""
+        return ()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Give what the constructor was given; with `deep`, of a family inside too, as `family__n_jobs`."""
