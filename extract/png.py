@@ -43,7 +43,7 @@ def decode_png(data: bytes) -> NDArray[np.uint8] | None:
 
 def _find_pixels(data: bytes) -> bytes | None:
     """Join the pixels' chunks; None where a chunk that could change pixels is there, or one is damaged."""
-    view, parts, start = memoryview(data), [], 8
+    view, parts = memoryview(data), list[memoryview]()
     if zlib.crc32(view[12:29]) != int.from_bytes(view[29:33], "big"):
         return None
     start = 33
@@ -74,7 +74,8 @@ def _decode(header: bytes, packed: bytes, n_bytes: int) -> NDArray[np.uint8] | N
 
 def _store(header: bytes, raw: bytes) -> bytes:
     """Write a PNG whose pixels are stored, not compressed."""
-    view, parts = memoryview(raw), [b"IDAT\x78\x01"]
+    view = memoryview(raw)
+    parts: list[bytes | memoryview] = [b"IDAT\x78\x01"]
     for start in range(0, len(raw), _STORED):
         block = view[start:start + _STORED]
         parts += [struct.pack("<BHH", start + _STORED >= len(raw), len(block), len(block) ^ 0xFFFF), block]
