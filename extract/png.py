@@ -43,10 +43,9 @@ def decode_png(data: bytes) -> NDArray[np.uint8] | None:
 
 def _find_pixels(data: bytes) -> bytes | None:
     """Join the pixels' chunks; None where a chunk that could change pixels is there, or one is damaged."""
-    view = memoryview(data)
+    view, parts = memoryview(data), list[memoryview]()
     if zlib.crc32(view[12:29]) != int.from_bytes(view[29:33], "big"):
         return None
-    parts: list[memoryview] = []
     start = 33
     while start + 12 <= len(data):
         (size,) = struct.unpack_from(">I", data, start)
