@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -71,8 +73,8 @@ def alone(experiment):
 
 def test_two_processes_give_what_one_gives_bit_for_bit_by_a_real_network(experiment):
     path = experiment(n=20)
-    extract(path, open_forward=None)
-    expected = data(path)
+    subprocess.run([sys.executable, "-m", "extract", "run", "--config", str(path)], check=True, capture_output=True)
+    expected = data(path)  # of a process that nothing else has been run in, as the workers are
     path = experiment(n=20, replace={EXTRACT: f"{EXTRACT}\nworkers = 2", 'out = "out"': 'out = "other/out"'})
     extract(path, open_forward=None)
     _, sums = data(path, "other/out")
