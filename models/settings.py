@@ -9,7 +9,8 @@ from pydantic import Field, field_validator, model_validator
 from extract import settings as shared
 from models.auditing.audit import check_codes
 from models.families.family import Family, Task
-from models.families.registry import STACK, ModelSpec, build_model, check_params, parse_model
+from models.families.params import check_params
+from models.families.registry import STACK, ModelSpec, build_model, parse_model
 
 Split = Literal["random", "area", "block"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "block")

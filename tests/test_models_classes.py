@@ -26,7 +26,8 @@ from models.cli import app
 from models.families.family import CrossFit
 from models.families.features import Features
 from models.families.neighbours import Neighbours
-from models.families.registry import BASELINES, FAMILIES, build_model, check_params, parse_model
+from models.families.params import check_params
+from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
 from models.families.ridge import SharedRidge
 from models.folds import assign_folds, build_folds
 from models.keep import load_model, save_model

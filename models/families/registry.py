@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, Literal, NamedTuple
 
 from extract.settings import PIXELS, suggest
 from extract.zoo import REGISTRY
@@ -47,7 +45,6 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     FINETUNE: Finetune,
 }
 STACK = "stack"
-_NOT_SET = ("task", "seed", "n_jobs")  # what targets, [models] seed and [models] threads decide
 _NAME = re.compile(r"^(?P<family>[a-z0-9_:]+)(?:\+pca:(?P<pca>[1-9]\d*))?(?P<groups>\+groups)?(?P<area>@area)?$")
 
 
@@ -134,7 +131,7 @@ def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None, task: 
     ----------
     seed : for the families with randomness.
     sample : training rows that a search is drawn from, where a family searches; None for all.
-    params : of the family's constructor, as `check_params` gives them; they come before the others.
+    params : of the family's constructor, as `models.families.params.check_params` gives them; they come before the others.
     """
     model = find_family(spec.family)()
     asked = {"seed": seed, "sample": sample, "standardise": spec.pca is None, "task": task, **(params or {})}
@@ -145,27 +142,3 @@ def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None, task: 
 def find_family(name: str) -> Callable[..., Family]:
     """Give the constructor of a family or of a baseline."""
     return BASELINES[name][0] if name in BASELINES else FAMILIES[name]
-
-
-def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the parameters of a family's constructor, each of the type that it states.
-
-    Raises
-    ------
-    ValueError : an unknown family or parameter (the text gives the nearest), or a value of another type.
-    """
-    families = [*BASELINES, *FAMILIES]
-    if name not in families:
-        raise ValueError(f"unknown family {name!r}; known: {', '.join(families)}.{suggest(name, families)}")
-    function = vars(find_family(name))["__init__"]
-    known = {k: t for k, t in get_type_hints(function).items() if k not in ("return", *_NOT_SET)}
-    checked = {}
-    for key, value in params.items():
-        if key not in known:
-            raise ValueError(f"{name}: unknown parameter {key!r}; known: {', '.join(known)}.{suggest(key, known)}")
-        try:
-            checked[key] = TypeAdapter(known[key]).validate_python(value)
-        except ValidationError as error:
-            problem = error.errors()[0]
-            raise ValueError(f"{name}.{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {value!r}") from None
-    return checked

@@ -1,0 +1,81 @@
+"""The parameters that settings give a family: their names, their types, and between what they lie."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from inspect import getattr_static
+from typing import Any, NamedTuple, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from extract.settings import suggest
+from models.families.registry import BASELINES, FAMILIES, find_family
+
+_NOT_SET = ("task", "seed", "n_jobs")  # what targets, [models] seed and [models] threads decide
+
+
+class Bounds(NamedTuple):
+    """Between what a number lies: from `least`, or where it is `above` from more than that, to `most` or `below`."""
+
+    least: float = -math.inf
+    above: float = -math.inf
+    most: float = math.inf
+    below: float = math.inf
+
+    def hold(self, value: float) -> bool:
+        """Tell whether a number lies between them; infinite ones and NaN never do."""
+        return math.isfinite(value) and self.least <= value <= self.most and self.above < value < self.below
+
+    def __str__(self) -> str:
+        """Give them in words."""
+        words = {"at least": self.least, "more than": self.above, "at most": self.most, "less than": self.below}
+        return " and ".join(f"{word} {value:g}" for word, value in words.items() if math.isfinite(value))
+
+
+# By name: the same name means the same in every family. Of several numbers each lies between them.
+_BOUNDS = {
+    **dict.fromkeys(("hidden", "batch", "epochs", "patience", "filters", "dense", "n_trees", "min_leaf", "rounds", "depth",
+                     "k_choices", "max_search", "n_centres"), Bounds(least=1)),
+    **dict.fromkeys(("warm_epochs", "min_delta", "min_child", "alphas", "noise"), Bounds(least=0)),
+    **dict.fromkeys(("rate", "warm_rate", "zoom", "lengths"), Bounds(above=0)),
+    **dict.fromkeys(("features", "columns", "rows"), Bounds(above=0, most=1)),
+    "dropout": Bounds(least=0, below=1),
+    "max_bin": Bounds(least=2),
+}
+_MAY_BE_EMPTY = ("hidden", "augment")
+
+
+def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the parameters of a family's constructor, each of the type that it states.
+
+    Raises
+    ------
+    ValueError : an unknown family or parameter (the text gives the nearest), a value of another type, or one out of its bounds.
+    """
+    families = [*BASELINES, *FAMILIES]
+    if name not in families:
+        raise ValueError(f"unknown family {name!r}; known: {', '.join(families)}.{suggest(name, families)}")
+    function = getattr_static(find_family(name), "__init__")
+    known = {k: t for k, t in get_type_hints(function).items() if k not in ("return", *_NOT_SET)}
+    checked = {}
+    for key, value in params.items():
+        if key not in known:
+            raise ValueError(f"{name}: unknown parameter {key!r}; known: {', '.join(known)}.{suggest(key, known)}")
+        try:
+            checked[key] = TypeAdapter(known[key]).validate_python(value)
+        except ValidationError as error:
+            problem = error.errors()[0]
+            raise ValueError(f"{name}.{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {value!r}") from None
+        _check_bounds(name, key, checked[key])
+    return checked
+
+
+def _check_bounds(name: str, key: str, value: Any) -> None:
+    values = value if isinstance(value, tuple) else () if value is None else (value,)
+    if isinstance(value, tuple) and not value and key not in _MAY_BE_EMPTY:
+        raise ValueError(f"{name}.{key}: expected at least one value, got none")
+    bounds = _BOUNDS.get(key)
+    lost = [one for one in values if bounds is not None and not bounds.hold(one)]
+    if lost:
+        raise ValueError(f"{name}.{key}: expected {bounds}, got {lost[0]!r}")
