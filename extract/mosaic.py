@@ -173,7 +173,7 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except rasterio.errors.RasterioError as error:
         said = " ".join(str(error.__cause__ or error).split())
-        raise RasterError(f"{path}: cannot be read as a raster: {said}. Fetch or make it anew.") from None
+        raise RasterError(f"{path}: cannot be read as a raster: {said.rstrip('.')}. Fetch or make it anew.") from None
 
 
 def _check_vrt(path: Path) -> None:

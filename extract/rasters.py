@@ -23,7 +23,7 @@ from extract.lock import locked
 from extract.mosaic import Mosaic, RasterError, open_mosaic
 from extract.relief import build_channels, find_ground, margin_cells
 from extract.resample import MARGIN, resample
-from extract.tile_request import Request
+from extract.tile_request import Request, RequestError
 from extract.tileset import Tileset
 
 # Of all that OpenCV's PNG writer takes, the fastest on such tiles: half the time of its own choice, 5 % larger.
@@ -59,10 +59,14 @@ def make_tiles(request: Request, *, fresh: bool = False, on_tiles: OnTiles | Non
 
     Raises
     ------
-    RasterError, BoundaryError, TilesetError : an input that cannot be used, or a folder that is not this request's.
+    RequestError, RasterError, BoundaryError, TilesetError : an option or an input that cannot be used, or a folder that is
+        not this request's.
     """
     surface = open_mosaic(request.surface, crs=request.crs, nodata=request.nodata)
     terrain = _open_terrain(request, surface)
+    for option, metres in (("--size-m", request.size_m), ("--stride-m", request.stride_m)):
+        if metres < surface.cell_m:
+            raise RequestError(f"{option}: expected at least a cell of the surface, {surface.cell_m:g} m, got {metres:g}.")
     lattice = build_lattice(surface.bounds(), size_m=request.size_m, stride_m=request.stride_m)
     area, notes = _find_areas(request, lattice, surface)
     labels = read_labels(request, area)

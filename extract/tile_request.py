@@ -12,6 +12,7 @@ from extract.relief import CHANNELS, COLOURS
 from extract.settings import suggest
 
 Format = Literal["png", "tiff"]
+_MOST_OPENING = 1000  # metres: no building is wider, and the ground is read as far around each tile
 
 
 class RequestError(ValueError):
@@ -55,9 +56,10 @@ class Request:
         """Check what goes with what."""
         _check_channels(self.channels, self.stretch)
         _check_columns(self)
-        for name in ("size_m", "stride_m", "opening_m"):
-            if not 0 < getattr(self, name) < 1e6:
-                raise RequestError(f"--{name.replace('_', '-')}: expected metres above 0, got {getattr(self, name):g}.")
+        for name, most in (("size_m", 100_000), ("stride_m", 100_000), ("opening_m", _MOST_OPENING)):
+            if not 0 < getattr(self, name) <= most:
+                raise RequestError(f"--{name.replace('_', '-')}: expected metres above 0 and at most {most:,}, got "
+                                   f"{getattr(self, name):g}.")
         if not 32 <= self.pixels <= 4096:
             raise RequestError(f"--pixels: expected 32 … 4096, got {self.pixels}.")
         if not 0 <= self.max_nodata < 1:

@@ -41,7 +41,8 @@ class Level(StrEnum):
     TILE = "tile"
 
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode="markdown", help=__doc__, no_args_is_help=True, add_completion=False,
+                  pretty_exceptions_enable=False)
 
 
 @app.command()
@@ -231,9 +232,9 @@ def predict(
 ) -> None:
     """Predict tiles and areas of a new place, with 80 and 95 % intervals and a flag for what is unlike the training tiles.
 
-    The place is a settings file of its own, with a name and the section tiles, for its table and pictures. Its features are
-    made first, as the model's were and of the same weights; a section extract may say where weights lie, batch, shard, runtime,
-    engine, scheduler and workers. A killed run goes on where it stopped.
+    The place is a settings file of its own, with a name and [tiles], its table and pictures. Its features are made first, as the
+    model's were and of the same weights; [extract] may say where weights lie, batch, shard, runtime, engine, scheduler and
+    workers. A killed run goes on where it stopped.
 
     Example: python -m models predict --config town.toml --tiles new.toml --target income
     """

@@ -93,8 +93,10 @@ def find_kept(folder: Path, target: str, *, model: str | None = None, cut: str |
     found = [one for one in seeing if model in (None, one.cell.model) and cut in (None, one.cell.cut)]
     if found:
         return check_stated(found[0])
+    if not kept:
+        raise KeptError(f"target {target!r}: no model of it is kept yet. Run `make models` first.")
     asked = " ".join(part for part in (model, f"on {cut}" if cut else "") if part)
-    have = ", ".join(f"{one.cell.model} on {one.cell.cut}" for one in kept) or "none"
-    blind = "; that sees no picture" if kept and not seeing else ""
-    raise KeptError(f"target {target!r}: expected a kept model {asked or 'that sees pictures' * must_see}, got: {have}{blind}. "
+    have = ", ".join(f"{one.cell.model} on {one.cell.cut}" for one in kept)
+    blind = ", which sees no picture" if not seeing else ""
+    raise KeptError(f"target {target!r}: expected a kept model {asked or 'that sees pictures'}, got: {have}{blind}. "
                     "Ask for one of these, or keep others ([models] keep = [\"ridge\"], or \"all\") and run `make models`.")

@@ -30,6 +30,7 @@ Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 
 app = typer.Typer(
+    rich_markup_mode="markdown",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -243,12 +243,19 @@ def test_a_killed_call_goes_on_and_gives_the_same_folder(survey: Path, monkeypat
     ({"labels": Path("l.csv")}, "name the polygons with --areas"),
     ({"targets": ("income",)}, "name that file with --labels"),
     ({"size_m": 0.0}, "--size-m: expected metres above 0"),
+    ({"opening_m": 9e5}, "--opening-m: expected metres above 0 and at most 1,000, got 900000"),
     ({"max_nodata": 1.0}, "--max-nodata: expected a share"),
     ({"stretch": {"roughness": (0, 1)}}, "'roughness' is none of the channels"),
 ])
 def test_options_that_cannot_be_are_refused(said: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
         Request(surface=Path("s"), out=Path("o"), **said)
+
+
+def test_a_tile_smaller_than_a_cell_is_refused_before_anything_is_planned(survey: Path) -> None:
+    for option, said in (("--size-m", {"size_m": 0.5}), ("--stride-m", {"stride_m": 0.5})):
+        with pytest.raises(RequestError, match=f"{option}: expected at least a cell of the surface, . m, got 0.5"):
+            make(survey, "small", **said)
 
 
 @pytest.mark.parametrize("text", ["height", "height=3", "height=3:1", "height=a:b"])

@@ -78,6 +78,19 @@ def test_towers_trained_together_are_those_trained_one_by_one_within_the_spread_
     assert errors[0].max() < 0.6
 
 
+def test_a_target_without_labels_in_the_first_inner_fold_stops_on_another_and_learns_as_well() -> None:
+    rng = np.random.default_rng(0)
+    X, part = rng.normal(size=(300, 8)), np.arange(300) % 4
+    y = X[:, 0] - X[:, 1] + 0.3 * rng.normal(size=300)
+    Y = np.column_stack([y, np.where(part == 0, np.nan, y), y])
+    folds = Folds(kind="random", part=part, near=np.zeros((300, 0), bool))
+    head = Head(dropout=0.0, rate=1e-2).fit(Features(X.astype(np.float32)), Y, folds=folds, weight=np.ones(300))
+    assert min(one["epochs"] for one in head.chosen_) > 3
+    error = ((head.predict(Features(X.astype(np.float32))) - y[:, None]) ** 2).mean(axis=0)
+    assert (error < 0.15 * y.var()).all()
+    assert [len(curve) > 3 for curve in head.curves_] == [True] * 3
+
+
 @pytest.mark.parametrize("kind", ["tail", "finetune"])
 def test_the_same_seed_gives_the_same_and_another_another(kind: str, weights: str) -> None:
     found = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import joblib
 
@@ -12,6 +12,8 @@ from models.families.features import Features
 
 if TYPE_CHECKING:
     import xgboost
+
+Device = Literal["auto", "cpu", "cuda"]
 
 _BINNED_BYTES = 1 << 30  # most that the binned matrices of fits side by side may fill; one alone may be larger
 _BYTES_A_VALUE = 2  # a bin by rows and the same by columns
@@ -58,7 +60,7 @@ def share_threads(n_jobs: int, n_fits: int, shape: tuple[int, int]) -> tuple[int
     return beside, max(1, threads // beside)
 
 
-def choose_device(asked: str) -> str:
+def choose_device(asked: Device) -> str:
     """Give `cpu` or `cuda`: what is asked for, and for `auto` cuda where XGBoost was built for it and a GPU is there."""
     if asked != "auto":
         return asked

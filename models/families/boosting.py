@@ -13,7 +13,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from models.arrays import Floats
-from models.families.binned import bin_features, choose_device, share_threads
+from models.families.binned import Device, bin_features, choose_device, share_threads
 from models.families.family import Chosen, CrossFit, Family, Task, as_probabilities, labelled_groups
 from models.families.features import Features
 from models.folds import Folds, Held
@@ -72,7 +72,7 @@ class Boosting(Family):
     revision = 2
 
     def __init__(self, rounds: int = 600, patience: int = 20, depth: int = 3, rate: float = 0.1, columns: float = 0.1,
-                 rows: float = 0.8, min_child: float = 3.0, max_bin: int = 64, device: str = "auto", n_jobs: int = 0,
+                 rows: float = 0.8, min_child: float = 3.0, max_bin: int = 64, device: Device = "auto", n_jobs: int = 0,
                  seed: int = 0, task: Task = "number") -> None:
         self.rounds, self.patience, self.depth, self.rate = rounds, patience, depth, rate
         self.columns, self.rows, self.min_child, self.max_bin = columns, rows, min_child, max_bin

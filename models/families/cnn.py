@@ -30,7 +30,7 @@ class Convolutional(MapNetwork):
     seed : of weights, batches and dropout; the same for every target.
     """
 
-    revision = 2
+    revision = 3
     name = "cnn"
 
     def __init__(self, filters: int = 32, dense: int = 64, dropout: float = 0.3, rate: float = 1e-3, batch: int = 32,

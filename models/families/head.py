@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Floats, Matrix
+from models.arrays import Floats, Ints, Matrix
 from models.families.family import Epoch, Family, Task, labelled_groups
 from models.families.features import Features
 from models.families.learning import check_finite, tell_epoch
@@ -21,6 +21,7 @@ from models.families.training import (
     compile_program,
     draw_batches,
     held_loss,
+    inner_split,
     label_outputs,
     seed_dropout,
     spread_of,
@@ -35,13 +36,14 @@ class Head(Family):
 
     Classes are one tower with an output each, trained by the cross entropy of their softmax.
 
-    Each tower stops by itself on the first inner fold and keeps its best weights; training ends when all have
-    stopped. There is no second training on all rows, so that a tower never learns from the fold it was stopped on (one of
-    four, of five folds). A nested prediction needs a training of its own, since the fold that stops one has been seen:
-    with a stack in the grid a head costs twice. Labels are standardised, and given back in their unit. Prediction needs
-    NumPy alone.
+    Each tower stops by itself on the first inner fold, or the first that has labels for it, and keeps its best weights;
+    training ends when all have stopped. There is no second training on all rows, so that a tower never learns from the
+    fold it was stopped on (one of four, of five folds). A nested prediction needs a training of its own, since the fold
+    that stops one has been seen: with a stack in the grid a head costs twice. Labels are standardised, and given back in
+    their unit. Prediction needs NumPy alone.
     """
 
+    revision = 2  # a target without labels in the first inner fold stops on another
     is_joint = False  # all targets share the layers, and each has an output
 
     def __init__(self, hidden: tuple[int, ...] = (64, 64), dropout: float = 0.5, rate: float = 1e-3, batch: int = 32,
@@ -62,17 +64,37 @@ class Head(Family):
         self.x_mean_, self.x_scale_ = matrix.mean(axis=0, dtype=float), spread_of(matrix.std(axis=0, dtype=float))
         self.y_mean_, self.y_scale_ = np.nanmean(Y, axis=0), np.nanstd(Y, axis=0)
         Z, labels = self._scale(matrix), label_outputs(self._scale_labels(Y), weight, self.task)
-        train, held = next(folds.splits(), (np.arange(len(Y)), np.arange(len(Y))))
-        self._train(Z[train], labels[train], Z[held], labels[held])
+        self.weights_: Weights = []
+        curves: list[list[Epoch]] = [[] for _ in labels[0]]
+        self.curves_, self.chosen_ = curves, [{} for _ in labels[0]]
+        left = np.arange(labels.shape[1])
+        while len(left):
+            train, held, both = inner_split(folds, labels[:, left, -1] > 0)
+            columns = left if self.is_joint else left[both]
+            stop = self._train(Z[train], labels[train][:, columns], Z[held], labels[held][:, columns], columns)
+            self._keep(stop, columns, curves)
+            left = np.setdiff1d(left, columns)
         return self
+
+    def _keep(self, stop: _Stop, columns: Ints, curves: list[list[Epoch]]) -> None:
+        """Put the best weights of some towers beside those of the others."""
+        if self.is_joint or len(columns) == len(curves):
+            self.weights_ = stop.best
+        else:
+            self.weights_ = self.weights_ or [np.zeros((len(curves), *w.shape[1:]), np.float32) for w in stop.best]
+            for whole, best in zip(self.weights_, stop.best, strict=True):
+                whole[columns] = best
+        for column, curve, epoch in zip(columns, stop.curves(), stop.best_epoch, strict=True):
+            curves[column], self.chosen_[column] = curve, {"epochs": int(epoch)}
 
     def _scale_labels(self, Y: Floats) -> Floats:
         return Y if self.task == "class" else (Y - self.y_mean_) / spread_of(self.y_scale_)
 
-    def _train(self, X: Matrix, labels: NDArray[np.float32], held: Matrix, held_labels: NDArray[np.float32]) -> None:
+    def _train(self, X: Matrix, labels: NDArray[np.float32], held: Matrix, held_labels: NDArray[np.float32],
+               columns: Ints) -> _Stop:
         program, rng = self._build(X.shape[1], labels.shape), np.random.default_rng(self.seed)
         reset_program(program, rng, self.seed)
-        stop = _Stop(self, n_targets=labels.shape[1], weights=self._weights_of(program))
+        stop = _Stop(self, columns, weights=self._weights_of(program))
         for epoch in range(1, self.epochs + 1):
             mean = EpochLoss(program)
             for rows, weight in draw_batches(len(X), self.batch, rng):
@@ -81,8 +103,7 @@ class Head(Family):
             stop.look(epoch, mean.mean, held_loss(self._outputs(weights, held), held_labels, self.task), weights)
             if stop.is_over:
                 break
-        self.weights_, self.curves_ = stop.best, stop.curves()
-        self.chosen_ = [{"epochs": int(epoch)} for epoch in stop.best_epoch]
+        return stop
 
     def _build(self, n_features: int, shape: tuple[int, ...]) -> Any:
         n_towers, n_outputs = (1, shape[1]) if self.is_joint and self.task == "number" else (shape[1], shape[2] - 1)
@@ -162,8 +183,8 @@ class JointHead(Head):
 class _Stop:
     """Decides when each tower stops, and keeps its best weights and its curve."""
 
-    def __init__(self, head: Head, *, n_targets: int, weights: Weights) -> None:
-        self._head, self.best = head, weights
+    def __init__(self, head: Head, columns: Ints, *, weights: Weights) -> None:
+        self._head, self._columns, self.best, n_targets = head, columns, weights, len(columns)
         self._lowest, self._waited = np.full(n_targets, np.inf), np.zeros(n_targets, dtype=int)
         self.best_epoch = np.zeros(n_targets, dtype=int)
         self._seen: list[tuple[Floats, Floats]] = []
@@ -173,7 +194,8 @@ class _Stop:
         """Take in an epoch: losses of each target, (n_targets,) each."""
         head, is_running = self._head, self._waited < self._head.patience
         for t in np.flatnonzero(is_running):
-            check_finite(loss[t:t + 1], held[t:t + 1], f"{head.where.name(int(t))}, epoch {epoch}", best=int(self.best_epoch[t]))
+            where = f"{head.where.name(int(self._columns[t]))}, epoch {epoch}"
+            check_finite(loss[t:t + 1], held[t:t + 1], where, best=int(self.best_epoch[t]))
         judged = np.full_like(held, held.mean()) if head.is_joint else held
         is_better = (judged < self._lowest - head.min_delta) & is_running
         for kept, now in zip(self.best, weights, strict=True):

@@ -17,7 +17,7 @@ from models.families.checkpoints import open_keeper
 from models.families.family import Chosen, Family, labelled_groups
 from models.families.features import Features
 from models.families.learning import Lesson, Phase, State, Weights, learn, run_network, write_weights
-from models.families.training import class_shares, label_outputs, spread_of
+from models.families.training import class_shares, inner_split, label_outputs, spread_of
 from models.folds import Folds
 
 Grid = tuple[int, int, int]  # height, width, channels
@@ -58,13 +58,15 @@ class Network(NamedTuple):
 class MapNetwork(Family):
     """A network for each target, or with `joint` one for all, and one for all classes of a target.
 
-    Training stops by the loss on the first inner fold, and the best weights are kept; there is no second training on all
-    rows, so that no network learns from the fold that it was stopped on. Numbers are standardised, come out of a linear
-    output, and are given back in their unit. Maps are read in batches: they never have to be in memory.
+    Training stops by the loss on the first inner fold (that has labels of most targets), and the best weights are kept; there
+    is no second training on all rows, so that no network learns from the fold that it was stopped on. Numbers are
+    standardised, come out of a linear output, and are given back in their unit. Maps are read in batches: they never have
+    to be in memory.
     """
 
     batch: int
     seed: int
+    revision = 2  # targets without labels in the first inner fold stop on another
     joint: bool = False
     min_delta: float = 0.0
     name = "network"  # of the files
@@ -119,12 +121,12 @@ class MapNetwork(Family):
         rows = np.flatnonzero(np.isfinite(Y[:, columns]).any(axis=1))
         mine, inner = X.rows(rows), folds.take(rows)
         scaled = Y if self.task == "class" else (Y - self.y_mean_) / spread_of(self.y_scale_)
-        train, held = next(inner.splits(), (np.arange(len(rows)), np.arange(len(rows))))
+        labels = label_outputs(scaled[rows][:, columns], weight[rows], self.task)
+        train, held, _ = inner_split(inner, labels[..., -1] > 0)
         program = self.build(*self._size(columns))
         program.reset(self.seed)
         lesson = Lesson(read=lambda places, rng: self.read(mine, places, rng), train=train, held=held, batch=self.batch,
-                        labels=label_outputs(scaled[rows][:, columns], weight[rows], self.task), task=self.task,
-                        seed=self.seed, min_delta=self.min_delta)
+                        labels=labels, task=self.task, seed=self.seed, min_delta=self.min_delta)
         return learn(program.phases, lesson, open_keeper(self.where, columns[0]), self.where.name(columns[0]))
 
     def _size(self, columns: list[int]) -> tuple[int, int]:

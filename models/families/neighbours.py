@@ -144,7 +144,7 @@ class Choice(NamedTuple):
         """
         splits = [(train, held) for train, held in folds.splits() if len(train) and len(held)]
         largest = min((len(train) for train, _ in splits), default=0)
-        ks = np.array([k for k in self.k_choices if k <= largest] or [1])
+        ks = np.array([k for k in self.k_choices if k <= largest] or [max(largest, 1)])
         if not largest:
             default: Chosen = {"k": min(_DEFAULT_K, len(X)), "weighting": self.weightings[0]}
             return [default] * Y.shape[1], np.zeros(Y.shape[1])

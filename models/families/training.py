@@ -13,6 +13,7 @@ from scipy.special import log_softmax, softmax
 
 from models.arrays import Floats, Ints, Matrix
 from models.families.family import Task
+from models.folds import Folds
 
 
 def label_outputs(Y: Floats, weight: Floats, task: Task) -> NDArray[np.float32]:
@@ -26,6 +27,24 @@ def label_outputs(Y: Floats, weight: Floats, task: Task) -> NDArray[np.float32]:
     weights, outputs = ~np.isnan(Y) * weight[:, None], np.where(np.isnan(Y), 0.0, Y)
     outputs, weights = (outputs[:, None], weights[:, :1]) if task == "class" else (outputs[..., None], weights)
     return np.concatenate([outputs, weights[..., None]], axis=-1).astype(np.float32)
+
+
+def inner_split(folds: Folds, is_labelled: NDArray[np.bool_]) -> tuple[Ints, Ints, NDArray[np.bool_]]:
+    """Give (training rows, held rows, towers that have labels in both): the first inner fold with the most such towers.
+
+    Where there is none, all rows are both, for every tower.
+
+    Parameters
+    ----------
+    is_labelled : (n_rows, n_towers), what weighs something.
+    """
+    every = np.arange(len(is_labelled))
+    best: tuple[Ints, Ints, NDArray[np.bool_]] = every, every, np.zeros(is_labelled.shape[1], dtype=bool)
+    for train, held in folds.splits():
+        both = np.logical_and(is_labelled[train].any(axis=0), is_labelled[held].any(axis=0))
+        if both.sum() > best[2].sum():
+            best = train, held, both
+    return best if best[2].any() else (every, every, ~best[2])
 
 
 def held_loss(outputs: Matrix, labels: Matrix, task: Task) -> Floats:
