@@ -465,6 +465,7 @@ seed = 0
 {more}
 [reports]
 title = "A made city"
+higher_is = "more deprived"
 """
 
 _SHALLOW = {"name": "demo", "cuts": '"vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"', "views": "",

@@ -87,8 +87,8 @@ def _show_plan(settings: Settings) -> None:
 def audit(config: Config, traceback: Traceback = False) -> None:
     """Look for what would make the comparison lie: copies, overlaps, mixed codes, labels that do not belong.
 
-    Works before there are features, and then says what it could not look for. Exit code 1 where a finding is fatal and the key
-    accept of the section models does not name it.
+    Works before there are features, and then says what it could not look for. Exit code 1 where a finding is fatal and
+    `[models] accept` does not name it.
 
     Example: python -m models audit --config examples/london.toml
     """
