@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -14,8 +15,9 @@ from models.families.checkpoints import FileKeeper, remove_checkpoints
 from models.families.family import Where
 from models.families.features import Features
 from models.families.finetune import Finetune, build_programs
-from models.families.learning import Phase, State
+from models.families.learning import Phase, State, read_weights
 from models.families.registry import parse_model
+from models.families.training import compile_program
 from models.folds import assign_folds, build_folds
 from models.keep import load_model, save_model
 
@@ -114,6 +116,26 @@ def test_a_damaged_checkpoint_is_left_and_training_begins_anew(tmp_path: Path) -
         path.write_bytes(content)
         assert FileKeeper(path).resume([]) is None
         assert not path.exists()
+
+
+def test_a_checkpoint_of_other_shapes_is_left_and_nothing_of_it_is_taken(tmp_path: Path) -> None:
+    def phase(width: int) -> Phase:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(width), keras.layers.Reshape((width, 1))])
+        return Phase(model=compile_program(model, 1e-3, "number"), body=None, learning=frozenset(), epochs=1, patience=1)
+
+    path, wide = tmp_path / "x.npz", phase(4)
+    FileKeeper(path)._write(State(best=read_weights(wide.model)), model=read_weights(wide.model),
+                            optimizer=[np.asarray(v) for v in wide.model.optimizer.variables])
+    kept = path.read_bytes()
+    assert FileKeeper(path).resume([wide]) is not None
+    narrow = phase(2)
+    before = read_weights(narrow.model)
+    assert FileKeeper(path).resume([narrow]) is None
+    assert not path.exists()
+    for now, then in zip(read_weights(narrow.model), before, strict=True):
+        np.testing.assert_array_equal(now, then)
+    path.write_bytes(kept)
+    assert FileKeeper(path).resume([]) is None
 
 
 def test_pictures_are_zoomed_and_mirrored_to_learn_from_alone(pictures: Features) -> None:

@@ -12,8 +12,9 @@ from extract.backbones import BackboneError, build_base, build_network, hash_wei
 from extract.run import run_extraction
 from extract.settings import Settings, SettingsError, parse_cut, read_settings
 from extract.tails import build_tail
+from extract.tiles import read_tiles
 from extract.zoo import Origin
-from models.design import DesignError
+from models.design import DesignError, read_source
 from models.families.features import Features
 from models.families.finetune import Finetune
 from models.families.learning import DivergedError
@@ -219,3 +220,14 @@ def test_features_made_without_the_views_say_what_to_do(experiment: Callable[...
     path.write_text(path.read_text() + '[models]\nnames = ["tail"]\nfolds = 3\n[models.params.tail]\naugment = ["hflip"]\n')
     with pytest.raises(DesignError, match=r"no mirrored views hflip of .*run `make features FRESH=1`"):
         plan_all(read_settings(path, ModelSettings), Watch())
+
+
+def test_other_views_make_other_cells(experiment: Callable[..., Path]) -> None:
+    path = experiment(replace={"[extract]\n": '[extract]\nviews = ["hflip", "vflip"]\n'})
+    settings = read_settings(path, Settings)
+    run_extraction(settings)
+    where = settings.folder, read_tiles(settings), "mobilenetv2/block_3_expand_relu:map", settings.extract.backbones
+    none, one, other = (read_source(*where, views=views) for views in ((), ("hflip",), ("vflip",)))
+    assert "views_sha256" not in none
+    assert one.pop("views_sha256") != other.pop("views_sha256")
+    assert none == one == other

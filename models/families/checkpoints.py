@@ -60,7 +60,10 @@ class FileKeeper(Keeper):
                 state, given = _read_state(arrays), {name: _list(arrays, name) for name in ("model", "optimizer")}
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, ValueError, KeyError, BadZipFile):  # another version's, or damaged
+        except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile):  # another version's, or damaged
+            self._path.unlink()
+            return None
+        if not _fits(state, given, phases):
             self._path.unlink()
             return None
         phase = phases[state.phase]
@@ -96,6 +99,17 @@ class FileKeeper(Keeper):
             np.savez(file, allow_pickle=False, state=np.array(text), **named)
         publish(partial, self._path)
         self._written = time.monotonic()
+
+
+def _fits(state: State, given: dict[str, list[Any]], phases: list[Phase]) -> bool:
+    """Tell whether all arrays have the shapes of what they are for; else nothing may be written, as it could not be undone."""
+    if not 0 <= state.phase < len(phases):
+        return False
+    model = phases[state.phase].model
+    pairs = [(model.weights, state.best)]
+    if given["model"]:
+        pairs += [(model.weights, given["model"]), (model.optimizer.variables, given["optimizer"])]
+    return all([tuple(v.shape) for v in variables] == [np.shape(a) for a in arrays] for variables, arrays in pairs)
 
 
 def _read_state(arrays: Any) -> State:

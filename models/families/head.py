@@ -41,9 +41,12 @@ class Head(Family):
     fold it was stopped on (one of four, of five folds). A nested prediction needs a training of its own, since the fold
     that stops one has been seen: with a stack in the grid a head costs twice. Labels are standardised, and given back in
     their unit. Prediction needs NumPy alone.
+
+    All towers begin with the same weights, see the same batches and drop the same units, so that a target's tower does not
+    depend on which others are trained beside it: it is the one that training it alone gives, but for rounding.
     """
 
-    revision = 2  # a target without labels in the first inner fold stops on another
+    revision = 3  # towers begin with the same weights, and drop the same units
     is_joint = False  # all targets share the layers, and each has an output
 
     def __init__(self, hidden: tuple[int, ...] = (64, 64), dropout: float = 0.5, rate: float = 1e-3, batch: int = 32,
@@ -250,7 +253,7 @@ def build_program(n_features: int, n_towers: int, n_outputs: int, hidden: tuple[
 
     flow = given = keras.Input((n_features,), dtype="float32")
     for units in hidden:
-        flow = keras.layers.Dropout(dropout, seed=0)(keras.ops.relu(Towers(units)(flow)))
+        flow = keras.layers.Dropout(dropout, noise_shape=(None, 1, units), seed=0)(keras.ops.relu(Towers(units)(flow)))
     outputs = Towers(n_outputs)(flow)
     if is_joint and task == "number":
         outputs = keras.layers.Reshape((n_outputs, 1))(outputs)
@@ -258,10 +261,10 @@ def build_program(n_features: int, n_towers: int, n_outputs: int, hidden: tuple[
 
 
 def reset_program(program: Any, rng: np.random.Generator, seed: int) -> None:
-    """Give the towers new weights (Glorot and Bengio 2010), a fresh optimiser, and the dropout its seed."""
+    """Give every tower the same new weights (Glorot and Bengio 2010), a fresh optimiser, and the dropout its seed."""
     for variable in program.trainable_variables:
         shape = tuple(variable.shape)
         limit = np.sqrt(6 / (shape[-2] + shape[-1])) if len(shape) == 3 else 0.0
-        variable.assign(rng.uniform(-limit, limit, shape).astype(np.float32))
+        variable.assign(np.broadcast_to(rng.uniform(-limit, limit, shape[1:]).astype(np.float32), shape))
     clear_optimizer(program)
     seed_dropout(program, seed, 0)
