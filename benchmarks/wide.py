@@ -43,10 +43,11 @@ class Case(NamedTuple):
     n_tiles: int
     n_features: int
     n_targets: int  # memory does not grow with them; where one is enough, time is saved
+    n_rounds: int = 0  # of boosting at most, likewise; 0 for as many as it chooses
 
 
-WIDE = [Case(model, 36_723, 25_088, 7) for model in ("ridge", "knn+pca:256", "xgboost")]
-MILLION = [Case("ridge", 1_000_000, 512, 7), Case("xgboost", 1_000_000, 512, 1)]
+WIDE = [Case("ridge", 36_723, 25_088, 7), Case("knn+pca:256", 36_723, 25_088, 7), Case("xgboost", 36_723, 25_088, 1, 10)]
+MILLION = [Case("ridge", 1_000_000, 512, 7), Case("xgboost", 1_000_000, 512, 1, 10)]
 
 
 def memory_rows(cases: Sequence[Case]) -> Iterator[Row]:
@@ -58,6 +59,7 @@ def memory_rows(cases: Sequence[Case]) -> Iterator[Row]:
             said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             found = json.loads(said.splitlines()[-1])
             targets = f", {case.n_targets} target{'s' if case.n_targets > 1 else ''}"
+            targets += f", {case.n_rounds} rounds" if case.n_rounds else ""
             what = f"{case.n_tiles} × {case.n_features}{targets}: {found['seconds']:.0f} s, mean R² {found['r2']:.3f}"
             yield Row(f"{case.model}: peak memory", what, found["peak_gib"], at_most=PEAK_GIB, unit="GiB")
 
@@ -93,7 +95,7 @@ def measure_case(case: Case, folder: Path) -> dict[str, float]:
     with np.load(folder / "labels.npz") as labels:
         Y, area = labels["Y"][:, :case.n_targets], labels["area"]
     X = open_features(folder / "net.h5", CUT, np.arange(len(Y)), memory=None)
-    seconds, fitted = _cross_fit(case.model, X, Y, _folds(area))
+    seconds, fitted = _cross_fit(case.model, X, Y, _folds(area), **({"rounds": case.n_rounds} if case.n_rounds else {}))
     r2 = 1 - ((fitted.predicted - Y) ** 2).mean(axis=0) / Y.var(axis=0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
     return {"peak_gib": peak, "seconds": seconds, "r2": float(r2.mean())}
@@ -129,8 +131,8 @@ def _folds(area: np.ndarray) -> Folds:
     return build_folds("area", fold, area=area, xy=None, block_m=1, buffer_m=0)
 
 
-def _cross_fit(model: str, X: Features, Y: np.ndarray, folds: Folds) -> tuple[float, CrossFit]:
-    family, start = build_model(parse_model(model), seed=0), time.perf_counter()
+def _cross_fit(model: str, X: Features, Y: np.ndarray, folds: Folds, **params: int) -> tuple[float, CrossFit]:
+    family, start = build_model(parse_model(model), seed=0, params=params), time.perf_counter()
     fitted = family.cross_fit(X, Y, folds=folds, weight=np.ones(len(Y)))
     return time.perf_counter() - start, fitted
 
@@ -143,7 +145,7 @@ def main() -> None:
     """Print the tables, or one case as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(TABLES), help="one table")
-    parser.add_argument("--case", nargs=4, metavar=("MODEL", "TILES", "FEATURES", "TARGETS"), help="one model's memory, as JSON")
+    parser.add_argument("--case", nargs=5, metavar=("MODEL", "TILES", "FEATURES", "TARGETS", "ROUNDS"), help="one model's memory, as JSON")
     parser.add_argument("--folder", type=Path, help="where the cut of the case lies, or is to be written")
     asked = parser.parse_args()
     if asked.case:
