@@ -145,7 +145,8 @@ def main() -> None:
     """Print the tables, or one case as JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=list(TABLES), help="one table")
-    parser.add_argument("--case", nargs=5, metavar=("MODEL", "TILES", "FEATURES", "TARGETS", "ROUNDS"), help="one model's memory, as JSON")
+    parser.add_argument("--case", nargs=5, metavar=("MODEL", "TILES", "FEATURES", "TARGETS", "ROUNDS"),
+                        help="one model's memory, as JSON")
     parser.add_argument("--folder", type=Path, help="where the cut of the case lies, or is to be written")
     asked = parser.parse_args()
     if asked.case:
