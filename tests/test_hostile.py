@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import made_experiment
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -299,3 +300,25 @@ def test_a_header_that_lies_nowhere_is_refused(tmp_path: Path, corner: str, cell
     (tmp_path / "a.asc").write_text(f"ncols 2\nnrows 1\nxllcorner {corner}\nyllcorner 180000\ncellsize {cell}\n1 2\n")
     with pytest.raises(RasterError, match="which is nowhere on Earth"):
         open_mosaic(tmp_path / "a.asc", crs="EPSG:27700")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_boundaries_that_are_a_virtual_layer_in_disguise_are_refused(tmp_path: Path, encoding: str) -> None:
+    pytest.importorskip("geopandas")
+    from extract.boundaries import BoundaryError, read_areas
+
+    text = '<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>/vsicurl/http://localhost/a.gpkg</SrcDataSource></OGRVRTLayer>'
+    (tmp_path / "a.geojson").write_text(f"\n{text}</OGRVRTDataSource>", encoding=encoding)
+    with pytest.raises(BoundaryError, match="XML, which may name data in other places"):
+        read_areas(str(tmp_path / "a.geojson"), "code", crs="EPSG:27700", bounds=np.array([[0.0, 0, 1, 1]]))
+
+
+def test_boundaries_with_endless_corners_are_refused(tmp_path: Path) -> None:
+    geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
+    from extract.boundaries import BoundaryError, read_areas
+    from extract.geo import read_crs
+
+    shapes = [shapely.box(0, 0, 1, 1), shapely.Polygon([(0, 0), (np.inf, 0), (1, 1)])]
+    geopandas.GeoDataFrame({"code": ["A", "B"]}, geometry=shapes, crs="EPSG:27700").to_file(tmp_path / "a.gpkg")
+    with pytest.raises(BoundaryError, match="corners that are not finite numbers"):
+        read_areas(str(tmp_path / "a.gpkg"), "code", crs=read_crs("EPSG:27700", what="test"), bounds=np.array([[0.0, 0, 9, 9]]))
