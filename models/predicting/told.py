@@ -7,7 +7,8 @@
 | `predictions.geojson` | a tile's square (or point) in longitude and latitude, where `[tiles]` has coordinates and `crs` |
 | `predict.json` | written last: schema `roofline.prediction`, version 1: model, hashes, half widths, measured coverage, notes |
 
-Of a class there are, for the bounds, `set80`, `set95` (of tiles) and `p_<class>`, its probability. `distance` is 1 at the edge of
+Of a class there are, for the bounds, `set80`, `set95` (of tiles) and `p_<class>`, its probability. A set is empty where no class
+is as likely as the true one is in that share of the tiles; of a rejected tile it is missing. `distance` is 1 at the edge of
 what the model was fitted on (`models.predicting.reach`); outside is what lies beyond, or has a group that no training tile had.
 
 To raise the schema: add one to `SCHEMA_VERSION`, and write a line in CHANGELOG.md.
