@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.geo import is_same_crs, load_geo, name_crs, read_crs
+from extract.geo import is_same_crs, is_xml, load_geo, name_crs, read_crs
 from extract.settings import suggest
+from extract.table import as_text
 
 Rule = Literal["centre", "overlap"]
 _CHUNK = 100_000  # tiles that are looked up at once
@@ -92,8 +93,9 @@ def read_areas(source: str, code: str, *, crs: Any, bounds: NDArray[np.float64],
         frame = frame.to_crs(crs)
     frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
     if frame.empty:
-        raise BoundaryError(f"{path}: no polygon lies where the raster does (in its CRS: {np.round(window, 1).tolist()}). "
-                            "Are these the boundaries of that place, and is the CRS right?")
+        where = ", ".join(f"{side:.8g}" for side in window)
+        raise BoundaryError(f"areas {path}: no polygon lies where the raster does (in its CRS: {where}). Are these the "
+                            "boundaries of that place, and is the CRS right?")
     return Areas(_read_codes(frame[code], path), _mend(frame.geometry, path, notes), notes)
 
 
@@ -104,6 +106,9 @@ def _find_layer(source: str) -> tuple[Path, str]:
         path, layer = Path(source.rpartition(":")[0]), source.rpartition(":")[2]
     if not path.exists():
         raise BoundaryError(f"areas {source}: no such file. Name a GeoPackage, a Shapefile (.shp) or a GeoJSON.")
+    if is_xml(path):
+        raise BoundaryError(f"areas {path}: XML, which may name data in other places. Name a GeoPackage, a Shapefile (.shp) or a "
+                            "GeoJSON; ogr2ogr converts.")
     try:
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
     except pyogrio.errors.DataSourceError as error:
@@ -137,8 +142,7 @@ def _read_codes(column: Any, path: Path) -> NDArray[Any]:
     lost = int(column.isna().sum() + (column.astype(str).str.strip() == "").sum())
     if lost:
         raise BoundaryError(f"areas {path}: {lost} polygons have no {column.name!r}. Give them a code, or remove them.")
-    whole = column.astype("int64") if column.dtype.kind == "f" and (column == column.round()).all() else column
-    return whole.astype(str).str.strip().to_numpy(dtype=object)
+    return as_text(column).str.strip().to_numpy(dtype=object)
 
 
 def _mend(polygons: Any, path: Path, notes: list[str]) -> Any:
@@ -146,6 +150,8 @@ def _mend(polygons: Any, path: Path, notes: list[str]) -> Any:
     kinds = sorted(set(polygons.geom_type) - {"Polygon", "MultiPolygon"})
     if kinds:
         raise BoundaryError(f"areas {path}: expected polygons, got {', '.join(kinds)}. Name the file of the boundaries.")
+    if not np.isfinite(polygons.bounds.to_numpy()).all():
+        raise BoundaryError(f"areas {path}: a polygon has corners that are not finite numbers. Mend or remove it.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapely warns of what is mended here, and said
         broken = ~polygons.is_valid

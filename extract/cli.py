@@ -232,8 +232,9 @@ def tiles(
 
         request = Request(
             surface=surface, out=folder, terrain=terrain, areas=areas, area_code=area_code, labels=labels,
-            targets=split_list(targets), groups=split_list(groups), size_m=size_m, stride_m=stride_m or size_m, pixels=pixels,
-            channels=split_list(channels), format=check_choice("--format", kind, "png", "tiff"),
+            targets=split_list(targets), groups=split_list(groups), size_m=size_m,
+            stride_m=size_m if stride_m is None else stride_m, pixels=pixels, channels=split_list(channels),
+            format=check_choice("--format", kind, "png", "tiff"),
             stretch=parse_stretch(stretch or []), opening_m=opening_m, max_nodata=max_nodata,
             rule=check_choice("--assign", assign, "centre", "overlap"), crs=crs, areas_crs=areas_crs, nodata=nodata,
             workers=workers)
@@ -252,9 +253,9 @@ def tiles(
         out.print(f"tiles: {made.n_tiles}; left out: {made.n_nodata} for want of data, {made.n_outside} in no area (skipped.csv)")
         if made.n_new:
             out.print(f"read and drawn now: {made.n_new} in {made.seconds:.1f} s, {made.n_new / made.seconds:.0f} tiles/s")
-        out.print(f"settings: {made.settings}", soft_wrap=True)
+        out.print(f"settings: {made.settings}", soft_wrap=True, markup=False, highlight=False)
         if request.labels:
-            out.print(f"next: make features CONFIG={made.settings}", soft_wrap=True)
+            out.print(f"next: make features CONFIG={made.settings}", soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,7 @@ import typer
 from rich.console import Console
 
 out, err = Console(), Console(stderr=True)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML).")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
@@ -27,7 +30,15 @@ def guarded(*, traceback: bool, interrupted: str) -> Iterator[None]:
     except Exception as error:
         if traceback:
             raise
-        _fail(str(error) or type(error).__name__, code=1)
+        _fail(_describe(error), code=1)
+
+
+def _describe(error: Exception) -> str:
+    """Say what went wrong; a full disk says neither which it is nor what to do."""
+    if isinstance(error, OSError) and error.errno in _FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{os.strerror(error.errno)}. Make room, and give the same command again: what is finished is kept."
+    return str(error) or type(error).__name__
 
 
 def _fail(message: str, *, code: int) -> None:

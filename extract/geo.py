@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 
@@ -47,3 +48,12 @@ def name_crs(crs: Any) -> str:
 def is_same_crs(one: Any, other: Any) -> bool:
     """Tell whether two CRS mean the same places; WKT spells one and the same in many ways."""
     return bool(one.equals(other, ignore_axis_order=True)) or name_crs(one) == name_crs(other)
+
+
+def is_xml(path: Path) -> bool:
+    """Tell whether a file is XML, whatever its name: GDAL opens virtual layers and web services, which lead to other places."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(64)
+    return start.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from extract.settings import suggest
+from extract.table import parse_numbers
 from extract.tile_request import Request
 
 
@@ -20,20 +23,40 @@ def read_labels(request: Request, area: NDArray[Any]) -> pd.DataFrame | None:
 
     Raises
     ------
-    LabelsError : no such file or column, no target named, an area in two rows, or no area of the tiles among them.
+    LabelsError : no such file or column, no target named, an area in two rows, no area of the tiles among them, or a target of
+        which nothing can be learnt there.
     """
     if request.labels is None:
         return None
-    try:
-        frame = pd.read_csv(request.labels, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise LabelsError(f"labels {request.labels}: cannot be read as CSV ({error}). Name a CSV with a row an area.") from None
+    frame = _read_csv(request.labels)
     _check_labels(request, frame)
     labels = frame.assign(**{str(request.area_code): frame[request.area_code].str.strip()}).set_index(str(request.area_code))
-    if not labels.index.isin(area).any():
+    there = labels.index.isin(area)
+    if not there.any():
         raise LabelsError(f"labels {request.labels}: none of its areas ({labels.index[0]}, …) holds a tile; the tiles lie in "
                            f"{', '.join(sorted(set(area) - {''})[:3]) or 'none'}. Are these the same areas, of the same year?")
-    return labels[list(dict.fromkeys([*request.groups, *request.targets]))]
+    for name in request.targets:
+        _check_target(labels.loc[there, name], request.labels)
+    return labels[[*request.groups, *request.targets]]
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read all columns as text; a row that is longer than the header is an error and shifts nothing."""
+    try:
+        rows = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig").fillna("")
+    except (OSError, ValueError) as error:
+        raise LabelsError(f"labels {path}: cannot be read as CSV ({str(error).strip()}). Name a CSV with a row an area, in "
+                          "UTF-8.") from None
+    names = rows.iloc[0].str.strip()
+    if len(names) == 1 and ";" in names[0]:
+        raise LabelsError(f"labels {path}: its columns are parted by ';'. Save it with commas between them, and a point in "
+                          "numbers.")
+    twice = names[names.duplicated()]
+    if len(twice):
+        raise LabelsError(f"labels {path}: {twice.iloc[0]!r} names two columns. Rename or remove one.")
+    if len(rows) == 1:
+        raise LabelsError(f"labels {path}: no rows below the header. Name a CSV with a row an area.")
+    return rows.iloc[1:].set_axis(names.tolist(), axis=1).reset_index(drop=True)
 
 
 def _check_labels(request: Request, frame: pd.DataFrame) -> None:
@@ -52,3 +75,25 @@ def _check_labels(request: Request, frame: pd.DataFrame) -> None:
     if len(twice):
         raise LabelsError(f"labels {request.labels}: {twice.nunique()} areas stand in more than one row ({twice.iloc[0]}). "
                            "Leave one row an area.")
+
+
+def _check_target(column: pd.Series[str], path: Path) -> None:
+    """Refuse what the next command would, and a class for every area.
+
+    Parameters
+    ----------
+    column : a target of the areas that hold tiles, whose codes are the index.
+    """
+    where, (numbers, blank) = f"labels {path}: the target {column.name!r}", parse_numbers(column)
+    if blank.all():
+        raise LabelsError(f"{where} is empty in all {len(column)} areas that hold tiles. Name another column, or fill it in.")
+    if not np.isnan(numbers).all() or column.str.fullmatch(r"\s*[-+]?\d*,\d+\s*").any():
+        bad = np.flatnonzero((np.isnan(numbers) & ~blank) | np.isinf(numbers))
+        if len(bad):
+            raise LabelsError(f"{where} is not a number in {len(bad)} of {len(column)} areas ({column.index[bad[0]]}: "
+                              f"{column.iloc[bad[0]]!r}). Write numbers with a point, or leave it empty.")
+        return
+    classes = column[~blank].str.strip()
+    if len(classes) > 1 and classes.nunique() == len(classes):
+        raise LabelsError(f"{where} is text that no two of {len(classes)} areas share ({classes.iloc[0]!r}, …): of such classes "
+                          "nothing can be learnt. Name a column of numbers, or of classes.")

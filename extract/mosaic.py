@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.geo import is_same_crs, load_geo, name_crs, read_crs
+from extract.vrt import VrtError, check_vrt
 
 _DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".asc": "AAIGrid", ".vrt": "VRT"}  # a file is read as nothing else
 _LOWEST_M, _HIGHEST_M = -500.0, 9000.0  # the Dead Sea's shore and Everest lie within
 _OFF_GRID = 0.01  # cells that a file may lie beside the others' grid
+_FARTHEST_M = 1e8  # no projection has coordinates beyond: the Earth is 4e7 m around
+_ROWS = 256
 
 Floats = NDArray[np.float32]
 
@@ -135,12 +138,15 @@ class _Look:
 
 def _look(path: Path) -> _Look:
     with _opened(path) as file:
-        a, b, west, d, e, north = tuple(file.transform)[:6]
+        a, b, west, d, e, north = transform = tuple(file.transform)[:6]
+        if not np.all(np.abs(transform) <= _FARTHEST_M):  # NaN is not either
+            raise RasterError(f"{path}: its header places it at {west:g}, {north:g} with cells of {a:g} m, which is nowhere on "
+                              "Earth. Mend the header, or fetch the file anew.")
         if file.count != 1 or np.dtype(file.dtypes[0]).kind not in "fiu":
             raise RasterError(f"{path}: expected one band of heights, got {file.count} of {file.dtypes[0]}. Take the one of "
                               "the heights with gdal_translate -b.")
         if b or d or a <= 0 or abs(a + e) > 1e-6 * a:
-            raise RasterError(f"{path}: expected square cells, north up, got the transform {tuple(file.transform)[:6]}. "
+            raise RasterError(f"{path}: expected square cells, north up, got the transform {transform}. "
                               "Bring it on such a grid with gdalwarp -tr.")
         wkt = file.crs.to_wkt() if file.crs else ""
         return _Look(cell=a, corner=(west, north), columns=file.width, rows=file.height, wkt=wkt)
@@ -167,7 +173,10 @@ def _opened(path: Path) -> Iterator[Any]:
     """Open a raster as what its suffix says, running no code and reading nothing that is not a file here."""
     rasterio, driver = load_geo("rasterio"), _DRIVERS[path.suffix.lower()]
     if driver == "VRT":
-        _check_vrt(path)
+        try:
+            check_vrt(path)
+        except VrtError as error:
+            raise RasterError(f"{path}: {error}. Make the VRT anew with gdalbuildvrt.") from None
     try:
         with rasterio.Env(GDAL_VRT_ENABLE_PYTHON="NO"), rasterio.open(path, driver=driver) as file:
             yield file
@@ -176,19 +185,12 @@ def _opened(path: Path) -> Iterator[Any]:
         raise RasterError(f"{path}: cannot be read as a raster: {said.rstrip('.')}. Fetch or make it anew.") from None
 
 
-def _check_vrt(path: Path) -> None:
-    """Refuse a VRT that names anything but files, or brings code along."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    for mark in ("/vsi", "://", "PixelFunction", "<!ENTITY"):
-        if mark.lower() in text.lower():
-            raise RasterError(f"{path}: holds {mark!r}; only files on this machine are read, and no code is run. Make the VRT "
-                              "anew with gdalbuildvrt.")
-
-
 def _read_sheet(path: Path, window: tuple[int, int, int, int], nodata: float | None) -> Floats:
     """Read columns and rows of a file: (rows, columns) [m], NaN without data."""
     with _opened(path) as file:
         has_mask = any(flag.name in ("per_dataset", "alpha") for flag in file.mask_flag_enums[0])
+        if file.driver == "AAIGrid":
+            _find_line(file, window[1])
         values = file.read(1, window=load_geo("rasterio.windows").Window(*window), masked=has_mask)
         data = np.ma.getdata(values)
         empty = np.ma.getmaskarray(values) | ~np.isfinite(data)
@@ -204,3 +206,13 @@ def _read_sheet(path: Path, window: tuple[int, int, int, int], nodata: float | N
         raise RasterError(f"{path}: {len(wrong)} cells of {wrong[0]:g} m, which is no height. If that value means no data, "
                           f"say so: --nodata {wrong[0]:g}. Heights have to be in metres.")
     return heights
+
+
+def _find_line(file: Any, row: int) -> None:
+    """Let GDAL read the lines of an .asc up to a row, in order, so that the first that is missing ends it.
+
+    It finds a line by those before it; of one behind a line that is missing it asks for each of them, and for all before that
+    one again: forty lines further it does not come back.
+    """
+    for start in range(0, row, _ROWS):
+        file.read(1, window=load_geo("rasterio.windows").Window(0, start, 1, min(_ROWS, row - start)))

@@ -43,7 +43,7 @@ def read_frame(path: Path, columns: list[str]) -> pd.DataFrame:
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
             frame = pd.read_parquet(path)
-            frame = pd.DataFrame({name: _as_text(frame[name]) for name in columns if name in frame})
+            frame = pd.DataFrame({name: as_text(frame[name]) for name in columns if name in frame})
             known = list(pd.read_parquet(path, columns=None).columns) if len(frame.columns) < len(columns) else columns
         else:
             known = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
@@ -71,7 +71,7 @@ def stream_frame(path: Path, columns: list[str], n_rows: int) -> Iterator[pd.Dat
             fractions = {name for name in columns if _has_fractions(file, name, n_rows)}
             for batch in file.iter_batches(n_rows, columns=columns):
                 frame = batch.to_pandas()
-                yield pd.DataFrame({name: _as_text(frame[name].astype(object) if name in fractions else frame[name])
+                yield pd.DataFrame({name: as_text(frame[name].astype(object) if name in fractions else frame[name])
                                     for name in columns})
         return
     check_columns(columns, list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns), f"table {path}")
@@ -86,7 +86,7 @@ def _has_fractions(file: pq.ParquetFile, name: str, n_rows: int) -> bool:
     return any((piece != piece.round()).any() for piece in pieces)
 
 
-def _as_text(column: pd.Series[Any]) -> pd.Series[str]:
+def as_text(column: pd.Series[Any]) -> pd.Series[str]:
     """Write a typed column as a CSV would: whole numbers without a point, nothing where it is missing."""
     numbers = column.dropna()
     if pd.api.types.is_float_dtype(numbers) and (numbers == numbers.round()).all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -110,8 +111,9 @@ def parse_stretch(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
             low, high = map(float, limits.split(":"))
         except ValueError:
             low, high = 0.0, 0.0
-        if not low < high:
-            raise RequestError(f"--stretch {text!r}: expected CHANNEL=LOW:HIGH with LOW below HIGH, as height=0:30.")
+        if not -math.inf < low < high < math.inf or name.strip() in found:
+            raise RequestError(f"--stretch {text!r}: expected CHANNEL=LOW:HIGH with LOW below HIGH, each channel once, as "
+                               "height=0:30.")
         found[name.strip()] = (low, high)
     return found
 
@@ -124,8 +126,12 @@ def _check_channels(channels: Sequence[str], stretch: Mapping[str, Any]) -> None
     if len(channels) not in (1, 3) or (COLOURS in channels and len(channels) > 1):
         raise RequestError(f"--channels: expected one or three of {', '.join(CHANNELS)}, or {COLOURS} alone, got "
                            f"{', '.join(channels) or 'none'}.")
+    if len(set(channels)) < len(channels):
+        raise RequestError(f"--channels: expected three that differ, got {', '.join(channels)}. For grey pictures name one.")
+    if COLOURS in stretch:
+        raise RequestError(f"--stretch: {COLOURS} have none; they are as they are. Leave it out.")
     for name in stretch:
-        if name not in channels or name == COLOURS:
+        if name not in channels:
             raise RequestError(f"--stretch: {name!r} is none of the channels {', '.join(channels)}.{suggest(name, channels)}")
 
 
@@ -136,3 +142,14 @@ def _check_columns(request: Request) -> None:
         raise RequestError("--labels: labels are joined by area; name the polygons with --areas and --area-code.")
     if request.labels is None and (request.targets or request.groups):
         raise RequestError("--targets, --groups: columns of the labels; name that file with --labels.")
+    for option, names in (("--targets", request.targets), ("--groups", request.groups)):
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise RequestError(f"{option}: {twice[0]!r} stands there twice. Name each column once.")
+    both = [name for name in request.targets if name in request.groups]
+    if both:
+        raise RequestError(f"--targets, --groups: {both[0]!r} stands in both, and what is to be predicted may not be known. "
+                           "Leave it out of --groups.")
+    if request.area_code in (*request.targets, *request.groups):
+        raise RequestError(f"--targets, --groups: {request.area_code!r} is the column of the area codes; nothing can be learnt "
+                           "of what no two areas share. Leave it out.")

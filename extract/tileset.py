@@ -128,8 +128,8 @@ class Tileset:
         skipped = frame[~is_kept].assign(reason=reason[~is_kept])[["id", "x", "y", "area", "reason"]]
         table = frame[is_kept].drop(columns="area" if self._request.areas is None else [])
         if not len(table):
-            raise TilesetError(f"{self.folder}: no tile is left of {len(frame)} ({skipped['reason'].value_counts().to_dict()}). "
-                               "Look at the areas, or raise --max-nodata.")
+            raise TilesetError(f"{self.folder}: no tile is left of {len(frame)}: {int((skipped['area'] != '').sum())} lack data, "
+                               f"{int((skipped['area'] == '').sum())} lie in no area. Look at the areas, or raise --max-nodata.")
         if labels is not None:
             table = table.merge(labels, left_on="area", right_index=True, how="left", validate="many_to_one")
         self._publish("skipped.csv", skipped.to_csv(index=False, lineterminator="\n"))

@@ -1,7 +1,8 @@
 """The models worth keeping: refitted on all tiles and saved in formats that run no code when they are read.
 
-Schema `roofline.model`, version 5; older ones had no intervals (1 and 2), or did not say how their features were made, and are
-written again. To raise it: add one to `SCHEMA_VERSION` and teach `load_model` the old version.
+Schema `roofline.model`, version 6; older ones had no intervals (1 and 2), did not say how their features were made (3 and 4), or
+had no hash of what `model.json` says, and are written again. To raise it: add one to `SCHEMA_VERSION` and teach `load_model` the
+old version.
 """
 
 from __future__ import annotations
@@ -19,19 +20,19 @@ from models.classes import list_classes, spread_classes
 from models.design import Design, features_path
 from models.families.family import Family, Where
 from models.families.pca import Reduced
-from models.families.registry import FAMILIES, ModelSpec, parse_model
+from models.families.registry import BASELINES, FAMILIES, ModelSpec, parse_model
 from models.folds import assign_folds, build_folds
 from models.licences import read_licence, read_look, read_made
 from models.predicting.intervals import describe_intervals
 from models.predicting.reach import Reach, measure_reach
 from models.runs import RunError, hash_file, join_cut, read_document, read_run, write_json
-from models.sealed import check_sealed
+from models.sealed import check_seal, check_sealed, seal
 from models.settings import Settings
 from models.units import Inputs, open_design
 
 LOG = logging.getLogger(__name__)
 SCHEMA = "roofline.model"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 TRUSTED = [*(f"models.families.{name}" for name in ("baselines.Mean", "baselines.Region", "forest.Forest", "location.Location",
                                                     "neighbours.Neighbours", "ridge.SharedRidge")), "sklearn.tree._tree.Tree"]
 _MEASURED = ("embedding", "place", "metadata")  # feeds whose rows lie nearer or farther
@@ -178,7 +179,8 @@ def save_model(path: Path, name: str, model: Family, facts: dict[str, Any], *, r
     if reach is not None:
         reach.save(path)
     files = {p.name: {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir())}
-    write_json(path / "model.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name, **facts, "files": files})
+    write_json(path / "model.json", seal({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name, **facts,
+                                          "files": files}))
 
 
 def _save_files(path: Path, model: Family) -> None:
@@ -204,6 +206,7 @@ def load_model(path: Path) -> Family:
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
     if facts["schema_version"] < SCHEMA_VERSION:
         raise RunError(f"{path}: kept by an older Roofline. Run `make models` again.")
+    check_seal(path, facts)
     check_sealed(path, facts)
     try:
         spec = parse_model(str(facts.get("model")))
@@ -226,5 +229,9 @@ def _load_file(path: Path, spec: ModelSpec) -> Family:
     strange = sorted(set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED))
     if strange:
         raise RunError(f"{file}: holds {', '.join(strange)}, which this project never writes. Do not trust this file.")
-    model: Family = skops.io.load(file, trusted=TRUSTED)
-    return model
+    model, wanted = skops.io.load(file, trusted=TRUSTED), own or BASELINES[spec.family][0]
+    if type(model) is not wanted:
+        raise RunError(f"{file}: holds a {type(model).__name__}, and model.json says {spec.family!r}. Do not trust this file.")
+    loaded: Family = model
+    loaded.check_loaded()
+    return loaded

@@ -9,6 +9,7 @@ from models.cells import Cell
 from models.design import NONE
 from models.keep import SCHEMA, SCHEMA_VERSION
 from models.runs import RunError, read_document
+from models.sealed import check_seal
 
 _STATED: dict[type, tuple[str, ...]] = {
     str: ("target", "task", "cut", "split", "model", "key"), list: ("classes", "scores", "coverage"),
@@ -47,9 +48,12 @@ def read_kept(path: Path) -> KeptModel:
 
     Raises
     ------
-    RunError : unfinished or not there, or of another schema.
+    RunError : unfinished or not there, of another schema, or changed since it was written.
     """
-    return KeptModel(path, read_document(path / "model.json", SCHEMA, SCHEMA_VERSION))
+    facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
+    if facts["schema_version"] == SCHEMA_VERSION:  # older ones had no seal, and are refused where they are asked for
+        check_seal(path, facts)
+    return KeptModel(path, facts)
 
 
 def list_kept(folder: Path, target: str) -> list[KeptModel]:

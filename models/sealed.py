@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import zipfile
 from pathlib import Path
@@ -13,6 +15,25 @@ from models.runs import RunError, hash_file
 
 _LARGEST_UNPACKED, _LARGEST_RATIO = 1 << 28, 100  # an archive beyond both is a bomb: arrays of numbers do not pack so well
 _HEADER_BYTES = 1 << 16
+_SEAL = "sha256"  # of all else that `model.json` says
+
+
+def seal(document: dict[str, Any]) -> dict[str, Any]:
+    """Give what `model.json` says, with the hash of it."""
+    return {**document, _SEAL: _hash_said(document)}
+
+
+def check_seal(path: Path, facts: dict[str, Any]) -> None:
+    """Check that the `model.json` of a folder says what was written; raises RunError."""
+    stated = facts.get(_SEAL)
+    if stated != _hash_said({name: value for name, value in facts.items() if name != _SEAL}):
+        raise RunError(f"{path / 'model.json'}: changed since `make models` wrote it (expected SHA-256 {stated}). Do not trust "
+                       "this folder; run `make models` again.")
+
+
+def _hash_said(document: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(document))  # keys are text, as they are read again
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def check_sealed(path: Path, facts: dict[str, Any]) -> None:
@@ -35,7 +56,7 @@ def check_sealed(path: Path, facts: dict[str, Any]) -> None:
         if not file.is_file() or file.is_symlink() or hash_file(file) != stated.get("sha256"):
             raise RunError(f"{file}: not the file that `make models` wrote (expected SHA-256 {stated.get('sha256')}). "
                            f"Delete {path} and run `make models` again.")
-        if zipfile.is_zipfile(file):
+        if zipfile.is_zipfile(file) or file.suffix == ".npz":
             _check_archive(file)
     extra = sorted({p.name for p in path.iterdir()} - {*files, "model.json"})
     if extra:
@@ -51,6 +72,8 @@ def _check_archive(file: Path) -> None:
             if unpacked > _LARGEST_UNPACKED and unpacked > _LARGEST_RATIO * file.stat().st_size:
                 raise RunError(f"{file}: {file.stat().st_size} bytes that unpack to {unpacked}. Do not trust this file.")
             for member in members:
+                if file.suffix == ".npz" and not member.filename.endswith(".npy"):
+                    raise ValueError(f"{member.filename!r}, which is no .npy")
                 if member.filename.endswith(".npy"):
                     with archive.open(member) as handle:
                         _check_array(handle, member.file_size)

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.geo import is_xml
 from extract.settings import suggest
+from extract.table import as_text
 from extract.tiles import Tiles
 from reports.features import CollectError
 from reports.settings import Settings
@@ -85,6 +87,9 @@ def _read_frame(path: Path, code: str) -> Any:
                            "remove the key.") from None
     if not path.is_file():
         raise CollectError(f"[reports] boundaries: no such file {path}. Mend the path, or remove the key.")
+    if is_xml(path):
+        raise CollectError(f"[reports] boundaries {path.name}: XML, which may name data in other places. Expected GeoPackage, "
+                           "GeoJSON or a Shapefile; ogr2ogr converts.")
     try:
         frame = geopandas.read_file(path, engine="pyogrio")
     except Exception as error:  # GDAL's own errors are of many kinds
@@ -94,7 +99,7 @@ def _read_frame(path: Path, code: str) -> Any:
         known = [str(c) for c in frame.columns if c != "geometry"]
         raise CollectError(f"[reports] boundaries {path.name}: no column {code!r}; there are {', '.join(known) or 'none'}."
                            f"{suggest(code, known)} Name it in boundaries_code.")
-    return frame.assign(**{code: frame[code].astype(str)})
+    return frame.assign(**{code: as_text(frame[code]).str.strip()})
 
 
 def _draw(polygons: Any, bounds: NDArray[np.float64]) -> NDArray[np.int32]:

@@ -24,6 +24,7 @@ from extract.tileset import TilesetError
 
 pytest.importorskip("rasterio")
 SOUTH = NORTH - 800.0
+LABELLED = {"labels": Path("l.csv"), "areas": "a.shp", "area_code": "code"}
 
 
 @pytest.fixture
@@ -246,6 +247,11 @@ def test_a_killed_call_goes_on_and_gives_the_same_folder(survey: Path, monkeypat
     ({"opening_m": 9e5}, "--opening-m: expected metres above 0 and at most 1,000, got 900000"),
     ({"max_nodata": 1.0}, "--max-nodata: expected a share"),
     ({"stretch": {"roughness": (0, 1)}}, "'roughness' is none of the channels"),
+    ({"stretch": {"colours": (0, 1)}, "channels": ("colours",)}, "colours have none"),
+    ({"channels": ("height", "height", "height")}, "expected three that differ"),
+    ({"targets": ("a", "a"), **LABELLED}, "--targets: 'a' stands there twice"),
+    ({"targets": ("a",), "groups": ("b", "a"), **LABELLED}, "'a' stands in both"),
+    ({"targets": ("code",), **LABELLED}, "'code' is the column of the area codes"),
 ])
 def test_options_that_cannot_be_are_refused(said: dict[str, Any], message: str) -> None:
     with pytest.raises(RequestError, match=message):
@@ -258,10 +264,12 @@ def test_a_tile_smaller_than_a_cell_is_refused_before_anything_is_planned(survey
             make(survey, "small", **said)
 
 
-@pytest.mark.parametrize("text", ["height", "height=3", "height=3:1", "height=a:b"])
+@pytest.mark.parametrize("text", ["height", "height=3", "height=3:1", "height=a:b", "height=0:inf", "height=nan:1"])
 def test_a_stretch_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(RequestError, match="expected CHANNEL=LOW:HIGH with LOW below HIGH"):
         parse_stretch([text])
+    with pytest.raises(RequestError, match="each channel once"):
+        parse_stretch(["height=0:1", "height=0:2"])
 
 
 @pytest.mark.parametrize(("text", "targets", "message"), [
@@ -271,6 +279,15 @@ def test_a_stretch_that_is_none_is_refused(text: str) -> None:
     ("code,income\nW,1\n", (), "say what is to be predicted, as --targets income"),
     ("code,area\nW,1\n", ("area",), "'area' has a name that the tile table needs"),
     ("", ("income",), "cannot be read as CSV"),
+    ("code,income\n", ("income",), "no rows below the header"),
+    ("code;income\nW;1\n", ("income",), "parted by ';'"),
+    ("code,income\nW,1,7\nE,2,8\n", ("income",), "Expected 2 fields in line 2, saw 3"),
+    ("code,income,income\nW,1,7\n", ("income",), "'income' names two columns"),
+    ("code,income\nW,1\nE,n.a.\n", ("income",), "is not a number in 1 of 2 areas \\(E: 'n.a.'\\)"),
+    ('code,income\nW,"1,5"\nE,"2,5"\n', ("income",), "is not a number in 2 of 2 areas"),
+    ("code,income\nW,1\nE,inf\n", ("income",), "is not a number in 1 of 2 areas"),
+    ("code,income\nW,\nE\nX,1\n", ("income",), "empty in all 2 areas that hold tiles"),
+    ("code,name\nW,Westham\nE,Eastham\n", ("name",), "text that no two of 2 areas share"),
 ])
 def test_labels_that_cannot_be_used_say_why(survey: Path, text: str, targets: tuple[str, ...], message: str) -> None:
     tmp_path = survey.parent
@@ -279,8 +296,15 @@ def test_labels_that_cannot_be_used_say_why(survey: Path, text: str, targets: tu
     assert not (tmp_path / "town").exists()
 
 
+def test_spaces_and_a_byte_order_mark_in_labels_are_no_part_of_them(survey: Path) -> None:
+    labels = write_labels(survey.parent, "\ufeff code , income \n W ,1\n E ,2\n")
+    folder = make(survey, areas=halves(survey.parent), area_code="code", labels=labels, targets=("income",))
+    table = pd.read_csv(folder / "tiles.csv")
+    assert table.groupby("area")["income"].unique().map(list).to_dict() == {"E": [2.0], "W": [1.0]}
+
+
 def test_where_no_tile_is_left_it_says_why(tmp_path: Path) -> None:
-    with pytest.raises(TilesetError, match=r"no tile is left of 1 .*100.0 % of it has no data"):
+    with pytest.raises(TilesetError, match=r"no tile is left of 1: 1 lack data, 0 lie in no area"):
         make(write_raster(tmp_path / "dsm.tif", np.full((100, 100), -9999, np.float32)))
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import h5py
 import made_experiment
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -223,18 +224,34 @@ def test_documents_that_are_none_are_refused(tmp_path: Path, run: Path, text: st
 
 
 @pytest.mark.parametrize(("body", "message"), [
-    ('<SourceFilename>/vsicurl/https://example.org/a.tif</SourceFilename>', "'/vsi'"),
-    ('<SourceFilename>HTTPS://example.org/a.tif</SourceFilename>', "'://'"),
-    ('<PixelFunctionType>x</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>', "'PixelFunction'"),
+    ("<SourceFilename>/vsicurl/https://example.org/a.tif</SourceFilename>", "holds '/vsi'.*no code is run"),
+    ("<SourceFilename>&#47;v&#x73;icurl&#47;a.tif</SourceFilename>", "holds '/vsi'"),
+    ("<SourceFilename>HTTPS://example.org/a.tif</SourceFilename>", "holds '://'"),
+    ("<sourcefilename>WMS:example.org/a</sourcefilename>", "names 'WMS:example.org/a', which is no file here"),
+    ('<SourceFilename relativeToVRT="1">service.tif</SourceFilename>', "service.tif', which is neither a GeoTIFF nor an .asc"),
+    ('<SourceFilename relativeToVRT="1">a.vrt</SourceFilename>', "VRTs name each other, more than 4 deep"),
+    ("<PixelFunctionType>x</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>", "holds 'PixelFunction'"),
+    ('<VRTRasterBand subclass="VRTRawRasterBand"/>', "holds a VRTRawRasterBand, which may name anything"),
+    ("<SourceFilename>", "is no XML"),
 ])
-def test_a_vrt_that_reaches_out_or_brings_code_is_refused(tmp_path: Path, body: str, message: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_vrt_that_reaches_out_or_brings_code_is_refused(tmp_path: Path, body: str, message: str, encoding: str) -> None:
     pytest.importorskip("rasterio")
     from extract.mosaic import RasterError, open_mosaic
 
     text = f'<VRTDataset rasterXSize="5" rasterYSize="5"><VRTRasterBand>{body}</VRTRasterBand></VRTDataset>'
-    (tmp_path / "a.vrt").write_text(text)
-    with pytest.raises(RasterError, match=f"holds {message}.*no code is run"):
+    (tmp_path / "a.vrt").write_text(text, encoding=encoding)
+    (tmp_path / "service.tif").write_text("<GDAL_WMS><Service name='TMS'/></GDAL_WMS>")
+    with pytest.raises(RasterError, match=message):
         open_mosaic(tmp_path / "a.vrt")
+
+
+def test_a_vrt_with_entities_of_its_own_is_refused(tmp_path: Path) -> None:
+    from extract.vrt import VrtError, check_vrt
+
+    (tmp_path / "a.vrt").write_text('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><VRTDataset>&b;</VRTDataset>')
+    with pytest.raises(VrtError, match="declares a document type"):
+        check_vrt(tmp_path / "a.vrt")
 
 
 def test_rasters_that_are_none_or_cut_off_are_refused(tmp_path: Path) -> None:
@@ -261,3 +278,47 @@ def test_a_header_that_claims_a_continent_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.asc").write_text(head + "1 2 3\n" * 100)
     with pytest.raises(ValueError, match=r"cannot be read as a raster|Is a header wrong"):
         make_tiles(Request(surface=tmp_path / "a.asc", out=tmp_path / "out", crs="EPSG:27700"))
+
+
+def test_an_ascii_grid_that_was_cut_off_is_refused_and_not_searched_for_ever(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    from extract.mosaic import RasterError, open_mosaic
+
+    head = "ncols 100\nnrows 3000\nxllcorner 530000\nyllcorner 180000\ncellsize 2\nNODATA_value -9999\n"
+    (tmp_path / "a.asc").write_text(head + ("1 " * 100 + "\n") * 1000)
+    mosaic = open_mosaic(tmp_path / "a.asc", crs="EPSG:27700")
+    assert mosaic.read(0, 900, 100, 100).shape == (100, 100)
+    with pytest.raises(RasterError, match="File short, can't read line 1000"):
+        mosaic.read(0, 2900, 100, 100)
+
+
+@pytest.mark.parametrize(("corner", "cell"), [("1e300", "2"), ("530000", "nan"), ("530000", "1e9")])
+def test_a_header_that_lies_nowhere_is_refused(tmp_path: Path, corner: str, cell: str) -> None:
+    pytest.importorskip("rasterio")
+    from extract.mosaic import RasterError, open_mosaic
+
+    (tmp_path / "a.asc").write_text(f"ncols 2\nnrows 1\nxllcorner {corner}\nyllcorner 180000\ncellsize {cell}\n1 2\n")
+    with pytest.raises(RasterError, match="which is nowhere on Earth"):
+        open_mosaic(tmp_path / "a.asc", crs="EPSG:27700")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_boundaries_that_are_a_virtual_layer_in_disguise_are_refused(tmp_path: Path, encoding: str) -> None:
+    pytest.importorskip("geopandas")
+    from extract.boundaries import BoundaryError, read_areas
+
+    text = '<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>/vsicurl/http://localhost/a.gpkg</SrcDataSource></OGRVRTLayer>'
+    (tmp_path / "a.geojson").write_text(f"\n{text}</OGRVRTDataSource>", encoding=encoding)
+    with pytest.raises(BoundaryError, match="XML, which may name data in other places"):
+        read_areas(str(tmp_path / "a.geojson"), "code", crs="EPSG:27700", bounds=np.array([[0.0, 0, 1, 1]]))
+
+
+def test_boundaries_with_endless_corners_are_refused(tmp_path: Path) -> None:
+    geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
+    from extract.boundaries import BoundaryError, read_areas
+    from extract.geo import read_crs
+
+    shapes = [shapely.box(0, 0, 1, 1), shapely.Polygon([(0, 0), (np.inf, 0), (1, 1)])]
+    geopandas.GeoDataFrame({"code": ["A", "B"]}, geometry=shapes, crs="EPSG:27700").to_file(tmp_path / "a.gpkg")
+    with pytest.raises(BoundaryError, match="corners that are not finite numbers"):
+        read_areas(str(tmp_path / "a.gpkg"), "code", crs=read_crs("EPSG:27700", what="test"), bounds=np.array([[0.0, 0, 9, 9]]))

@@ -164,6 +164,14 @@ def test_pictures_that_are_to_be_read_otherwise_are_refused(town: Path, tmp_path
         make_missing(read_settings(town, Settings), place, [find_kept(town.parent / "out", "income", cut=CUT)])
 
 
+def test_a_place_that_lacks_what_the_last_model_is_fed_is_refused_before_the_first_is_asked(town: Path, tmp_path: Path) -> None:
+    place, kept = read_settings(place_of(town, tmp_path), PlaceSettings), find_kept(town.parent / "out", "income", cut=CUT)
+    needy = kept._replace(facts=kept.facts | {"feed": {"group_columns": ["district"]}})
+    with pytest.raises(PlaceError, match="is fed the columns district, and the place has no district"):
+        make_missing(read_settings(town, Settings), place, [kept, needy])
+    assert not (place.folder / "features.toml").exists()
+
+
 def test_features_from_elsewhere_are_asked_for(town: Path, tmp_path: Path) -> None:
     place, kept = read_settings(place_of(town, tmp_path), PlaceSettings), find_kept(town.parent / "out", "income", cut=CUT)
     kept = kept._replace(facts=kept.facts | {"made": {"weights": "imported"}})

@@ -23,8 +23,9 @@ from models.cli import app
 from models.fit import fit_all
 from models.keep import load_model
 from models.kept import find_kept
-from models.predicting import newplace
-from models.predicting.newplace import PlaceError
+from models.predicting import parts
+from models.predicting.feeding import read_part
+from models.predicting.newplace import PlaceError, open_place
 from models.predicting.placefile import PlaceSettings
 from models.predicting.predict import predict_place
 from models.predicting.told import _Files
@@ -96,8 +97,8 @@ def test_a_new_process_predicts_what_the_model_in_memory_predicts(tmp_path: Path
                           text=True, check=True)
     told = pd.read_parquet(tmp_path / "p/income/predictions.parquet")
     model = load_model(kept.path)
-    place = newplace.open_place(read_settings(tmp_path / "town/s.toml", PlaceSettings), kept, tmp_path)
-    expected = model.predict(newplace.read_part(place, kept, np.arange(N)).X)[:, 0]
+    place = open_place(read_settings(tmp_path / "town/s.toml", PlaceSettings), kept, tmp_path)
+    expected = model.predict(read_part(place, kept, np.arange(N)).X)[:, 0]
     np.testing.assert_allclose(told["prediction"].dropna(), expected, atol=1e-6)
     assert told["in_training"].all()
     assert "fitted on" in done.stdout
@@ -107,7 +108,7 @@ def test_parts_give_what_one_pass_gives_and_a_kill_loses_no_done_one(tmp_path: P
     settings, place = fitted(tmp_path / "town", ["ridge", "ridge@area"]), new_place(tmp_path / "new", 700)
     for model in ("ridge", "ridge@area"):
         predict_place(settings, place, "income", tmp_path / f"whole {model}", model=model)
-    monkeypatch.setattr(newplace, "_PART_TILES", 256)
+    monkeypatch.setattr(parts, "_PART_TILES", 256)
     for model in ("ridge", "ridge@area"):
         out, seen = tmp_path / model, []
 
@@ -265,7 +266,7 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from extract.settings import read_settings
-from models.predicting import newplace, placetable, predict, told
+from models.predicting import parts, placetable, predict, told
 from models.predicting.placefile import PlaceSettings
 from models.settings import Settings
 
@@ -273,7 +274,7 @@ def slow(module, name):
     quick = getattr(module, name)
     setattr(module, name, lambda *given, **named: (time.sleep(0.02), quick(*given, **named))[1])
 
-newplace._PART_TILES, placetable.PIECE = 256, 128
+parts._PART_TILES, placetable.PIECE = 256, 128
 for module, name in ((placetable, "_as_table"), (predict, "read_part"), (predict, "publish"), (told, "tell_tiles"),
                      (told, "publish")):
     slow(module, name)
@@ -289,7 +290,7 @@ MOMENTS = {"the table is copied": "parts/*/table.parquet.partial", "a part is wr
 @pytest.mark.parametrize(("model", "asked"), [("ridge", list(MOMENTS)), ("ridge@area", ["most are done"])])
 def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(tmp_path: Path, model: str, asked: list[str],
                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(newplace, "_PART_TILES", 256)
+    monkeypatch.setattr(parts, "_PART_TILES", 256)
     settings, place = fitted(tmp_path / "town", [model]), new_place(tmp_path / "new", 3000)
     predict_place(settings, place, "income", tmp_path / "whole", model=model)
     command, before, moments = [sys.executable, "-c", SLOW, str(tmp_path), model], dict[str, int](), np.random.default_rng(0)
@@ -311,4 +312,4 @@ def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(tmp_path: Path, 
     assert sorted(p.name for p in (tmp_path / "p").iterdir() if p.name != ".lock") == names
     for name in names:
         whole, again = ((tmp_path / folder / name).read_bytes() for folder in ("whole", "p"))
-        assert name.endswith("parquet") or whole == again
+        assert whole == again, name

@@ -15,16 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 import skops.io
+import xgboost
 from made_experiment import change, fit, make_experiment
+from sklearn.linear_model import LinearRegression
+from sklearn.tree._tree import Tree
 
+from models.families.baselines import Mean
 from models.families.family import Family
 from models.families.features import Features
 from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
 from models.folds import assign_folds, build_folds
 from models.keep import SCHEMA_VERSION, load_model, save_model
-from models.kept import find_kept
+from models.kept import find_kept, read_kept
 from models.licences import find_licence
+from models.predicting.reach import measure_reach, read_reach
 from models.runs import RunError
+from models.sealed import seal
 
 N = 80
 RNG = np.random.default_rng(0)
@@ -81,29 +87,45 @@ def kept(tmp_path: Path) -> Path:
     return tmp_path / "kept"
 
 
-def reseal(folder: Path, **facts: Any) -> None:
-    """State hashes of what stands there now, as whoever changed it could."""
+def say(folder: Path, **facts: Any) -> None:
+    """Change what `model.json` says, and state its new hash, as whoever changed it could."""
     document = json.loads((folder / "model.json").read_text()) | facts
-    document["files"] = {p.name: {"sha256": hashlib.sha256(p.read_bytes()).hexdigest(), "bytes": p.stat().st_size}
-                         for p in folder.iterdir() if p.name != "model.json"}
-    (folder / "model.json").write_text(json.dumps(document))
+    del document["sha256"]
+    (folder / "model.json").write_text(json.dumps(seal(document)))
+
+
+def reseal(folder: Path, **facts: Any) -> None:
+    """State hashes of what stands there now."""
+    say(folder, **{"files": {p.name: {"sha256": hashlib.sha256(p.read_bytes()).hexdigest(), "bytes": p.stat().st_size}
+                             for p in folder.iterdir() if p.name != "model.json"}, **facts})
 
 
 @pytest.mark.parametrize("name", ["../head.npz", "/etc/passwd", "a/b", "..", ""])
 def test_names_that_climb_out_are_refused(kept: Path, name: str) -> None:
-    document = json.loads((kept / "model.json").read_text())
-    document["files"][name] = document["files"]["head.npz"]
-    (kept / "model.json").write_text(json.dumps(document))
+    files = json.loads((kept / "model.json").read_text())["files"]
+    say(kept, files=files | {name: files["head.npz"]})
     with pytest.raises(RunError, match=r"outside its folder. Do not trust"):
         load_model(kept)
 
 
 @pytest.mark.parametrize("files", [None, {}, [], {"head.npz": "abc"}, "x"])
 def test_a_folder_that_states_no_hashes_is_refused(kept: Path, files: Any) -> None:
-    document = json.loads((kept / "model.json").read_text()) | {"files": files}
-    (kept / "model.json").write_text(json.dumps(document))
+    say(kept, files=files)
     with pytest.raises(RunError, match="expected the files of the model with their hashes"):
         load_model(kept)
+
+
+def test_a_value_in_model_json_that_was_changed_is_noticed(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path, names=["ridge"], keep="best")
+    fit(path)
+    folder = change(path).folder
+    file = next((folder / "models/income").glob("**/model.json"))
+    facts = json.loads(file.read_text())
+    facts["intervals"]["tile"]["0.8"] *= 2
+    file.write_text(json.dumps(facts))
+    for read in (load_model, read_kept, lambda _: find_kept(folder, "income")):
+        with pytest.raises(RunError, match=r"model.json: changed since `make models` wrote it .*Do not trust this folder"):
+            read(file.parent)
 
 
 def test_files_that_are_not_listed_and_links_are_refused(kept: Path) -> None:
@@ -167,6 +189,40 @@ def test_types_that_are_not_ours_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path / "kept")
 
 
+@pytest.mark.parametrize("what", [LinearRegression(), {"a": 1}, Mean()])
+def test_a_model_of_another_kind_than_stated_is_refused(tmp_path: Path, what: Any) -> None:
+    save_model(tmp_path / "kept", "ridge", fit_one("ridge"), {})
+    skops.io.dump(what, tmp_path / "kept" / "model.skops")
+    reseal(tmp_path / "kept")
+    with pytest.raises(RunError, match=f"holds a {type(what).__name__}, and model.json says 'ridge'. Do not trust"):
+        load_model(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("child", [0, 10**9, -7])
+def test_a_tree_that_leads_round_or_out_of_its_arrays_is_refused(tmp_path: Path, child: int) -> None:
+    forest = fit_one("forest")
+    estimator = forest.forests_[0].estimators_[-1]
+    state = estimator.tree_.__getstate__()
+    state["nodes"]["left_child"][0] = child
+    changed = Tree(estimator.n_features_in_, np.array([1]), 1)
+    changed.__setstate__(state)
+    estimator.tree_ = changed
+    save_model(tmp_path / "kept", "forest", forest, {})
+    with pytest.raises(RunError, match="a tree whose nodes do not lead downwards"):
+        load_model(tmp_path / "kept")
+
+
+@pytest.mark.parametrize("members", [{"mean.npy": npy(np.zeros(3))}, {"mean": pickle.dumps(Evil())}, {}])
+def test_a_reach_that_is_none_is_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
+    save_model(tmp_path / "kept", "ridge", fit_one("ridge"), {}, reach=measure_reach(Features(X)))
+    with zipfile.ZipFile(tmp_path / "kept" / "reach.npz", "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    reseal(tmp_path / "kept")
+    with pytest.raises(RunError, match=r"reach.npz: .*Do not trust"):
+        load_model(tmp_path / "kept") and read_reach(tmp_path / "kept")
+
+
 @pytest.mark.parametrize("data", [pickle.dumps([1]), b"", b"PK\x03\x04" + bytes(64), b"PK\x05\x06" + bytes(18)])
 def test_what_is_no_model_file_is_refused(tmp_path: Path, data: bytes) -> None:
     save_model(tmp_path / "kept", "ridge", fit_one("ridge"), {})
@@ -192,6 +248,20 @@ def test_parameters_that_are_none_are_refused(kept: Path, text: str) -> None:
         load_model(kept)
 
 
+@pytest.mark.parametrize("child", [0, 10**6])
+def test_a_boosted_tree_that_leads_round_or_out_of_its_arrays_is_refused(tmp_path: Path, child: int) -> None:
+    save_model(tmp_path / "kept", "xgboost", fit_one("xgboost"), {})
+    booster = xgboost.Booster(model_file=tmp_path / "kept" / "booster-1.ubj")
+    document = json.loads(booster.save_raw("json"))
+    tree = next(one for one in document["learner"]["gradient_booster"]["model"]["trees"] if one["left_children"][0] > 0)
+    tree["left_children"][0] = child
+    booster.load_model(bytearray(json.dumps(document), "utf-8"))
+    (tmp_path / "kept" / "booster-1.ubj").write_bytes(booster.save_raw("ubj"))
+    reseal(tmp_path / "kept")
+    with pytest.raises(RunError, match="a tree whose nodes do not lead downwards"):
+        load_model(tmp_path / "kept")
+
+
 def test_a_booster_that_is_none_is_refused(tmp_path: Path) -> None:
     save_model(tmp_path / "kept", "xgboost", fit_one("xgboost"), {})
     (tmp_path / "kept" / "booster-0.ubj").write_bytes(b"{L\x00")
@@ -214,7 +284,7 @@ def test_a_kept_model_carries_all_that_it_promises(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "value", "text"), [
     ("feed", None, r"expected a dict as 'feed', got None.*Do not trust"), ("classes", "ab", "a list as 'classes', got 'ab'"),
-    ("made", [], "expected a dict as 'made'"), ("schema_version", 4, r"kept by an older Roofline \(schema version 4\)"),
+    ("made", [], "expected a dict as 'made'"), ("schema_version", 5, r"kept by an older Roofline \(schema version 5\)"),
     ("schema_version", 99, "newer Roofline"), ("model", 7, "expected a str as 'model', got 7|none"),
 ])
 def test_a_model_that_does_not_say_how_it_is_fed_is_refused(tmp_path: Path, name: str, value: Any, text: str) -> None:
@@ -222,7 +292,7 @@ def test_a_model_that_does_not_say_how_it_is_fed_is_refused(tmp_path: Path, name
     fit(path)
     folder = change(path).folder
     file = next((folder / "models/income").glob("**/model.json"))
-    file.write_text(json.dumps(json.loads(file.read_text()) | {name: value}))
+    say(file.parent, **{name: value})
     with pytest.raises(ValueError, match=text):
         find_kept(folder, "income")
 

@@ -88,6 +88,17 @@ def test_what_is_no_polygon_file_is_said(tmp_path: Path) -> None:
         read_boundaries(tmp_path / "a.gpkg", "code", ["a"])
 
 
+def test_what_leads_to_other_places_is_not_opened(tmp_path: Path) -> None:
+    (tmp_path / "a.gpkg").write_text("<OGRVRTDataSource/>")
+    with pytest.raises(CollectError, match=r"XML, which may name data in other places"):
+        read_boundaries(tmp_path / "a.gpkg", "code", ["a"])
+
+
+def test_codes_that_are_numbers_are_written_as_tables_write_them(tmp_path: Path) -> None:
+    path = write_polygons(tmp_path / "areas.gpkg", [1.0, 2.0])
+    assert read_boundaries(path, "code", ["1", "2", "3"]).codes == ["1", "2"]
+
+
 def test_without_the_extra_the_remedy_is_its_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "geopandas", None)
     with pytest.raises(CollectError, match=r"needs the extra geo. Install it: pip install"):

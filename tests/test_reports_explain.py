@@ -15,6 +15,7 @@ from models.explaining.drawing import encode_png
 from models.explaining.explanations import explanation_folder, name_file, write_explanation
 from models.keep import SCHEMA, SCHEMA_VERSION, model_folder
 from models.runs import write_json
+from models.sealed import seal
 from reports.features import CollectError
 
 SANITY = {"rank_correlation": 0.1, "depends_on_weights": True, "n_tiles": 5, "shuffles": 3}
@@ -36,8 +37,8 @@ def write_gallery(out: Path, target: str, *, model: str = "ridge", key: str = "k
                                               "limit": 2.5, "sanity": SANITY, "refitted": "", "seconds": 1.0, **facts})
     kept = model_folder(out, target, CUTS[0], model)
     kept.mkdir(parents=True, exist_ok=True)
-    write_json(kept / "model.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "target": target, "cut": CUTS[0],
-                                     "model": model, "split": "block", "key": "k", "scores": []})
+    write_json(kept / "model.json", seal({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "target": target, "cut": CUTS[0],
+                                          "model": model, "split": "block", "key": "k", "scores": []}))
     return path
 
 

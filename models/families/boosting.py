@@ -16,6 +16,7 @@ from models.arrays import Floats
 from models.families.binned import Device, bin_features, choose_device, share_threads
 from models.families.family import Chosen, CrossFit, Family, Task, as_probabilities, labelled_groups
 from models.families.features import Features
+from models.families.soundness import check_booster
 from models.folds import Folds, Held
 
 if TYPE_CHECKING:
@@ -204,11 +205,13 @@ class Boosting(Family):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; raises ValueError where a tree leads nowhere, as XGBoost follows it unseen."""
         text = json.loads((folder / "boosting.json").read_text())
         model = cls(**text["params"])
         model.chosen_ = text["chosen"]
         model.boosters_ = [(folder / f"booster-{t}.ubj").read_bytes() for t in range(len(model.chosen_))]
+        for raw in model.boosters_:
+            check_booster(json.loads(_load(raw).save_raw("json")))
         return model
 
 

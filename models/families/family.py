@@ -139,6 +139,9 @@ class Family:
         """Give what makes the model, as it is saved and copied: what it was fitted as part of is no part of it."""
         return {name: value for name, value in vars(self).items() if name != "where"}
 
+    def check_loaded(self) -> None:
+        """Check what a stranger may have written, before it is asked; raises ValueError."""
+
     @abstractmethod
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
         """Fit every target.

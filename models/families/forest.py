@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 from models.arrays import Floats, Matrix
 from models.families.family import Family, Task, labelled_groups
 from models.families.features import Features
+from models.families.soundness import check_forest
 from models.folds import Folds
 
 if TYPE_CHECKING:
@@ -82,3 +83,8 @@ class Forest(Family):
         """Average the trees: (n_rows, n_targets); a piece of the features is float32 at a time."""
         pieces = [np.column_stack([forest.predict(piece) for forest in self.forests_]) for _, piece in X.chunks()]
         return np.vstack(pieces)
+
+    def check_loaded(self) -> None:
+        """Check that every tree ends, and stays inside its arrays: scikit-learn follows it unseen; raises ValueError."""
+        for forest in self.forests_:
+            check_forest(forest.estimators_)

@@ -53,11 +53,12 @@ def make_missing(settings: Settings, place: PlaceSettings, models: Sequence[Kept
     PlaceError : the models or the place cannot be used; features that came from elsewhere. RunError : a model was tampered with.
     MakingError : the extraction failed.
     """
+    for one in models:
+        check_place(place, one)
     lacking = [one for one in models if any(not _are_whole(path) for path in name_features(place, one))]
     if not lacking:
         return
     for one in lacking:
-        check_place(place, one)
         check_sealed(one.path, one.facts)
     path = place.folder / "features.toml"
     needed = {one.cell.cut for target in settings.targets.names for one in list_kept(settings.folder, target)}

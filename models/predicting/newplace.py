@@ -1,4 +1,4 @@
-"""The tiles of a place that a kept model is asked about: checked against what it was fitted on, and fed as it was.
+"""The tiles of a place that a kept model is asked about, checked against what it was fitted on.
 
 No table and no features are in memory but those of a part. What grows with the tiles is a byte each, whether it was accepted,
 and for `@area` models, whose parts are whole areas, the order of the rows by area: 12 bytes each, 28 while it is found.
@@ -11,55 +11,27 @@ import json
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from extract.archives import open_images
 from extract.embeddings import Embeddings
 from extract.settings import PIXELS, parse_cut
-from extract.tiles import Tiles
 from models.arrays import Ints
-from models.cells import Cell
-from models.design import CutData, feed_rows, pool_rows
 from models.families.features import Features, OnDisk
 from models.kept import KeptModel
 from models.licences import read_look
+from models.predicting.parts import Parts, cut_parts
 from models.predicting.placefile import PlaceSettings
 from models.predicting.placetable import BareTable, CopiedTable, PlaceTable, copy_table, hash_tiles
 from models.runs import hash_file
 
-_PART_BYTES, _PART_TILES = 128 << 20, 65_536  # of the features in float32, and tiles, of one part
-
 
 class PlaceError(ValueError):
     """The place cannot be predicted by this model; the text says why, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Rows of a table part by part: in its order, or for `@area` models whole areas.
-
-    Attributes
-    ----------
-    starts : (n_parts + 1,), first row of each part, in `order`. order : (n_tiles,), the rows by area; None for the table's order.
-    """
-
-    starts: Ints
-    order: Ints | None
-
-    def __len__(self) -> int:
-        """Count the parts."""
-        return len(self.starts) - 1
-
-    def rows(self, i: int) -> Ints:
-        """Give the rows of a part, (n,) increasing."""
-        start, stop = self.starts[i], self.starts[i + 1]
-        return np.arange(start, stop) if self.order is None else np.sort(self.order[start:stop])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,8 +140,9 @@ def open_place(source: PlaceSettings | Path, kept: KeptModel, folder: Path) -> P
     embedding = Features(np.zeros((len(table), 0), np.float32))
     if "/" in kept.cell.cut:
         embedding = Features(OnDisk(features[0].path, parse_cut(kept.cell.cut).dataset, None))
+    parts = cut_parts(table, kept.cell, embedding.shape[1])
     return Place(settings=None if isinstance(source, Path) else source, table=table, features=features, embedding=embedding,
-                 is_ok=is_ok, is_training=_is_training(source, features, kept), parts=_cut(table, kept.cell, embedding.shape[1]))
+                 is_ok=is_ok, is_training=_is_training(source, features, kept), parts=parts)
 
 
 def _open_features(source: PlaceSettings | Path, kept: KeptModel, stack: ExitStack) -> list[Embeddings]:
@@ -219,64 +192,3 @@ def _is_training(source: PlaceSettings | Path, features: Sequence[Embeddings], k
     if features or isinstance(source, Path):
         return any(one.attributes.get("tiles_sha256") == stated.get("tiles_sha256") for one in features)
     return bool(hash_tiles(source) == stated.get("tiles_sha256"))
-
-
-def _cut(table: PlaceTable, cell: Cell, n_features: int) -> Parts:
-    """Cut a place into parts of a bounded size; a part of an `@area` model has at least one area."""
-    n, largest = len(table), max(256, min(_PART_TILES, _PART_BYTES // (4 * max(1, n_features))))
-    if not cell.spec.area:
-        return Parts(np.append(np.arange(0, n, largest), n), None)
-    code = table.code_areas()
-    order, ends = np.argsort(code, kind="stable"), np.cumsum(np.bincount(code))
-    starts = [0]
-    for before, end in pairwise(ends):
-        if end - starts[-1] > largest and before > starts[-1]:
-            starts.append(int(before))
-    return Parts(np.array([*starts, n]), order)
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some tiles of a place as a model is fed them.
-
-    Attributes
-    ----------
-    rows : (n,), usable rows of the table. X : (n_rows, n_features). row_of_tile : (n,).
-    is_known : (n_rows,), false where a group column has a value that no training row had.
-    """
-
-    rows: Ints
-    X: Features
-    row_of_tile: Ints
-    is_known: NDArray[np.bool_]
-
-
-def read_part(place: Place, kept: KeptModel, rows: Ints) -> Part | None:
-    """Read the features of some rows of the table into memory; None where every one was rejected."""
-    spec, feed = kept.cell.spec, kept.facts["feed"]
-    usable = rows[place.is_ok[rows]]
-    if not len(usable):
-        return None
-    view = place.embedding.rows(usable)
-    values = np.vstack([chunk for _, chunk in view.chunks()]) if view.shape[1] else np.zeros((len(usable), 0), np.float32)
-    tiles = place.table.take(usable)
-    data = CutData(cut=kept.cell.cut, tiles=np.arange(len(usable)), embedding=Features(values, grid=view.grid),
-                   pictures=place.read_pictures(usable) if spec.feed == "metadata" else None, source={})
-    X, _ = feed_rows(data, tiles, spec, feed)
-    is_known = _are_known(tiles, feed)
-    if not spec.area:
-        return Part(usable, X, np.arange(len(usable)), is_known)
-    row = pd.factorize(tiles.area)[0].astype(np.int64)
-    return Part(usable, pool_rows(X, row), row, np.bincount(row, weights=~is_known) == 0)
-
-
-def _are_known(tiles: Tiles, feed: dict[str, Any]) -> NDArray[np.bool_]:
-    """Tell whether every group of a tile has a value that was there in training."""
-    is_known = np.ones(len(tiles), dtype=bool)
-    for name in feed.get("group_columns", ()):
-        values = tiles.groups[name].astype(str)
-        if "columns" in feed:
-            is_known &= (name + "=" + values).isin(feed["columns"]).to_numpy()
-        elif "values" in feed:
-            is_known &= values.isin([str(value) for value in feed["values"]]).to_numpy()
-    return is_known

@@ -23,11 +23,13 @@ from models.engine import read_engine
 from models.families.family import Family
 from models.keep import load_model
 from models.kept import KeptModel, find_kept, read_kept
+from models.predicting.feeding import read_part
 from models.predicting.making import make_missing
-from models.predicting.newplace import Place, PlaceError, key_place, open_place, read_part
+from models.predicting.mapping import check_map
+from models.predicting.newplace import Place, PlaceError, key_place, open_place
 from models.predicting.placefile import PlaceSettings
 from models.predicting.reach import Reach, read_reach
-from models.predicting.told import SCHEMA, SCHEMA_VERSION, check_map, write_told
+from models.predicting.told import SCHEMA, SCHEMA_VERSION, write_told
 from models.runs import hash_file, read_document
 from models.settings import Settings
 from models.units import told_threads

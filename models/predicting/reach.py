@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.arrays import Floats
 from models.families.features import Features
 from models.families.pca import find_axes
+from models.runs import RunError
 
 FILE = "reach.npz"
 _K, _SHARE = 16, 0.99
@@ -69,8 +70,11 @@ def read_reach(folder: Path) -> Reach | None:
     """Read what `save` wrote into a model's folder; None where the model has none."""
     if not (folder / FILE).is_file():
         return None
-    with np.load(folder / FILE, allow_pickle=False) as arrays:
-        return Reach(*(arrays[name] for name in Reach._fields))
+    try:
+        with np.load(folder / FILE, allow_pickle=False) as arrays:
+            return Reach(*(arrays[name] for name in Reach._fields))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder / FILE}: not what `make models` wrote ({error}). Do not trust this folder.") from None
 
 
 def _spread(X: Features, reach: Reach) -> Floats:
