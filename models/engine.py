@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from models.units import Fitted, fit_unit
 
 _CORES_A_WORKER = 8  # more threads than that gain a fit little
 CONNECT_SECONDS = 10
+_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,7 @@ def read_engine(asked: ModelsSettings) -> Engine:
 @contextmanager
 def _open_processes() -> Iterator[None]:
     try:
-        with joblib.parallel_config(backend="loky", initializer=_keep_worker):
+        with joblib.parallel_config(backend="loky", initializer=_open_worker, initargs=(os.getpid(),)):
             yield
     except BrokenProcessPool as error:
         ends = "".join(line for line in str(error).splitlines() if line.startswith("The exit codes"))
@@ -86,15 +90,23 @@ def _open_processes() -> Iterator[None]:
                          f"and run the same command again: what was finished is kept.{f' ({ends})' * bool(ends)}") from None
 
 
-def _keep_worker() -> None:
-    """Let a worker process hold the cut that it has read, and the programs that it has compiled, to the end.
+def _open_worker(parent: int) -> None:
+    """Let a worker process hold the cut that it has read, and the programs that it has compiled, as long as its parent lives.
 
     joblib takes 300 MB more than after the first job for a leak, and would replace the process between two jobs, with a
-    warning (joblib issue 883); there is no public setting. TensorFlow alone is more than that.
+    warning (joblib issue 883); there is no public setting. TensorFlow alone is more than that. And where the parent is killed
+    outright it would let the process work on, and then wait for five minutes.
     """
     from joblib.externals.loky import process_executor
 
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
 
 
 @contextmanager
