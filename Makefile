@@ -57,8 +57,8 @@ bench-extract: $(READY)  ## Measure the extraction beside its goals (ARGS="--qui
 bench-explain: $(READY)  ## Measure what a heat map costs beside the passes that it needs.
 	$(PYTHON) -m benchmarks.explain $(if $(QUICK),--quick)
 
-bench-fit: $(READY)  ## Measure the fitting beside a careful user's loop, and its other goals.
-	$(PYTHON) -m benchmarks.fit $(if $(QUICK),--quick)
+bench-fit: $(READY)  ## Measure the fitting beside a careful user's loop, and its other goals (hours; ARGS="--only loop", QUICK=1).
+	$(PYTHON) -m benchmarks.fit $(if $(QUICK),--quick) $(ARGS)
 
 bench-scores: $(READY)  ## Measure the scoring of a full-size grid: 36,723 tiles, 207 runs, 7 targets.
 	$(PYTHON) -m benchmarks.scores

@@ -60,6 +60,7 @@ class Planned:
     missing : targets to fit; those done and up to date are not among them.
     stale : of the missing ones, those done earlier from other inputs, and what has changed since.
     done : targets that are done and up to date → `seconds`, `area_r2`, and what else `run.json` says of each.
+    took, took_with : targets that were fitted, whether up to date or not → seconds; and the parameters then.
     """
 
     cell: Cell
@@ -70,6 +71,8 @@ class Planned:
     missing: list[str]
     stale: dict[str, list[str]]
     done: dict[str, dict[str, Any]]
+    took: dict[str, float]
+    took_with: dict[str, Any]
 
 
 def list_cells(settings: Settings) -> list[Cell]:
@@ -122,7 +125,9 @@ def _check_done(settings: Settings, cell: Cell, inputs: dict[str, Any], depends:
     stale = {t: name_changes({**run["inputs"], **done[t]["depends"]}, {**inputs, **depends[t]}, cell=cell, target=t)
              or ["a stack now needs their nested predictions"] for t in keys if t in done and t not in fresh}
     return Planned(cell=cell, inputs=inputs, depends=depends, is_nested=is_nested, keys=keys, stale=stale,
-                   missing=[t for t in keys if t not in fresh], done={t: done[t] for t in keys if t in fresh})
+                   missing=[t for t in keys if t not in fresh], done={t: done[t] for t in keys if t in fresh},
+                   took={t: float(done[t]["seconds"]) for t in keys if t in done},
+                   took_with=run["inputs"].get("params", {}) if run else {})
 
 
 class _Shared:

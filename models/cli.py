@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from models.evaluation.standings import build_standings, render_standings
 from models.fit import fit_all, plan_all
 from models.foldfile import open_folds
 from models.kept import KeptModel, find_kept
+from models.listing import Row, block_runs, tab_runs
 from models.runs import join_cut, read_scores
 from models.settings import Settings
 from models.watch import Heard
@@ -69,18 +71,22 @@ def _show_plan(settings: Settings) -> None:
     _, planned = plan_all(settings, watch, is_read_only=True)
     for text in watch.notes:
         out.print(text, soft_wrap=True, markup=False, highlight=False)
-    table = Table("split", "cut", "model", "targets to fit", "about", title="To fit")
-    for p in planned:
-        if p.missing:
-            table.add_row(*p.cell, ", ".join(p.missing), name_seconds(watch.expected.seconds[p.cell]))
+    rows = [(*p.cell, name_seconds(watch.expected.seconds[p.cell]), ", ".join(p.missing)) for p in planned if p.missing]
     n_missing, n_done = sum(len(p.missing) for p in planned), sum(len(p.done) for p in planned)
-    if n_missing:
-        out.print(table)
-    out.print(f"{n_done} cells done, {sum(len(p.stale) for p in planned)} stale, {n_missing} to fit in {table.row_count} runs.")
+    _show_runs(("split", "cut", "model", "about", "targets to fit"), rows)
+    out.print(f"{n_done} cells done, {sum(len(p.stale) for p in planned)} stale, {n_missing} to fit in {len(rows)} runs.",
+              highlight=False)
     if n_missing:
         workers = f"{watch.workers} worker{'s' * (watch.workers > 1)}"
-        seconds = name_seconds(watch.expected.total / watch.workers)
-        out.print(f"About {seconds} with {workers}, predicted {watch.expected.source}. Nothing was fitted.", highlight=False)
+        seconds = name_seconds(watch.expected.total(watch.workers))
+        out.print(f"About {seconds} with {workers}, predicted {watch.expected.source}. Nothing was fitted.", highlight=False,
+                  soft_wrap=True)
+
+
+def _show_runs(columns: Row, rows: Sequence[Row]) -> None:
+    """Print runs to be read, or where another program reads, with tabs between."""
+    for line in block_runs(columns, rows, out.width) if out.is_terminal else tab_runs(columns, rows):
+        typer.echo(line)
 
 
 @app.command()
@@ -163,18 +169,20 @@ def scores(config: Config, target: Annotated[str, typer.Option(help="The target 
 def list_(config: Config, traceback: Traceback = False) -> None:
     """List the grid: how many targets of each run are done, stale (and why) and missing, and the seconds it took.
 
+    In a pipe the columns have tabs between them.
+
     Example: python -m models list --config examples/london.toml
     """
     with guarded(traceback=traceback, interrupted="stopped."):
         settings, heard = read_settings(config, Settings), Heard()
-        table = Table("split", "cut", "model", "done", "stale", "missing", "seconds", "why stale")
+        rows = []
         for p in plan_all(settings, heard, is_read_only=True)[1]:
             seconds = sum(float(one["seconds"]) for one in p.done.values())
             n = (len(p.done), len(p.stale), len(p.missing) - len(p.stale))
-            table.add_row(*p.cell, *map(str, n), f"{seconds:.1f}" if p.done else "", count_reasons(p.stale.values()))
+            rows.append((*p.cell, *map(str, n), f"{seconds:.1f}" if p.done else "", count_reasons(p.stale.values())))
         for text in heard.notes:
-            out.print(text, soft_wrap=True, markup=False, highlight=False)
-        out.print(table)
+            err.print(text, soft_wrap=True, markup=False, highlight=False)
+        _show_runs(("split", "cut", "model", "done", "stale", "missing", "seconds", "why stale"), rows)
 
 
 @app.command("explain")

@@ -83,7 +83,8 @@ def plan_all(settings: Settings, watch: Watch, *, is_read_only: bool = False) ->
     stale = [reasons for p in planned for reasons in p.stale.values()]
     for note in [*folds.notes, *([f"{len(stale)} cells stale: {count_reasons(stale)}"] if stale else [])]:
         watch.note(note)
-    watch.plan(planned, forecast(settings, tiles, planned), read_engine(settings.models).workers)
+    engine = read_engine(settings.models)
+    watch.plan(planned, forecast(settings, tiles, planned, threads=engine.threads), engine.workers)
     return tiles, planned
 
 

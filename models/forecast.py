@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from extract.embeddings import Embeddings
 from extract.settings import parse_cut
 from extract.tiles import Tiles
-from models.cells import ALL, Cell, Planned
+from models.cells import ALL, Cell, Planned, stack_members
+from models.classes import list_classes
+from models.costs import Params, Work, count_seconds
 from models.design import NONE, features_path
+from models.families.family import Family
+from models.families.registry import FINETUNE, STACK
 from models.settings import Settings
 
-_PROBE_SECONDS = 0.028  # what `_probe` took where the costs below were measured: two cores of a Zen 3 machine
-
-
-class Cost(NamedTuple):
-    """Seconds of a family's run: fixed, for each 1e6 values of its features, and for each target and 1e6 values."""
-
-    fixed: float
-    values: float
-    target: float
-
-
-# ridge, knn, forest and xgboost from one to seven targets on 12,000 planted rows × 512 features, 5 folds, without nested
-# predictions, on two cores of a Zen 3 machine: 1.1 to 1.2 s, 8.7 to 9.1 s, 31 s a target, 8 s and 9 s a target. The heads',
-# the CNN's, the tail's, the whole network's, the stack's and the baselines' are guesses. All are replaced by what runs in
-# the folder took, once there are some.
-COSTS = {"ridge": Cost(0.1, 0.16, 0.004), "knn": Cost(0.1, 1.4, 0.01), "forest": Cost(0.1, 0.0, 5.0),
-         "xgboost": Cost(0.5, 1.3, 1.5), "head": Cost(6.0, 4.0, 1.0), "head:joint": Cost(6.0, 4.0, 0.2),
-         "cnn": Cost(6.0, 1.0, 30.0), "tail": Cost(20.0, 1.0, 60.0), "finetune": Cost(40.0, 1.0, 300.0),
-         "stack": Cost(0.5, 2.0, 1.0)}
-_KNN_ROWS = 12_000  # of the measurement: a search compares each row with each
-_BASELINE = Cost(0.05, 0.2, 0.1)
+_PROBE_SECONDS = 0.046  # what `_probe` took where the costs were measured, with two threads a fit: a core of a Zen 3 machine
+_MOST_THREADS = 8  # that make a fit faster
+_STOPPED = ("head", "head:joint", "cnn", "tail", FINETUNE, "xgboost")  # early, nobody knows when
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,64 +38,109 @@ class Forecast:
     seconds: dict[Cell, float]
     source: str
 
-    @property
-    def total(self) -> float:
-        """Seconds of all of them, one after the other."""
-        return sum(self.seconds.values())
+    def total(self, workers: int) -> float:
+        """Seconds of all of them: shared out among workers, but no less than the longest."""
+        return max(sum(self.seconds.values()) / workers, max(self.seconds.values(), default=0.0))
 
 
-def forecast(settings: Settings, tiles: Tiles, planned: list[Planned]) -> Forecast:
-    """Predict the seconds of every run that has something to fit."""
+def forecast(settings: Settings, tiles: Tiles, planned: list[Planned], *, threads: int) -> Forecast:
+    """Predict the seconds of every run that has something to fit.
+
+    What runs of a family took in this folder, with whatever parameters, corrects what its parameters let expect; of a family
+    that has none here, a probe of the machine does.
+
+    Parameters
+    ----------
+    threads : of each run.
+    """
     todo = [p for p in planned if p.missing]
     if not todo:
         return Forecast(seconds={}, source="")
-    widths = {cut: _width(settings, cut) for cut in {p.cell.cut for p in planned} - {ALL}}
-    widths[ALL] = len({p.cell for p in planned if p.is_nested}) // max(1, len(settings.models.splits))
-    ratios: dict[str, list[float]] = {}
-    for p in planned:
-        if p.done:
-            took = sum(float(one["seconds"]) for one in p.done.values())
-            expected = _cost(p.cell, len(tiles), widths[p.cell.cut], len(p.keys)) * len(p.done) / len(p.keys)
-            ratios.setdefault(p.cell.spec.family, []).append(took / expected)
-    known = {family: statistics.median(values) for family, values in ratios.items()}
+    sizes = _Sizes(settings, tiles, planned)
+    known = _measure(planned, sizes)
     blind = sorted({p.cell.spec.family for p in todo} - set(known))
-    speed = _probe() / _PROBE_SECONDS if blind else 1.0
-    seconds = {p.cell: _cost(p.cell, len(tiles), widths[p.cell.cut], len(p.missing)) * known.get(p.cell.spec.family, speed)
-               for p in todo}
+    speed = _probe() / _PROBE_SECONDS * 2 / min(threads, _MOST_THREADS) if blind else 1.0
+    seconds = {p.cell: known.get(p.cell.spec.family, speed)
+               * count_seconds(p.cell.spec, sizes.params(p), sizes.work(p, p.missing)) for p in todo}
     return Forecast(seconds=seconds, source=_name_source(sorted({p.cell.spec.family for p in todo} & set(known)), blind))
+
+
+def _measure(planned: list[Planned], sizes: _Sizes) -> dict[str, float]:
+    """Give what the runs of each family took in this folder, in times of what was to be expected."""
+    sums: dict[str, list[float]] = {}
+    for p in (p for p in planned if p.took):
+        try:
+            expected = count_seconds(p.cell.spec, sizes.params(p) | _plain(p.took_with), sizes.work(p, list(p.took)))
+        except (TypeError, ValueError, LookupError, ArithmeticError):  # parameters that are none of this version's
+            continue
+        family = sums.setdefault(p.cell.spec.family, [0.0, 0.0])
+        family[0], family[1] = family[0] + sum(p.took.values()), family[1] + expected
+    return {family: took / expected for family, (took, expected) in sums.items() if took > 0}
 
 
 def _name_source(known: list[str], blind: list[str]) -> str:
     said = [f"from the runs in this folder for {', '.join(known)}"] if known else []
-    said += [f"from costs known from elsewhere and a short probe of this machine for {', '.join(blind)}"] if blind else []
+    if blind:
+        said.append(f"from costs known from elsewhere and a short probe of this machine's processor for {', '.join(blind)}: "
+                    "within a factor of three, mostly")
+    stopped = [family for family in blind if family in _STOPPED]
+    if stopped:
+        said.append(f"{', '.join(stopped)} may stop early or late")
     return "; ".join(said)
 
 
-def _cost(cell: Cell, n_tiles: int, width: int, n_targets: int) -> float:
-    spec = cell.spec
-    cost = COSTS.get(spec.family, _BASELINE)
-    width = spec.pca or width * (2 if spec.area else 1)
-    values = n_tiles * max(width, 8) / 1e6 / (5 if spec.area else 1)
-    if spec.family == "knn":
-        values *= n_tiles / _KNN_ROWS / (5 if spec.area else 1)
-    return cost.fixed + values * (cost.values + n_targets * cost.target)
+class _Cut(NamedTuple):
+    """What one row of a cut is."""
+
+    n_features: int
+    grid: tuple[int, ...]
 
 
-def _width(settings: Settings, cut: str) -> int:
-    """Features of a tile; of the baselines, those of the widest."""
+class _Sizes:
+    """How much each run is fitted on, and with which parameters."""
+
+    def __init__(self, settings: Settings, tiles: Tiles, planned: list[Planned]) -> None:
+        self._settings, self._tiles, self._n_areas = settings, tiles, int(tiles.area.nunique())
+        self._cuts = {cut: _read_cut(settings, cut) for cut in {p.cell.cut for p in planned} - {ALL}}
+        self._cells = [p.cell for p in planned]
+        self._outputs = {str(t): 1 for t in tiles.targets} | {str(t): len(list_classes(tiles.classes[t])) for t in tiles.classes}
+
+    def work(self, p: Planned, targets: list[str]) -> Work:
+        """Give what a run of some targets is fitted on."""
+        cell, asked = p.cell, self._settings
+        n_members = len(stack_members(self._cells, cell.split)) if cell.cut == ALL else 0
+        cut = _Cut(n_members, ()) if cell.cut == ALL else self._cuts[cell.cut]
+        return Work(n_tiles=len(self._tiles), n_areas=self._n_areas, n_features=cut.n_features, grid=cut.grid,
+                    backbone=parse_cut(cell.cut).backbone if cut.grid else "",
+                    side=cut.grid[0] if cell.spec.family == FINETUNE else asked.extract.size,
+                    outputs=tuple(self._outputs[t] for t in targets), folds=asked.models.folds, is_nested=p.is_nested)
+
+    def params(self, p: Planned) -> dict[str, Any]:
+        """Give the parameters that the settings give a run's family."""
+        return {} if p.cell.spec.family == STACK else _plain(self._settings.models.build(p.cell.spec).get_params())
+
+
+def _plain(params: Params) -> dict[str, Any]:
+    """Give parameters of a family inside another, as of one behind a PCA, by their own names."""
+    return {name.rpartition("__")[2]: value for name, value in params.items() if not isinstance(value, Family)}
+
+
+def _read_cut(settings: Settings, cut: str) -> _Cut:
     if cut == NONE:
-        return 8
+        return _Cut(0, ())
     name = parse_cut(cut)
     with Embeddings(features_path(settings.folder, name.backbone)) as embeddings:
-        return int(np.prod(embeddings.shape(name.dataset)))
+        shape = tuple(embeddings.shape(name.dataset))
+    return _Cut(int(np.prod(shape)), shape if len(shape) == 3 else ())
 
 
 def _probe() -> float:
-    """Seconds of a fixed piece of arithmetic, the best of three."""
+    """Seconds of a fixed piece of arithmetic, the best of five; more threads would wait for each other on a busy machine."""
     values: Any = np.random.default_rng(0).normal(size=(1200, 1200)).astype(np.float32)
     found = []
-    for _ in range(3):
-        start = time.perf_counter()
-        _ = values @ values, np.sort(values, axis=0)
-        found.append(time.perf_counter() - start)
+    with threadpool_limits(1):
+        for _ in range(5):
+            start = time.perf_counter()
+            _ = values @ values, np.sort(values, axis=0)
+            found.append(time.perf_counter() - start)
     return min(found)

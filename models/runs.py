@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extract.embeddings import publish
+from models.entries import find_fault
 
 SCHEMA = "roofline.run"
 SCHEMA_VERSION = 2
@@ -168,7 +169,12 @@ def read_finished(folder: Path, split: str, cut: str, model: str) -> dict[str, A
     if not (path / "run.json").is_file():
         return {}
     run = read_run(folder, split, cut, model)
-    is_whole = run["schema_version"] == SCHEMA_VERSION and all(
+    if run["schema_version"] != SCHEMA_VERSION:
+        return {}
+    fault = find_fault(run)
+    if fault:
+        raise _unreadable(path / "run.json", fault)
+    is_whole = all(
         (path / name).is_file() and (path / name).stat().st_size == facts["bytes"] for name, facts in run["files"].items())
     return run if is_whole else {}
 

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from extract.tiles import Tiles, read_tiles
@@ -135,6 +136,8 @@ def _fit_model(inputs: Inputs, plan: Planned, threads: int) -> Fitted:
         raise UnitError(f"expected usable tiles in {asked.folds} folds, got them in {len(design.folds.folds)}: every tile of a "
                         "fold was rejected (features/rejects.csv). Mend those pictures, or lower folds in [models].")
     columns = [i for i, t in enumerate(tiles.targets) if t in plan.missing]
+    _check_labels(design, {str(tiles.targets.columns[i]): ~np.isnan(design.Y[:, i]) for i in columns}, is_nested=plan.is_nested)
+    _check_labels(design, {t: design.codes[t] >= 0 for t in plan.missing if t in tiles.classes}, is_nested=False)
     cross = CrossFit(np.zeros((len(row), 0)), None, [])
     if columns:
         model = told_threads(asked.build(plan.cell.spec), threads)
@@ -146,6 +149,18 @@ def _fit_model(inputs: Inputs, plan: Planned, threads: int) -> Fitted:
         model.where = _where(inputs, plan, (target,))
         classes[target] = _fit_classes(model, design, target, list_classes(tiles.classes[target]))
     return Fitted(plan, design.tiles, design.folds.fold[row], cross, time.perf_counter() - start, classes)
+
+
+def _check_labels(design: Design, is_labelled: dict[str, NDArray[np.bool_]], *, is_nested: bool) -> None:
+    """Refuse a target of which some fold would leave no label to learn from: is_labelled has (n_rows,) of each."""
+    folds = design.folds
+    for held in [(f,) for f in folds.folds] + [(f, folds.before(f)) for f in folds.folds if is_nested]:
+        rows = folds.training(folds.parts_of(*held))
+        lost = [target for target, known in is_labelled.items() if not known[rows].any()]
+        if lost:
+            raise UnitError(f"target {lost[0]!r}: without fold{'s' * (len(held) > 1)} {' and '.join(map(str, sorted(held)))} no "
+                            "label is left to learn from. Fill in labels, take it out of [targets], or lower folds or buffer_m"
+                            f" in [models]{', or take stack out of names' * is_nested}.")
 
 
 def _where(inputs: Inputs, plan: Planned, targets: tuple[str, ...]) -> Where:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from extract.lock import LockError, locked
 from models.changes import count_reasons, name_changes
 from models.families.ridge import SharedRidge
 from models.fit import fit_all
-from models.runs import mend_run, read_finished, read_nested, read_predictions, write_run
+from models.runs import RunError, mend_run, read_finished, read_nested, read_predictions, write_run
 
 ONE = ("area", "net/last:avg", "ridge")
 
@@ -90,6 +92,30 @@ def test_a_stack_asks_its_members_once_more_and_leaving_it_out_costs_nothing(pat
 def test_a_run_that_is_not_whole_is_fitted_again_and_no_other(path: Path) -> None:
     folder = change(path).folder / "runs" / Path(*ONE)
     (folder / "predictions.parquet").write_bytes(b"torn")
+    assert fit(path).fitted == cells("ridge")
+
+
+@pytest.mark.parametrize(("damage", "fault"), [
+    (lambda run: run.pop("files"), "files: field required"), (lambda run: run.update(cells=[]), "cells: input should be"),
+    (lambda run: run["cells"]["income"].pop("is_nested"), r"cells\.income\.is_nested: field required"),
+    (lambda run: run["cells"]["income"].update(seconds="x"), r"cells\.income\.seconds: input should be a valid number"),
+    (lambda run: run["chosen"].pop("health"), r"chosen\.health: field required")])
+def test_a_run_that_says_something_else_is_refused_by_what_is_wrong(path: Path, damage: Any, fault: str) -> None:
+    file = change(path).folder / "runs" / Path(*ONE) / "run.json"
+    run = json.loads(file.read_text())
+    damage(run)
+    file.write_text(json.dumps(run))
+    with pytest.raises(RunError, match=rf"run\.json: not what `make models` writes \({fault}.*Delete .*ridge and run"):
+        fit(path)
+
+
+def test_parameters_of_another_version_only_leave_the_forecast_blind(path: Path) -> None:
+    file = change(path).folder / "runs" / Path(*ONE) / "run.json"
+    run = json.loads(file.read_text())
+    run["inputs"]["params"] = {"alphas": None, "exact_limit": "many"}
+    for cell in run["cells"].values():
+        cell["key"] = "another"
+    file.write_text(json.dumps(run))
     assert fit(path).fitted == cells("ridge")
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import joblib
@@ -12,7 +17,7 @@ from made_experiment import change, fit, make_experiment
 from pydantic import ValidationError
 
 from extract.settings import SettingsError
-from models.engine import read_engine
+from models.engine import Engine, read_engine
 from models.families.neighbours import Neighbours
 from models.runs import read_predictions, read_run
 from models.settings import ModelsSettings
@@ -101,3 +106,52 @@ def test_no_scheduler_at_the_address_is_said(tmp_path: Path, monkeypatch: pytest
     path = make_experiment(tmp_path)
     with pytest.raises(ValueError, match="no Dask scheduler answers there"):
         fit(path, engine="dask", scheduler="tcp://127.0.0.1:9")
+
+
+_GROWN: list[np.ndarray] = []
+
+
+def grow(n_mib: int) -> int:
+    _GROWN.append(np.ones(n_mib << 17))
+    time.sleep(0.6)
+    return os.getpid()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_worker_that_grows_by_what_it_holds_is_not_replaced() -> None:
+    engine = Engine(workers=2, threads=1, scheduler=None)
+    assert len(set(engine.each(joblib.delayed(grow)(200) for _ in range(8)))) == 2
+
+
+def die(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_said_in_a_line_with_a_remedy() -> None:
+    with pytest.raises(ValueError, match=r"a worker process was killed.*Lower \[models\] workers.*SIGKILL\(-9\)") as caught:
+        list(Engine(workers=2, threads=1, scheduler=None).each(joblib.delayed(die)(i) for i in range(2)))
+    assert "\n" not in str(caught.value)
+
+
+def test_workers_end_with_a_parent_that_is_killed_outright() -> None:
+    code = ("import joblib; from models.engine import Engine; from test_models_engine import name_and_sleep as job\n"
+            "for pid in Engine(workers=2, threads=1, scheduler=None).each(joblib.delayed(job)(s) for s in (0, 0, 60, 60)):"
+            " print(pid, flush=True)")
+    tests = Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{tests.parent}:{tests}"}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        workers = {int(process.stdout.readline()) for _ in range(2)}
+        process.kill()
+    give_up = time.monotonic() + 15
+    while any(map(is_alive, workers)) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert not any(map(is_alive, workers))
+
+
+def name_and_sleep(seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def is_alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()

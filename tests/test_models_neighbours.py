@@ -94,3 +94,10 @@ def test_too_large_a_search_asks_for_a_sample() -> None:
 def test_what_does_not_fit_into_memory_is_refused_with_a_way_out() -> None:
     with pytest.raises(FeaturesError, match=r"knn\+pca:256.*memory_gib"):
         Neighbours().fit(Features(X, limit=100), Y, folds=folds_of("area"), weight=ONES)
+
+
+def test_the_order_in_which_settings_list_the_choices_changes_nothing() -> None:
+    ordered, mixed = (Neighbours(ks, WEIGHTINGS).cross_fit(Features(X), Y, folds=folds_of("area"), weight=ONES)
+                      for ks in ((1, 4, 9), (4, 9, 1, 9, 5000)))
+    assert mixed.chosen == ordered.chosen
+    np.testing.assert_array_equal(mixed.predicted, ordered.predicted)

@@ -20,6 +20,7 @@ from models.evaluation.ranks import rank_column, rank_influence
 REPLICATES = 2000
 TAILS = (0.025, 0.975)  # of a 95 % interval
 _BLOCK = 250  # replicates multiplied at once: bounds the memory of counts as floats
+_LARGEST = 700.0  # of what an exponential is taken
 Counts = NDArray[np.uint16]
 
 
@@ -124,8 +125,13 @@ def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
     drawn = _log_scores(sums, counts)
     r2 = _studentised(observed.r2, observed.r2_error, drawn.r2, drawn.r2_error)
     mse = _studentised(observed.mse, observed.mse_error, drawn.mse, drawn.mse_error)
-    return Bootstrap(r2=Interval(1 - np.exp(r2.high), 1 - np.exp(r2.low)), spearman=_spearman(sums, counts),
-                     rmse=Interval(np.exp(mse.low / 2), np.exp(mse.high / 2)), r2_replicates=1 - np.exp(drawn.r2))
+    return Bootstrap(r2=Interval(1 - _exp(r2.high), 1 - _exp(r2.low)), spearman=_spearman(sums, counts),
+                     rmse=Interval(_exp(mse.low / 2), _exp(mse.high / 2)), r2_replicates=1 - _exp(drawn.r2))
+
+
+def _exp(values: Floats) -> Floats:
+    """Exponential that stays finite: predictions far from all truth have intervals beyond any number."""
+    return np.exp(np.minimum(values, _LARGEST))
 
 
 class _LogScores(NamedTuple):

@@ -135,7 +135,7 @@ class Choice(NamedTuple):
     def choose(self, X: Matrix, Y: Floats, *, folds: Folds, weight: Floats) -> tuple[list[Chosen], Floats]:
         """Give k and weighting of each target, and the weighted sum of squared errors they had on the folds.
 
-        Each row is predicted from the rows that its fold may see. Without folds nothing can be chosen: 5 neighbours,
+        Each row is predicted from the rows that its fold may see. Without folds nothing can be chosen: the k nearest to 5,
         and errors of zero.
 
         Parameters
@@ -144,9 +144,10 @@ class Choice(NamedTuple):
         """
         splits = [(train, held) for train, held in folds.splits() if len(train) and len(held)]
         largest = min((len(train) for train, _ in splits), default=0)
-        ks = np.array([k for k in self.k_choices if k <= largest] or [max(largest, 1)])
+        ks = np.unique([k for k in self.k_choices if k <= largest] or [max(largest, 1)])
         if not largest:
-            default: Chosen = {"k": min(_DEFAULT_K, len(X)), "weighting": self.weightings[0]}
+            nearest = min(sorted(self.k_choices), key=lambda k: abs(k - _DEFAULT_K))
+            default: Chosen = {"k": min(nearest, len(X)), "weighting": self.weightings[0]}
             return [default] * Y.shape[1], np.zeros(Y.shape[1])
         errors = np.zeros((len(self.weightings), len(ks), Y.shape[1]))
         for train, held in splits:

@@ -36,9 +36,9 @@ class Bounds(NamedTuple):
 # By name: the same name means the same in every family. Of several numbers each lies between them.
 _BOUNDS = {
     **dict.fromkeys(("hidden", "batch", "epochs", "patience", "filters", "dense", "n_trees", "min_leaf", "rounds", "depth",
-                     "k_choices", "max_search", "n_centres"), Bounds(least=1)),
-    **dict.fromkeys(("warm_epochs", "min_delta", "min_child", "alphas", "noise"), Bounds(least=0)),
-    **dict.fromkeys(("rate", "warm_rate", "zoom", "lengths"), Bounds(above=0)),
+                     "k_choices", "max_search", "sample", "n_centres", "exact_limit"), Bounds(least=1)),
+    **dict.fromkeys(("warm_epochs", "min_delta", "min_child"), Bounds(least=0)),
+    **dict.fromkeys(("rate", "warm_rate", "zoom", "lengths", "alphas", "noise"), Bounds(above=0)),
     **dict.fromkeys(("features", "columns", "rows"), Bounds(above=0, most=1)),
     "dropout": Bounds(least=0, below=1),
     "max_bin": Bounds(least=2),
@@ -67,8 +67,18 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
         except ValidationError as error:
             problem = error.errors()[0]
             raise ValueError(f"{name}.{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {value!r}") from None
+        _check_kinds(name, key, value, checked[key])
         _check_bounds(name, key, checked[key])
     return checked
+
+
+def _check_kinds(name: str, key: str, given: Any, value: Any) -> None:
+    """Refuse what was turned into another kind: a number in quotes, or true where a number belongs."""
+    pairs = zip(given, value, strict=True) if isinstance(value, tuple) else [(given, value)]
+    for one, turned in pairs:
+        if any(isinstance(one, kind) != isinstance(turned, kind) for kind in (str, bool)):
+            kind = {bool: "true or false", str: "text"}.get(type(turned), "a number")
+            raise ValueError(f"{name}.{key}: expected {kind}, got {one!r}")
 
 
 def _check_bounds(name: str, key: str, value: Any) -> None:
