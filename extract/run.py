@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,5 +161,6 @@ def _ending(path: str) -> str:
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
-    table.to_csv(partial, index=False)
+    has_returns = any(table[name].astype(str).str.contains("\r", regex=False).any() for name in table)  # pandas quotes no \r
+    table.to_csv(partial, index=False, quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
     publish(partial, path)
