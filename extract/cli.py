@@ -65,7 +65,7 @@ def _report(summary: Any) -> None:
         if weights.startswith("random:"):
             err.print(f"WARNING: {path.stem} has random weights ({weights}). Its numbers say nothing about the real network.",
                       style="bold white on red", soft_wrap=True)
-    out.print(f"features: {summary.features}", soft_wrap=True)
+    out.print(f"features: {summary.features}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -189,7 +189,7 @@ def import_(
         if done.n_clipped:
             err.print(f"WARNING: {done.n_clipped} numbers beyond {settings.extract.dtype} took its largest value. "
                       'Set [extract] dtype = "float32" and import again.', style="bold white on red", soft_wrap=True)
-        out.print(f"features: {done.path}", soft_wrap=True)
+        out.print(f"features: {done.path}", markup=False, soft_wrap=True)
         unused = [cut for cut in cuts if cut not in settings.extract.cuts]
         if unused:
             out.print(f"to fit models on them, add to [extract] cuts: {', '.join(unused)}", soft_wrap=True, markup=False)
@@ -274,7 +274,8 @@ def sample(
     with guarded(traceback=traceback, interrupted="stopped; run it again to make the city whole."):
         from extract.sample import write_city
 
-        out.print(f"settings: {write_city(folder, n_tiles=tiles, n_areas=areas, seed=seed, is_deep=deep)}", soft_wrap=True)
+        out.print(f"settings: {write_city(folder, n_tiles=tiles, n_areas=areas, seed=seed, is_deep=deep)}", markup=False,
+                  soft_wrap=True)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,12 @@ import pyarrow.compute as pc
 
 from extract.archives import open_images
 from extract.embeddings import publish, read_rejects
-from extract.engine import make_missing
+from extract.engine import make_missing, visible_gpus
 from extract.images import Images
 from extract.jobs import ExtractError, Job, check_jobs
 from extract.lock import locked
 from extract.loop import OpenForward
-from extract.settings import Settings
+from extract.settings import PIXELS, Settings
 from extract.stages import Record, say_verdict, sum_records, write_stages
 from extract.table import pack_texts, thrifty
 from extract.tiles import Tiles, read_tiles
@@ -42,7 +43,7 @@ class Summary:
     ----------
     n_tiles, n_rejected, n_unlisted : tiles in the table, rejects, pictures on disk that the table lacks.
     done : backbones worked on. `stages` : their stages, see `extract.stages`. `verdict` : what bounded the run.
-    notes : what the user should know: a precision that was not taken, a file system without locks.
+    notes : what the user should know: a precision that was not taken, GPUs that were not used, a file system without locks.
     """
 
     n_tiles: int
@@ -89,7 +90,8 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     if len(rejects) == len(tiles):
         raise ExtractError(f"every tile was rejected: see {features / 'rejects.csv'}. Are [tiles] images and path right?")
     return Summary(n_tiles=len(tiles), n_rejected=len(rejects), n_unlisted=n_unlisted, done=[j.backbone for j in pending],
-                   stages=stages, verdict=say_verdict(records) if records else "", notes=_notes(note, records), features=features)
+                   stages=stages, verdict=say_verdict(records) if records else "",
+                   notes=_notes(settings, note, records), features=features)
 
 
 class _Count:
@@ -104,8 +106,14 @@ class _Count:
             self._progress(self._done, self._n_todo, self._rejected)
 
 
-def _notes(note: str, records: list[Record]) -> list[str]:
+def _notes(settings: Settings, note: str, records: list[Record]) -> list[str]:
     notes = [f"{name}: {part['note']}" for r in records for name, part in r["backbones"].items() if part["note"]]
+    on_cpu = dict.fromkeys(name for r in records for name, part in r["backbones"].items()
+                           if name != PIXELS and part["device"] == "cpu")
+    is_chosen = settings.extract.engine == "dask" or settings.extract.runtime == "openvino"
+    if on_cpu and not is_chosen and (there := visible_gpus()):
+        notes.append(f"{', '.join(on_cpu)} ran on the CPU, and this machine has {len(there)} GPUs. Install the extra `gpu`, or "
+                     "set KERAS_BACKEND to a backend that sees them; `python -m extract doctor` looks.")
     return list(dict.fromkeys([note, *notes] if note else notes))
 
 
@@ -153,5 +161,6 @@ def _ending(path: str) -> str:
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
-    table.to_csv(partial, index=False)
+    has_returns = any(table[name].astype(str).str.contains("\r", regex=False).any() for name in table)  # pandas quotes no \r
+    table.to_csv(partial, index=False, quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
     publish(partial, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import string
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -46,11 +47,15 @@ def read_frame(path: Path, columns: list[str]) -> pd.DataFrame:
             frame = pd.DataFrame({name: as_text(frame[name]) for name in columns if name in frame})
             known = list(pd.read_parquet(path, columns=None).columns) if len(frame.columns) < len(columns) else columns
         else:
-            known = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
+            known = _read_header(path)
             frame = pd.concat(_stream_csv(path, [name for name in columns if name in known], _ROWS), ignore_index=True)
     except pd.errors.EmptyDataError:
         raise TableError(f"table {path}: empty; expected a header and one row a tile.") from None
-    except (ValueError, OSError) as error:
+    except TableError:
+        raise
+    except UnicodeDecodeError as error:
+        raise TableError(f"table {path}: not UTF-8 ({error}). Save it as \"CSV UTF-8\", or as Parquet.") from None
+    except (ValueError, OSError, csv.Error) as error:
         raise TableError(f"table {path}: cannot be read as {path.suffix or 'CSV'}: {error}") from None
     check_columns(columns, known, f"table {path}")
     if frame.empty:
@@ -58,9 +63,29 @@ def read_frame(path: Path, columns: list[str]) -> pd.DataFrame:
     return frame
 
 
+def _read_header(path: Path) -> list[str]:
+    return [str(name) for name in pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False).columns]
+
+
 def _stream_csv(path: Path, columns: list[str], n_rows: int) -> Iterator[pd.DataFrame]:
-    with pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", usecols=columns, chunksize=n_rows) as pieces:
+    _check_widths(path, len(_read_header(path)))
+    with pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", usecols=columns, index_col=False,
+                     chunksize=n_rows) as pieces:
         yield from pieces
+
+
+def _check_widths(path: Path, n_fields: int) -> None:
+    """Refuse a row that says more than the header has names for: pandas would take its values under other names."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if not any(line.count(",") >= n_fields for line in file):  # quick, and true of most tables
+            return
+        file.seek(0)
+        csv.field_size_limit(1 << 30)  # polygons as text are longer than its default
+        reader = csv.reader(file)
+        for row in reader:
+            if len(row) > n_fields and any(row[n_fields:]):
+                raise TableError(f"table {path}: line {reader.line_num} has {len(row)} fields, the header {n_fields}. Put texts "
+                                 "that hold a comma in double quotes.")
 
 
 def stream_frame(path: Path, columns: list[str], n_rows: int) -> Iterator[pd.DataFrame]:
@@ -74,7 +99,7 @@ def stream_frame(path: Path, columns: list[str], n_rows: int) -> Iterator[pd.Dat
                 yield pd.DataFrame({name: as_text(frame[name].astype(object) if name in fractions else frame[name])
                                     for name in columns})
         return
-    check_columns(columns, list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns), f"table {path}")
+    check_columns(columns, _read_header(path), f"table {path}")
     yield from _stream_csv(path, columns, n_rows)
 
 

@@ -17,6 +17,7 @@ from extract.embeddings import (
     EmbeddingsError,
     as_bytes,
     dataset_names,
+    decode_ids,
     encode_ids,
     open_embeddings,
     read_columns,
@@ -104,6 +105,8 @@ def _examine(shard: Path, job: Job) -> Damage | None:
             if reason := "; ".join(_differences(file)):
                 return Damage(path=shard, reason=reason)
             other = _other_settings(shard, dict(file.attrs), job)
+            if not other and shard in job.shards and not _has_its_rows(file, job, job.shards.index(shard)):
+                return Damage(path=shard, reason="id: not those of its rows of the table; was it renamed?")
     except (EmbeddingsError, OSError, RuntimeError, ValueError, KeyError) as error:  # HDF5 raises what it likes on damage
         return Damage(path=shard, reason=f"cannot be read: {str(error).removeprefix(f'{shard}: ')}")
     return Damage(path=shard, reason=other, is_foreign=True) if other else None
@@ -117,6 +120,13 @@ def _other_settings(shard: Path, attributes: dict[str, Any], job: Job) -> str:
     if differs:
         return f"made with other settings: {differs}"
     return "" if shard in job.shards else f"one too many: the table's {len(job.tiles)} rows need {len(job.shards)} shards"
+
+
+def _has_its_rows(file: h5py.File, job: Job, index: int) -> bool:
+    """Tell whether a shard's ids are those of its rows of the table; of an import nothing is said."""
+    if file.attrs.get("weights") == IMPORTED:
+        return True
+    return decode_ids(file["id"][:]).tolist() == job.tiles.id.iloc[job.slices[index]].tolist()
 
 
 def _differences(file: h5py.File) -> Iterator[str]:

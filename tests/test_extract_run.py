@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from stub_network import open_stub
 
 from extract.backbones import BackboneError
 from extract.embeddings import Embeddings, EmbeddingsError
@@ -210,3 +211,13 @@ def test_embeddings_equal_plain_keras(shared, tmp_path, backbone, layers, weight
         expected = keras.Model(plain.inputs, plain.get_layer(layer).output).predict_on_batch(x)
         expected = expected.mean(axis=(1, 2)) if expected.ndim == 4 else expected
         np.testing.assert_allclose(np.float16(ours[f"{layer}:avg"]), np.float16(expected), rtol=2e-3, atol=1e-4)
+
+
+def test_names_with_line_ends_and_commas_are_one_row_each(experiment):
+    path = experiment()
+    names = ["a\rb.png", "c\nd.png", 'e,"f.png']
+    for name in names:
+        (path.parent / "tiles" / name).write_bytes((path.parent / "tiles" / "0.png").read_bytes())
+    settings = read_settings(path, Settings)
+    assert run_extraction(settings, open_forward=open_stub).n_unlisted == 3
+    assert pd.read_csv(settings.folder / "features" / "unlisted.csv")["path"].tolist() == names

@@ -136,3 +136,30 @@ def test_a_large_table_opens_in_time_that_grows_with_its_rows(experiment):
 
     seconds(1000)
     assert seconds(200_000) < 20 * max(seconds(20_000), 0.05)
+
+
+@pytest.mark.parametrize("more", [",", ",,", ",x"])
+def test_rows_longer_than_the_header_are_refused_and_never_shift_the_columns(experiment, more):
+    path = experiment()
+    header, *rows = (path.parent / "tiles.csv").read_text().splitlines()
+    (path.parent / "tiles.csv").write_text("\n".join([header, *(row + more for row in rows)]))
+    if more.strip(","):
+        with pytest.raises(TableError, match=r"line 2 has 6 fields, the header 5\. Put texts that hold a comma in double quotes"):
+            read(path)
+    else:
+        assert read(path).id.tolist() == list(range(12))
+
+
+def test_a_comma_without_quotes_is_named_by_its_line(experiment):
+    path = experiment()
+    table = path.parent / "tiles.csv"
+    table.write_text(table.read_text().replace("\n3,A1,", "\n3,St. John's, North,"))
+    with pytest.raises(TableError, match="line 5 has 6 fields, the header 5"):
+        read(path)
+
+
+def test_a_table_that_is_not_utf_8_is_told_with_the_remedy(experiment):
+    path = experiment()
+    (path.parent / "tiles.csv").write_bytes("id,area,x,y,income\n1,Zürich,0,0,1\n".encode("latin-1"))
+    with pytest.raises(TableError, match=r"not UTF-8.*position 22.*CSV UTF-8"):
+        read(path)

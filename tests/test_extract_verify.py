@@ -165,3 +165,15 @@ def test_the_command_names_the_damage_and_exits_with_1(made):
     assert f"cuts/{AVG}: data differ from their checksum" in done.stdout
     assert "damaged or missing files: 1. Run `make features`" in done.stderr
     assert (folder / "part-00001.h5.damaged").is_file()
+
+
+def test_shards_whose_names_were_swapped_are_named_and_made_again(made):
+    settings, folder = made
+    first, second, aside = (folder / name for name in ("part-00000.h5", "part-00001.h5", "aside"))
+    for old, new in ((first, aside), (second, first), (aside, second)):
+        old.rename(new)
+    assert names(find_damage(settings)) == dict.fromkeys(["part-00000.h5", "part-00001.h5"],
+                                                         "id: not those of its rows of the table; was it renamed?")
+    move_aside(find_damage(settings))
+    assert run_extraction(settings, open_forward=open_stub).stages["mobilenetv2"]["tiles"] == 10
+    assert find_damage(settings) == []
