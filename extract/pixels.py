@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import cv2
@@ -102,10 +103,17 @@ def describe(rgb: NDArray[np.uint8], *, n_bytes: int, nodata: float) -> NDArray[
 
 def _difference_hash(rgb: NDArray[np.uint8]) -> bytes:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    rows, columns = (np.linspace(0, len(grey), n + 1).astype(np.int64) for n in (8, 9))
-    corners = cv2.integral(grey, sdepth=cv2.CV_64F)[rows[:, None], columns]  # sums of whole numbers: exact
-    cells = np.diff(np.diff(corners, axis=0), axis=1) / (np.diff(rows)[:, None] * np.diff(columns))
+    rows, columns, areas = _cut_cells(len(grey))
+    corners = cv2.integral(grey, sdepth=cv2.CV_64F)[rows, columns]  # sums of whole numbers: exact
+    cells = np.diff(np.diff(corners, axis=0), axis=1) / areas
     return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes()
+
+
+@cache
+def _cut_cells(side: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Give the borders of 8 rows (9, 1) and of 9 columns (10,) of cells, and the cells' areas (8, 9) [pixels]."""
+    rows, columns = (np.linspace(0, side, n + 1).astype(np.int64) for n in (8, 9))
+    return rows[:, None], columns, np.diff(rows)[:, None] * np.diff(columns)
 
 
 def _decode(data: bytes) -> NDArray[Any]:

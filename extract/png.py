@@ -7,7 +7,7 @@ word, so that the pixels are the same with and without the extra `png`.
 from __future__ import annotations
 
 import struct
-import zlib
+import threading
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,8 +18,11 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHANNELS = {2: 3, 6: 4}  # colour types of PNG: RGB, RGBA
 _PLAIN = {b"IDAT", b"IEND", b"bKGD", b"cHRM", b"gAMA", b"iCCP", b"iTXt", b"pHYs", b"sRGB", b"tEXt", b"tIME", b"zTXt"}  # no pixels
 _STORED = 65535  # bytes in a stored block, at most: RFC 1951, 3.2.4
+_MOST_PACKED = 1032  # deflate packs no more than so many bytes into one
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _HAS_CODECS = find_spec("imagecodecs") is not None
+_KEPT_BYTES = 1 << 22  # the largest room that a thread keeps from one picture to the next
+_rooms = threading.local()
 
 
 def decode_png(data: bytes) -> NDArray[np.uint8] | None:
@@ -41,10 +44,11 @@ def decode_png(data: bytes) -> NDArray[np.uint8] | None:
     return _decode(data[:33], packed, height * (1 + width * _CHANNELS[colour]))
 
 
-def _find_pixels(data: bytes) -> bytes | None:
+def _find_pixels(data: bytes) -> bytes | memoryview | None:
     """Join the pixels' chunks; None where a chunk that could change pixels is there, or one is damaged."""
+    crc32 = _codecs().deflate_crc32  # several times as fast as zlib's
     view, parts = memoryview(data), list[memoryview]()
-    if zlib.crc32(view[12:29]) != int.from_bytes(view[29:33], "big"):
+    if crc32(view[12:29]) != int.from_bytes(view[29:33], "big"):
         return None
     start = 33
     while start + 12 <= len(data):
@@ -53,31 +57,69 @@ def _find_pixels(data: bytes) -> bytes | None:
         if kind not in _PLAIN or end + 4 > len(data):
             return None
         if kind == b"IEND":
-            return b"".join(parts)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
         if kind == b"IDAT":
-            if zlib.crc32(view[start + 4:end]) != int.from_bytes(view[end:end + 4], "big"):
+            if crc32(view[start + 4:end]) != int.from_bytes(view[end:end + 4], "big"):
                 return None
             parts.append(view[start + 8:end])
         start = end + 4
     return None
 
 
-def _decode(header: bytes, packed: bytes, n_bytes: int) -> NDArray[np.uint8] | None:
+def _decode(header: bytes, packed: bytes | memoryview, n_bytes: int) -> NDArray[np.uint8] | None:
+    if not len(packed) or n_bytes > len(packed) * _MOST_PACKED:
+        return None
+    codecs, room = _codecs(), _take_room(n_bytes)
+    try:
+        raw = codecs.deflate_decode(packed, out=room.raw)
+        pixels: NDArray[np.uint8] | None = codecs.spng_decode(room.store(header)) if len(raw) == n_bytes else None
+    except (codecs.DeflateError, codecs.SpngError, ValueError):
+        return None
+    return pixels
+
+
+def _codecs() -> Any:
+    """Give the optional library; its own types refuse the memoryviews that it takes."""
     import imagecodecs
 
-    try:
-        raw: Any = imagecodecs.deflate_decode(packed, out=n_bytes)
-        return imagecodecs.spng_decode(_store(header, raw)) if len(raw) == n_bytes else None
-    except (imagecodecs.DeflateError, imagecodecs.SpngError, ValueError):
-        return None
+    return imagecodecs
 
 
-def _store(header: bytes, raw: bytes) -> bytes:
-    """Write a PNG whose pixels are stored, not compressed."""
-    view = memoryview(raw)
-    parts: list[bytes | memoryview] = [b"IDAT\x78\x01"]
-    for start in range(0, len(raw), _STORED):
-        block = view[start:start + _STORED]
-        parts += [struct.pack("<BHH", start + _STORED >= len(raw), len(block), len(block) ^ 0xFFFF), block]
-    body = b"".join([*parts, zlib.adler32(raw).to_bytes(4, "big")])
-    return b"".join([header, struct.pack(">I", len(body) - 4), body, zlib.crc32(body).to_bytes(4, "big"), _END])
+def _take_room(n_bytes: int) -> Room:
+    """Give the room that this thread had for pictures of this size; new memory for each would be copied into twice."""
+    room: Room | None = getattr(_rooms, "last", None)
+    if room is None or len(room.raw) != n_bytes:
+        room = Room(n_bytes)
+        _rooms.last = room if n_bytes <= _KEPT_BYTES else None
+    return room
+
+
+class Room:
+    """Memory to unpack one picture in, and to write it as a PNG whose pixels are stored, not compressed.
+
+    Attributes
+    ----------
+    raw : (n_bytes,), the rows of the picture as the PNG has them, each after the number of its filter.
+    """
+
+    def __init__(self, n_bytes: int) -> None:
+        self.raw = bytearray(n_bytes)
+        starts = range(0, n_bytes, _STORED)
+        size = 2 + 5 * len(starts) + n_bytes + 4
+        self._png = bytearray(b"".join([bytes(33), struct.pack(">I", size), b"IDAT\x78\x01", bytes(size - 2 + 4), _END]))
+        self._blocks = []
+        for number, start in enumerate(starts):
+            length, at = min(_STORED, n_bytes - start), 43 + 5 * number + start
+            struct.pack_into("<BHH", self._png, at, start + _STORED >= n_bytes, length, length ^ 0xFFFF)
+            self._blocks.append((slice(at + 5, at + 5 + length), slice(start, start + length)))
+
+    def store(self, header: bytes) -> bytearray:
+        """Give the PNG of what `raw` holds; it changes with the next picture."""
+        codecs = _codecs()
+        raw, png, end = memoryview(self.raw), memoryview(self._png), len(self._png) - len(_END)
+        png[:33] = header
+        for to, of in self._blocks:
+            png[to] = raw[of]
+        png[end - 8:end - 4] = codecs.deflate_adler32(raw).to_bytes(4, "big")
+        png[end - 4:end] = codecs.deflate_crc32(png[37:end - 4]).to_bytes(4, "big")
+        return self._png

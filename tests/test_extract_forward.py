@@ -98,6 +98,20 @@ def test_openvino_gives_the_same(settings):
     assert_agree(fewer, {name: values[:3] for name, values in rows.items()})
 
 
+def test_openvino_batches_in_flight_and_rows_that_were_fetched_stay_what_they_are(settings):
+    pytest.importorskip("openvino")
+    forward = open_forward(with_extract(settings, runtime="openvino", batch=4), "mobilenetv2", PICTURES, allow_random=False)
+    others = [np.ascontiguousarray(PICTURES[::-1]), PICTURES // 2, 255 - PICTURES]
+    flight = [forward.submit(pictures) for pictures in (PICTURES, *others)]
+    rows = [pending.result() for pending in flight]
+    again = forward.submit(others[0][:, :, ::-1])  # a view that does not lie in one piece takes a slot that was used
+    for name in forward.cuts:
+        assert not np.array_equal(again.result()[name], rows[1][name])
+        np.testing.assert_array_equal(rows[1][name], rows[0][name][::-1])
+        for pictures, one in zip((PICTURES, *others), rows, strict=True):
+            np.testing.assert_array_equal(forward(pictures)[name], one[name])
+
+
 def test_a_batch_that_is_not_full_gives_the_same_rows(settings):
     forward = open_forward(settings, "mobilenetv2", PICTURES, allow_random=False)
     whole, part = forward(PICTURES), forward(PICTURES[:1])

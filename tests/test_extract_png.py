@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract.png import decode_png
+from extract.png import _rooms, decode_png
 
 pytest.importorskip("imagecodecs")
 RNG = np.random.default_rng(0)
@@ -45,6 +45,19 @@ def test_the_quick_way_gives_the_pixels_that_opencv_gives(mode, options):
     quick = decode_png(data)
     assert quick is not None
     assert np.array_equal(quick, opencv(data))
+
+
+def test_a_picture_that_was_decoded_stays_as_it_is_when_the_next_is():
+    files = [png(mode, size) for mode in ("RGB", "RGBA") for size in ((40, 30), (40, 30), (300, 290))]
+    quick = [decode_png(data) for data in files]
+    assert all(np.array_equal(one, opencv(data)) for one, data in zip(quick, files, strict=True))
+
+
+def test_a_thread_keeps_no_room_for_large_pictures():
+    assert decode_png(png("RGBA", (1300, 1000))) is not None
+    assert _rooms.last is None
+    decode_png(png("RGBA", (40, 30)))
+    assert len(_rooms.last.raw) == 30 * 161
 
 
 @pytest.mark.parametrize("data", [
