@@ -32,6 +32,7 @@ NETWORK_GMACS = {
     "efficientnetb5": 7.2, "efficientnetb6": 10.0, "efficientnetb7": 16.0, "efficientnetv2b0": 1.1, "efficientnetv2b1": 1.8,
     "efficientnetv2b2": 2.6, "efficientnetv2b3": 4.5, "efficientnetv2s": 5.8, "efficientnetv2m": 11.0, "efficientnetv2l": 23.0,
     "convnexttiny": 4.5, "convnextsmall": 8.7, "convnextbase": 15.4, "convnextlarge": 34.0, "convnextxlarge": 61.0}
+_USUAL_GMACS = 4.0  # of a network that is not among them
 # Share of them that stands after a map whose side is the picture's over 2, 4, 8 …
 _SHARE_AFTER = (1.0, 0.95, 0.8, 0.5, 0.1, 0.04)
 
@@ -153,7 +154,7 @@ def _macs(spec: ModelSpec, params: Params, work: Work, towers: int) -> tuple[flo
         f, (h, w) = params["filters"], (height // 2 - 2, width // 2 - 2)
         dense = max(1, h // 2) * max(1, w // 2) * f * params["dense"]
         return 9 * f * (height * width * channels + h * w * f) + dense, dense
-    whole = NETWORK_GMACS[spec.backbone or work.backbone] * 1e9 * (work.side / 224) ** 2
+    whole = NETWORK_GMACS.get(spec.backbone or work.backbone, _USUAL_GMACS) * 1e9 * (work.side / 224) ** 2
     halvings = 0 if spec.family == FINETUNE else max(0, round(work.side / height).bit_length() - 1)
     share = _SHARE_AFTER[min(halvings, len(_SHARE_AFTER) - 1)]
     last = 1024 * (max(1, work.side // 32) ** 2 if params["pool"] == "flat" else 1)

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait starve the tests beside: 0.3 s became 245
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and terminals would be as wide as it says
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
