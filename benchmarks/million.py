@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from extract.jobs import check_jobs
-from extract.pixels import PICTURE
+from extract.pictures.pixels import PICTURE
 from extract.run import run_extraction
 from extract.settings import Cut, Settings, read_settings
 from extract.tiles import read_tiles
@@ -63,7 +63,7 @@ class StubFlight(NamedTuple):
 
 
 def open_stub(settings: Settings, backbone: str, *_: Any, **__: Any) -> StubNetwork:
-    """Stand in for `extract.forward.open_forward`."""
+    """Stand in for `extract.networks.forward.open_forward`."""
     return StubNetwork(settings.extract.cuts_of(backbone))
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import rasterio
 
 from benchmarks.rows import Row, render_table
-from extract.rasters import make_tiles
-from extract.tile_request import Request
+from extract.tiling.rasters import make_tiles
+from extract.tiling.tile_request import Request
 
 GOAL, SIDE, CELL_M = 200.0, 1000, 1.0
 

@@ -17,8 +17,8 @@ from PIL import Image
 from benchmarks.rows import Row
 from benchmarks.speed import interleave, open_network, whole_rate
 from benchmarks.tiles import CUTS, Site
-from extract.backbones import build_base
-from extract.zoo import REGISTRY
+from extract.networks.backbones import build_base
+from extract.networks.zoo import REGISTRY
 
 
 def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:

@@ -50,7 +50,7 @@ def name_machine() -> str:
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     model = next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
-    from extract.runtimes import find_gpu  # loads Keras, which those who measure memory do without
+    from extract.networks.runtimes import find_gpu  # loads Keras, which those who measure memory do without
 
     gpu = find_gpu()
     return f"{len(os.sched_getaffinity(0))} cores of {model}" + (f", {gpu.name}" if gpu else "")

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from benchmarks.rows import Row
 from benchmarks.tiles import Site
 from extract import reader
-from extract.backbones import build_network
-from extract.forward import Forward, least_cosine, open_forward
+from extract.networks.backbones import build_network
+from extract.networks.forward import Forward, least_cosine, open_forward
+from extract.networks.runtimes import find_gpu, has_bfloat16
 from extract.reader import Clock, Reader
 from extract.run import run_extraction
-from extract.runtimes import find_gpu, has_bfloat16
 from extract.settings import Settings
 from extract.tiles import read_tiles
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.city.sample import write_city
 from extract.reader import Clock, Reader
-from extract.sample import write_city
 from extract.settings import Settings, read_settings
 from extract.tiles import read_tiles
 

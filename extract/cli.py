@@ -227,8 +227,8 @@ def tiles(
     Example: python -m extract tiles --surface dsm --areas a.gpkg --area-code CODE --labels b.csv --targets income --out town
     """
     with guarded(traceback=traceback, interrupted="stopped. Every complete block is kept; the same command goes on from there."):
-        from extract.rasters import make_tiles
-        from extract.tile_request import Request, check_choice, parse_stretch, split_list
+        from extract.tiling.rasters import make_tiles
+        from extract.tiling.tile_request import Request, check_choice, parse_stretch, split_list
 
         request = Request(
             surface=surface, out=folder, terrain=terrain, areas=areas, area_code=area_code, labels=labels,
@@ -272,7 +272,7 @@ def sample(
     Example: python -m extract sample --out demo
     """
     with guarded(traceback=traceback, interrupted="stopped; run it again to make the city whole."):
-        from extract.sample import write_city
+        from extract.city.sample import write_city
 
         out.print(f"settings: {write_city(folder, n_tiles=tiles, n_areas=areas, seed=seed, is_deep=deep)}", markup=False,
                   soft_wrap=True)
@@ -297,7 +297,7 @@ def _list_layers(backbone: str, size: int) -> None:
         out.print(f"{PIXELS}: no network. A cut's layer is the side that pictures are resized to, as '{PIXELS}/100:map'.",
                   markup=False)
         return
-    from extract.backbones import build_base, cuttable_layers, flops_to
+    from extract.networks.backbones import build_base, cuttable_layers, flops_to
 
     base = build_base(backbone, size=size, with_top=True)
     table = Table("layer", "shape", "avg, max [B]", "flat, map [B]", "GFLOP to there",

@@ -45,7 +45,7 @@ def examine(settings: Settings, *, open_forward: OpenForward | None = None) -> I
 
     Parameters
     ----------
-    open_forward : stands in for `extract.forward.open_forward`.
+    open_forward : stands in for `extract.networks.forward.open_forward`.
     """
     try:
         tiles = read_tiles(settings)
@@ -126,10 +126,10 @@ def check_images(settings: Settings, tiles: Tiles) -> tuple[Check, Batch | None]
 def check_device() -> Check:
     """Tell what the networks will run on; an NVIDIA GPU that is not used is worth a warning."""
     try:
-        importlib.import_module("extract.backbones")  # says what to do where Keras cannot load its backend
+        importlib.import_module("extract.networks.backbones")  # says what to do where Keras cannot load its backend
         import keras
 
-        from extract.runtimes import choose_runtime, find_gpu, has_bfloat16
+        from extract.networks.runtimes import choose_runtime, find_gpu, has_bfloat16
 
         gpu = find_gpu()
         runtime = choose_runtime("auto", precision="float32")
@@ -168,7 +168,7 @@ def check_network(job: Job, batch: Batch | None, row_bytes: dict[str, int], open
     """Load a network's weights, compile it, and run some pictures; notes the bytes of its rows."""
     name, settings = f"network {job.backbone}", job.settings
     if open_forward is None:
-        from extract.forward import open_forward as opened
+        from extract.networks.forward import open_forward as opened
 
         open_forward = opened
     side = settings.extract.size

@@ -285,7 +285,7 @@ class Embeddings:
 
     @property
     def pictures(self) -> NDArray[np.void] | None:
-        """What each picture tells without a network, (n,) of `extract.pixels.PICTURE`; None where the file has none.
+        """What each picture tells without a network, (n,) of `extract.pictures.pixels.PICTURE`; None where the file has none.
 
         Zeros for rejected tiles. Files of schema version 1 and imported ones have none.
         """

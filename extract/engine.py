@@ -140,7 +140,7 @@ def _end_with(parent: int) -> None:
 
 def _name(open_forward: OpenForward | None) -> str:
     """Say where a function is found, so that a worker finds it too."""
-    return f"{open_forward.__module__}:{open_forward.__name__}" if open_forward else "extract.forward:open_forward"
+    return f"{open_forward.__module__}:{open_forward.__name__}" if open_forward else "extract.networks.forward:open_forward"
 
 
 def _find(name: str) -> OpenForward:

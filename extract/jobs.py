@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from extract.embeddings import EmbeddingsError, ShardWriter, read_attributes, write_virtual
-from extract.pixels import PICTURE
+from extract.pictures.pixels import PICTURE
 from extract.settings import Settings
 from extract.tiles import Tiles
 

@@ -33,7 +33,7 @@ class Pending(Protocol):
 
 
 class Network(Opened, Protocol):
-    """What the loop asks of a network: see `extract.forward.Forward`."""
+    """What the loop asks of a network: see `extract.networks.forward.Forward`."""
 
     def submit(self, pictures: NDArray[np.uint8]) -> Pending: ...  # noqa: D102
 
@@ -72,7 +72,7 @@ def open_bench(settings: Settings, tiles: Tiles, jobs: Sequence[Job], open_forwa
 
     Parameters
     ----------
-    open_forward : `extract.forward.open_forward`, or what stands in for it.
+    open_forward : `extract.networks.forward.open_forward`, or what stands in for it.
     share : workers that share this machine's cores.
 
     Raises

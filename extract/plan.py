@@ -18,7 +18,7 @@ from extract.embeddings import open_embeddings
 from extract.jobs import Job
 from extract.lock import make_folder
 from extract.loop import Bench, OpenForward, make_shards, open_bench
-from extract.pixels import PICTURE
+from extract.pictures.pixels import PICTURE
 from extract.settings import Settings
 from extract.stages import Record, say_verdict
 from extract.tiles import Tiles, read_tiles
@@ -107,7 +107,7 @@ def _opener(allow_random: bool, open_forward: OpenForward | None) -> Callable[..
         if open_forward is not None:
             return open_bench(settings, tiles, jobs, open_forward, allow_random=allow_random)
         began = time.perf_counter()
-        from extract.forward import open_forward as real  # Keras takes seconds to load, which count, as they will in the run
+        from extract.networks.forward import open_forward as real  # Keras takes seconds to load, which count, as in the run
 
         loading = time.perf_counter() - began
         bench = open_bench(settings, tiles, jobs, real, allow_random=allow_random)

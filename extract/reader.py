@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.archives import open_images
-from extract.images import RejectedTile
-from extract.pixels import PICTURE, Look, decode_tile, describe
+from extract.pictures.archives import open_images
+from extract.pictures.images import RejectedTile
+from extract.pictures.pixels import PICTURE, Look, decode_tile, describe
 from extract.settings import Settings
 from extract.tiles import Tiles
 

@@ -12,13 +12,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.archives import open_images
 from extract.embeddings import publish, read_rejects
 from extract.engine import make_missing, visible_gpus
-from extract.images import Images
 from extract.jobs import ExtractError, Job, check_jobs
 from extract.lock import locked
 from extract.loop import OpenForward
+from extract.pictures.archives import open_images
+from extract.pictures.images import Images
 from extract.settings import PIXELS, Settings
 from extract.stages import Record, say_verdict, sum_records, write_stages
 from extract.table import pack_texts, thrifty
@@ -67,7 +67,7 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     strict : a tile that cannot be used is an error.
     allow_random : take seeded random weights where ImageNet's cannot be had; the files say so.
     on_tiles : called after every batch (with several workers: after every range of shards).
-    open_forward : stands in for `extract.forward.open_forward`; with workers, a function that they can import.
+    open_forward : stands in for `extract.networks.forward.open_forward`; with workers, a function that they can import.
 
     Raises
     ------

@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from extract.archives import open_images
-from extract.images import PICTURE_SUFFIXES
+from extract.pictures.archives import open_images
+from extract.pictures.images import PICTURE_SUFFIXES
 from extract.settings import GridSettings, Settings
 from extract.table import (
     MISSING,

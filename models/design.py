@@ -41,7 +41,7 @@ class CutData:
     cut : `<backbone>/<layer>:<pooling>`, or `none`.
     tiles : (n,), row of each usable tile in the table.
     embedding : (n, d), in memory or on disk as stored; d is 0 for `none`.
-    pictures : (n,) of `extract.pixels.PICTURE`, or None where the features do not hold them.
+    pictures : (n,) of `extract.pictures.pixels.PICTURE`, or None where the features do not hold them.
     source : hashes of what was read.
     """
 

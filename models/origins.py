@@ -8,8 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from extract.embeddings import read_attributes
+from extract.networks.zoo import Origin
 from extract.settings import PIXELS, parse_cut
-from extract.zoo import Origin
 from models.families.registry import FINETUNE, ModelSpec
 from models.runs import hash_file
 from models.settings import Settings

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.geo import is_xml
 from extract.settings import suggest
 from extract.table import as_text
 from extract.tiles import Tiles
+from extract.tiling.geo import is_xml
 from reports.features import CollectError
 from reports.settings import Settings
 

@@ -78,7 +78,7 @@ def measured_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weight file of MobileNetV2: drawn, and its batch norms told what passes through it, so that signals reach its end."""
     import keras
 
-    from extract.backbones import load_base
+    from extract.networks.backbones import load_base
 
     base = load_base("mobilenetv2", size=32, with_top=False, weights="random:0")
     rng = np.random.default_rng(0)

@@ -9,9 +9,9 @@ import h5py
 import keras
 import numpy as np
 
-from extract.forward import open_forward
+from extract.networks.forward import open_forward
+from extract.networks.zoo import REGISTRY, Backbone, Origin
 from extract.settings import Settings, read_settings
-from extract.zoo import REGISTRY, Backbone, Origin
 from models.families.family import Family
 from models.families.features import Features
 from models.families.finetune import Finetune

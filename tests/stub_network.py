@@ -1,4 +1,4 @@
-"""A network that needs no framework: means of the pictures' cells, quick and exact. Stands in for `extract.forward`."""
+"""A network that needs no framework: means of the pictures' cells, quick and exact. Stands in for `extract.networks.forward`."""
 
 from __future__ import annotations
 

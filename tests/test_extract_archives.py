@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from extract.archives import open_images
-from extract.images import ImagesError, RejectedTile
+from extract.pictures.archives import open_images
+from extract.pictures.images import ImagesError, RejectedTile
 from extract.reader import Clock, Reader
 from extract.settings import Settings, TilesSettings, read_settings
 from extract.tiles import read_tiles

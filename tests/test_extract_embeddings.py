@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.embeddings import Embeddings, EmbeddingsError, ShardWriter, read_rejects, write_virtual
-from extract.pixels import PICTURE
+from extract.pictures.pixels import PICTURE
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -16,10 +16,10 @@ import pytest
 
 from extract import forward as forward_module
 from extract import runtimes
-from extract.backbones import Store, build_base, build_network
-from extract.folding import fold_batch_norms
-from extract.forward import least_cosine, open_forward
-from extract.runtimes import RuntimeChoiceError, choose_runtime
+from extract.networks.backbones import Store, build_base, build_network
+from extract.networks.folding import fold_batch_norms
+from extract.networks.forward import least_cosine, open_forward
+from extract.networks.runtimes import RuntimeChoiceError, choose_runtime
 from extract.settings import Settings, parse_cut, read_settings
 
 BACKEND = keras.backend.backend()
@@ -29,7 +29,7 @@ PICTURES = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.ui
 SCRIPT = """
 import sys, numpy as np
 from pathlib import Path
-from extract.forward import open_forward
+from extract.networks.forward import open_forward
 from extract.settings import Settings, read_settings
 settings = read_settings(Path(sys.argv[1]), Settings)
 forward = open_forward(settings, "mobilenetv2", np.load(sys.argv[2]), allow_random=False)
@@ -237,7 +237,7 @@ def test_a_backend_that_is_not_installed_is_told_with_the_remedy():
     missing = next((name for name in ("jax", "torch", "tensorflow") if not find_spec(name)), None)
     if missing is None:
         pytest.skip("every backend is installed")
-    result = subprocess.run([sys.executable, "-c", "import extract.forward"], cwd=Path(__file__).parents[1], text=True,
+    result = subprocess.run([sys.executable, "-c", "import extract.networks.forward"], cwd=Path(__file__).parents[1], text=True,
                             capture_output=True, env={**os.environ, "KERAS_BACKEND": missing})
     assert "Keras cannot load its backend" in result.stderr
     assert f"KERAS_BACKEND={'torch' if missing != 'torch' else 'jax'}" in result.stderr

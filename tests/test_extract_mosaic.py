@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from made_rasters import NORTH, WEST, make_heights, write_areas, write_mosaic, write_raster
 
-from extract.boundaries import BoundaryError, read_areas
-from extract.geo import read_crs
-from extract.mosaic import Mosaic, RasterError, open_mosaic
+from extract.tiling.boundaries import BoundaryError, read_areas
+from extract.tiling.geo import read_crs
+from extract.tiling.mosaic import Mosaic, RasterError, open_mosaic
 
 rasterio = pytest.importorskip("rasterio")
 HEIGHTS = make_heights(60, 90)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract.images import RejectedTile
-from extract.pixels import Look, decode_tile, describe
+from extract.pictures.images import RejectedTile
+from extract.pictures.pixels import Look, decode_tile, describe
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
 

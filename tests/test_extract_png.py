@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract.png import _rooms, decode_png
+from extract.pictures.png import _rooms, decode_png
 
 pytest.importorskip("imagecodecs")
 RNG = np.random.default_rng(0)

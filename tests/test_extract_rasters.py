@@ -15,12 +15,12 @@ import pandas as pd
 import pytest
 from made_rasters import NORTH, WEST, make_heights, write_areas, write_mosaic, write_raster
 
-from extract.labels import LabelsError
-from extract.rasters import make_tiles
 from extract.settings import Settings, read_settings
-from extract.tile_request import Request, RequestError, parse_stretch
 from extract.tiles import read_tiles
-from extract.tileset import TilesetError
+from extract.tiling.labels import LabelsError
+from extract.tiling.rasters import make_tiles
+from extract.tiling.tile_request import Request, RequestError, parse_stretch
+from extract.tiling.tileset import TilesetError
 
 pytest.importorskip("rasterio")
 SOUTH = NORTH - 800.0
@@ -110,7 +110,7 @@ def test_a_mosaic_gives_the_tiles_of_the_merged_raster(tmp_path: Path) -> None:
 
 def test_many_small_blocks_give_the_same_tiles_as_one(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = make(survey, "one", stride_m=100)
-    monkeypatch.setattr("extract.lattice._BLOCK_CELLS", 1)
+    monkeypatch.setattr("extract.tiling.lattice._BLOCK_CELLS", 1)
     many = make(survey, "many", stride_m=100, workers=3)
     assert (one / "tiles.csv").read_text() == (many / "tiles.csv").read_text()
     for path in (one / "images").iterdir():
@@ -214,17 +214,17 @@ def test_a_folder_with_files_of_someone_else_is_refused(survey: Path) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import extract.lattice, extract.tileset
-from extract.rasters import make_tiles
-from extract.tile_request import Request
-extract.lattice._BLOCK_CELLS = 1
+import extract.tiling.lattice, extract.tiling.tileset
+from extract.tiling.rasters import make_tiles
+from extract.tiling.tile_request import Request
+extract.tiling.lattice._BLOCK_CELLS = 1
 make_tiles(Request(surface=Path(sys.argv[1]), out=Path(sys.argv[2]), workers=1),
            on_tiles=lambda done, *_: os.kill(os.getpid(), signal.SIGKILL) if done == 5 else None)
 """
 
 
 def test_a_killed_call_goes_on_and_gives_the_same_folder(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("extract.lattice._BLOCK_CELLS", 1)
+    monkeypatch.setattr("extract.tiling.lattice._BLOCK_CELLS", 1)
     whole, killed = make(survey, "whole"), survey.parent / "killed"
     assert subprocess.run([sys.executable, "-c", KILLED, survey, killed], check=False).returncode == -signal.SIGKILL
     assert not (killed / "tiles.csv").exists()

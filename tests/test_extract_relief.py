@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import grey_opening
 
-from extract.lattice import build_lattice
-from extract.relief import CHANNELS, build_channels, find_ground, gradient, margin_cells
-from extract.resample import resample
+from extract.tiling.lattice import build_lattice
+from extract.tiling.relief import CHANNELS, build_channels, find_ground, gradient, margin_cells
+from extract.tiling.resample import resample
 
 RNG = np.random.default_rng(0)
 ROUGH = (10 * RNG.random((60, 80))).astype(np.float32)

@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 from stub_network import open_stub
 
-from extract.backbones import BackboneError
 from extract.embeddings import Embeddings, EmbeddingsError
 from extract.lock import LockError
+from extract.networks.backbones import BackboneError
 from extract.run import ExtractError, run_extraction
 from extract.settings import Settings, read_settings
 
@@ -187,10 +187,10 @@ def test_a_file_that_does_not_cover_a_cut_names_the_layer(experiment, shared):
 def test_embeddings_equal_plain_keras(shared, tmp_path, backbone, layers, weights):
     import keras
 
-    from extract.backbones import build_network, load_base
-    from extract.pixels import Look, decode_tile
+    from extract.networks.backbones import build_network, load_base
+    from extract.networks.zoo import REGISTRY
+    from extract.pictures.pixels import Look, decode_tile
     from extract.settings import Cut
-    from extract.zoo import REGISTRY
 
     paths = sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:8]
     source = weights if weights.startswith("random") else str(shared / "weights" / weights)

@@ -19,10 +19,10 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from extract.city import MARGIN_CELLS, City, build_forms, colour_heights, draw_heights
-from extract.sample import build_ceiling, write_city
-from extract.town import Town, plan_town
-from extract.truth import CORRELATION, TARGETS
+from extract.city.drawing import MARGIN_CELLS, City, build_forms, colour_heights, draw_heights
+from extract.city.sample import build_ceiling, write_city
+from extract.city.town import Town, plan_town
+from extract.city.truth import CORRELATION, TARGETS
 
 N_TILES, N_AREAS = 300, 100
 COLUMNS = ["id", "LSOA11CD", "LSOA11NM", "SOAC11CD", "SOAC11NM", "MSOA11CD", "MSOA11NM", "LAD17CD", "LAD17NM",

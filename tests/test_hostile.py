@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from extract.embeddings import Embeddings, EmbeddingsError
-from extract.images import ImagesError
+from extract.pictures.images import ImagesError
 from extract.reader import Clock, Reader
 from extract.settings import Settings, SettingsError, read_settings
 from extract.table import TableError
@@ -237,7 +237,7 @@ def test_documents_that_are_none_are_refused(tmp_path: Path, run: Path, text: st
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 def test_a_vrt_that_reaches_out_or_brings_code_is_refused(tmp_path: Path, body: str, message: str, encoding: str) -> None:
     pytest.importorskip("rasterio")
-    from extract.mosaic import RasterError, open_mosaic
+    from extract.tiling.mosaic import RasterError, open_mosaic
 
     text = f'<VRTDataset rasterXSize="5" rasterYSize="5"><VRTRasterBand>{body}</VRTRasterBand></VRTDataset>'
     (tmp_path / "a.vrt").write_text(text, encoding=encoding)
@@ -247,7 +247,7 @@ def test_a_vrt_that_reaches_out_or_brings_code_is_refused(tmp_path: Path, body: 
 
 
 def test_a_vrt_with_entities_of_its_own_is_refused(tmp_path: Path) -> None:
-    from extract.vrt import VrtError, check_vrt
+    from extract.tiling.vrt import VrtError, check_vrt
 
     (tmp_path / "a.vrt").write_text('<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/hostname">]><VRTDataset>&b;</VRTDataset>')
     with pytest.raises(VrtError, match="declares a document type"):
@@ -258,7 +258,7 @@ def test_rasters_that_are_none_or_cut_off_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("rasterio")
     from made_rasters import make_heights, write_raster
 
-    from extract.mosaic import RasterError, open_mosaic
+    from extract.tiling.mosaic import RasterError, open_mosaic
 
     (tmp_path / "a.tif").write_bytes(b"\x80\x04." + os.urandom(100))
     with pytest.raises(RasterError, match="cannot be read as a raster"):
@@ -271,8 +271,8 @@ def test_rasters_that_are_none_or_cut_off_are_refused(tmp_path: Path) -> None:
 
 def test_a_header_that_claims_a_continent_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("rasterio")
-    from extract.rasters import make_tiles
-    from extract.tile_request import Request
+    from extract.tiling.rasters import make_tiles
+    from extract.tiling.tile_request import Request
 
     head = "ncols 2000000000\nnrows 2000000000\nxllcorner 0\nyllcorner 0\ncellsize 2\nNODATA_value -9999\n"
     (tmp_path / "a.asc").write_text(head + "1 2 3\n" * 100)
@@ -282,7 +282,7 @@ def test_a_header_that_claims_a_continent_is_refused(tmp_path: Path) -> None:
 
 def test_an_ascii_grid_that_was_cut_off_is_refused_and_not_searched_for_ever(tmp_path: Path) -> None:
     pytest.importorskip("rasterio")
-    from extract.mosaic import RasterError, open_mosaic
+    from extract.tiling.mosaic import RasterError, open_mosaic
 
     head = "ncols 100\nnrows 3000\nxllcorner 530000\nyllcorner 180000\ncellsize 2\nNODATA_value -9999\n"
     (tmp_path / "a.asc").write_text(head + ("1 " * 100 + "\n") * 1000)
@@ -295,7 +295,7 @@ def test_an_ascii_grid_that_was_cut_off_is_refused_and_not_searched_for_ever(tmp
 @pytest.mark.parametrize(("corner", "cell"), [("1e300", "2"), ("530000", "nan"), ("530000", "1e9")])
 def test_a_header_that_lies_nowhere_is_refused(tmp_path: Path, corner: str, cell: str) -> None:
     pytest.importorskip("rasterio")
-    from extract.mosaic import RasterError, open_mosaic
+    from extract.tiling.mosaic import RasterError, open_mosaic
 
     (tmp_path / "a.asc").write_text(f"ncols 2\nnrows 1\nxllcorner {corner}\nyllcorner 180000\ncellsize {cell}\n1 2\n")
     with pytest.raises(RasterError, match="which is nowhere on Earth"):
@@ -305,7 +305,7 @@ def test_a_header_that_lies_nowhere_is_refused(tmp_path: Path, corner: str, cell
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_boundaries_that_are_a_virtual_layer_in_disguise_are_refused(tmp_path: Path, encoding: str) -> None:
     pytest.importorskip("geopandas")
-    from extract.boundaries import BoundaryError, read_areas
+    from extract.tiling.boundaries import BoundaryError, read_areas
 
     text = '<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>/vsicurl/http://localhost/a.gpkg</SrcDataSource></OGRVRTLayer>'
     (tmp_path / "a.geojson").write_text(f"\n{text}</OGRVRTDataSource>", encoding=encoding)
@@ -315,8 +315,8 @@ def test_boundaries_that_are_a_virtual_layer_in_disguise_are_refused(tmp_path: P
 
 def test_boundaries_with_endless_corners_are_refused(tmp_path: Path) -> None:
     geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
-    from extract.boundaries import BoundaryError, read_areas
-    from extract.geo import read_crs
+    from extract.tiling.boundaries import BoundaryError, read_areas
+    from extract.tiling.geo import read_crs
 
     shapes = [shapely.box(0, 0, 1, 1), shapely.Polygon([(0, 0), (np.inf, 0), (1, 1)])]
     geopandas.GeoDataFrame({"code": ["A", "B"]}, geometry=shapes, crs="EPSG:27700").to_file(tmp_path / "a.gpkg")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from extract.zoo import Origin
+from extract.networks.zoo import Origin
 from models.families import checkpoints
 from models.families.augment import augment_pictures
 from models.families.checkpoints import FileKeeper, remove_checkpoints

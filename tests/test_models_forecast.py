@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from made_experiment import change, fit, make_experiment
 
-from extract.zoo import REGISTRY
+from extract.networks.zoo import REGISTRY
 from models.costs import FORMULAS, NETWORK_GMACS, Work, count_seconds
 from models.families.registry import BASELINES, FAMILIES, FINETUNE, STACK, build_model, find_family, parse_model
 from models.fit import plan_all

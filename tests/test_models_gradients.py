@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.zoo import Origin
+from extract.networks.zoo import Origin
 from models.explaining.gradients import read_gradients, run_batches, shuffled, split_network
 from models.families.cnn import Convolutional
 from models.families.features import Features

@@ -48,7 +48,7 @@ SMALL = PICTURES[:, ::2, ::2].astype(np.float32)
 @pytest.fixture(scope="module")
 def maps() -> NDArray[np.float32]:
     """Maps of an early layer, 8 × 8."""
-    from extract.backbones import build_network
+    from extract.networks.backbones import build_network
 
     network = build_network([Cut("mobilenetv2", "block_3_expand_relu", "map")], size=SIDE, weights="random:1")
     return np.asarray(network.model.predict(PICTURES, batch_size=48, verbose=0), np.float32)[:, :, :, ::2]

@@ -15,10 +15,10 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from extract.networks.zoo import REGISTRY, Origin
 from extract.run import run_extraction
 from extract.settings import Settings as ExtractSettings
 from extract.settings import read_settings
-from extract.zoo import REGISTRY, Origin
 from models.cli import app
 from models.explaining.explanations import read_explanation
 from models.families.features import Features

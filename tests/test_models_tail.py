@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.backbones import BackboneError, build_base, build_network, hash_weights
+from extract.networks.backbones import BackboneError, build_base, build_network, hash_weights
+from extract.networks.tails import build_tail
+from extract.networks.zoo import Origin
 from extract.run import run_extraction
 from extract.settings import Settings, SettingsError, parse_cut, read_settings
-from extract.tails import build_tail
 from extract.tiles import read_tiles
-from extract.zoo import Origin
 from models.design import DesignError, read_source
 from models.families.features import Features
 from models.families.finetune import Finetune

@@ -31,7 +31,7 @@ class AuditInputs:
     classes : names of the targets that are classes.
     groups : (n, n_groups), the area descriptors.
     xy : (n, 2) float64, tile centres [m], or None. size_m : side of the square that a tile shows [m], or None.
-    pictures : (n,) of `extract.pixels.PICTURE`, zeros for a rejected tile, or None where there are no features yet.
+    pictures : (n,) of `extract.pictures.pixels.PICTURE`, zeros for a rejected tile, or None where there are no features yet.
     folds : split → (n,) fold, −1 for a tile that nobody uses.
     buffer_m : tiles so near to a held-out block [m] are left out of training.
     area_column : name of the column that the areas come from.

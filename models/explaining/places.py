@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.embeddings import Embeddings
-from extract.raw import resize
+from extract.networks.raw import resize
+from extract.networks.zoo import REGISTRY
 from extract.reader import Clock, Reader
 from extract.settings import PIXELS, Cut, Pooling, Settings
 from extract.tiles import Tiles
-from extract.zoo import REGISTRY
 from models.arrays import Ints
 from models.design import features_path
 
@@ -96,7 +96,7 @@ class Places:
     @cached_property
     def _network(self) -> Any:
         """The network from the pictures to the cut's layer."""
-        from extract.backbones import build_network  # loads Keras
+        from extract.networks.backbones import build_network  # loads Keras
 
         backbone = self.cut.backbone
         with Embeddings(features_path(self._settings.folder, backbone)) as file:

@@ -13,8 +13,8 @@ import psutil
 from numpy.typing import NDArray
 
 from extract.embeddings import Embeddings
+from extract.networks.zoo import Origin
 from extract.views import name_view
-from extract.zoo import Origin
 from models.arrays import Ints
 from models.families.halves import is_finite, widen
 

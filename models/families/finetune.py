@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.networks.zoo import Origin
 from extract.settings import suggest
-from extract.zoo import Origin
 from models.arrays import Ints
 from models.families.augment import augment_pictures
 from models.families.family import Task
@@ -83,7 +83,7 @@ def build_programs(origin: Origin, n_towers: int, n_outputs: int, hidden: tuple[
     """
     import keras
 
-    from extract.tails import build_preprocess, build_tail
+    from extract.networks.tails import build_preprocess, build_tail
 
     with training_policy():
         body = build_tail(origin)

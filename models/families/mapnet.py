@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.zoo import Origin
+from extract.networks.zoo import Origin
 from models.arrays import Floats, Ints
 from models.families.checkpoints import open_keeper
 from models.families.family import Chosen, Family, labelled_groups

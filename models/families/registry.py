@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from extract.networks.zoo import REGISTRY
 from extract.settings import PIXELS, suggest
-from extract.zoo import REGISTRY
 from models.families.baselines import Mean, Region
 from models.families.boosting import Boosting
 from models.families.cnn import Convolutional

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.networks.zoo import Origin
 from extract.views import Flip, list_views
-from extract.zoo import Origin
 from models.arrays import Ints
 from models.families.family import Task
 from models.families.features import Features
@@ -90,7 +90,7 @@ def build_tail_program(origin: Origin, n_towers: int, n_outputs: int, hidden: tu
     """Give the compiled tail with its head, and the weights that its body starts from."""
     import keras
 
-    from extract.tails import build_tail
+    from extract.networks.tails import build_tail
 
     with training_policy():
         body = build_tail(origin)

@@ -102,7 +102,7 @@ def draw_batches(n: int, batch: int, rng: np.random.Generator) -> list[tuple[Int
 
 def find_policy() -> str:
     """Give what networks are trained in: mixed bfloat16 on a GPU that has it, else float32. Weights are float32 anyway."""
-    from extract.runtimes import find_gpu
+    from extract.networks.runtimes import find_gpu
 
     gpu = find_gpu()
     return "mixed_bfloat16" if gpu is not None and gpu.has_bfloat16 else "float32"

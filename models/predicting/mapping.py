@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from extract.geo import load_geo, read_crs
+from extract.tiling.geo import load_geo, read_crs
 from models.predicting.newplace import Place, PlaceError
 from models.predicting.placefile import PlaceSettings
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.archives import open_images
 from extract.embeddings import Embeddings
+from extract.pictures.archives import open_images
 from extract.settings import PIXELS, parse_cut
 from models.arrays import Ints
 from models.families.features import Features, OnDisk

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.geo import is_same_crs, is_xml, load_geo, name_crs, read_crs
 from extract.settings import suggest
 from extract.table import as_text
+from extract.tiling.geo import is_same_crs, is_xml, load_geo, name_crs, read_crs
 
 Rule = Literal["centre", "overlap"]
 _CHUNK = 100_000  # tiles that are looked up at once

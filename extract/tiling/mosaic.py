@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.geo import is_same_crs, load_geo, name_crs, read_crs
-from extract.vrt import VrtError, check_vrt
+from extract.tiling.geo import is_same_crs, load_geo, name_crs, read_crs
+from extract.tiling.vrt import VrtError, check_vrt
 
 _DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".asc": "AAIGrid", ".vrt": "VRT"}  # a file is read as nothing else
 _LOWEST_M, _HIGHEST_M = -500.0, 9000.0  # the Dead Sea's shore and Everest lie within

@@ -1,4 +1,4 @@
-"""Where pictures lie: a folder, read without leaving it; archives are in `extract/archives.py`."""
+"""Where pictures lie: a folder, read without leaving it; archives are in `extract/pictures/archives.py`."""
 
 from __future__ import annotations
 

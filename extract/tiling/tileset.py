@@ -20,11 +20,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extract.embeddings import publish
-from extract.geo import name_crs
-from extract.lattice import Lattice
-from extract.mosaic import Mosaic
-from extract.relief import CHANNELS, COLOURS
-from extract.tile_request import Request
+from extract.tiling.geo import name_crs
+from extract.tiling.lattice import Lattice
+from extract.tiling.mosaic import Mosaic
+from extract.tiling.relief import CHANNELS, COLOURS
+from extract.tiling.tile_request import Request
 
 SCHEMA, SCHEMA_VERSION = "roofline.tiles", 1
 FOLDS, BLOCK_M = 5, 2000.0

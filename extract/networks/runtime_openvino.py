@@ -13,7 +13,7 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
-from extract.runtimes import RuntimeChoiceError
+from extract.networks.runtimes import RuntimeChoiceError
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 

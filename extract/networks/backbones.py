@@ -23,8 +23,8 @@ except ValueError as _error:
     raise ValueError(f"KERAS_BACKEND: {_error}. Set it to tensorflow, jax or torch, or leave it out; where it is not set, "
                      "~/.keras/keras.json may say it.") from None
 
-from extract.folding import fold_batch_norms
-from extract.zoo import REGISTRY, Backbone
+from extract.networks.folding import fold_batch_norms
+from extract.networks.zoo import REGISTRY, Backbone
 
 
 class BackboneError(ValueError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from extract.backbones import (
+from extract.networks.backbones import (
     BackboneError,
     Preprocess,
     build_base,
@@ -19,8 +19,8 @@ from extract.backbones import (
     load_weights,
     needs_top,
 )
+from extract.networks.zoo import Origin
 from extract.settings import suggest
-from extract.zoo import Origin
 
 
 @keras.saving.register_keras_serializable(package="roofline")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from extract.runtimes import Gpu
+from extract.networks.runtimes import Gpu
 
 
 def find_gpu() -> Gpu | None:

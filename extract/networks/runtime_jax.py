@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.runtimes import Gpu
+from extract.networks.runtimes import Gpu
 
 
 def find_gpu() -> Gpu | None:

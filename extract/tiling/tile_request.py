@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from extract.boundaries import Rule
-from extract.relief import CHANNELS, COLOURS
 from extract.settings import suggest
+from extract.tiling.boundaries import Rule
+from extract.tiling.relief import CHANNELS, COLOURS
 
 Format = Literal["png", "tiff"]
 _MOST_OPENING = 1000  # metres: no building is wider, and the ground is read as far around each tile

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.relief import colour
+from extract.tiling.relief import colour
 
 TILE_M = 200.0
 CELL_M = 2.0

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from extract.images import Folder, Images, ImagesError, RejectedTile
+from extract.pictures.images import Folder, Images, ImagesError, RejectedTile
 from extract.settings import TilesSettings
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}

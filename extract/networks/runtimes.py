@@ -55,7 +55,7 @@ def find_gpu() -> Gpu | None:
     if backend not in _BACKENDS:
         raise RuntimeChoiceError(f"KERAS_BACKEND: expected one of {', '.join(_BACKENDS)}, got {backend!r}. "
                                  'OpenVINO is had by [extract] runtime = "openvino".')
-    gpu: Gpu | None = importlib.import_module(f"extract.runtime_{backend}").find_gpu()
+    gpu: Gpu | None = importlib.import_module(f"extract.networks.runtime_{backend}").find_gpu()
     return gpu
 
 
@@ -99,6 +99,6 @@ def choose_runtime(asked: str, *, precision: str) -> str:
 
 def compile_network(runtime: str, model: keras.Model, *, batch: int, precision: str) -> Runtime:
     """Compile a model for batches of one size; the model itself is needed no more."""
-    module = importlib.import_module(f"extract.runtime_{runtime}")
+    module = importlib.import_module(f"extract.networks.runtime_{runtime}")
     compiled: Runtime = module.compile_network(model, batch=batch, precision=precision)
     return compiled

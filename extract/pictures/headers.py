@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from extract.images import RejectedTile
+from extract.pictures.images import RejectedTile
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = {b"II*\0": 8, b"MM\0*": 8, b"II+\0": 16, b"MM\0+": 16}  # bytes of the header: TIFF 6.0, and BigTIFF

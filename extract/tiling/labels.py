@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from extract.settings import suggest
 from extract.table import parse_numbers
-from extract.tile_request import Request
+from extract.tiling.tile_request import Request
 
 
 class LabelsError(ValueError):

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.backbones import BackboneError, Network, build_network
-from extract.raw import Pictures, open_pictures
-from extract.runtimes import Runtime, choose_runtime, compile_network, has_bfloat16
+from extract.networks.backbones import BackboneError, Network, build_network
+from extract.networks.raw import Pictures, open_pictures
+from extract.networks.runtimes import Runtime, choose_runtime, compile_network, has_bfloat16
 from extract.settings import PIXELS, Settings
 from extract.views import View, mirror, name_view
 

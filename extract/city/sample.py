@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import distance_transform_edt
 
-from extract.city import FORMS, TILE_M, City, build_forms, draw_tile
-from extract.town import Ints, Town, build_table, plan_town
-from extract.truth import TARGETS
+from extract.city.drawing import FORMS, TILE_M, City, build_forms, draw_tile
+from extract.city.town import Ints, Town, build_table, plan_town
+from extract.city.truth import TARGETS
 
 SETTINGS_NAME = "demo.toml"
 _MARK = "# Settings of a made city; this line lets the folder be made anew.\n"

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.headers import read_header
-from extract.images import RejectedTile
-from extract.png import decode_png
+from extract.pictures.headers import read_header
+from extract.pictures.images import RejectedTile
+from extract.pictures.png import decode_png
 
 cv2.setNumThreads(1)  # one thread a file: the loop decodes many files at once
 # What cannot be decoded stands in rejects.csv, not in the middle of the progress bar.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.city import FORMS
+from extract.city.drawing import FORMS
 
 # Mean, standard deviation and a limit that no value passes, from the Indices of Deprivation 2019 of London's
 # 4,835 LSOAs; then the share of the variance that the form explains, and its weights (in the order of FORMS).

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extract.city import FORMS
-from extract.truth import TARGETS, Floats, draw_labels, draw_scores
+from extract.city.drawing import FORMS
+from extract.city.truth import TARGETS, Floats, draw_labels, draw_scores
 
 _NAME_STARTS = ("Quarn", "Velm", "Ostr", "Drune", "Ilver", "Mosk", "Threl", "Yaven", "Corv", "Lisk", "Zelb")
 _NAME_ENDS = ("hithe", "combe", "mere", "stow", "wick", "holt", "garth", "marsh", "fold", "leigh", "ness")

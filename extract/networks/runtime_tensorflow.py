@@ -13,7 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from extract.runtimes import Gpu
+from extract.networks.runtimes import Gpu
 
 
 def find_gpu() -> Gpu | None:

@@ -28,7 +28,7 @@ class Ready:
 
 @dataclass(slots=True, kw_only=True)
 class Pictures:
-    """What stands where a network does: gives uint8 pictures back as stored numbers; `extract.forward.Forward` has the words.
+    """What stands where a network does: gives uint8 pictures back as stored numbers; `Forward` has the words.
 
     The pictures come at the size of [extract], and are resized from there as they are when they are decoded: area mean
     when shrinking, else bilinear. Whole numbers up to 255 are exact in float16.

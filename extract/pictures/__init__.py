@@ -1,0 +1,1 @@
+"""From files to pixels: where pictures lie, what their bytes say, and how they are decoded."""

@@ -1,0 +1,1 @@
+"""From elevation rasters and boundaries to tiles, their table and their labels."""
