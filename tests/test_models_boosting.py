@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.families import boosting
+from models.families import binned, boosting
 from models.families.binned import bin_features, choose_device, share_threads
 from models.families.boosting import ROUNDS_UNWATCHED, Boosting, ends
 from models.families.family import Family
@@ -142,6 +142,16 @@ def test_binning_in_pieces_equals_binning_at_once(monkeypatch: pytest.MonkeyPatc
     pieces = bin_features(Features(X), max_bin=16, threads=1)
     assert pieces.num_row() == N
     np.testing.assert_array_equal(pieces.get_data().indptr, whole.indptr)
+
+
+def test_bins_found_on_a_part_of_the_rows_predict_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    folds, weight = make_folds(), np.ones(N)
+    whole = small().cross_fit(Features(X), Y, folds=folds, weight=weight)
+    monkeypatch.setattr(binned, "_SKETCHED", X.shape[1] * N // 8)
+    monkeypatch.setattr(binned, "_FEWEST", 1)
+    part = small().cross_fit(Features(X), Y, folds=folds, weight=weight)
+    assert np.abs(part.predicted - whole.predicted).max() > 0
+    np.testing.assert_allclose(r2(part.predicted), r2(whole.predicted), atol=0.03)
 
 
 def test_a_target_without_a_label_is_an_error() -> None:

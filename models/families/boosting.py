@@ -70,7 +70,7 @@ class Boosting(Family):
     seed : the same for every target, so that a target's result does not depend on which others are fitted with it.
     """
 
-    revision = 2
+    revision = 3  # bins of large matrices are found on a part of the rows
 
     def __init__(self, rounds: int = 600, patience: int = 20, depth: int = 3, rate: float = 0.1, columns: float = 0.1,
                  rows: float = 0.8, min_child: float = 3.0, max_bin: int = 64, device: Device = "auto", n_jobs: int = 0,
