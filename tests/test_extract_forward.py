@@ -14,8 +14,8 @@ import keras
 import numpy as np
 import pytest
 
-from extract import forward as forward_module
-from extract import runtimes
+from extract.networks import forward as forward_module
+from extract.networks import runtimes
 from extract.networks.backbones import Store, build_base, build_network
 from extract.networks.folding import fold_batch_norms
 from extract.networks.forward import least_cosine, open_forward

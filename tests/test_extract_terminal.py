@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from extract import backbones, doctor, forward, run
+from extract import doctor, run
 from extract.cli import app
 from extract.embeddings import read_attributes
+from extract.networks import backbones, forward
 
 
 @pytest.fixture
