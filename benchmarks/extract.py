@@ -28,6 +28,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--only", default=",".join(SECTIONS), help=f"sections, of {','.join(SECTIONS)}")
     parser.add_argument("--backbones", default=",".join(CUTS), help=f"of {','.join(CUTS)}")
     parser.add_argument("--size", type=int, default=224, help="side of the pictures [pixels]")
+    parser.add_argument("--precision", default="auto", help="what the networks compute in, as in the settings")
     parser.add_argument("--batch", type=int, default=32, help="tiles a pass")
     parser.add_argument("--out", type=Path, default=Path("artifacts/bench-extract.json"), help="JSON to write")
     options = parser.parse_args()
@@ -40,7 +41,7 @@ def read_options() -> argparse.Namespace:
 
 def describe(options: argparse.Namespace) -> dict[str, Any]:
     """Say what the numbers were measured on."""
-    names = ("keras", "tensorflow", "tensorflow_cpu", "jax", "torch", "openvino")
+    names = ("keras", "tensorflow", "tensorflow_cpu", "jax", "torch", "openvino", "ncnn")
     there = {dist.name: dist.version for dist in distributions() if dist.name in names}
     return {"machine": name_machine(), "versions": there, "size": options.size, "batch": options.batch, "is_quick": options.quick}
 
@@ -64,7 +65,8 @@ def main() -> None:
     sections: dict[str, list[dict[str, Any]]] = json.loads(options.out.read_text())["rows"] if options.out.is_file() else {}
     about = describe(options)
     with tempfile.TemporaryDirectory() as folder:
-        site = Site(Path(folder), size=options.size, batch=options.batch, backbones=options.backbones.split(","))
+        site = Site(Path(folder), size=options.size, batch=options.batch, precision=options.precision,
+                    backbones=options.backbones.split(","))
         for name in options.only.split(","):
             start, sections[name] = time.perf_counter(), []
             for row in SECTIONS[name](site, quick=options.quick):

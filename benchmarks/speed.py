@@ -22,6 +22,7 @@ from extract import reader
 from extract.networks.backbones import build_network
 from extract.networks.forward import Forward, least_cosine, open_forward
 from extract.networks.runtimes import find_gpu, has_bfloat16
+from extract.networks.zoo import REGISTRY
 from extract.reader import Clock, Reader
 from extract.run import run_extraction
 from extract.settings import Settings
@@ -75,7 +76,7 @@ def decode_rate(site: Site, *, n_tiles: int, threads: int) -> float:
     source = Reader(settings, read_tiles(settings))
     with ThreadPoolExecutor(threads) as pool:
         start = time.perf_counter()
-        list(pool.map(lambda i: source.read(range(i, min(i + 32, n_tiles)), Clock()), range(0, n_tiles, 32)))
+        list(pool.map(lambda i: len(source.read(range(i, min(i + 32, n_tiles)), Clock()).pictures), range(0, n_tiles, 32)))
         return n_tiles / (time.perf_counter() - start)
 
 
@@ -152,16 +153,21 @@ def measure_runtimes(site: Site, *, quick: bool) -> Iterator[Row]:
         settings = site.settings(backbone, n_tiles=site.batch, precision="float32")
         pictures, extract = site.probe(settings), settings.extract
         model = build_network(extract.cuts_of(backbone), size=extract.size, weights="random:0", stored=extract.dtype).model
-        names = [keras.backend.backend(), *(["openvino"] if find_spec("openvino") and find_gpu() is None else [])]
+        names = [keras.backend.backend(), *(name for name in ("openvino", "ncnn") if _can_run(name, backbone))]
         networks = {name: open_network(site, settings, backbone, runtime=name) for name in names}
         ways = {name: partial(bare_rate, forward, pictures, seconds=seconds) for name, forward in networks.items()}
         rates = interleave(3, predict_on_batch=partial(_predict_rate, model, pictures, seconds=seconds), **ways)
         for name, rate in rates.items():
             yield Row("5 runtime", f"{backbone}, float32, {name}", rate, unit="tiles/s")
-        if "openvino" in rates:
-            yield Row("5 openvino / keras", backbone, rates["openvino"] / rates[names[0]])
-            cosine, cut = least_cosine(*(forward(pictures) for forward in networks.values()))
-            yield Row("5 least cosine, openvino", f"{backbone} at {cut}", cosine, at_least=0.9999, digits=6)
+        for name in names[1:]:
+            yield Row(f"5 {name} / keras", backbone, rates[name] / rates[names[0]])
+            cosine, cut = least_cosine(networks[names[0]](pictures), networks[name](pictures))
+            yield Row(f"5 least cosine, {name}", f"{backbone} at {cut}", cosine, at_least=0.9999, digits=6)
+
+
+def _can_run(runtime: str, backbone: str) -> bool:
+    is_there = find_gpu() is None and find_spec(runtime) is not None
+    return is_there and (runtime != "ncnn" or bool(REGISTRY[backbone].chain))
 
 
 def _predict_rate(model: keras.Model, pictures: NDArray[np.uint8], *, seconds: float) -> float:

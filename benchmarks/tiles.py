@@ -41,12 +41,13 @@ class Site:
 
     Parameters
     ----------
-    size, batch : side of the pictures [pixels], and tiles a pass.
+    size, batch, precision : side of the pictures [pixels], tiles a pass, and what the networks compute in.
     backbones : the networks to measure.
     """
 
-    def __init__(self, folder: Path, *, size: int = 224, batch: int = 32, backbones: Sequence[str] = tuple(CUTS)) -> None:
-        self.folder, self.size, self.batch, self.backbones = folder, size, batch, backbones
+    def __init__(self, folder: Path, *, size: int = 224, batch: int = 32, precision: str = "auto",
+                 backbones: Sequence[str] = tuple(CUTS)) -> None:
+        self.folder, self.size, self.batch, self.precision, self.backbones = folder, size, batch, precision, backbones
         write_city(folder / "city", n_tiles=_N_PICTURES, n_areas=20)
         self.pictures = sorted((folder / "city").rglob("*.png"))
 
@@ -57,7 +58,7 @@ class Site:
         stem = f"{'-'.join(backbones)}-{n_tiles}-{layers}"
         pd.DataFrame(table).to_csv(self.folder / f"{stem}.csv", index=False)
         cuts = [f"{backbone}/{layer}:avg" for backbone in backbones for layer in CUTS[backbone][-layers:]]
-        values = {"weights": "random:0", "size": self.size, "batch": self.batch, **extract}
+        values = {"weights": "random:0", "size": self.size, "batch": self.batch, "precision": self.precision, **extract}
         keys = "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
         text = _SETTINGS.format(stem=stem, cuts=json.dumps(cuts)) + keys + "\n"
         path = self.folder / f"{stem}.toml"

@@ -132,10 +132,11 @@ def check_device() -> Check:
         from extract.networks.runtimes import choose_runtime, find_gpu, has_bfloat16
 
         gpu = find_gpu()
-        runtime = choose_runtime("auto", precision="float32")
+        chosen = dict.fromkeys(choose_runtime("auto", precision="float32", is_chain=is_chain) for is_chain in (True, False))
     except (ValueError, ImportError) as error:
         return _fail("device", str(error))
-    found = f"{gpu.name if gpu else 'cpu'}, {runtime}, keras {keras.__version__}; bfloat16: {'yes' if has_bfloat16() else 'no'}"
+    found = (f"{gpu.name if gpu else 'cpu'}, {' and '.join(chosen)}, keras {keras.__version__}; "
+             f"bfloat16: {'yes' if has_bfloat16() else 'no'}")
     there = visible_gpus()
     if there and gpu is None:
         return _warn("device", f"{found}. This machine has {len(there)} GPUs that {keras.backend.backend()} does not see: "

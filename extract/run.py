@@ -110,7 +110,7 @@ def _notes(settings: Settings, note: str, records: list[Record]) -> list[str]:
     notes = [f"{name}: {part['note']}" for r in records for name, part in r["backbones"].items() if part["note"]]
     on_cpu = dict.fromkeys(name for r in records for name, part in r["backbones"].items()
                            if name != PIXELS and part["device"] == "cpu")
-    is_chosen = settings.extract.engine == "dask" or settings.extract.runtime == "openvino"
+    is_chosen = settings.extract.engine == "dask" or settings.extract.runtime in ("ncnn", "openvino")
     if on_cpu and not is_chosen and (there := visible_gpus()):
         notes.append(f"{', '.join(on_cpu)} ran on the CPU, and this machine has {len(there)} GPUs. Install the extra `gpu`, or "
                      "set KERAS_BACKEND to a backend that sees them; `python -m extract doctor` looks.")

@@ -197,7 +197,7 @@ class ExtractSettings(Strict):
     weights_sha256: dict[str, str] = {}  # backbone → hash that features state of theirs; other weights are refused
     size: int = Field(default=224, ge=32, le=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    runtime: Literal["auto", "keras", "openvino"] = "auto"
+    runtime: Literal["auto", "keras", "ncnn", "openvino"] = "auto"
     batch: int = Field(default=32, ge=1, le=4096)
     dtype: Literal["float16", "float32"] = "float16"
     shard: int = Field(default=1024, ge=1)

@@ -98,6 +98,83 @@ def test_openvino_gives_the_same(settings):
     assert_agree(fewer, {name: values[:3] for name, values in rows.items()})
 
 
+@pytest.fixture
+def chain(experiment) -> Settings:
+    """Cuts of VGG16's convolutions by every pooling, not in their order, of pictures whose sides become odd."""
+    cuts = ["vgg16/block3_conv2:map", "vgg16/block2_pool:flat", "vgg16/block4_pool:avg", "vgg16/block1_pool:max"]
+    path = experiment(replace={'"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"':
+                               ", ".join(f'"{cut}"' for cut in cuts), "size = 32": "size = 54", "batch = 4": "batch = 3"})
+    return read_settings(path, Settings)
+
+
+def test_ncnn_gives_the_same(chain):
+    pytest.importorskip("ncnn")
+    pictures = np.random.default_rng(2).integers(0, 256, (3, 54, 54, 3), dtype=np.uint8)
+    chain = with_extract(chain, precision="float32")
+    ncnn, keras_own = (open_forward(with_extract(chain, runtime=name), "vgg16", pictures, allow_random=False)
+                       for name in ("auto", "keras"))
+    assert (ncnn.runtime, ncnn.device, ncnn.precision, keras_own.runtime) == ("ncnn", "cpu", "float32", BACKEND)
+    first, second = ncnn.submit(pictures), ncnn.submit(pictures[:2])
+    rows, fewer = first.result(), second.result()
+    assert ncnn.shapes == keras_own.shapes
+    assert_agree(rows, keras_own(pictures))
+    for name, shape in ncnn.shapes.items():
+        assert (rows[name].dtype, rows[name].shape) == (np.float16, (3, *shape))
+        np.testing.assert_array_equal(fewer[name], rows[name][:2])
+
+
+@pytest.mark.parametrize("values", [{"runtime": "ncnn", "precision": "bfloat16"}, {"runtime": "ncnn", "cuts": ["vgg16/fc2:avg"]},
+                                    {"runtime": "ncnn", "cuts": ["mobilenetv2/block_1_expand_relu:avg"]}])
+def test_ncnn_refuses_what_it_cannot_run(chain, values):
+    pytest.importorskip("ncnn")
+    chain = with_extract(chain, **values)
+    with pytest.raises(RuntimeChoiceError, match=r'runtime = "ncnn": it runs .* Write runtime = "auto"'):
+        open_forward(chain, chain.extract.cuts[0].split("/")[0], PICTURES, allow_random=False)
+
+
+def test_ncnn_takes_float32_where_the_precision_is_left_to_it(chain, monkeypatch):
+    pytest.importorskip("ncnn")
+    monkeypatch.setattr(forward_module, "has_bfloat16", lambda: True)
+    pictures = np.zeros((3, 54, 54, 3), np.uint8)
+    forward = open_forward(with_extract(chain, runtime="ncnn"), "vgg16", pictures, allow_random=False)
+    assert (forward.runtime, forward.precision) == ("ncnn", "float32")
+
+
+def test_a_network_that_is_no_chain_is_not_written_for_ncnn():
+    pytest.importorskip("ncnn")
+    from extract.networks.runtime_ncnn import convert_chain
+
+    with pytest.raises(RuntimeChoiceError, match="layer 'Conv1': ncnn runs nothing but"):
+        convert_chain(build_base("mobilenetv2", size=32))
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "ncnn"])
+@pytest.mark.usefixtures("chain")
+def test_batches_that_nobody_fetches_leave_the_memory_whole(tmp_path, runtime):
+    pytest.importorskip(runtime)
+    script = """
+import sys
+import numpy as np
+from pathlib import Path
+from extract.networks.forward import open_forward
+from extract.settings import Settings, read_settings
+settings = read_settings(Path(sys.argv[1]), Settings)
+extract = settings.extract.model_copy(update={"runtime": sys.argv[2], "precision": "float32", "size": 96, "batch": 16})
+pictures = np.zeros((16, 96, 96, 3), np.uint8)
+forward = open_forward(settings.model_copy(update={"extract": extract}), "vgg16", pictures[:1], allow_random=False)
+for _ in range(4):
+    flight = [forward.submit(pictures.copy()) for _ in range(2)]
+    del flight
+    others = [np.ones(10_000) for _ in range(100)]
+flight = [forward.submit(pictures) for _ in range(2)]
+del flight, forward
+print("left")
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / "small.toml"), runtime]
+    result = subprocess.run(command, cwd=Path(__file__).parents[1], text=True, capture_output=True)
+    assert (result.returncode, result.stdout) == (0, "left\n"), result.stderr
+
+
 def test_openvino_batches_in_flight_and_rows_that_were_fetched_stay_what_they_are(settings):
     pytest.importorskip("openvino")
     forward = open_forward(with_extract(settings, runtime="openvino", batch=4), "mobilenetv2", PICTURES, allow_random=False)
@@ -146,10 +223,10 @@ def test_auto_takes_bfloat16_where_it_agrees_with_float32(settings, monkeypatch)
 def test_auto_refuses_bfloat16_that_differs_says_so_and_holds_one_model_at_a_time(settings, monkeypatch):
     models, compile_network = [], runtimes.compile_network
 
-    def count(runtime, model, **options):
+    def count(runtime, network, **options):
         assert not [old for old in models if old() is not None]
-        models.append(weakref.ref(model))
-        return compile_network(runtime, model, **options)
+        models.append(weakref.ref(network.model))
+        return compile_network(runtime, network, **options)
 
     monkeypatch.setattr(forward_module, "has_bfloat16", lambda: True)
     monkeypatch.setattr(forward_module, "_LEAST_COSINE", 1.0)
@@ -217,20 +294,31 @@ def test_what_has_no_batch_norm_to_fold_is_left_alone():
 def test_auto_takes_openvino_on_a_cpu_that_has_it(monkeypatch, gpu, installed, precision, expected):
     monkeypatch.setattr(runtimes, "find_gpu", lambda: gpu)
     monkeypatch.setattr(runtimes, "find_spec", lambda name: installed or None)
-    assert choose_runtime("auto", precision=precision) == expected
-    assert choose_runtime("keras", precision=precision) == BACKEND
+    assert choose_runtime("auto", precision=precision, is_chain=False) == expected
+    assert choose_runtime("keras", precision=precision, is_chain=False) == BACKEND
+
+
+@pytest.mark.parametrize(("gpu", "installed", "precision", "expected"), [
+    (None, ("ncnn", "openvino"), "float32", "ncnn"), (None, ("ncnn", "openvino"), "bfloat16", "openvino"),
+    (None, ("openvino",), "float32", "openvino"), (None, (), "float32", BACKEND),
+    (runtimes.Gpu("a GPU", True), ("ncnn", "openvino"), "float32", BACKEND)])
+def test_auto_takes_ncnn_for_a_chain_of_convolutions_in_float32(monkeypatch, gpu, installed, precision, expected):
+    monkeypatch.setattr(runtimes, "find_gpu", lambda: gpu)
+    monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: name in installed or None)
+    assert choose_runtime("auto", precision=precision, is_chain=True) == expected
 
 
 def test_a_runtime_that_cannot_be_had_names_the_remedy(monkeypatch):
     monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
     with pytest.raises(RuntimeChoiceError, match=r"pip install '?\"?\.\[openvino\]"):
-        choose_runtime("openvino", precision="float32")
+        choose_runtime("openvino", precision="float32", is_chain=False)
     monkeypatch.setattr(runtimes, "find_spec", lambda name: True)
     with pytest.raises(RuntimeChoiceError, match=r'float16.*runtime = "keras"'):
-        choose_runtime("openvino", precision="float16")
+        choose_runtime("openvino", precision="float16", is_chain=False)
     other = "torch" if BACKEND != "torch" else "jax"
     with pytest.raises(RuntimeChoiceError, match=f"KERAS_BACKEND={other}"):
-        choose_runtime(other, precision="float32")
+        choose_runtime(other, precision="float32", is_chain=False)
 
 
 def test_a_backend_that_is_not_installed_is_told_with_the_remedy():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Preprocess(keras.layers.Layer):
     def __init__(self, module: str, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", "trainable": False, **kwargs})
         self.module = module
-        self._function = importlib.import_module(f"keras.applications.{module}").preprocess_input
+        self._function = _preprocess_of(module)
 
     def call(self, pictures: Any) -> Any:
         """Scale (n, size, size, 3) RGB 0 … 255 to what the network was trained on."""
@@ -47,6 +47,11 @@ class Preprocess(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Give what rebuilds the layer."""
         return {**super().get_config(), "module": self.module}
+
+
+def _preprocess_of(module: str) -> Callable[[Any], Any]:
+    function: Callable[[Any], Any] = importlib.import_module(f"keras.applications.{module}").preprocess_input
+    return function
 
 
 @keras.saving.register_keras_serializable(package="roofline")
@@ -69,9 +74,16 @@ class Store(keras.layers.Layer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A built backbone: the model, its cuts in output order, and what its weights are."""
+    """A built backbone: the model, its cuts in output order, and what its weights are.
+
+    Attributes
+    ----------
+    model : (n, size, size, 3) uint8 → what is stored of each cut. `body` : what of it lies between the preprocessing and the
+        pooling, scaled pictures → each cut's map.
+    """
 
     model: keras.Model
+    body: keras.Model
     cuts: list[Cut]
     weights: str
     weights_sha256: str
@@ -93,6 +105,11 @@ def find_backbone(name: str) -> Backbone:
         raise BackboneError(f"backbone {name!r}: unknown; known: {', '.join(REGISTRY)}.{suggest(name, REGISTRY)} "
                             "Vectors from elsewhere are brought in by `python -m extract import`, before they are asked for.")
     return REGISTRY[name]
+
+
+def find_preprocess(name: str) -> Callable[[Any], Any]:
+    """Give a backbone's `preprocess_input`, which scales float32 RGB 0 … 255 to what the network was trained on."""
+    return _preprocess_of(find_backbone(name).module)
 
 
 def build_base(name: str, *, size: int, with_top: bool = False, weights: str | None = None) -> keras.Model:
@@ -170,7 +187,7 @@ def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = 
     finally:
         keras.config.set_dtype_policy(policy)
     model.trainable = False
-    return Network(model=model, cuts=list(cuts), weights=weights, weights_sha256=digest)
+    return Network(model=model, body=body, cuts=list(cuts), weights=weights, weights_sha256=digest)
 
 
 def load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.Model:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from extract.networks.backbones import BackboneError, Network, build_network
 from extract.networks.raw import Pictures, open_pictures
 from extract.networks.runtimes import Runtime, choose_runtime, compile_network, has_bfloat16
+from extract.networks.zoo import REGISTRY
 from extract.settings import PIXELS, Settings
 from extract.views import View, mirror, name_view
 
@@ -48,7 +49,7 @@ class Forward:
     weights, weights_sha256 : `imagenet`, `random:<seed>` or a file; hash of those that the cuts use.
     batch : pictures a pass; fewer are filled up with black ones, so that one shape is compiled.
     precision : what it computes in: `float32`, `bfloat16` or `float16`.
-    runtime : what runs it: `tensorflow`, `jax`, `torch` or `openvino`.
+    runtime : what runs it: `tensorflow`, `jax`, `torch`, `openvino` or `ncnn`.
     device : `cpu`, or the GPU's name.
     note : what the user should know of how the precision was chosen; mostly empty.
     """
@@ -121,7 +122,7 @@ def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *,
     if asked != "auto":
         return build(precision=asked)[0]
     exact, expected = build(precision="float32")
-    if not has_bfloat16():
+    if not has_bfloat16() or settings.extract.runtime == "ncnn":  # which has float32 alone
         return exact
     del exact
     gc.collect()
@@ -138,14 +139,19 @@ def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *,
 def _open(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, precision: str, runtime: str,
           allow_random: bool) -> tuple[Forward, dict[str, NDArray[Any]]]:
     """Build and compile in one precision; gives the probe's embeddings too, so that every compilation is done with."""
-    batch, runtime = settings.extract.batch, choose_runtime(runtime, precision=precision)
+    batch, runtime = settings.extract.batch, choose_runtime(runtime, precision=precision, is_chain=_is_chain(settings, backbone))
     built_in = "float32" if runtime == "openvino" else precision  # OpenVINO brings it to the precision itself
     network = _build(settings, backbone, built_in, allow_random=allow_random)
-    running = compile_network(runtime, network.model, batch=batch, precision=precision)
+    running = compile_network(runtime, network, batch=batch, precision=precision)
     forward = Forward(running=running, cuts=network.shapes, views=settings.extract.views_of(backbone),
                       weights=network.weights, weights_sha256=network.weights_sha256,
                       batch=batch, precision=precision, runtime=running.name, device=running.device)
     return forward, forward(probe[:batch])
+
+
+def _is_chain(settings: Settings, backbone: str) -> bool:
+    chain = REGISTRY[backbone].chain if backbone in REGISTRY else ""
+    return bool(chain) and all(cut.layer.startswith(chain) for cut in settings.extract.cuts_of(backbone))
 
 
 def _build(settings: Settings, backbone: str, precision: str, *, allow_random: bool) -> Network:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.networks.backbones import Network
 from extract.networks.runtimes import Gpu
 
 
@@ -50,6 +51,6 @@ class JaxRuntime:
         return [np.asarray(output) for output in submitted]
 
 
-def compile_network(model: keras.Model, *, batch: int, precision: str) -> JaxRuntime:  # noqa: ARG001  (the model has it)
-    """Compile a model."""
-    return JaxRuntime(model, batch=batch)
+def compile_network(network: Network, *, batch: int, precision: str) -> JaxRuntime:  # noqa: ARG001  (the network has it)
+    """Compile a network."""
+    return JaxRuntime(network.model, batch=batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,28 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 
+from extract.networks.backbones import Network
 from extract.networks.runtimes import RuntimeChoiceError
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
-
-
 _PIECE = 1  # pictures a request: what a few pictures leave behind stays in the caches, what thirty-two leave does not
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Slot:
-    """Room for one batch in flight: a request a piece, and the arrays that the requests write their rows into."""
+    """Room for one batch in flight: a request a piece, the pictures that they read, and the arrays that they write into."""
 
     requests: list[Any]
     outputs: list[NDArray[Any]]
+    pictures: NDArray[np.uint8] | None = None
+
+    def __del__(self) -> None:
+        """End what nobody fetched, as in a run that is stopped: else the requests would write into memory that is freed."""
+        for request in self.requests:
+            request.cancel()
+        for request in self.requests:
+            with suppress(RuntimeError):  # that it was cancelled
+                request.wait()
 
 
 class OpenvinoRuntime:
@@ -57,14 +66,14 @@ class OpenvinoRuntime:
         self._batch = batch
         self._free: list[Slot] = []
 
-    def submit(self, pictures: NDArray[np.uint8]) -> Any:
+    def submit(self, pictures: NDArray[np.uint8]) -> Slot:
         """Start a request for each piece; see `Runtime`."""
-        pictures = np.ascontiguousarray(pictures)
         slot = self._free.pop() if self._free else self._open_slot()
+        slot.pictures = pictures = np.ascontiguousarray(pictures)
         for i, request in enumerate(slot.requests):
             request.set_input_tensor(openvino.Tensor(pictures[i * _PIECE:(i + 1) * _PIECE], shared_memory=True))
             request.start_async()
-        return slot, pictures
+        return slot
 
     def _open_slot(self) -> Slot:
         outputs = [np.empty((self._batch, *port.get_shape()[1:]), port.get_element_type().to_dtype())
@@ -75,16 +84,16 @@ class OpenvinoRuntime:
                 request.set_output_tensor(j, openvino.Tensor(rows[i * _PIECE:(i + 1) * _PIECE], shared_memory=True))
         return Slot(requests, outputs)
 
-    def fetch(self, submitted: Any) -> list[NDArray[Any]]:
+    def fetch(self, submitted: Slot) -> list[NDArray[Any]]:
         """Wait for the requests, copy their outputs and free them; see `Runtime`."""
-        slot, _ = submitted
-        for request in slot.requests:
+        for request in submitted.requests:
             request.wait()
-        rows = [output.copy() for output in slot.outputs]
-        self._free.append(slot)
+        rows = [output.copy() for output in submitted.outputs]
+        submitted.pictures = None
+        self._free.append(submitted)
         return rows
 
 
-def compile_network(model: keras.Model, *, batch: int, precision: str) -> OpenvinoRuntime:
-    """Convert and compile a model of float32 weights; OpenVINO itself brings it to `precision`."""
-    return OpenvinoRuntime(model, batch=batch, precision=precision)
+def compile_network(network: Network, *, batch: int, precision: str) -> OpenvinoRuntime:
+    """Convert and compile a network of float32 weights; OpenVINO itself brings it to `precision`."""
+    return OpenvinoRuntime(network.model, batch=batch, precision=precision)

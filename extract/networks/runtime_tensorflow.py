@@ -13,6 +13,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from extract.networks.backbones import Network
 from extract.networks.runtimes import Gpu
 
 
@@ -46,6 +47,6 @@ class TensorFlowRuntime:
         return [output.numpy() for output in submitted]
 
 
-def compile_network(model: keras.Model, *, batch: int, precision: str) -> TensorFlowRuntime:  # noqa: ARG001  (the model has it)
-    """Freeze a model."""
-    return TensorFlowRuntime(model, batch=batch)
+def compile_network(network: Network, *, batch: int, precision: str) -> TensorFlowRuntime:  # noqa: ARG001  (the network has it)
+    """Freeze a network."""
+    return TensorFlowRuntime(network.model, batch=batch)

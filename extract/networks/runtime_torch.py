@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from extract.networks.backbones import Network
 from extract.networks.runtimes import Gpu
 
 
@@ -56,6 +57,6 @@ def _flatten(outputs: Any) -> list[Any]:
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
-def compile_network(model: keras.Model, *, batch: int, precision: str) -> TorchRuntime:  # noqa: ARG001  (the model has it)
-    """Warm a model up."""
-    return TorchRuntime(model, batch=batch)
+def compile_network(network: Network, *, batch: int, precision: str) -> TorchRuntime:  # noqa: ARG001  (the network has it)
+    """Warm a network up."""
+    return TorchRuntime(network.model, batch=batch)

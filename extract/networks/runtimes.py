@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.networks.backbones import Network
+
 _BACKENDS = ("tensorflow", "jax", "torch")
 
 
@@ -30,7 +32,7 @@ class Runtime(Protocol):
 
     Attributes
     ----------
-    name, version : `tensorflow`, `jax`, `torch` or `openvino`, and which. `device` : `cpu`, or the GPU's name.
+    name, version : `tensorflow`, `jax`, `torch`, `openvino` or `ncnn`, and which. `device` : `cpu`, or the GPU's name.
     """
 
     name: str
@@ -69,14 +71,15 @@ def has_bfloat16() -> bool:
     return "avx512_bf16" in text or "amx_bf16" in text
 
 
-def choose_runtime(asked: str, *, precision: str) -> str:
+def choose_runtime(asked: str, *, precision: str, is_chain: bool) -> str:
     """Choose what runs the network; by rule and not by timing, so that all workers choose the same.
 
     Parameters
     ----------
-    asked : `auto` (OpenVINO on a CPU where it is installed and has the precision, else Keras's backend), `keras`, or the
-        name of a runtime.
+    asked : `auto` (on a CPU, of those that are installed: ncnn for a chain of 3 × 3 convolutions in float32, OpenVINO for
+        what it has the precision of; else Keras's backend), `keras`, or the name of a runtime.
     precision : what the network computes in.
+    is_chain : whether the network is 3 × 3 convolutions and poolings one after the other, as far as it is used.
 
     Raises
     ------
@@ -85,20 +88,24 @@ def choose_runtime(asked: str, *, precision: str) -> str:
     gpu, backend = find_gpu(), keras.backend.backend()
     has_precision = precision == "float32" or (precision == "bfloat16" and has_bfloat16())
     if asked == "auto":
-        return "openvino" if gpu is None and has_precision and find_spec("openvino") else backend
-    if asked == "openvino" and not find_spec("openvino"):
-        raise RuntimeChoiceError('[extract] runtime = "openvino": not installed. pip install ".[openvino]", or runtime = "auto".')
+        fit = {"ncnn": is_chain and precision == "float32", "openvino": has_precision}
+        return next((name for name, does in fit.items() if does and gpu is None and find_spec(name)), backend)
+    if asked in ("ncnn", "openvino") and not find_spec(asked):
+        raise RuntimeChoiceError(f'[extract] runtime = "{asked}": not installed. pip install ".[{asked}]", or runtime = "auto".')
+    if asked == "ncnn" and not (is_chain and precision == "float32"):
+        raise RuntimeChoiceError('[extract] runtime = "ncnn": it runs the convolutions of vgg16 and vgg19, in float32, and '
+                                 'nothing else here. Write runtime = "auto".')
     if asked == "openvino" and not has_precision:
         raise RuntimeChoiceError(f'[extract] precision = "{precision}": this CPU has it not, so OpenVINO would take another. '
                                  'Write precision = "float32", or runtime = "keras".')
-    if asked not in ("keras", "openvino", backend):
+    if asked not in ("keras", "ncnn", "openvino", backend):
         raise RuntimeChoiceError(f"runtime {asked!r}: the shards that are there were made with it, and Keras runs on {backend!r} "
                                  f"now. Set KERAS_BACKEND={asked}, or start anew with --fresh (FRESH=1 for make).")
     return backend if asked == "keras" else asked
 
 
-def compile_network(runtime: str, model: keras.Model, *, batch: int, precision: str) -> Runtime:
-    """Compile a model for batches of one size; the model itself is needed no more."""
+def compile_network(runtime: str, network: Network, *, batch: int, precision: str) -> Runtime:
+    """Compile a network for batches of one size; its Keras model is needed no more."""
     module = importlib.import_module(f"extract.networks.runtime_{runtime}")
-    compiled: Runtime = module.compile_network(model, batch=batch, precision=precision)
+    compiled: Runtime = module.compile_network(network, batch=batch, precision=precision)
     return compiled

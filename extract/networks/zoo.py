@@ -7,16 +7,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """Where `keras.applications` keeps a network: `module` holds `network` and its `preprocess_input`."""
+    """Where `keras.applications` keeps a network: `module` holds `network` and its `preprocess_input`.
+
+    Attributes
+    ----------
+    chain : what the names of its layers begin with that are 3 × 3 convolutions and poolings, one after the other from the
+        pictures on; empty where the network is built otherwise.
+    """
 
     module: str
     network: str
+    chain: str = ""
 
 
 # Keras 3's whole zoo; a network of your own needs one line here.
 REGISTRY: dict[str, Backbone] = {
-    "vgg16": Backbone("vgg16", "VGG16"),
-    "vgg19": Backbone("vgg19", "VGG19"),
+    "vgg16": Backbone("vgg16", "VGG16", chain="block"),
+    "vgg19": Backbone("vgg19", "VGG19", chain="block"),
     "mobilenet": Backbone("mobilenet", "MobileNet"),
     "mobilenetv2": Backbone("mobilenet_v2", "MobileNetV2"),
     "mobilenetv3small": Backbone("mobilenet_v3", "MobileNetV3Small"),
