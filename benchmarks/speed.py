@@ -74,6 +74,7 @@ def decode_rate(site: Site, *, n_tiles: int, threads: int) -> float:
     """Rate of reading and decoding alone with so many threads [tiles/s]."""
     settings = site.settings("mobilenetv2", n_tiles=n_tiles)
     source = Reader(settings, read_tiles(settings))
+    source.read(range(32), Clock())  # loads the decoders
     with ThreadPoolExecutor(threads) as pool:
         start = time.perf_counter()
         list(pool.map(lambda i: len(source.read(range(i, min(i + 32, n_tiles)), Clock()).pictures), range(0, n_tiles, 32)))

@@ -64,7 +64,8 @@ def read_frame(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def _read_header(path: Path) -> list[str]:
-    return [str(name) for name in pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False).columns]
+    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    return [str(name) for name in header.iloc[0]]
 
 
 def _stream_csv(path: Path, columns: list[str], n_rows: int) -> Iterator[pd.DataFrame]:
@@ -120,8 +121,10 @@ def as_text(column: pd.Series[Any]) -> pd.Series[str]:
 
 
 def check_columns(columns: list[str], known: list[Any], where: str) -> None:
-    """Refuse a table that lacks one of these columns."""
+    """Refuse a table that lacks one of these columns, or has it twice."""
     for name in columns:
+        if known.count(name) > 1:
+            raise TableError(f"{where}: {known.count(name)} columns are named {name!r}. Rename all but the one that is meant.")
         if name not in known:
             raise TableError(f"{where}: no column {name!r}; it has {', '.join(map(str, known))}.{suggest(name, known)}")
 

@@ -138,6 +138,17 @@ def test_a_large_table_opens_in_time_that_grows_with_its_rows(experiment):
     assert seconds(200_000) < 20 * max(seconds(20_000), 0.05)
 
 
+def test_a_column_that_stands_twice_is_refused_and_one_that_is_not_asked_for_may(experiment):
+    settings = read_settings(experiment(), Settings)
+    table = settings.tiles.table
+    header, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([f"{header},note,note", *(f"{row},1,2" for row in rows)]) + "\n")
+    assert len(read_tiles(settings)) == len(rows)
+    table.write_text("\n".join([f"{header},id", *(f"{row},7" for row in rows)]) + "\n")
+    with pytest.raises(TableError, match=r"2 columns are named 'id'\. Rename all but the one that is meant"):
+        read_tiles(settings)
+
+
 @pytest.mark.parametrize("more", [",", ",,", ",x"])
 def test_rows_longer_than_the_header_are_refused_and_never_shift_the_columns(experiment, more):
     path = experiment()
