@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from models.families import binned, boosting
-from models.families.binned import bin_features, choose_device, share_threads
+from models.families.binned import bin_groups, choose_device, share_threads
 from models.families.boosting import ROUNDS_UNWATCHED, Boosting, ends
 from models.families.family import Family
 from models.families.features import Features
+from models.families.grouped import GroupedBooster, Rows, Sums, deal_columns
 from models.folds import Folds, assign_folds, build_folds
 
 RNG = np.random.default_rng(0)
@@ -71,14 +72,74 @@ def test_weights_count() -> None:
     np.testing.assert_allclose(small(rows=1.0).fit(noise, labels, folds=FOLDS, weight=weight).predict(noise), 0.75, atol=1e-5)
 
 
+PARAMETERS = {"tree_method": "hist", "max_bin": 16, "max_depth": 3, "eta": 0.3, "min_child_weight": 2.0, "seed": 3, "nthread": 1}
+
+
+def grow(groups: list[np.ndarray], labels: np.ndarray, weights: np.ndarray, n_classes: int) -> tuple[GroupedBooster, Sums]:
+    """Nine rounds on all rows but a hundred, which are watched."""
+    rows = Rows(bin_groups(Features(X[100:]), groups, max_bin=16, threads=1), labels[100:], weights[100:])
+    held = Rows(bin_groups(Features(X[:100]), groups, max_bin=16, threads=1, refs=rows.binned), labels[:100], weights[:100])
+    booster = GroupedBooster(rows, groups, n_classes=n_classes, parameters=PARAMETERS)
+    sums = booster.watch(held)
+    for _ in range(9):
+        booster.error(sums, booster.add_round())
+    return booster, sums
+
+
+@pytest.mark.parametrize("n_classes", [0, 3])
+def test_one_group_gives_what_xgboost_gives_by_itself(n_classes: int) -> None:
+    import xgboost
+
+    labels = RNG.integers(0, n_classes, N).astype(float) if n_classes else Y[:, 0]
+    weights = np.where(RNG.random(N) < 0.2, 0, RNG.uniform(0.5, 2, N))
+    booster, _ = grow([np.arange(12)], labels, weights, n_classes)
+    (given,) = bin_groups(Features(X[100:]), [np.arange(12)], max_bin=16, threads=1)
+    given.set_label(labels[100:])
+    given.set_weight(weights[100:])
+    task = {"objective": "multi:softprob", "num_class": n_classes} if n_classes else {}
+    own = xgboost.train({**PARAMETERS, **task}, given, 9)
+    np.testing.assert_allclose(booster.merge(9).inplace_predict(X), own.inplace_predict(X), atol=2e-5)
+
+
+@pytest.mark.parametrize("n_classes", [0, 3])
+def test_the_merged_booster_is_the_sum_of_its_groups_and_each_tree_keeps_to_one(n_classes: int) -> None:
+    labels = RNG.integers(0, n_classes, N).astype(float) if n_classes else Y[:, 0]
+    weights = RNG.uniform(0.5, 2, N)
+    groups = deal_columns(12, 0.25, seed=1)
+    booster, sums = grow(groups, labels, weights, n_classes)
+    merged = booster.merge(9)
+    predicted = merged.inplace_predict(X[:100]).astype(np.float64)
+    error = (np.sqrt(np.average((predicted - labels[:100]) ** 2, weights=weights[:100])) if not n_classes else
+             np.average(-np.log(predicted[np.arange(100), labels[:100].astype(int)]), weights=weights[:100]))
+    assert sorted(np.concatenate(groups)) == list(range(12))
+    assert [len(group) for group in groups] == [3] * 4
+    np.testing.assert_allclose(sums.total if not n_classes else sums.shares, predicted.reshape(100, -1), atol=1e-5)
+    assert booster.error(sums, 0) == pytest.approx(error, rel=1e-5)
+    trees = merged.trees_to_dataframe().query("Feature != 'Leaf'")
+    used = [set(tree.Feature.str[1:].astype(int)) for _, tree in trees.groupby("Tree")]
+    homes = [next(g for g, group in enumerate(groups) if features <= set(group)) for features in used]
+    assert set(homes[:4 * max(1, n_classes)]) == {0, 1, 2, 3}
+    fewer = booster.merge(4).inplace_predict(X)
+    np.testing.assert_array_equal(fewer, merged.inplace_predict(X, iteration_range=(0, 4)))
+
+
+@pytest.mark.parametrize(("n_features", "share", "n_groups"), [
+    (512, 0.1, 10), (512, 0.001, 16), (12, 0.1, 10), (3, 0.1, 3), (9, 1.0, 1)])
+def test_columns_are_dealt_out_once_to_groups_of_about_that_share(n_features: int, share: float, n_groups: int) -> None:
+    groups, again = (deal_columns(n_features, share, seed=0) for _ in range(2))
+    assert len(groups) == n_groups
+    np.testing.assert_array_equal(np.sort(np.concatenate(groups)), np.arange(n_features))
+    np.testing.assert_array_equal(np.concatenate(groups), np.concatenate(again))
+
+
 def test_rounds_are_the_mean_of_the_best_on_both_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[int, dict[int, int]]] = []
     boost = Boosting._boost
 
-    def spy(self: Boosting, binned: object, pieces: dict, rounds: int, threads: int) -> tuple:
-        booster, best = boost(self, binned, pieces, rounds, threads)
-        trained.append((booster.num_boosted_rounds(), best))
-        return booster, best
+    def spy(self: Boosting, booster: GroupedBooster, watched: dict, rounds: int) -> dict[int, int]:
+        best = boost(self, booster, watched, rounds)
+        trained.append((booster.n_rounds, best))
+        return best
 
     monkeypatch.setattr(boosting.Boosting, "_boost", spy)
     model = small().fit(Features(X), Y[:, :1], folds=FOLDS, weight=ONES)
@@ -137,9 +198,9 @@ def test_threads_do_not_change_the_result() -> None:
 
 
 def test_binning_in_pieces_equals_binning_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = bin_features(Features(X), max_bin=16, threads=1).get_data()
+    (whole,) = (binned.get_data() for binned in bin_groups(Features(X), [np.arange(12)], max_bin=16, threads=1))
     monkeypatch.setattr("models.families.features._CHUNK_BYTES", 4 * 12 * 37)
-    pieces = bin_features(Features(X), max_bin=16, threads=1)
+    (pieces,) = bin_groups(Features(X), [np.arange(12)], max_bin=16, threads=1)
     assert pieces.num_row() == N
     np.testing.assert_array_equal(pieces.get_data().indptr, whole.indptr)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import joblib
 import numpy as np
+from numpy.typing import NDArray
 
+from models.arrays import Ints
 from models.families.features import Features
 
 if TYPE_CHECKING:
@@ -22,36 +26,46 @@ _FEWEST = 1024  # rows that are sketched even so
 _BYTES_A_VALUE = 2  # a bin by rows and the same by columns
 
 
-def bin_features(X: Features, *, max_bin: int, threads: int,
-                 ref: xgboost.QuantileDMatrix | None = None) -> xgboost.QuantileDMatrix:
-    """Bin features without labels; of float32 there is one piece at a time.
+def bin_groups(X: Features, groups: Sequence[Ints], *, max_bin: int, threads: int,
+               refs: Sequence[xgboost.QuantileDMatrix] | None = None) -> list[xgboost.QuantileDMatrix]:
+    """Bin each group of columns, without labels; of float32 there is one piece at a time.
 
-    Labels and weights are set for each target afterwards. The bins hold about as many rows each, whatever the rows weigh; of
-    more than 2²⁷ values they are found on rows that are evenly spaced.
+    The bins hold about as many rows each, whatever the rows weigh; of more than 2²⁷ values they are found on rows that are
+    evenly spaced.
 
     Parameters
     ----------
     X : (n_rows, n_features).
+    groups : columns of each group.
     max_bin : bins of a feature.
     threads : threads that work on it.
-    ref : the training rows whose bins to use, where these are rows to be predicted.
+    refs : the training rows whose bins to use, where these are rows to be predicted.
     """
+    pieces = list(islice(X.chunks(), 2))
+    whole = pieces[0][1] if len(pieces) == 1 else None  # small: it is there once for all groups
+    return [_bin(X, columns, whole, ref, max_bin=max_bin, threads=threads)
+            for columns, ref in zip(groups, refs or [None] * len(groups), strict=True)]
+
+
+def _bin(X: Features, columns: Ints, whole: NDArray[np.float32] | None, ref: xgboost.QuantileDMatrix | None, *, max_bin: int,
+         threads: int) -> xgboost.QuantileDMatrix:
     import xgboost
 
-    step = -(-len(X) // max(_FEWEST, _SKETCHED // X.shape[1]))
+    step = -(-len(X) // max(_FEWEST, _SKETCHED // len(columns)))
     if ref is None and step > 1:
-        ref = bin_features(X.rows(np.arange(0, len(X), step)), max_bin=max_bin, threads=threads)
+        ref = _bin(X.rows(np.arange(0, len(X), step)), columns, None, None, max_bin=max_bin, threads=threads)
 
     class Pieces(xgboost.DataIter):
         """The features from the first row to the last, as often as they are asked for."""
 
         def reset(self) -> None:
-            self.pieces = X.chunks()
+            read = ([whole] if whole is not None else (piece for _, piece in X.chunks()))
+            self.pieces: Iterator[NDArray[np.float32]] = iter(read)
 
         def next(self, input_data: Any) -> bool:
-            _, piece = next(self.pieces, (None, None))
+            piece = next(self.pieces, None)
             if piece is not None:
-                input_data(data=piece)
+                input_data(data=np.ascontiguousarray(piece[:, columns]))
             return piece is not None
 
     return xgboost.QuantileDMatrix(Pieces(), max_bin=max_bin, nthread=threads, ref=ref)

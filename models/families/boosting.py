@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -13,9 +14,10 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from models.arrays import Floats
-from models.families.binned import Device, bin_features, choose_device, share_threads
+from models.families.binned import Device, bin_groups, choose_device, share_threads
 from models.families.family import Chosen, CrossFit, Family, Task, as_probabilities, labelled_groups
 from models.families.features import Features
+from models.families.grouped import GroupedBooster, Rows, deal_columns
 from models.families.soundness import check_booster
 from models.folds import Folds, Held
 
@@ -63,14 +65,15 @@ class Boosting(Family):
     ----------
     rounds : most trees of a target.
     patience : rounds without a lower error before training stops.
-    depth, rate, columns, rows, min_child : XGBoost's max_depth, eta, colsample_bytree, subsample, min_child_weight.
+    depth, rate, rows, min_child : XGBoost's max_depth, eta, subsample, min_child_weight.
+    columns : share of the columns that a tree sees; they are dealt out once, see `models.families.grouped`.
     max_bin : bins of a feature.
     device : `cpu`, `cuda` or `auto`: cuda where XGBoost was built for it and there is a GPU.
     n_jobs : threads of the whole; 0 for every core.
     seed : the same for every target, so that a target's result does not depend on which others are fitted with it.
     """
 
-    revision = 3  # bins of large matrices are found on a part of the rows
+    revision = 4  # a tree sees one of the groups that the columns are dealt out to
 
     def __init__(self, rounds: int = 600, patience: int = 20, depth: int = 3, rate: float = 0.1, columns: float = 0.1,
                  rows: float = 0.8, min_child: float = 3.0, max_bin: int = 64, device: Device = "auto", n_jobs: int = 0,
@@ -140,49 +143,47 @@ class Boosting(Family):
         rows, n_targets = table.folds.training(held), table.Y.shape[1]
         if rounds is not None:
             list(labelled_groups(table.Y[rows]))
-        options = {"max_bin": self.max_bin, "threads": threads}
-        binned = bin_features(table.X.rows(rows), **options)
-        watched = {p: table.folds.asked(p, held - {p}) for p in parts}
-        pieces = {p: bin_features(table.X.rows(of_part), ref=binned, **options) for p, of_part in watched.items() if len(of_part)}
+        groups = deal_columns(table.X.shape[1], self.columns, self.seed)
+        bin_rows = partial(bin_groups, groups=groups, max_bin=self.max_bin, threads=threads)
+        binned = bin_rows(table.X.rows(rows))
+        watched = {p: of_part for p in parts if len(of_part := table.folds.asked(p, held - {p}))}
+        pieces = {p: bin_rows(table.X.rows(of_part), refs=binned) for p, of_part in watched.items()}
         grown = _Grown([], {p: [None] * n_targets for p in parts})
         for t in range(n_targets):
-            labelled = [p for p in pieces if _set_labels(pieces[p], table, watched[p], t)]
-            if not _set_labels(binned, table, rows, t):
+            labelled = {p: own for p in pieces if (own := _label(pieces[p], table, watched[p], t)) is not None}
+            if (training := _label(binned, table, rows, t)) is None:
                 continue
-            booster, best = self._boost(binned, {p: pieces[p] for p in labelled}, rounds[t] if rounds else 0, threads)
-            for p in labelled:
-                grown.best[p][t] = best[p]
+            n_classes = self.n_classes_ if self.task == "class" else 0
+            booster = GroupedBooster(training, groups, n_classes=n_classes, parameters=self._parameters(threads, len(groups)))
+            for p, best in self._boost(booster, labelled, rounds[t] if rounds else 0).items():
+                grown.best[p][t] = best
             if rounds is not None:
-                grown.boosters.append(booster[:rounds[t]])
+                grown.boosters.append(booster.merge(rounds[t]))
                 if self.task == "class":  # softmax leaves a little to classes that no row has
                     codes = np.unique(table.Y[rows])
                     grown.boosters[-1].set_attr(classes=json.dumps(codes[~np.isnan(codes)].astype(int).tolist()))
         return grown
 
-    def _boost(self, binned: xgboost.QuantileDMatrix, pieces: dict[int, xgboost.QuantileDMatrix], rounds: int,
-               threads: int) -> tuple[xgboost.Booster, dict[int, int]]:
-        """Boost at least so many rounds, and until no piece's error falls; give the booster and each piece's best round."""
-        import xgboost
-
-        booster = xgboost.Booster(self._parameters(threads), [binned, *pieces.values()])
-        lowest, best = dict.fromkeys(pieces, np.inf), dict.fromkeys(pieces, 0)
+    def _boost(self, booster: GroupedBooster, watched: dict[int, Rows], rounds: int) -> dict[int, int]:
+        """Boost at least so many rounds, and until no part's error falls; give each part's best round."""
+        sums = {p: booster.watch(rows) for p, rows in watched.items()}
+        lowest, best = dict.fromkeys(sums, np.inf), dict.fromkeys(sums, 0)
         for done in range(self.rounds):
-            falling = [p for p in pieces if done - best[p] < self.patience]
+            falling = [p for p in sums if done - best[p] < self.patience]
             if done >= rounds and not falling:
                 break
-            booster.update(binned, done)
+            group = booster.add_round()
             for p in falling:
-                error = float(booster.eval(pieces[p]).rsplit(":", 1)[1])
+                error = booster.error(sums[p], group)
                 if error < lowest[p]:
                     lowest[p], best[p] = error, done + 1
-        return booster, best
+        return best
 
-    def _parameters(self, threads: int) -> dict[str, Any]:
-        task = {} if self.task == "number" else {"objective": "multi:softprob", "num_class": self.n_classes_}
-        return {**task, "tree_method": "hist", "device": choose_device(self.device), "max_bin": self.max_bin,
-                "max_depth": self.depth, "eta": self.rate, "colsample_bytree": self.columns, "subsample": self.rows,
-                "min_child_weight": self.min_child, "seed": self.seed, "seed_per_iteration": True, "nthread": threads,
-                "verbosity": 0}
+    def _parameters(self, threads: int, n_groups: int) -> dict[str, Any]:
+        return {"tree_method": "hist", "device": choose_device(self.device), "max_bin": self.max_bin,
+                "max_depth": self.depth, "eta": self.rate, "colsample_bytree": min(1.0, self.columns * n_groups),
+                "subsample": self.rows, "min_child_weight": self.min_child, "seed": self.seed, "seed_per_iteration": True,
+                "nthread": threads, "verbosity": 0}
 
     def contributions(self, X: Features) -> Floats:
         """Give what each feature adds to each output: (n_rows, n_outputs, n_features + 1), the constant last.
@@ -231,12 +232,10 @@ def ends(folds: Folds, held: Held) -> list[int]:
     return [p for p in found if len(folds.training(held | {p}))]
 
 
-def _set_labels(binned: xgboost.QuantileDMatrix, table: _Table, rows: Any, t: int) -> bool:
-    """Give binned rows the labels of one target; a row without one weighs nothing. False where no row has one."""
+def _label(binned: list[xgboost.QuantileDMatrix], table: _Table, rows: Any, t: int) -> Rows | None:
+    """Give binned rows the labels of one target; a row without one weighs nothing. None where no row has one."""
     known = ~np.isnan(table.Y[rows, t])
-    binned.set_label(np.where(known, table.Y[rows, t], 0.0))
-    binned.set_weight(np.where(known, table.weight[rows], 0.0))
-    return bool(known.any())
+    return Rows(binned, np.where(known, table.Y[rows, t], 0.0), np.where(known, table.weight[rows], 0.0)) if known.any() else None
 
 
 def _predict(boosters: list[xgboost.Booster], X: Features) -> Floats:
