@@ -197,12 +197,16 @@ def test_threads_do_not_change_the_result() -> None:
     np.testing.assert_allclose(four, one, atol=1e-5)
 
 
-def test_binning_in_pieces_equals_binning_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    (whole,) = (binned.get_data() for binned in bin_groups(Features(X), [np.arange(12)], max_bin=16, threads=1))
+@pytest.mark.parametrize("gathered", [1, 4 * N * 5, 4 * N * 10, 1 << 30])
+def test_binning_in_pieces_equals_binning_at_once(gathered: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [*deal_columns(12, 0.4, seed=0), np.arange(7)]
+    expected = [bin_groups(Features(X[:, columns]), [np.arange(len(columns))], max_bin=16, threads=1)[0] for columns in groups]
     monkeypatch.setattr("models.families.features._CHUNK_BYTES", 4 * 12 * 37)
-    (pieces,) = bin_groups(Features(X), [np.arange(12)], max_bin=16, threads=1)
-    assert pieces.num_row() == N
-    np.testing.assert_array_equal(pieces.get_data().indptr, whole.indptr)
+    monkeypatch.setattr(binned, "_GATHERED_BYTES", gathered)
+    found = bin_groups(Features(X), groups, max_bin=16, threads=1)
+    for pieces, whole in zip(found, expected, strict=True):
+        assert (pieces.num_row(), pieces.num_col()) == (N, whole.num_col())
+        np.testing.assert_allclose(pieces.get_data().toarray(), whole.get_data().toarray(), atol=0.2)  # about the same bins
 
 
 def test_bins_found_on_a_part_of_the_rows_predict_as_well(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import joblib
 import numpy as np
-from numpy.typing import NDArray
 
 from models.arrays import Ints
 from models.families.features import Features
@@ -22,16 +21,18 @@ Device = Literal["auto", "cpu", "cuda"]
 
 _BINNED_BYTES = 1 << 30  # most that the binned matrices of fits side by side may fill; one alone may be larger
 _SKETCHED = 1 << 27  # most values that bins are found on: XGBoost's sketch of 29,000 × 25,088 took four minutes and 6 GiB
+_GATHERED_BYTES = 1 << 30  # of columns in float32, which are picked out of the features in one reading
 _FEWEST = 1024  # rows that are sketched even so
 _BYTES_A_VALUE = 2  # a bin by rows and the same by columns
 
 
 def bin_groups(X: Features, groups: Sequence[Ints], *, max_bin: int, threads: int,
                refs: Sequence[xgboost.QuantileDMatrix] | None = None) -> list[xgboost.QuantileDMatrix]:
-    """Bin each group of columns, without labels; of float32 there is one piece at a time.
+    """Bin each group of columns, without labels.
 
     The bins hold about as many rows each, whatever the rows weigh; of more than 2²⁷ values they are found on rows that are
-    evenly spaced.
+    evenly spaced. The features are read once for as many groups as fill 1 GiB in float32; a larger one is read piece by
+    piece, as often as XGBoost asks for it.
 
     Parameters
     ----------
@@ -41,31 +42,41 @@ def bin_groups(X: Features, groups: Sequence[Ints], *, max_bin: int, threads: in
     threads : threads that work on it.
     refs : the training rows whose bins to use, where these are rows to be predicted.
     """
-    pieces = list(islice(X.chunks(), 2))
-    whole = pieces[0][1] if len(pieces) == 1 else None  # small: it is there once for all groups
-    return [_bin(X, columns, whole, ref, max_bin=max_bin, threads=threads)
-            for columns, ref in zip(groups, refs or [None] * len(groups), strict=True)]
+    bin_one = partial(_bin, max_bin=max_bin, threads=threads)
+    known, binned = list(refs or [None] * len(groups)), list[Any]()
+    a_read = max(1, _GATHERED_BYTES // (4 * max(1, len(X)) * max(map(len, groups))))
+    for start in range(0, len(groups), a_read):
+        some = groups[start:start + a_read]
+        if 4 * len(X) * max(map(len, some)) > _GATHERED_BYTES:
+            binned += [bin_one(X, columns, known[start]) for columns in some]
+            continue
+        parts = [np.empty((len(X), len(columns)), np.float32) for columns in some]
+        for rows, piece in X.chunks():
+            for part, columns in zip(parts, some, strict=True):
+                part[rows] = piece[:, columns]
+        binned += [bin_one(Features(part), np.arange(part.shape[1]), ref)
+                   for part, ref in zip(parts, known[start:start + a_read], strict=True)]
+    return binned
 
 
-def _bin(X: Features, columns: Ints, whole: NDArray[np.float32] | None, ref: xgboost.QuantileDMatrix | None, *, max_bin: int,
-         threads: int) -> xgboost.QuantileDMatrix:
+def _bin(X: Features, columns: Ints, ref: xgboost.QuantileDMatrix | None, *, max_bin: int, threads: int) -> Any:
     import xgboost
 
     step = -(-len(X) // max(_FEWEST, _SKETCHED // len(columns)))
     if ref is None and step > 1:
-        ref = _bin(X.rows(np.arange(0, len(X), step)), columns, None, None, max_bin=max_bin, threads=threads)
+        ref = _bin(X.rows(np.arange(0, len(X), step)), columns, None, max_bin=max_bin, threads=threads)
+    takes_all = len(columns) == X.shape[1]
 
     class Pieces(xgboost.DataIter):
         """The features from the first row to the last, as often as they are asked for."""
 
         def reset(self) -> None:
-            read = ([whole] if whole is not None else (piece for _, piece in X.chunks()))
-            self.pieces: Iterator[NDArray[np.float32]] = iter(read)
+            self.pieces = X.chunks()
 
         def next(self, input_data: Any) -> bool:
-            piece = next(self.pieces, None)
+            _, piece = next(self.pieces, (None, None))
             if piece is not None:
-                input_data(data=np.ascontiguousarray(piece[:, columns]))
+                input_data(data=piece if takes_all else np.ascontiguousarray(piece[:, columns]))
             return piece is not None
 
     return xgboost.QuantileDMatrix(Pieces(), max_bin=max_bin, nthread=threads, ref=ref)
