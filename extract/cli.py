@@ -52,8 +52,8 @@ def _report(summary: Any) -> None:
     out.print(f"tiles: {summary.n_tiles}, rejected: {summary.n_rejected}, on disk but not in the table: {summary.n_unlisted}")
     for backbone, stage in summary.stages.items():
         seconds = ", ".join(f"{name} {value:.1f}" for name, value in stage["seconds"].items())
-        out.print(f"{backbone}: {stage['tiles']} tiles, {stage['tiles_per_second']:.1f} tiles/s, {stage['precision']} on "
-                  f"{stage['device']}; seconds: {seconds}", soft_wrap=True)
+        out.print(f"{backbone}: {stage['tiles']} tiles, {stage['tiles_per_second']:.1f} tiles/s, {stage['precision']} by "
+                  f"{stage['runtime']} on {stage['device']}; seconds: {seconds}", soft_wrap=True)
     if summary.verdict:
         out.print(summary.verdict)
     for note in summary.notes:
@@ -127,9 +127,10 @@ def _show_plan(made: dict[str, Any]) -> None:
             table.add_row(f"{backbone}/{cut}", " × ".join(map(str, size["shape"])), _bytes(size["bytes"]), _bytes(size["all"]))
     out.print(table)
     for backbone, part in made["backbones"].items():
+        how = f"{part['precision']} by {part['runtime']} on {part['device']}"
         todo = f"{part['missing_tiles']} tiles in {part['missing_shards']} of {part['shards']} shards"
         out.print(f"{backbone}: " + ("imported, nothing to do" if part["is_imported"] else
-                  f"{todo}; alone {part['seconds']:.0f} s, {part['precision']} on {part['device']}" if part["missing_tiles"] else
+                  f"{todo}; alone {part['seconds']:.0f} s, {how}" if part["missing_tiles"] else
                   "complete"), highlight=False, soft_wrap=True)
     if made["seconds"]:
         out.print(f"time: {made['seconds']:.0f} s, of which loading and compiling {made['startup_seconds']:.0f} s; "

@@ -175,14 +175,16 @@ def check_network(job: Job, batch: Batch | None, row_bytes: dict[str, int], open
     side = settings.extract.size
     pictures = batch.pictures if batch else np.zeros((1, side, side, 3), np.uint8)
     try:
-        network: Any = open_forward(settings, job.backbone, pictures[:settings.extract.batch], allow_random=False)
-        outputs = network.submit(pictures[:settings.extract.batch]).result()
+        probe = pictures[:settings.extract.batch]
+        network: Any = open_forward(settings, job.backbone, probe, allow_random=False, **job.made_in())
+        outputs = network.submit(probe).result()
     except (ValueError, RuntimeError, OSError) as error:
         return _fail(name, str(error))
     size = np.dtype(settings.extract.dtype).itemsize
     row_bytes[job.backbone] = sum(int(np.prod(shape)) * size for shape in network.shapes.values())
     broken = [cut for cut, values in outputs.items() if not np.isfinite(values).all()]
-    said = f"weights {network.weights} (SHA-256 {network.weights_sha256[:12]}), {network.precision} on {network.device}"
+    said = f"weights {network.weights} (SHA-256 {network.weights_sha256[:12]}), {network.precision} by "
+    said += f"{network.runtime} on {network.device}"
     if broken:
         return _fail(name, f"{said}: not finite at {', '.join(broken)}. Set [extract] precision = \"float32\", or fetch the "
                            "weights again.")

@@ -171,6 +171,11 @@ class Job:
         return "; ".join(f"{key} was {made.get(key)!r}, now {self.recipe[key]!r}" if key != "tiles" else _OTHER_TILES
                          for key in names)
 
+    def made_in(self) -> dict[str, str | None]:
+        """Give the precision and the runtime of the complete shards; None where there are none."""
+        return {"precision": self.made.get("precision"),
+                "runtime": self.made.get("runtime", "keras" if self.made else None)}  # schema version 1 did not say
+
     def check_network(self, network: Opened) -> None:
         """Refuse a network of other weights, precision or runtime than the complete shards were made with.
 

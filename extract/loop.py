@@ -84,9 +84,7 @@ def open_bench(settings: Settings, tiles: Tiles, jobs: Sequence[Job], open_forwa
     probe = Reader(settings, tiles).read(range(min(len(tiles), settings.extract.batch)), Clock()).pictures
     networks: dict[str, Network] = {}
     for job in jobs:
-        runtime = job.made.get("runtime", "keras" if job.made else None)  # schema version 1 did not say
-        networks[job.backbone] = open_forward(settings, job.backbone, probe, allow_random=allow_random,
-                                              precision=job.made.get("precision"), runtime=runtime)
+        networks[job.backbone] = open_forward(settings, job.backbone, probe, allow_random=allow_random, **job.made_in())
         job.check_network(networks[job.backbone])
     cores = len(os.sched_getaffinity(0))
     return Bench(settings=settings, tiles=tiles, jobs={job.backbone: job for job in jobs}, networks=networks,

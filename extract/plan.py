@@ -60,7 +60,8 @@ def plan_extraction(settings: Settings, *, seconds: float = 8.0, allow_random: b
     -------
     Plain values: `tiles`, `startup_seconds`, `loop_seconds`, `seconds`, `bytes`, `disk_free_bytes`, `peak_rss_bytes`,
     `probe_tiles`, `verdict`, and for each of `backbones` its `missing_tiles`, `missing_shards`, `shards`, `is_imported`,
-    `seconds` (alone), `precision`, `device`, and for each of `cuts` its row's `shape`, and `bytes` missing and in `all`.
+    `seconds` (alone), `precision`, `runtime`, `device`, and for each of `cuts` its row's `shape`, and `bytes` missing and
+    in `all`.
 
     Raises
     ------
@@ -185,7 +186,7 @@ def _part(job: Job, bench: Bench | None, speed: Speed | None) -> dict[str, Any]:
     return {
         "missing_tiles": n_tiles, "missing_shards": len(job.missing), "shards": len(job.shards),
         "is_imported": job.is_imported, "precision": network.precision if network else "",
-        "device": network.device if network else "",
+        "runtime": network.runtime if network else "", "device": network.device if network else "",
         "seconds": sum(shard_seconds(speed, [job.backbone], _count(job, i), batch=job.settings.extract.batch)
                        for i in job.missing) if speed and network else 0.0,
         "cuts": {name: {"shape": list(shape), "bytes": n_tiles * row_bytes[name], "all": len(job.tiles) * row_bytes[name]}

@@ -43,12 +43,13 @@ def read_frame(path: Path, columns: list[str]) -> pd.DataFrame:
         raise TableError(f"table {path}: no such file. Mend [tiles] table; paths are relative to the settings file.")
     try:
         if path.suffix.lower() in {".parquet", ".pq"}:
-            frame = pd.read_parquet(path)
-            frame = pd.DataFrame({name: as_text(frame[name]) for name in columns if name in frame})
-            known = list(pd.read_parquet(path, columns=None).columns) if len(frame.columns) < len(columns) else columns
+            check_columns(columns, pq.read_schema(path).names, f"table {path}")
+            with pq.ParquetFile(path) as file:
+                read = file.read(columns=columns).to_pandas(ignore_metadata=True)
+            frame = pd.DataFrame({name: as_text(read[name]) for name in columns})
         else:
-            known = _read_header(path)
-            frame = pd.concat(_stream_csv(path, [name for name in columns if name in known], _ROWS), ignore_index=True)
+            check_columns(columns, _read_header(path), f"table {path}")
+            frame = pd.concat(_stream_csv(path, columns, _ROWS), ignore_index=True)
     except pd.errors.EmptyDataError:
         raise TableError(f"table {path}: empty; expected a header and one row a tile.") from None
     except TableError:
@@ -57,7 +58,6 @@ def read_frame(path: Path, columns: list[str]) -> pd.DataFrame:
         raise TableError(f"table {path}: not UTF-8 ({error}). Save it as \"CSV UTF-8\", or as Parquet.") from None
     except (ValueError, OSError, csv.Error) as error:
         raise TableError(f"table {path}: cannot be read as {path.suffix or 'CSV'}: {error}") from None
-    check_columns(columns, known, f"table {path}")
     if frame.empty:
         raise TableError(f"table {path}: no rows; expected one row a tile.")
     return frame

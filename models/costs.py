@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from models.families.grouped import count_groups
 from models.families.registry import BASELINES, FINETUNE, STACK, ModelSpec
 
 Params = Mapping[str, Any]
@@ -123,7 +124,7 @@ def _xgboost(spec: ModelSpec, params: Params, work: Work) -> float:  # noqa: ARG
     values, k = work.n_tiles * work.n_features / 1e6, work.folds
     best = min(params["rounds"], 57 * (work.n_tiles / 3000) ** 0.31 * 0.1 / params["rate"])
     watched = min(params["rounds"], best + params["patience"])
-    seen = max(params["columns"], 1 / 16)  # share of the columns that a tree costs
+    seen = 1 / count_groups(work.n_features, params["columns"])  # share of the columns that a tree costs
     a_tree = (5e-8 * work.n_tiles + seen * (1e-3 * values + 1.1e-7 * work.n_features * params["max_bin"])) * params["depth"] / 3
     return 0.3 + 0.9 * values * k / 5 + sum(work.outputs) * k * (best + watched) * (0.0007 + a_tree)
 

@@ -123,13 +123,41 @@ def test_ncnn_gives_the_same(chain):
         np.testing.assert_array_equal(fewer[name], rows[name][:2])
 
 
-@pytest.mark.parametrize("values", [{"runtime": "ncnn", "precision": "bfloat16"}, {"runtime": "ncnn", "cuts": ["vgg16/fc2:avg"]},
-                                    {"runtime": "ncnn", "cuts": ["mobilenetv2/block_1_expand_relu:avg"]}])
-def test_ncnn_refuses_what_it_cannot_run(chain, values):
+@pytest.mark.parametrize(("values", "said"), [
+    ({"precision": "bfloat16"}, 'it computes in float32, and precision is "bfloat16"'),
+    ({"cuts": ["vgg16/fc2:avg"]}, "runs vgg16 and vgg19, up to block5_pool, and a cut is another"),
+    ({"cuts": ["mobilenetv2/block_1_expand_relu:avg"]}, "runs vgg16 and vgg19, up to block5_pool, and a cut is another")])
+def test_ncnn_refuses_what_it_cannot_run(chain, values, said):
     pytest.importorskip("ncnn")
-    chain = with_extract(chain, **values)
-    with pytest.raises(RuntimeChoiceError, match=r'runtime = "ncnn": it runs .* Write runtime = "auto"'):
+    chain = with_extract(chain, runtime="ncnn", **values)
+    with pytest.raises(RuntimeChoiceError, match=rf'runtime = "ncnn": .*{said}.*runtime = "auto"'):
         open_forward(chain, chain.extract.cuts[0].split("/")[0], PICTURES, allow_random=False)
+
+
+def test_ncnn_refuses_pictures_of_another_shape(chain):
+    pytest.importorskip("ncnn")
+    forward = open_forward(with_extract(chain, runtime="ncnn"), "vgg16", np.zeros((1, 54, 54, 3), np.uint8), allow_random=False)
+    with pytest.raises(ValueError, match=r"expected shape \(n, 54, 54, 3\), got \(3, 54, 54, 4\)"):
+        forward.submit(np.zeros((3, 54, 54, 4), np.uint8))
+
+
+@pytest.mark.parametrize("runtime", ["ncnn", "openvino"])
+def test_shards_of_a_runtime_that_is_gone_say_so(chain, monkeypatch, runtime):
+    monkeypatch.setattr(runtimes, "find_gpu", lambda: None)
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeChoiceError, match=rf"{runtime} is not installed here, and the shards that are there .*--fresh"):
+        open_forward(chain, "vgg16", PICTURES, allow_random=False, precision="float32", runtime=runtime)
+
+
+def test_a_runtime_that_cannot_be_loaded_is_named(chain, monkeypatch):
+    pytest.importorskip("ncnn")
+
+    def fail(name):
+        raise ImportError("libgomp.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(runtimes.importlib, "import_module", fail)
+    with pytest.raises(RuntimeChoiceError, match=r'ncnn is installed, and cannot be loaded: libgomp.*runtime = "keras"'):
+        runtimes.compile_network("ncnn", None, batch=1, precision="float32")
 
 
 def test_ncnn_takes_float32_where_the_precision_is_left_to_it(chain, monkeypatch):

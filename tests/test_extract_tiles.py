@@ -5,6 +5,8 @@ import time
 import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from extract.settings import Settings, SettingsError, read_settings
@@ -147,6 +149,22 @@ def test_a_column_that_stands_twice_is_refused_and_one_that_is_not_asked_for_may
     table.write_text("\n".join([f"{header},id", *(f"{row},7" for row in rows)]) + "\n")
     with pytest.raises(TableError, match=r"2 columns are named 'id'\. Rename all but the one that is meant"):
         read_tiles(settings)
+
+
+def test_a_parquet_column_that_stands_twice_is_refused_likewise(experiment):
+    path = experiment()
+    frame = pd.read_csv(path.parent / "tiles.csv", dtype=str)
+    plain = pa.Table.from_pandas(frame, preserve_index=False)
+    for twice in ("note", frame.columns[0]):
+        table = plain.append_column(twice, pa.array(["7"] * len(frame)))
+        table = table.append_column(twice, table.column(table.num_columns - 1)) if twice == "note" else table
+        pq.write_table(table, path.parent / "tiles.parquet")
+        path.write_text(path.read_text().replace("tiles.csv", "tiles.parquet"))
+        if twice == "note":
+            assert len(read(path)) == len(frame)
+        else:
+            with pytest.raises(TableError, match=f"2 columns are named '{twice}'"):
+                read(path)
 
 
 @pytest.mark.parametrize("more", [",", ",,", ",x"])

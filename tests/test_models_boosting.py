@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.families import binned, boosting
+from models.families import binned, boosting, grouped
 from models.families.binned import bin_groups, choose_device, share_threads
 from models.families.boosting import ROUNDS_UNWATCHED, Boosting, ends
 from models.families.family import Family
@@ -32,9 +32,14 @@ def make_folds(n_folds: int = 4) -> Folds:
 FOLDS = make_folds()
 
 
+@pytest.fixture(autouse=True)
+def _twelve_columns_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouped, "_FEW_COLUMNS", 10)
+
+
 def small(**changes: object) -> Boosting:
-    """So few columns are needed in every tree."""
-    return Boosting(patience=5, n_jobs=1).set_params(**{"rounds": 80, "columns": 1.0, **changes})
+    """Four groups of three columns."""
+    return Boosting(patience=5, n_jobs=1).set_params(**{"rounds": 80, "columns": 0.25, **changes})
 
 
 def r2(predicted: np.ndarray, truth: np.ndarray = Y) -> np.ndarray:
@@ -123,8 +128,83 @@ def test_the_merged_booster_is_the_sum_of_its_groups_and_each_tree_keeps_to_one(
     np.testing.assert_array_equal(fewer, merged.inplace_predict(X, iteration_range=(0, 4)))
 
 
+def test_every_group_learns_what_the_others_have_left() -> None:
+    truth = X[:, ::3].astype(float).sum(axis=1)  # a column of each group, were they dealt so
+    groups = [np.arange(12)[i::3][:4] for i in range(3)]
+    rows = Rows(bin_groups(Features(X), groups, max_bin=64, threads=1), truth, ONES)
+    booster = GroupedBooster(rows, groups, n_classes=0, parameters={**PARAMETERS, "max_bin": 64, "min_child_weight": 1.0})
+    sums, errors = booster.watch(rows), []
+    for _ in range(60):
+        errors.append(booster.error(sums, booster.add_round()))
+    assert (np.diff(errors) < 1e-6).all()
+    assert errors[-1] < 0.2 * truth.std()
+
+
+def test_a_group_draws_other_rows_in_every_round() -> None:
+    groups = [np.arange(6), np.arange(6, 12)]
+    rows = Rows(bin_groups(Features(X), groups, max_bin=16, threads=1), Y[:, 0], ONES)
+    parameters = {**PARAMETERS, "eta": 1e-6, "subsample": 0.5, "seed_per_iteration": True}  # the residuals stay what they are
+    booster = GroupedBooster(rows, groups, n_classes=0, parameters=parameters)
+    for _ in range(4):
+        booster.add_round()
+    trees = booster.merge(4).get_dump()
+    assert len(set(trees)) == 4
+
+
+def test_the_best_round_is_that_of_the_lowest_error_before_patience_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[dict[int, list[float]], dict[int, int]]] = []
+    boost, error = Boosting._boost, GroupedBooster.error
+
+    def spy(self: Boosting, booster: GroupedBooster, watched: dict, rounds: int) -> dict[int, int]:
+        errors: dict[int, list[float]] = {}
+
+        def keep(own: GroupedBooster, sums: Sums, group: int) -> float:
+            errors.setdefault(id(sums), []).append(error(own, sums, group))
+            return errors[id(sums)][-1]
+
+        monkeypatch.setattr(GroupedBooster, "error", keep)
+        best = boost(self, booster, watched, rounds)
+        seen.append((errors, best))
+        return best
+
+    monkeypatch.setattr(Boosting, "_boost", spy)
+    small().cross_fit(Features(X), Y[:, :1], folds=FOLDS, weight=ONES)
+    pairs = [pair for errors, best in seen for pair in zip(errors.values(), best.values(), strict=True)]
+    assert len(pairs) >= 8
+    for of_rounds, chosen in pairs:
+        assert chosen == np.argmin(of_rounds) + 1
+        assert len(of_rounds) in (80, chosen + 5)
+
+
+@pytest.mark.parametrize(("columns", "n_groups", "within"), [(0.25, 4, 1.0), (0.3, 3, 0.9), (0.6, 1, 0.6), (0.01, 16, 0.16)])
+def test_a_tree_sees_the_stated_share_of_the_columns(columns: float, n_groups: int, within: float) -> None:
+    assert grouped.count_groups(300, columns) == n_groups
+    assert Boosting(columns=columns)._parameters(1, n_groups)["colsample_bytree"] == pytest.approx(within)
+
+
+def test_columns_are_dealt_the_same_for_every_set_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    dealt: list[list[list[int]]] = []
+
+    def spy(*given: object) -> list[np.ndarray]:
+        groups = deal_columns(*given)  # type: ignore[arg-type]
+        dealt.append([group.tolist() for group in groups])
+        return groups
+
+    monkeypatch.setattr(boosting, "deal_columns", spy)
+    small(rounds=3).cross_fit(Features(X), Y[:, :1], folds=FOLDS, weight=ONES)
+    assert len(dealt) == 8
+    assert all(groups == dealt[0] for groups in dealt)
+    assert len(dealt[0]) == 4
+
+
+def test_a_constant_target_takes_one_round() -> None:
+    model = small().fit(Features(X), np.full((N, 1), 3.7), folds=FOLDS, weight=ONES)
+    assert model.chosen_ == [{"rounds": 1}]
+    np.testing.assert_allclose(model.predict(Features(X)), 3.7, rtol=1e-6)
+
+
 @pytest.mark.parametrize(("n_features", "share", "n_groups"), [
-    (512, 0.1, 10), (512, 0.001, 16), (12, 0.1, 10), (3, 0.1, 3), (9, 1.0, 1)])
+    (512, 0.1, 10), (512, 0.001, 16), (10, 0.3, 3), (9, 0.1, 1), (512, 1.0, 1)])
 def test_columns_are_dealt_out_once_to_groups_of_about_that_share(n_features: int, share: float, n_groups: int) -> None:
     groups, again = (deal_columns(n_features, share, seed=0) for _ in range(2))
     assert len(groups) == n_groups

@@ -117,7 +117,7 @@ def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *,
     """
     if backbone == PIXELS:
         return open_pictures(settings)
-    build = partial(_open, settings, backbone, probe, runtime=runtime or settings.extract.runtime, allow_random=allow_random)
+    build = partial(_open, settings, backbone, probe, recorded=runtime, allow_random=allow_random)
     asked = precision or settings.extract.precision
     if asked != "auto":
         return build(precision=asked)[0]
@@ -136,10 +136,12 @@ def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *,
     return replace(build(precision="float32")[0], note=note)
 
 
-def _open(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, precision: str, runtime: str,
-          allow_random: bool) -> tuple[Forward, dict[str, NDArray[Any]]]:
+def _open(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, precision: str,
+          recorded: str | None, allow_random: bool) -> tuple[Forward, dict[str, NDArray[Any]]]:
     """Build and compile in one precision; gives the probe's embeddings too, so that every compilation is done with."""
-    batch, runtime = settings.extract.batch, choose_runtime(runtime, precision=precision, is_chain=_is_chain(settings, backbone))
+    batch = settings.extract.batch
+    runtime = choose_runtime(recorded or settings.extract.runtime, precision=precision, is_chain=_is_chain(settings, backbone),
+                             is_recorded=recorded is not None)
     built_in = "float32" if runtime == "openvino" else precision  # OpenVINO brings it to the precision itself
     network = _build(settings, backbone, built_in, allow_random=allow_random)
     running = compile_network(runtime, network, batch=batch, precision=precision)

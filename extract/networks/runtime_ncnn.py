@@ -58,11 +58,14 @@ class NcnnRuntime:
         # The deepest last: each goes on from the one before.
         self._outputs = sorted(((i, cut.layer, _POOL[cut.pooling]) for i, cut in enumerate(network.cuts)),
                                key=lambda output: depths[output[1]])
+        self._picture = tuple(network.model.input_shape[1:])
         self._shapes = [(tuple(out.shape[1:]), np.dtype(out.dtype)) for out in network.model.outputs]
         self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "ncnn")
 
     def submit(self, pictures: NDArray[np.uint8]) -> Submitted:
         """Hand each picture to the next thread that is free; see `Runtime`."""
+        if pictures.shape[1:] != self._picture:
+            raise ValueError(f"pictures: expected shape (n, {', '.join(map(str, self._picture))}), got {pictures.shape}")
         rows = [np.empty((len(pictures), *shape), dtype) for shape, dtype in self._shapes]
         return Submitted(rows, [self._pool.submit(self._embed, picture, [row[i] for row in rows])
                                 for i, picture in enumerate(pictures)])
@@ -79,7 +82,9 @@ class NcnnRuntime:
         run = self._net.create_extractor()
         run.input("pictures", ncnn.Mat(planes))
         for i, layer, pool in self._outputs:
-            _, map_ = run.extract(layer)
+            code, map_ = run.extract(layer)
+            if code != 0:
+                raise RuntimeError(f"ncnn ended with code {code} at layer {layer!r}")
             largest = np.finfo(rows[i].dtype).max
             rows[i][...] = np.clip(pool(np.asarray(map_)), -largest, largest)  # as `Store` does
 
@@ -89,17 +94,17 @@ def _load(graph: str, weights: list[Array]) -> Any:
     net.opt.num_threads = 1
     for kind in ("fp16_packed", "fp16_storage", "fp16_arithmetic", "bf16_storage"):
         setattr(net.opt, f"use_{kind}", False)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.bin"
-        try:
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.bin"
             with path.open("wb") as file:
                 for values in weights:
                     file.write(values.tobytes())
-        except OSError as error:
-            raise RuntimeChoiceError(f"{folder}: the network cannot be written there for ncnn ({error}). Make room in it, name "
-                                     "another folder by TMPDIR, or set [extract] runtime = \"keras\".") from error
-        if net.load_param_mem(graph) != 0 or net.load_model(str(path)) != 0:
-            raise RuntimeChoiceError('ncnn cannot read the network that was written for it. Set [extract] runtime = "keras".')
+            if net.load_param_mem(graph) != 0 or net.load_model(str(path)) != 0:
+                raise RuntimeChoiceError('ncnn cannot read the network that was written for it. Set [extract] runtime = "keras".')
+    except OSError as error:
+        raise RuntimeChoiceError(f"the network cannot be written for ncnn ({error}). Make room for temporary files, name another "
+                                 "folder by TMPDIR, or set [extract] runtime = \"keras\".") from error
     return net
 
 

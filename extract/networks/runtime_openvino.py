@@ -53,16 +53,16 @@ class OpenvinoRuntime:
         cores = len(os.sched_getaffinity(0))
         hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "NUM_STREAMS": str(cores), "INFERENCE_NUM_THREADS": str(cores)}
         core = openvino.Core()
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "network.xml"
-            try:
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "network.xml"
                 model.export(str(path), format="openvino", verbose=False)
-            except (RuntimeError, OSError) as error:
-                raise RuntimeChoiceError(f"{folder}: OpenVINO cannot write the network there ({error}). Make room in it, name "
-                                         "another folder by TMPDIR, or set [extract] runtime = \"keras\".") from error
-            converted = core.read_model(path)
-            converted.reshape([_PIECE, *model.input_shape[1:]])
-            self._compiled = core.compile_model(converted, "CPU", hints)
+                converted = core.read_model(path)
+                converted.reshape([_PIECE, *model.input_shape[1:]])
+                self._compiled = core.compile_model(converted, "CPU", hints)
+        except (RuntimeError, OSError) as error:
+            raise RuntimeChoiceError(f"OpenVINO cannot write or read the network ({error}). Make room for temporary files, name "
+                                     "another folder by TMPDIR, or set [extract] runtime = \"keras\".") from error
         self._batch = batch
         self._free: list[Slot] = []
 

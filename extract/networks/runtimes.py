@@ -71,7 +71,7 @@ def has_bfloat16() -> bool:
     return "avx512_bf16" in text or "amx_bf16" in text
 
 
-def choose_runtime(asked: str, *, precision: str, is_chain: bool) -> str:
+def choose_runtime(asked: str, *, precision: str, is_chain: bool, is_recorded: bool = False) -> str:
     """Choose what runs the network; by rule and not by timing, so that all workers choose the same.
 
     Parameters
@@ -80,6 +80,7 @@ def choose_runtime(asked: str, *, precision: str, is_chain: bool) -> str:
         what it has the precision of; else Keras's backend), `keras`, or the name of a runtime.
     precision : what the network computes in.
     is_chain : whether the network is 3 × 3 convolutions and poolings one after the other, as far as it is used.
+    is_recorded : shards that are there ask, and not the settings.
 
     Raises
     ------
@@ -91,10 +92,15 @@ def choose_runtime(asked: str, *, precision: str, is_chain: bool) -> str:
         fit = {"ncnn": is_chain and precision == "float32", "openvino": has_precision}
         return next((name for name, does in fit.items() if does and gpu is None and find_spec(name)), backend)
     if asked in ("ncnn", "openvino") and not find_spec(asked):
-        raise RuntimeChoiceError(f'[extract] runtime = "{asked}": not installed. pip install ".[{asked}]", or runtime = "auto".')
-    if asked == "ncnn" and not (is_chain and precision == "float32"):
-        raise RuntimeChoiceError('[extract] runtime = "ncnn": it runs the convolutions of vgg16 and vgg19, in float32, and '
-                                 'nothing else here. Write runtime = "auto".')
+        who, way_out = (("the shards that are there were made with it", "start anew with --fresh (FRESH=1 for make)")
+                        if is_recorded else (f'[extract] runtime = "{asked}"', 'write runtime = "auto"'))
+        raise RuntimeChoiceError(f'{asked} is not installed here, and {who}: pip install ".[{asked}]", or {way_out}.')
+    if asked == "ncnn" and not is_chain:
+        raise RuntimeChoiceError('[extract] runtime = "ncnn": of all networks it runs vgg16 and vgg19, up to block5_pool, and a '
+                                 'cut is another. Write runtime = "auto".')
+    if asked == "ncnn" and precision != "float32":
+        raise RuntimeChoiceError(f'[extract] runtime = "ncnn": it computes in float32, and precision is "{precision}". Write '
+                                 'runtime = "auto", or precision = "float32".')
     if asked == "openvino" and not has_precision:
         raise RuntimeChoiceError(f'[extract] precision = "{precision}": this CPU has it not, so OpenVINO would take another. '
                                  'Write precision = "float32", or runtime = "keras".')
@@ -105,7 +111,16 @@ def choose_runtime(asked: str, *, precision: str, is_chain: bool) -> str:
 
 
 def compile_network(runtime: str, network: Network, *, batch: int, precision: str) -> Runtime:
-    """Compile a network for batches of one size; its Keras model is needed no more."""
-    module = importlib.import_module(f"extract.networks.runtime_{runtime}")
+    """Compile a network for batches of one size; its Keras model is needed no more.
+
+    Raises
+    ------
+    RuntimeChoiceError : the runtime cannot be loaded, or does not take the network.
+    """
+    try:
+        module = importlib.import_module(f"extract.networks.runtime_{runtime}")
+    except ImportError as error:
+        raise RuntimeChoiceError(f"{runtime} is installed, and cannot be loaded: {error}. Install it anew, or set [extract] "
+                                 'runtime = "keras".') from None
     compiled: Runtime = module.compile_network(network, batch=batch, precision=precision)
     return compiled

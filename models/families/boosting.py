@@ -66,7 +66,8 @@ class Boosting(Family):
     rounds : most trees of a target.
     patience : rounds without a lower error before training stops.
     depth, rate, rows, min_child : XGBoost's max_depth, eta, subsample, min_child_weight.
-    columns : share of the columns that a tree sees; they are dealt out once, see `models.families.grouped`.
+    columns : share of the columns that a tree sees. Of 256 and more each group of columns has its own trees, see
+        `models.families.grouped`; of fewer it is XGBoost's colsample_bytree.
     max_bin : bins of a feature.
     device : `cpu`, `cuda` or `auto`: cuda where XGBoost was built for it and there is a GPU.
     n_jobs : threads of the whole; 0 for every core.
@@ -235,7 +236,8 @@ def ends(folds: Folds, held: Held) -> list[int]:
 def _label(binned: list[xgboost.QuantileDMatrix], table: _Table, rows: Any, t: int) -> Rows | None:
     """Give binned rows the labels of one target; a row without one weighs nothing. None where no row has one."""
     known = ~np.isnan(table.Y[rows, t])
-    return Rows(binned, np.where(known, table.Y[rows, t], 0.0), np.where(known, table.weight[rows], 0.0)) if known.any() else None
+    labels = np.where(known, table.Y[rows, t], 0.0).astype(np.float32)  # as the trees': else a constant is approached for ever
+    return Rows(binned, labels, np.where(known, table.weight[rows], 0.0)) if known.any() else None
 
 
 def _predict(boosters: list[xgboost.Booster], X: Features) -> Floats:
