@@ -120,9 +120,9 @@ def _forest(spec: ModelSpec, params: Params, work: Work) -> float:  # noqa: ARG0
 
 
 def _xgboost(spec: ModelSpec, params: Params, work: Work) -> float:  # noqa: ARG001
-    """Features are binned for each training set, and each is boosted; more rows bear more rounds."""
+    """Features are binned for each training set, and each is boosted; more rows bear more rounds, deeper trees fewer."""
     values, k = work.n_tiles * work.n_features / 1e6, work.folds
-    best = min(params["rounds"], 57 * (work.n_tiles / 3000) ** 0.31 * 0.1 / params["rate"])
+    best = min(params["rounds"], 57 * (work.n_tiles / 3000) ** 0.31 * 0.1 / params["rate"] * 3 / params["depth"])
     watched = min(params["rounds"], best + params["patience"])
     seen = 1 / count_groups(work.n_features, params["columns"])  # share of the columns that a tree costs
     a_tree = (5e-8 * work.n_tiles + seen * (1e-3 * values + 1.1e-7 * work.n_features * params["max_bin"])) * params["depth"] / 3

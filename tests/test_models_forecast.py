@@ -31,7 +31,8 @@ def test_a_search_grows_with_the_square_of_the_tiles_and_nothing_else_does() -> 
 
 @pytest.mark.parametrize(("name", "few", "many", "factor"), [
     ("forest", {"n_trees": 20}, {"n_trees": 200}, 10), ("forest", {}, {"search": True}, 3.5),
-    ("xgboost", {"rounds": 10}, {"rounds": 60}, 4), ("xgboost", {"depth": 2}, {"depth": 6}, 2.6),
+    ("xgboost", {"rounds": 10}, {"rounds": 60}, 2), ("xgboost", {"depth": 2}, {"depth": 6}, 1.1),
+    ("xgboost", {}, {"columns": 1.0}, 3.5),
     ("head", {"epochs": 2}, {"epochs": 10}, 5), ("cnn", {"epochs": 2}, {"epochs": 10}, 5),
     ("tail", {"epochs": 1}, {"epochs": 5}, 5),
     ("tail", {"joint": True}, {}, 7), ("finetune:vgg16", {"epochs": 1, "warm_epochs": 0}, {"epochs": 5, "warm_epochs": 0}, 5)])
@@ -59,13 +60,12 @@ def test_every_family_and_network_has_a_cost() -> None:
 def test_runs_of_this_folder_predict_what_other_parameters_take(tmp_path: Path) -> None:
     path = make_experiment(tmp_path, names=["forest"])
     path.write_text(path.read_text() + "[models.params.forest]\nn_trees = 100\n")
-    fit(path)
+    took = fit_seconds(path)
     path.write_text(path.read_text().replace("n_trees = 100", "n_trees = 400"))
     heard = Heard()
     _, (planned,) = plan_all(change(path), heard, is_read_only=True)
     assert heard.expected.source == "from the runs in this folder for forest"
-    took = fit_seconds(path)
-    assert took / 3 < heard.expected.seconds[planned.cell] < took * 3
+    assert 2 < heard.expected.seconds[planned.cell] / took < 5
 
 
 def fit_seconds(path: Path) -> float:
