@@ -16,7 +16,7 @@ from extract.settings import Settings, read_settings
 
 
 class Stub:
-    weights, weights_sha256, precision, device, note, value = "file.h5", "0" * 64, "float32", "cpu", "", 1.0
+    weights, weights_sha256, precision, runtime, device, note, value = "file.h5", "0" * 64, "float32", "stub", "cpu", "", 1.0
 
     def __init__(self):
         self.shapes = {"block_1_expand_relu:avg": (96,)}

@@ -29,7 +29,7 @@ def test_bfloat16_that_was_refused_is_said(experiment, monkeypatch, say):
     note = "bfloat16 refused: cosine 0.999850 to float32 at block_1_expand_relu:avg, 0.9999 is the least; float32 used"
     out, err = say("run", path)
     assert f"note: mobilenetv2: {note}" in err
-    assert "float32 on cpu" in out
+    assert "float32 by tensorflow on cpu" in out
     assert read_attributes(path.parent / "out" / "features" / "mobilenetv2.h5")["precision_note"] == note
 
 
@@ -37,7 +37,7 @@ def test_bfloat16_that_was_taken_is_said(experiment, monkeypatch, say):
     monkeypatch.setattr(forward, "has_bfloat16", lambda: True)
     monkeypatch.setattr(forward, "least_cosine", lambda *_: (0.9999, "block_1_expand_relu:avg"))
     out, err = say("run", experiment(replace={'precision = "float32"': 'precision = "auto"'}))
-    assert "bfloat16 on cpu" in out
+    assert "bfloat16 by tensorflow on cpu" in out
     assert "note" not in err
 
 

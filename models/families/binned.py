@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from functools import partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,44 +42,58 @@ def bin_groups(X: Features, groups: Sequence[Ints], *, max_bin: int, threads: in
     threads : threads that work on it.
     refs : the training rows whose bins to use, where these are rows to be predicted.
     """
-    bin_one = partial(_bin, max_bin=max_bin, threads=threads)
     known, binned = list(refs or [None] * len(groups)), list[Any]()
     a_read = max(1, _GATHERED_BYTES // (4 * max(1, len(X)) * max(map(len, groups))))
     for start in range(0, len(groups), a_read):
         some = groups[start:start + a_read]
-        if 4 * len(X) * max(map(len, some)) > _GATHERED_BYTES:
-            binned += [bin_one(X, columns, known[start]) for columns in some]
-            continue
-        parts = [np.empty((len(X), len(columns)), np.float32) for columns in some]
-        for rows, piece in X.chunks():
-            for part, columns in zip(parts, some, strict=True):
-                part[rows] = piece[:, columns]
-        binned += [bin_one(Features(part), np.arange(part.shape[1]), ref)
-                   for part, ref in zip(parts, known[start:start + a_read], strict=True)]
+        fits = 4 * len(X) * max(map(len, some)) <= _GATHERED_BYTES
+        parts: list[tuple[Features, Ints | None]] = [(part, None) for part in _gather(X, some)] if fits else [(X, some[0])]
+        while parts:  # each is let go as soon as it is binned
+            binned.append(_bin(*parts.pop(0), known[len(binned)], max_bin=max_bin, threads=threads))
     return binned
 
 
-def _bin(X: Features, columns: Ints, ref: xgboost.QuantileDMatrix | None, *, max_bin: int, threads: int) -> Any:
+def _gather(X: Features, groups: Sequence[Ints]) -> list[Features]:
+    """Pick each group's columns out of the features, in float32."""
+    parts = [np.empty((len(X), len(columns)), np.float32) for columns in groups]
+    for rows, piece in X.chunks():
+        for part, columns in zip(parts, groups, strict=True):
+            part[rows] = piece[:, columns]
+    return [Features(part) for part in parts]
+
+
+def _bin(X: Features, columns: Ints | None, ref: xgboost.QuantileDMatrix | None, *, max_bin: int, threads: int) -> Any:
+    """Bin some columns, None for all."""
     import xgboost
 
-    step = -(-len(X) // max(_FEWEST, _SKETCHED // len(columns)))
+    step = -(-len(X) // max(_FEWEST, _SKETCHED // (X.shape[1] if columns is None else len(columns))))
     if ref is None and step > 1:
         ref = _bin(X.rows(np.arange(0, len(X), step)), columns, None, max_bin=max_bin, threads=threads)
-    takes_all = len(columns) == X.shape[1]
+    return xgboost.QuantileDMatrix(_pieces()(X, columns), max_bin=max_bin, nthread=threads, ref=ref)
+
+
+@cache
+def _pieces() -> Any:
+    """Give the class of XGBoost's iterators over features; it is made once, as a class goes late, with all that it knows."""
+    import xgboost
 
     class Pieces(xgboost.DataIter):
         """The features from the first row to the last, as often as they are asked for."""
 
+        def __init__(self, X: Features, columns: Ints | None) -> None:
+            super().__init__()
+            self._features, self._columns = X, columns
+
         def reset(self) -> None:
-            self.pieces = X.chunks()
+            self._coming = self._features.chunks()
 
         def next(self, input_data: Any) -> bool:
-            _, piece = next(self.pieces, (None, None))
+            _, piece = next(self._coming, (None, None))
             if piece is not None:
-                input_data(data=piece if takes_all else np.ascontiguousarray(piece[:, columns]))
+                input_data(data=piece if self._columns is None else np.ascontiguousarray(piece[:, self._columns]))
             return piece is not None
 
-    return xgboost.QuantileDMatrix(Pieces(), max_bin=max_bin, nthread=threads, ref=ref)
+    return Pieces
 
 
 def share_threads(n_jobs: int, n_fits: int, shape: tuple[int, int]) -> tuple[int, int]:
