@@ -5,7 +5,7 @@
 #   QUICK=1 bash benchmarks/gpu.sh         # a look in a minute or two, on any machine
 #   PYTHON=…/python BACKENDS="jax" BATCH=512 OUT=folder bash benchmarks/gpu.sh
 #
-# Python needs keras, h5py, numpy, pandas, scipy, opencv-python-headless, pillow, pydantic, pyarrow, psutil, and jax or torch.
+# Python needs keras, h5py, numpy, pandas, scipy, opencv-python-headless, pillow, pydantic, pyarrow, psutil, joblib, and jax or torch.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3} BACKENDS=${BACKENDS:-"jax torch"} BATCH=${BATCH:-256} OUT=${OUT:-artifacts} LIMIT_S=${LIMIT_S:-220}

@@ -16,7 +16,7 @@ import pandas as pd
 from extract.jobs import check_jobs
 from extract.pictures.pixels import PICTURE
 from extract.run import run_extraction
-from extract.settings import Cut, Settings, read_settings
+from extract.settings import Settings, read_settings
 from extract.tiles import read_tiles
 
 SETTINGS = """
@@ -39,13 +39,18 @@ size = 32
 
 
 class StubNetwork:
-    """Sixty-four zeros for every picture; at `map` cuts as many for each of sixty-four places."""
+    """Zeros for every picture.
+
+    Parameters
+    ----------
+    shapes : shape of one row of every cut, by dataset name.
+    """
 
     precision, runtime, device, note = "float32", "none", "none", ""
     weights, weights_sha256, versions = "random:0", "0" * 64, "stub"
 
-    def __init__(self, cuts: list[Cut]) -> None:
-        self.shapes = {cut.dataset: (8, 8, 64) if cut.pooling == "map" else (64,) for cut in cuts}
+    def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:
+        self.shapes = shapes
 
     def submit(self, pictures: Any) -> StubFlight:
         """Take a batch; several may be in flight."""
@@ -63,8 +68,8 @@ class StubFlight(NamedTuple):
 
 
 def open_stub(settings: Settings, backbone: str, *_: Any, **__: Any) -> StubNetwork:
-    """Stand in for `extract.networks.forward.open_forward`."""
-    return StubNetwork(settings.extract.cuts_of(backbone))
+    """Stand in for `extract.networks.forward.open_forward`: 64 zeros a picture; at `map` cuts for each of 64 places."""
+    return StubNetwork({cut.dataset: (8, 8, 64) if cut.pooling == "map" else (64,) for cut in settings.extract.cuts_of(backbone)})
 
 
 def write_table(folder: Path, n_tiles: int, *, pooling: str = "avg") -> Settings:

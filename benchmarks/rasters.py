@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import rasterio
+from joblib import cpu_count
 
 from benchmarks.rows import Row, render_table
 from extract.tiling.rasters import make_tiles
@@ -49,7 +49,7 @@ def main() -> None:
                               channels=tuple(asked.channels.split(",")))
             made = make_tiles(request)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-        what = f"{made.n_tiles} tiles of 1 m, {n_km * n_km} files, {os.cpu_count()} cores"
+        what = f"{made.n_tiles} tiles of 1 m, {n_km * n_km} files, {cpu_count()} cores"
         rows += [Row("tiles/s", what, made.n_new / made.seconds, at_least=GOAL, digits=0), Row("peak", what, peak, unit="MiB")]
     print(render_table(rows))
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from joblib import cpu_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def name_machine() -> str:
     from extract.networks.runtimes import find_gpu  # loads Keras, which those who measure memory do without
 
     gpu = find_gpu()
-    return f"{len(os.sched_getaffinity(0))} cores of {model}" + (f", {gpu.name}" if gpu else "")
+    return f"{cpu_count()} cores of {model}" + (f", {gpu.name}" if gpu else "")
 
 
 def save_rows(out: Path, rows: Iterable[Row]) -> str:

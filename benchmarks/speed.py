@@ -5,25 +5,28 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from importlib.util import find_spec
-from os import sched_getaffinity
 from typing import Any
 
 import keras
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
 
+from benchmarks.million import StubNetwork
 from benchmarks.rows import Row
-from benchmarks.tiles import Site
-from extract import reader
+from benchmarks.tiles import CUTS, Site
+from extract.loop import Network
 from extract.networks.backbones import build_network
 from extract.networks.forward import Forward, least_cosine, open_forward
 from extract.networks.runtimes import find_gpu, has_bfloat16
 from extract.networks.zoo import REGISTRY
-from extract.reader import Clock, Reader
+from extract.pictures.decoders import Decoders
+from extract.pictures.images import Place
+from extract.reader import Reader
 from extract.run import run_extraction
 from extract.settings import Settings
 from extract.tiles import read_tiles
@@ -51,10 +54,10 @@ def bare_rate(forward: Forward, pictures: NDArray[np.uint8], *, seconds: float) 
     return n_batches * len(pictures) / (time.perf_counter() - start)
 
 
-def whole_rate(settings: Settings, forwards: dict[str, Forward]) -> float:
+def whole_rate(settings: Settings, forwards: Mapping[str, Network]) -> float:
     """Rate of a whole run, picture files to closed HDF5, without start-up [tiles/s]; the networks are open already."""
 
-    def give(_settings: Settings, backbone: str, *_: Any, **__: Any) -> Forward:
+    def give(_settings: Settings, backbone: str, *_: Any, **__: Any) -> Network:
         return forwards[backbone]
 
     summary = run_extraction(settings, fresh=True, open_forward=give)
@@ -70,22 +73,38 @@ def interleave(rounds: int, **ways: Callable[[], float]) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in measured.items()}
 
 
-def decode_rate(site: Site, *, n_tiles: int, threads: int) -> float:
-    """Rate of reading and decoding alone with so many threads [tiles/s]."""
+def decode_rate(site: Site, *, n_tiles: int, processes: int) -> float:
+    """Rate of reading and decoding alone, in so many processes [tiles/s]."""
     settings = site.settings("mobilenetv2", n_tiles=n_tiles)
-    source = Reader(settings, read_tiles(settings))
-    source.read(range(32), Clock())  # loads the decoders
-    with ThreadPoolExecutor(threads) as pool:
+    reader, batch = Reader(settings, read_tiles(settings)), settings.extract.batch
+    slices = [range(i, min(i + batch, n_tiles)) for i in range(0, n_tiles, batch)]
+    with closing(Decoders(reader.source, processes=processes, batch=batch, n_batches=len(slices))) as decoders:
+        for rows in slices[:processes]:  # starts them all
+            decoders.submit(reader.find(rows))
+        decoders.reset()
         start = time.perf_counter()
-        list(pool.map(lambda i: len(source.read(range(i, min(i + 32, n_tiles)), Clock()).pictures), range(0, n_tiles, 32)))
+        for decoding in [decoders.submit(reader.find(rows)) for rows in slices]:
+            decoding.done.result()
         return n_tiles / (time.perf_counter() - start)
+
+
+def measure_loop(site: Site, *, n_tiles: int) -> Iterator[Row]:
+    """(7) What the loop does beside decoding, with a network that does nothing: it bounds the rate on any number of cores."""
+    settings = site.settings("resnet50v2", n_tiles=n_tiles)
+    network = StubNetwork({f"{cut}:avg": (width,) for cut, width in zip(CUTS["resnet50v2"], (256, 512, 1024, 2048), strict=True)})
+    start = time.process_time()
+    rate = whole_rate(settings, {"resnet50v2": network})
+    own = (time.process_time() - start) / n_tiles
+    yield Row("7 loop, a network that does nothing", "four pooled cuts", rate, unit="tiles/s")
+    yield Row("7 loop's own time", f"a tile; on any number of cores at most {1 / own:,.0f} tiles/s", own * 1e6, unit="µs")
 
 
 def measure_pipeline(site: Site, *, quick: bool) -> Iterator[Row]:
     """(1, 7) The whole pipeline's rate over the bare network's."""
-    seconds, gpu, cores = 2.0 if quick else 6.0, find_gpu(), len(sched_getaffinity(0))
-    ceiling = decode_rate(site, n_tiles=512 * cores, threads=cores)
-    yield Row("decode", f"read and decode alone, {cores} threads", ceiling, unit="tiles/s")
+    seconds, gpu, cores = 2.0 if quick else 6.0, find_gpu(), cpu_count()
+    ceiling = decode_rate(site, n_tiles=512 * cores, processes=cores)
+    yield Row("decode", f"read and decode alone, {cores} processes", ceiling, unit="tiles/s")
+    yield from measure_loop(site, n_tiles=2048 * cores)
     for backbone in site.backbones:
         small = site.settings(backbone, n_tiles=site.batch)
         forward, pictures = open_network(site, small, backbone), site.probe(small)
@@ -120,18 +139,17 @@ def _measure_sharing(site: Site) -> Iterator[Row]:
     pair = ("resnet50v2", "mobilenetv2")
     settings = site.settings(*pair, n_tiles=4 * site.batch)
     forwards = {backbone: open_network(site, settings, backbone) for backbone in pair}
-    n_decoded, decode = [0], reader.decode_tile
+    n_decoded, submit = [0], Decoders.submit
 
-    def count(*args: Any, **options: Any) -> Any:
-        n_decoded[0] += 1
-        return decode(*args, **options)
+    def count(decoders: Decoders, places: list[Place]) -> Any:
+        n_decoded[0] += len(places)
+        return submit(decoders, places)
 
-    reader.decode_tile = count
+    Decoders.submit = count
     try:
         whole_rate(settings, forwards)
     finally:
-        reader.decode_tile = decode
-    n_decoded[0] -= site.batch  # a run reads one batch before it starts, to compile with
+        Decoders.submit = submit
     yield Row("2 decodes a tile, two backbones", " + ".join(pair), n_decoded[0] / (4 * site.batch), at_most=1.0)
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extract.city.sample import write_city
-from extract.reader import Clock, Reader
+from extract.clock import Clock
+from extract.reader import Reader
 from extract.settings import Settings, read_settings
 from extract.tiles import read_tiles
 

@@ -13,12 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import psutil
 
+from extract.clock import Clock
 from extract.embeddings import EmbeddingsError
 from extract.engine import visible_gpus
 from extract.jobs import ExtractError, Job
 from extract.loop import OpenForward
+from extract.pictures.source import Batch
 from extract.plan import count_missing, nearest_folder
-from extract.reader import Batch, Clock, Reader
+from extract.reader import Reader
 from extract.settings import Settings
 from extract.tiles import Tiles, read_tiles
 

@@ -82,7 +82,8 @@ class ShardWriter:
         for name, shape in shapes.items():
             rows = max(1, min(self._n, _CHUNK_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize)))
             self._file.create_dataset(f"cuts/{name}", (self._n, *shape), dtype, chunks=(rows, *shape), fillvalue=np.nan)
-        self._hashes = {name: hashlib.sha256() for name in dataset_names(self._file)}
+        self._data = {name: self._file[name] for name in dataset_names(self._file)}
+        self._hashes = {name: hashlib.sha256() for name in self._data}
         self._hashes["id"].update(as_bytes(encoded))
 
     def append(self, rows: Mapping[str, NDArray[Any]], reasons: Sequence[str], facts: NDArray[np.void] | None = None) -> None:
@@ -100,13 +101,14 @@ class ShardWriter:
         if facts is not None:
             self._put("pictures", facts)
         for name, values in rows.items():
-            block = saturate(values, self._file[f"cuts/{name}"].dtype)
-            block[~is_ok] = np.nan
+            block = saturate(values, self._data[f"cuts/{name}"].dtype)
+            if not is_ok.all():
+                block = np.where(is_ok.reshape(-1, *[1] * (block.ndim - 1)), block, np.nan).astype(block.dtype)
             self._put(f"cuts/{name}", block)
         self._rows += len(is_ok)
 
     def _put(self, name: str, block: NDArray[Any]) -> None:
-        self._file[name][self._rows:self._rows + len(block)] = block
+        self._data[name][self._rows:self._rows + len(block)] = block
         self._hashes[name].update(as_bytes(block))
 
     @property
@@ -164,6 +166,8 @@ def seal(file: h5py.File) -> str:
 
 def saturate(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Convert to the stored type; what exceeds its range becomes its largest value, never infinity."""
+    if values.dtype == dtype and not np.isinf(values).any():
+        return values
     largest = float(np.finfo(dtype).max)
     return np.clip(values, -largest, largest).astype(dtype)
 

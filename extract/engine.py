@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 from extract.jobs import MADE_WITH, ExtractError, Job
@@ -44,7 +44,8 @@ def make_missing(settings: Settings, tiles: Tiles, jobs: list[Job], *, allow_ran
     workers = count_workers(extract, devices)
     if extract.engine == "local" and workers == 1:
         bench = open_bench(settings, tiles, jobs, open_forward or _find(_name(None)), allow_random=allow_random, strict=strict)
-        return [make_shards(bench, missing, on_tiles)]
+        with closing(bench):
+            return [make_shards(bench, missing, on_tiles)]
     order = {"settings": {**settings.as_json(), "out": str(settings.folder)}, "backbones": [job.backbone for job in jobs],
              "allow_random": allow_random, "strict": strict, "tiles_sha256": jobs[0].tiles_sha256, "devices": devices,
              "share": workers, "open_forward": _name(open_forward), "parent": os.getpid() if extract.engine == "local" else None}
@@ -98,13 +99,14 @@ def open_worker(order: str, made: Made) -> Made:
 
 
 def close_worker() -> None:
-    """Drop what the worker keeps open."""
-    _benches.clear()
+    """Close what the worker keeps open."""
+    while _benches:
+        _benches.popitem()[1].close()
 
 
 def _open(order: str, made: Made) -> Bench:
     if order not in _benches:
-        _benches.clear()
+        close_worker()
         _benches[order] = _build(json.loads(order), made)
     bench = _benches[order]
     for name, job in bench.jobs.items():

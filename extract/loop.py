@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -13,15 +12,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
 
+from extract.clock import Clock
 from extract.embeddings import ShardWriter
 from extract.jobs import ExtractError, Job, Opened
-from extract.reader import Batch, Clock, Reader
+from extract.pictures.decoders import DecoderError, Decoders, Decoding
+from extract.pictures.source import Batch
+from extract.reader import Reader
 from extract.settings import Settings
 from extract.stages import Record, Watch
 from extract.tiles import Tiles
 
+_MOST_PROCESSES = 32  # that decode
+_DECODED_AHEAD = 2  # batches that wait for the device, beside those that each process is busy with
 _IN_FLIGHT = 3  # batches on the device: one computes, one is copied in, one is copied out
 _WRITES_AHEAD = 4  # batches that wait for the disk
 
@@ -44,26 +49,31 @@ OnTiles = Callable[[int, int], None]
 
 @dataclass(slots=True, kw_only=True)
 class Bench:
-    """What a worker keeps open: the table, each backbone's job and network, and how many threads decode."""
+    """What a worker keeps open: the pictures, each backbone's job and network, and the processes that decode."""
 
     settings: Settings
-    tiles: Tiles
+    reader: Reader
     jobs: dict[str, Job]
     networks: dict[str, Network]
-    threads: int
+    decoders: Decoders
     strict: bool
     startup_seconds: float
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        self.decoders.close()
 
 
 @dataclass(slots=True)
 class Step:
-    """One batch and one network: rows of one shard."""
+    """One batch and one network: rows of one shard; the last network of a batch gives its pictures' memory back."""
 
     job: Job
     index: int
     network: Network
     batch: Batch
     pending: Pending
+    decoding: Decoding | None
 
 
 def open_bench(settings: Settings, tiles: Tiles, jobs: Sequence[Job], open_forward: OpenForward, *,
@@ -81,14 +91,27 @@ def open_bench(settings: Settings, tiles: Tiles, jobs: Sequence[Job], open_forwa
     BackboneError : a network that cannot be opened.
     """
     began = time.perf_counter()
-    probe = Reader(settings, tiles).read(range(min(len(tiles), settings.extract.batch)), Clock()).pictures
-    networks: dict[str, Network] = {}
-    for job in jobs:
-        networks[job.backbone] = open_forward(settings, job.backbone, probe, allow_random=allow_random, **job.made_in())
-        job.check_network(networks[job.backbone])
-    cores = len(os.sched_getaffinity(0))
-    return Bench(settings=settings, tiles=tiles, jobs={job.backbone: job for job in jobs}, networks=networks,
-                 threads=max(1, min(32, cores // share)), strict=strict, startup_seconds=time.perf_counter() - began)
+    reader = Reader(settings, tiles)
+    decoders = _open_decoders(reader, batch=settings.extract.batch, share=share)  # they start while networks are compiled
+    try:
+        probe = reader.read(range(min(len(tiles), settings.extract.batch)), Clock()).pictures
+        networks: dict[str, Network] = {}
+        for job in jobs:
+            networks[job.backbone] = open_forward(settings, job.backbone, probe, allow_random=allow_random, **job.made_in())
+            job.check_network(networks[job.backbone])
+    except BaseException:
+        decoders.close()
+        raise
+    return Bench(settings=settings, reader=reader, jobs={job.backbone: job for job in jobs}, networks=networks,
+                 decoders=decoders, strict=strict, startup_seconds=time.perf_counter() - began)
+
+
+def _open_decoders(reader: Reader, *, batch: int, share: int) -> Decoders:
+    processes = max(1, min(_MOST_PROCESSES, cpu_count() // share))
+    try:
+        return Decoders(reader.source, processes=processes, batch=batch, n_batches=processes + _DECODED_AHEAD + _IN_FLIGHT + 1)
+    except DecoderError as error:
+        raise ExtractError(str(error)) from error
 
 
 def make_shards(bench: Bench, indices: Iterable[int], on_tiles: OnTiles | None = None) -> Record:
@@ -109,30 +132,33 @@ def make_shards(bench: Bench, indices: Iterable[int], on_tiles: OnTiles | None =
     ------
     ExtractError : the disk is full, or with `strict` a tile that cannot be used. Complete shards are kept.
     """
-    watch = Watch(bench.threads)
+    watch = Watch(len(bench.decoders))
     flight: deque[Step] = deque()
     with closing(Writing(watch)) as writing, closing(_decode(bench, indices, watch)) as batches:
-        for jobs, index, batch in batches:
+        for jobs, index, batch, decoding in batches:
             _check_strict(batch, strict=bench.strict)
             for job in jobs:
                 network = bench.networks[job.backbone]
                 with watch.clocks[job.backbone].time("forward"):
-                    flight.append(Step(job, index, network, batch, network.submit(batch.pictures)))
+                    pending = network.submit(batch.pictures)
+                flight.append(Step(job, index, network, batch, pending, decoding if job is jobs[-1] else None))
                 while len(flight) > _IN_FLIGHT:
-                    _land(flight.popleft(), writing, watch)
+                    _land(bench, flight.popleft(), writing, watch)
             n_bad = sum(map(bool, batch.reasons))
             watch.n_rejected += n_bad
             if on_tiles:
                 on_tiles(len(batch.reasons), n_bad)
         while flight:
-            _land(flight.popleft(), writing, watch)
+            _land(bench, flight.popleft(), writing, watch)
         writing.finish()
-    return watch.record(bench.networks, startup=bench.startup_seconds)
+    return watch.record(bench.networks, startup=bench.startup_seconds, beside=bench.decoders.count_bytes())
 
 
-def _land(step: Step, writing: Writing, watch: Watch) -> None:
+def _land(bench: Bench, step: Step, writing: Writing, watch: Watch) -> None:
     with watch.clocks[step.job.backbone].time("forward"):
         rows = step.pending.result()
+    if step.decoding:
+        bench.decoders.release(step.decoding)
     watch.tiles[step.job.backbone] += len(step.batch.reasons)
     with watch.wait("write"):
         writing.put(step, rows)
@@ -144,33 +170,29 @@ def _check_strict(batch: Batch, *, strict: bool) -> None:
         raise ExtractError(f"strict: {len(bad)} tiles cannot be used (first: {bad[0]}). Mend them, or run without --strict.")
 
 
-def _decode(bench: Bench, indices: Iterable[int], watch: Watch) -> Generator[tuple[list[Job], int, Batch], None, None]:
-    """Decode ahead of the network in threads (OpenCV leaves the interpreter free), a bounded number of batches."""
-    reader = Reader(bench.settings, bench.tiles)
-    pool = ThreadPoolExecutor(bench.threads, "decode")
-    ahead: deque[tuple[list[Job], int, Future[tuple[Batch, Clock]]]] = deque()
+def _decode(bench: Bench, indices: Iterable[int], watch: Watch) -> Generator[tuple[list[Job], int, Batch, Decoding], None, None]:
+    """Decode ahead of the network, a bounded number of batches."""
+    bench.decoders.reset()
+    ahead: deque[tuple[list[Job], int, range, Decoding]] = deque()
 
-    def fetch() -> tuple[list[Job], int, Batch]:
-        jobs, index, future = ahead.popleft()
-        with watch.wait("decode"):
-            batch, clock = future.result()
+    def fetch() -> tuple[list[Job], int, Batch, Decoding]:
+        jobs, index, rows, decoding = ahead.popleft()
+        try:
+            with watch.wait("decode"):
+                batch, clock = decoding.done.result()
+        except DecoderError as error:
+            raise ExtractError(f"{error}, at one of the pictures of rows {rows.start + 1} to {rows.stop} of the table. Complete "
+                               "shards are kept. Run the same command again; if it ends there again, one of these pictures does "
+                               "it: take its row out of the table.") from None
         watch.add_reading(clock, (job.backbone for job in jobs))
-        return jobs, index, batch
+        return jobs, index, batch, decoding
 
-    try:
-        for jobs, index, rows in _batches(bench, indices):
-            ahead.append((jobs, index, pool.submit(_read, reader, rows)))
-            if len(ahead) > bench.threads + 1:
-                yield fetch()
-        while ahead:
+    for jobs, index, rows in _batches(bench, indices):
+        ahead.append((jobs, index, rows, bench.decoders.submit(bench.reader.find(rows))))
+        if len(ahead) >= len(bench.decoders) + _DECODED_AHEAD:
             yield fetch()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _read(reader: Reader, rows: range) -> tuple[Batch, Clock]:
-    clock = Clock()
-    return reader.read(rows, clock), clock
+    while ahead:
+        yield fetch()
 
 
 def _batches(bench: Bench, indices: Iterable[int]) -> Iterator[tuple[list[Job], int, range]]:

@@ -19,6 +19,7 @@ from extract.jobs import Job
 from extract.lock import make_folder
 from extract.loop import Bench, OpenForward, make_shards, open_bench
 from extract.pictures.pixels import PICTURE
+from extract.reader import Reader
 from extract.settings import Settings
 from extract.stages import Record, say_verdict
 from extract.tiles import Tiles, read_tiles
@@ -32,7 +33,7 @@ class Speed:
 
     Attributes
     ----------
-    forward : backbone → a tile's time on the device. `reading` : a tile's time to read and decode, by all threads together.
+    forward : backbone → a tile's time on the device. `reading` : a tile's time to read and decode, by all processes together.
     overhead : factor of the whole on what bounds it (1 where the device never waits).
     startup : loading Keras, loading and compiling all networks. `verdict` : what bounds the run. `n_tiles` : tiles of the probe.
     """
@@ -73,7 +74,7 @@ def plan_extraction(settings: Settings, *, seconds: float = 8.0, allow_random: b
         job.look()
     features = settings.folder / "features"
     free = shutil.disk_usage(nearest_folder(features)).free
-    plan: dict[str, Any] = {"tiles": len(tiles), "seconds": 0.0, "bytes": 0, "disk_free_bytes": free}
+    plan: dict[str, Any] = {"tiles": len(tiles), "seconds": 0.0, "bytes": 0, "disk_free_bytes": free, "peak_rss_bytes": 0}
     pending = [job for job in jobs if job.missing]
     bench, speed = None, None
     if pending:
@@ -81,12 +82,15 @@ def plan_extraction(settings: Settings, *, seconds: float = 8.0, allow_random: b
         with tempfile.TemporaryDirectory(prefix=".plan-", dir=features) as folder:
             bench, speed = measure_speed(settings, tiles, [job.backbone for job in pending], Path(folder), seconds=seconds,
                                          open_bench=_opener(allow_random, open_forward))
+        plan["peak_rss_bytes"] += bench.decoders.count_bytes()
+        bench.close()
         plan |= predict(speed, [(i, job.backbone, _count(job, i)) for job in pending for i in job.missing],
                         batch=settings.extract.batch)
     parts = {job.backbone: _part(job, bench, speed) for job in jobs}
     plan["bytes"] = sum(cut["bytes"] for part in parts.values() for cut in part["cuts"].values())
     plan["bytes"] += sum(map(count_missing, jobs)) * _OTHER_BYTES
-    return plan | {"peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "backbones": parts}
+    plan["peak_rss_bytes"] += resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return plan | {"backbones": parts}
 
 
 def nearest_folder(path: Path) -> Path:
@@ -130,7 +134,7 @@ def measure_speed(settings: Settings, tiles: Tiles, backbones: list[str], folder
         jobs = [Job(inside, some, backbone, tiles_sha256="") for backbone in backbones]
         for job in jobs:
             job.folder.mkdir(parents=True)
-        bench = (replace(opened, settings=inside, tiles=some, jobs={job.backbone: job for job in jobs}) if opened
+        bench = (replace(opened, settings=inside, reader=Reader(inside, some), jobs={job.backbone: job for job in jobs}) if opened
                  else open_bench(inside, some, jobs))
         return bench, make_shards(bench, [0])
 
@@ -150,7 +154,7 @@ def read_speed(record: Record) -> Speed:
     parts = record["backbones"]
     n_tiles = max(part["tiles"] for part in parts.values())
     forward = {name: part["seconds"]["forward"] / part["tiles"] for name, part in parts.items()}
-    reading = max((p["seconds"]["read"] + p["seconds"]["decode"]) / p["tiles"] for p in parts.values()) / record["threads"]
+    reading = max((p["seconds"]["read"] + p["seconds"]["decode"]) / p["tiles"] for p in parts.values()) / record["decoders"]
     bound = max(sum(forward.values()), reading, 1e-9)
     return Speed(forward=forward, reading=reading, overhead=record["seconds"] / n_tiles / bound, n_tiles=n_tiles,
                  startup=record["startup_seconds"], verdict=say_verdict([record]))
@@ -173,7 +177,7 @@ def predict(speed: Speed, missing: list[tuple[int, str, int]], *, batch: int) ->
 
 
 def shard_seconds(speed: Speed, backbones: list[str], n_tiles: int, *, batch: int) -> float:
-    """Give the time of a shard through some backbones: the device's or the decoding threads', whichever is longer."""
+    """Give the time of a shard through some backbones: the device's or the decoding processes', whichever is longer."""
     on_device = -(-n_tiles // batch) * batch * sum(speed.forward[name] for name in backbones)
     return max(on_device, n_tiles * speed.reading) * speed.overhead
 

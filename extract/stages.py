@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from extract.clock import Clock
 from extract.embeddings import publish
-from extract.reader import Clock
 
 Record = dict[str, Any]  # plain values: it travels between processes
 _REMEDIES = {
@@ -30,13 +30,13 @@ class Watch:
 
     Attributes
     ----------
-    threads : threads that read and decode.
-    clocks : seconds of each backbone, summed over threads; reading and decoding count for every backbone that they serve.
+    decoders : processes that read and decode.
+    clocks : seconds of each backbone, summed over processes; reading and decoding count for every backbone that they serve.
     tiles : tiles of each backbone. `n_rejected` : tiles that could not be used.
     waited : seconds in which the device had nothing to do: for pictures (`decode`), for the disk (`write`).
     """
 
-    threads: int
+    decoders: int
     clocks: defaultdict[str, Clock] = field(default_factory=lambda: defaultdict(Clock))
     tiles: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     n_rejected: int = 0
@@ -58,12 +58,17 @@ class Watch:
             for stage in ("read", "decode"):
                 self.clocks[backbone].seconds[stage] += clock.seconds[stage]
 
-    def record(self, networks: Mapping[str, Any], *, startup: float) -> Record:
-        """Give what was measured as plain values."""
+    def record(self, networks: Mapping[str, Any], *, startup: float, beside: int) -> Record:
+        """Give what was measured as plain values.
+
+        Parameters
+        ----------
+        startup : seconds that opening the networks took. beside : memory of the processes that decode [bytes].
+        """
         return {
-            "worker": f"{socket.gethostname()}-{os.getpid()}", "threads": self.threads, "n_rejected": self.n_rejected,
+            "worker": f"{socket.gethostname()}-{os.getpid()}", "decoders": self.decoders, "n_rejected": self.n_rejected,
             "seconds": time.perf_counter() - self.started, "waited": dict(self.waited), "startup_seconds": startup,
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + beside,
             "backbones": {name: {
                 "tiles": n, "seconds": dict(self.clocks[name].seconds), "device": networks[name].device,
                 "precision": networks[name].precision, "runtime": networks[name].runtime, "note": networks[name].note,
@@ -74,9 +79,9 @@ class Watch:
 def sum_records(records: list[Record]) -> dict[str, Any]:
     """Give each backbone's stages, as `stages.json` holds them.
 
-    Seconds are summed over workers and threads but for `total`, which is the busiest worker's. Where backbones share a
+    Seconds are summed over workers and processes but for `total`, which is the busiest worker's. Where backbones share a
     run, `total` is the time without what the device spent on the others, and not less than reading and decoding take
-    with all threads: what the backbone would have needed alone. `tiles_per_second` is `tiles / total`; `run_seconds` is
+    with all processes: what the backbone would have needed alone. `tiles_per_second` is `tiles / total`; `run_seconds` is
     the time of the run with all backbones.
     """
     workers = _by_worker(records)
@@ -96,7 +101,7 @@ def _by_worker(records: list[Record]) -> list[Record]:
 def _add(a: Any, b: Any, name: str = "") -> Any:
     if isinstance(a, dict):
         return {key: _add(a[key], b[key], key) if key in a and key in b else a.get(key, b.get(key)) for key in {**a, **b}}
-    if isinstance(a, str) or name == "threads":
+    if isinstance(a, str) or name == "decoders":
         return a
     return max(a, b) if name in ("peak_rss_bytes", "startup_seconds") else a + b
 
@@ -120,7 +125,7 @@ def _stage(name: str, workers: list[Record]) -> dict[str, Any]:
 def _own_seconds(name: str, worker: Record) -> float:
     others = sum(part["seconds"]["forward"] for other, part in worker["backbones"].items() if other != name)
     seconds = worker["backbones"][name]["seconds"]
-    return float(max(worker["seconds"] - others, (seconds["read"] + seconds["decode"]) / worker["threads"], 1e-9))
+    return float(max(worker["seconds"] - others, (seconds["read"] + seconds["decode"]) / worker["decoders"], 1e-9))
 
 
 def say_verdict(records: list[Record]) -> str:

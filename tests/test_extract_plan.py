@@ -61,7 +61,7 @@ def test_a_shard_costs_the_longer_of_device_and_decoding_and_whole_batches(missi
 
 def test_a_probe_that_waits_for_decoding_is_read_as_such():
     part = {"tiles": 100, "seconds": {"read": 2.0, "decode": 6.0, "forward": 1.0, "write": 0.1}}
-    record = {"backbones": {"a": part}, "threads": 2, "seconds": 4.4, "startup_seconds": 3.0, "n_rejected": 0,
+    record = {"backbones": {"a": part}, "decoders": 2, "seconds": 4.4, "startup_seconds": 3.0, "n_rejected": 0,
               "waited": {"decode": 3.0, "write": 0.0}}
     speed = read_speed(record)
     assert (speed.forward["a"], speed.reading, speed.startup) == (0.01, 0.04, 3.0)

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from made_rasters import NORTH, WEST, make_heights, write_areas, write_mosaic, write_raster
 
+from extract.clock import Clock
 from extract.settings import Settings, read_settings
 from extract.tiles import read_tiles
 from extract.tiling.labels import LabelsError
@@ -146,7 +147,7 @@ def test_one_stretch_holds_for_all_tiles_and_is_written_down(survey: Path) -> No
 
 
 def test_float_tiles_decode_to_the_pixels_of_the_others(survey: Path) -> None:
-    from extract.reader import Clock, Reader
+    from extract.reader import Reader
 
     batches = []
     for kind in ("png", "tiff"):

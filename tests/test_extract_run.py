@@ -138,10 +138,10 @@ def test_strict_makes_a_reject_an_error_and_all_rejected_is_one(experiment):
 def test_a_full_disk_is_one_clear_error_and_the_run_goes_on(experiment, runtime):
     if runtime == "openvino":
         pytest.importorskip("openvino")
-    path = experiment(n=20, replace={'runtime = "keras"': f'runtime = "{runtime}"'})
+    path = experiment(n=1000, replace={'runtime = "keras"': f'runtime = "{runtime}"', "shard = 5": "shard = 1000"})
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000));"
         f"import sys; sys.argv = ['extract', 'run', '--config', {str(path)!r}]; from extract.cli import main; main()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})

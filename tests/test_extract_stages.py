@@ -9,6 +9,7 @@ from stub_network import open_stub
 from extract.embeddings import SCHEMA_VERSION, Embeddings, ShardWriter
 from extract.jobs import ExtractError, check_jobs
 from extract.loop import make_shards, open_bench
+from extract.pictures.decoders import Decoders
 from extract.run import run_extraction
 from extract.settings import Settings, read_settings
 from extract.stages import say_verdict, sum_records
@@ -19,7 +20,7 @@ TWO = {'"mobilenetv2/block_3_expand_relu:map"': '"vgg16/block1_pool:avg"'}
 
 def record(worker="a", seconds=10.0, decode_wait=0.0, write_wait=0.0, **backbones):
     """One worker's seconds; a backbone is (tiles, decode, forward)."""
-    return {"worker": worker, "threads": 2, "n_rejected": 0, "seconds": seconds, "startup_seconds": 1.0, "peak_rss_bytes": 5,
+    return {"worker": worker, "decoders": 2, "n_rejected": 0, "seconds": seconds, "startup_seconds": 1.0, "peak_rss_bytes": 5,
             "waited": {"decode": decode_wait, "write": write_wait},
             "backbones": {name: {"tiles": tiles, "device": "cpu", "precision": "float32", "runtime": "stub", "note": "",
                                  "seconds": {"read": 0.1, "decode": decode, "forward": forward, "write": 0.1}}
@@ -90,15 +91,13 @@ def test_a_write_that_fails_stops_the_run_at_once_and_leaves_no_partial(experime
 
 
 def test_both_backbones_share_one_decode(experiment, monkeypatch):
-    from extract.reader import Reader
-
     settings = read_settings(experiment(n=20, replace=TWO), Settings)
-    rows = []
-    read = Reader.read
-    monkeypatch.setattr(Reader, "read", lambda self, part, clock: rows.extend(part) or read(self, part, clock))
+    decoded = []
+    submit = Decoders.submit
+    monkeypatch.setattr(Decoders, "submit", lambda self, places: decoded.extend(places) or submit(self, places))
     summary = run_extraction(settings, open_forward=open_stub)
     assert summary.done == ["mobilenetv2", "vgg16"]
-    assert sorted(rows) == sorted([*range(4), *range(20)])  # the probe, then each tile once
+    assert decoded == [f"{i}.png" for i in range(20)]
 
 
 def test_batches_go_on_across_shards_without_a_pause(experiment):

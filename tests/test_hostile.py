@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from extract.clock import Clock
 from extract.embeddings import Embeddings, EmbeddingsError
 from extract.pictures.images import ImagesError
-from extract.reader import Clock, Reader
+from extract.reader import Reader
 from extract.settings import Settings, SettingsError, read_settings
 from extract.table import TableError
 from extract.tiles import read_tiles

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+from joblib import cpu_count
 from scipy.ndimage import distance_transform_edt
 
 from extract.city.drawing import FORMS, TILE_M, City, build_forms, draw_tile
@@ -121,7 +121,7 @@ def _write_tiles(folder: Path, town: Town, seed: int) -> None:
         png = cv2.imencode(".png", draw_tile(city, row, column), [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
         (folder / f"LIDAR_{town.ids[tile]}.png").write_bytes(png.tobytes())
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(write, range(len(town.places))))
 
 

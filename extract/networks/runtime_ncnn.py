@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 import keras
 import ncnn
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
 
 from extract.networks.backbones import Network, find_preprocess
@@ -60,7 +60,7 @@ class NcnnRuntime:
                                key=lambda output: depths[output[1]])
         self._picture = tuple(network.model.input_shape[1:])
         self._shapes = [(tuple(out.shape[1:]), np.dtype(out.dtype)) for out in network.model.outputs]
-        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "ncnn")
+        self._pool = ThreadPoolExecutor(cpu_count(), "ncnn")
 
     def submit(self, pictures: NDArray[np.uint8]) -> Submitted:
         """Hand each picture to the next thread that is free; see `Runtime`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 import openvino
+from joblib import cpu_count
 from numpy.typing import NDArray
 
 from extract.networks.backbones import Network
@@ -50,7 +50,7 @@ class OpenvinoRuntime:
     name, version, device = "openvino", openvino.__version__, "cpu"
 
     def __init__(self, model: keras.Model, *, batch: int, precision: str) -> None:
-        cores = len(os.sched_getaffinity(0))
+        cores = cpu_count()
         hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "NUM_STREAMS": str(cores), "INFERENCE_NUM_THREADS": str(cores)}
         core = openvino.Core()
         try:

@@ -9,12 +9,14 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extract.pictures.images import Folder, Images, ImagesError, RejectedTile
-from extract.settings import TilesSettings
+
+if TYPE_CHECKING:  # a process that decodes knows no settings
+    from extract.settings import TilesSettings
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _LOCAL_HEADER = 30  # bytes before the name of a zip's member (APPNOTE 6.3.10, section 4.3.7)
@@ -63,20 +65,27 @@ class Archive:
     """
 
     def __init__(self, path: Path, index: Index, *, max_bytes: int) -> None:
-        self._index, self._max_bytes = index, max_bytes
+        self._path, self._index, self._max_bytes = path, index, max_bytes
         self._handle = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._handle)
 
-    def read(self, name: str) -> bytes:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Send where the archive lies, and not its index: with a million members each process would read it, and hold it."""
+        return partial(Archive, self._path, {}, max_bytes=self._max_bytes), ()
+
+    def find(self, name: str) -> Member | str:
+        """Give where a member lies, or why it is not read."""
+        return self._index.get(name, "file missing")
+
+    def read(self, place: Member | str) -> bytes:
         """Give the bytes of a picture."""
-        member = self._index.get(name, "file missing")
-        if isinstance(member, str):
-            raise RejectedTile(member)
-        if member.size > self._max_bytes:
-            raise RejectedTile(f"file of {member.size} bytes, larger than any picture of [tiles] max_pixels")
-        if not member.size:
+        if isinstance(place, str):
+            raise RejectedTile(place)
+        if place.size > self._max_bytes:
+            raise RejectedTile(f"file of {place.size} bytes, larger than any picture of [tiles] max_pixels")
+        if not place.size:
             raise RejectedTile("file empty")
-        return self._inflate(member) if member.crc is not None else self._pread(member.start, member.stored)
+        return self._inflate(place) if place.crc is not None else self._pread(place.start, place.stored)
 
     def names(self) -> Iterator[str]:
         """Name every member that can be read."""

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a link is looked at before it is followed; a pipe does not hang
@@ -21,10 +21,16 @@ class ImagesError(ValueError):
     """The images of the settings cannot be used at all; the text says why, and what to do."""
 
 
-class Images(Protocol):
-    """Where pictures are read from; safe to use from several threads."""
+Place = Any  # where a picture lies, as its own kind of images knows it; can be sent to another process
 
-    def read(self, name: str) -> bytes:
+
+class Images(Protocol):
+    """Where pictures are read from; safe to use from several threads, and can be sent to another process."""
+
+    def find(self, name: str) -> Place:
+        """Say where a picture lies; known to this process, and read by any that the images were sent to."""
+
+    def read(self, place: Place) -> bytes:
         """Give the bytes of a picture; raises `RejectedTile` where it is missing, empty, too large or must not be read."""
 
     def names(self) -> Iterator[str]:
@@ -45,9 +51,13 @@ class Folder:
         self._root, self._real, self._follow, self._max_bytes = str(path), os.path.realpath(path), follow_links, max_bytes
         self._is_inside: dict[str, bool] = {}
 
-    def read(self, name: str) -> bytes:
+    def find(self, name: str) -> str:
+        """Give the name itself: a folder is looked up when it is read."""
+        return name
+
+    def read(self, place: str) -> bytes:
         """Give the bytes of a picture."""
-        path = os.path.join(self._root, name)  # noqa: PTH118  (a Path for each of a million tiles costs more than the read)
+        path = os.path.join(self._root, place)  # noqa: PTH118  (a Path for each of a million tiles costs more than the read)
         try:
             handle = self._open(path)
             with open(handle, "rb", buffering=0) as file:  # noqa: PTH123

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from joblib import cpu_count
 from numpy.typing import NDArray
 
 from extract.lock import locked
@@ -129,7 +130,7 @@ def _make_all(maker: _Maker, tileset: Tileset, rows: NDArray[np.int64], on_tiles
 
 def _in_parallel(maker: _Maker, todo: Sequence[tuple[int, NDArray[np.int64]]]) -> Iterator[tuple[int, list[float]]]:
     """Make blocks in threads, two a worker under way, so that memory does not grow with the survey."""
-    workers = maker.request.workers or os.cpu_count() or 1
+    workers = maker.request.workers or cpu_count()
     pool, waiting = ThreadPoolExecutor(workers), deque[tuple[int, Future[list[float]]]]()
     try:
         for number, block in todo:

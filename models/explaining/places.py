@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.clock import Clock
 from extract.embeddings import Embeddings
 from extract.networks.raw import resize
 from extract.networks.zoo import REGISTRY
-from extract.reader import Clock, Reader
+from extract.reader import Reader
 from extract.settings import PIXELS, Cut, Pooling, Settings
 from extract.tiles import Tiles
 from models.arrays import Ints

@@ -1,0 +1,160 @@
+"""Processes that decode: the same pictures as in this process, memory that is given back, and ends of every kind."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+
+from extract.clock import Clock
+from extract.pictures import decoders as module
+from extract.pictures.archives import open_images
+from extract.pictures.decoders import DecoderError, Decoders
+from extract.pictures.images import RejectedTile
+from extract.reader import Reader
+from extract.run import ExtractError, run_extraction
+from extract.settings import Settings, read_settings
+from extract.tiles import read_tiles
+from tests.stub_network import open_stub
+from tests.test_extract_archives import write
+
+
+@pytest.fixture
+def reader(experiment):
+    path = experiment()
+    (path.parent / "tiles" / "3.png").write_text("no picture")
+    settings = read_settings(path, Settings)
+    return Reader(settings, read_tiles(settings))
+
+
+@pytest.fixture
+def decoders(reader):
+    opened = Decoders(reader.source, processes=2, batch=4, n_batches=3)
+    yield opened
+    opened.close()
+
+
+def processes():
+    """Give the processes that decode for this one, and that live."""
+    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if "extract.pictures.decoders" in " ".join(child.cmdline())]
+
+
+def test_pictures_equal_those_read_in_this_process_also_in_memory_that_was_used_before(reader, decoders):
+    for rows in (range(4), range(4, 8), range(8, 10), range(2, 6), range(1)):
+        decoding = decoders.submit(reader.find(rows))
+        batch, clock = decoding.done.result()
+        expected = reader.read(rows, Clock())
+        np.testing.assert_array_equal(batch.pictures, expected.pictures)
+        np.testing.assert_array_equal(batch.facts, expected.facts)
+        assert batch.reasons == expected.reasons
+        assert clock.seconds["decode"] > 0
+        decoders.release(decoding)
+
+
+def test_batches_that_are_not_released_keep_their_pictures_and_no_more_are_taken(reader, decoders):
+    taken = [decoders.submit(reader.find(range(4 * i, 4 * i + 4))) for i in range(3)]
+    with pytest.raises(IndexError):
+        decoders.submit(reader.find(range(4)))
+    for i, decoding in enumerate(taken):
+        np.testing.assert_array_equal(decoding.done.result()[0].pictures, reader.read(range(4 * i, 4 * i + 4), Clock()).pictures)
+    decoders.reset()
+    assert len([decoders.submit(reader.find(range(4))) for _ in range(3)]) == 3
+
+
+def test_processes_load_neither_networks_nor_tables():
+    text = "import sys, extract.pictures.decoders, extract.pictures.archives; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"keras", "tensorflow", "pandas", "pydantic", "h5py"} & set(loaded)
+
+
+def test_an_archive_is_sent_without_its_index(experiment):
+    path = experiment()
+    files = {f"{i}.png": (path.parent / "tiles" / f"{i}.png").read_bytes() for i in range(12)}
+    write(path.parent / "tiles.zip", files | {f"{i}.txt": b"" for i in range(5000)})
+    path.write_text(path.read_text().replace('images = "tiles"', 'images = "tiles.zip"'))
+    settings = read_settings(path, Settings)
+    images = open_images(settings.tiles)
+    sent = pickle.dumps(images)
+    assert len(sent) < 1000
+    received = pickle.loads(sent)
+    assert received.read(images.find("7.png")) == files["7.png"]
+    with pytest.raises(RejectedTile, match="file missing"):
+        received.read(images.find("gone.png"))
+    assert run_extraction(settings, open_forward=open_stub).n_rejected == 0
+
+
+def test_closing_ends_the_processes(reader):
+    opened = Decoders(reader.source, processes=2, batch=4, n_batches=3)
+    assert len(processes()) == 2
+    opened.submit(reader.find(range(4))).done.result()
+    assert 5e6 < opened.count_bytes() < 2e8
+    opened.close()
+    assert processes() == []
+    assert opened.count_bytes() == 0
+
+
+def test_a_run_ends_its_processes_also_when_it_fails(experiment, monkeypatch):
+    path = experiment()
+    run_extraction(read_settings(path, Settings), open_forward=open_stub)
+    assert processes() == []
+
+    def fail(*args, **options):
+        raise ValueError("no such network")
+
+    with pytest.raises(ValueError, match="no such network"):
+        run_extraction(read_settings(path, Settings), fresh=True, open_forward=fail)
+    assert processes() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_process_that_is_killed_is_one_clear_error_and_the_run_goes_on_afterwards(experiment, monkeypatch, number):
+    settings = read_settings(experiment(n=40), Settings)
+    monkeypatch.setenv("STUB_SECONDS", "0.05")
+
+    def kill(done, todo, rejected):
+        for process in processes():
+            process.send_signal(number)
+
+    with pytest.raises(ExtractError, match=rf"ended by {number.name}.*rows \d+ to \d+ of the table.*Complete shards are kept"):
+        run_extraction(settings, open_forward=open_stub, on_tiles=kill)
+    assert list(settings.folder.rglob("*.partial")) == []
+    monkeypatch.setenv("STUB_SECONDS", "0")
+    assert run_extraction(settings, open_forward=open_stub).n_rejected == 0
+
+
+def test_a_process_that_cannot_start_says_why(reader, monkeypatch):
+    monkeypatch.setattr(module, "_PROGRAM", "raise ImportError('libGL.so.1 is not there')")
+    opened = Decoders(reader.source, processes=2, batch=4, n_batches=4)
+    for _ in range(3):  # more than there are processes: nobody waits for one that is gone
+        with pytest.raises(DecoderError, match=r"ended with code 1: ImportError: libGL.so.1 is not there"):
+            opened.submit(reader.find(range(4))).done.result()
+    opened.close()
+
+
+def test_what_a_process_runs_into_is_raised_here(reader, decoders, monkeypatch):
+    with pytest.raises(TypeError):
+        decoders.submit([b"no", 5]).done.result()
+    assert decoders.submit(reader.find(range(4))).done.result()[0].reasons == ["", "", "", "not an image"]
+
+
+def test_processes_end_with_a_run_that_is_killed(experiment):
+    path = experiment(n=40)
+    text = ("from pathlib import Path; from extract.run import run_extraction; from tests.stub_network import open_stub; "
+            "from extract.settings import Settings, read_settings; "
+            f"run_extraction(read_settings(Path({str(path)!r}), Settings), open_forward=open_stub)")
+    run = subprocess.Popen([sys.executable, "-c", text], env={**os.environ, "STUB_SECONDS": "5"})
+    while not (children := psutil.Process(run.pid).children()):
+        time.sleep(0.05)
+    run.kill()
+    run.wait()
+    gone, alive = psutil.wait_procs(children, timeout=20)
+    assert gone
+    assert alive == []
