@@ -64,7 +64,7 @@ def _read(data: bytes) -> Header:
 
 
 def _check_end(data: bytes, end: bytes) -> None:
-    if end not in data[-4096:]:
+    if data.rfind(end, max(0, len(data) - 4096)) < 0:
         raise RejectedTile("image data damaged or truncated")
 
 

@@ -59,9 +59,7 @@ class Folder:
         """Give the bytes of a picture."""
         path = os.path.join(self._root, place)  # noqa: PTH118  (a Path for each of a million tiles costs more than the read)
         try:
-            handle = self._open(path)
-            with open(handle, "rb", buffering=0) as file:  # noqa: PTH123
-                data = file.readall()
+            data = self._read(path)
         except FileNotFoundError:
             raise RejectedTile("file missing") from None
         except OSError as error:
@@ -74,7 +72,18 @@ class Folder:
             raise RejectedTile("file empty")
         return data
 
-    def _open(self, path: str) -> int:
+    def _read(self, path: str) -> bytes:
+        handle, size = self._open(path)
+        try:
+            data = os.read(handle, size)
+            while len(data) < size and (more := os.read(handle, size - len(data))):
+                data += more
+        finally:
+            os.close(handle)
+        return data
+
+    def _open(self, path: str) -> tuple[int, int]:
+        """Open a file; gives its handle and its size."""
         if not self._follow:
             self._check_inside(os.path.dirname(path))  # noqa: PTH120
         try:
@@ -90,7 +99,7 @@ class Folder:
             os.close(handle)
             raise RejectedTile(f"file of {info.st_size} bytes, larger than any picture of [tiles] max_pixels"
                                if stat.S_ISREG(info.st_mode) else "not a regular file")
-        return handle
+        return handle, info.st_size
 
     def _check_inside(self, path: str) -> None:
         """Refuse what lies outside once links are followed; a folder is looked up once."""

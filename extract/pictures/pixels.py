@@ -104,9 +104,15 @@ def describe(rgb: NDArray[np.uint8], *, n_bytes: int, nodata: float) -> NDArray[
 def _difference_hash(rgb: NDArray[np.uint8]) -> bytes:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     rows, columns, areas = _cut_cells(len(grey))
-    corners = cv2.integral(grey, sdepth=cv2.CV_64F)[rows, columns]  # sums of whole numbers: exact
-    cells = np.diff(np.diff(corners, axis=0), axis=1) / areas
+    corners = cv2.integral(grey, sdepth=_depth_of_sums(grey.size))[rows, columns]
+    strips = corners[1:] - corners[:-1]
+    cells = (strips[:, 1:] - strips[:, :-1]) / areas
     return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes()
+
+
+def _depth_of_sums(n_pixels: int) -> int:
+    """Give the type in which sums of bytes are exact, the smaller of two."""
+    return cv2.CV_32S if n_pixels * 255 < 1 << 31 else cv2.CV_64F
 
 
 @cache
