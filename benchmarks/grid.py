@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from extract.embeddings import ShardWriter, write_virtual
 from extract.settings import read_settings
+from extract.shards import ShardWriter, write_virtual
 from extract.tiles import Tiles, read_tiles
 from models.cells import ALL, Planned, plan_cells
 from models.evaluation.scoring import build_labels, score_runs

@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.rows import Row, save_rows
-from extract.embeddings import ShardWriter, write_virtual
 from extract.settings import read_settings
+from extract.shards import ShardWriter, write_virtual
 from models.fit import fit_all
 from models.settings import Settings
 

@@ -22,7 +22,7 @@ import pandas as pd
 
 from benchmarks.planted import plant
 from benchmarks.rows import Row, render_table
-from extract.embeddings import ShardWriter, write_virtual
+from extract.shards import ShardWriter, write_virtual
 from models.families.family import CrossFit
 from models.families.features import Features, open_features
 from models.families.registry import build_model, parse_model

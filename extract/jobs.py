@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from extract.embeddings import EmbeddingsError, ShardWriter, read_attributes, write_virtual
+from extract.embeddings import EmbeddingsError, read_attributes
 from extract.pictures.pixels import PICTURE
 from extract.settings import Settings
+from extract.shards import ShardWriter, write_virtual
 from extract.tiles import Tiles
 
 IMPORTED = "imported"  # what stands for the weights where the vectors come from elsewhere

@@ -16,12 +16,12 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 
 from extract.clock import Clock
-from extract.embeddings import ShardWriter
 from extract.jobs import ExtractError, Job, Opened
 from extract.pictures.decoders import DecoderError, Decoders, Decoding
 from extract.pictures.source import Batch
 from extract.reader import Reader
 from extract.settings import Settings
+from extract.shards import ShardWriter
 from extract.stages import Record, Watch
 from extract.tiles import Tiles
 

@@ -12,13 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.embeddings import publish, read_rejects
+from extract.embeddings import read_rejects
 from extract.engine import make_missing, visible_gpus
 from extract.jobs import ExtractError, Job, check_jobs
 from extract.lock import locked
 from extract.loop import OpenForward
 from extract.pictures.archives import open_images
 from extract.pictures.images import Images
+from extract.publish import publish
 from extract.settings import PIXELS, Settings
 from extract.stages import Record, say_verdict, sum_records, write_stages
 from extract.table import pack_texts, thrifty

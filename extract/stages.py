@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.clock import Clock
-from extract.embeddings import publish
+from extract.publish import publish
 
 Record = dict[str, Any]  # plain values: it travels between processes
 _REMEDIES = {

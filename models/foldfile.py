@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from extract.embeddings import publish
+from extract.publish import publish
 from extract.tiles import Tiles
 from models.arrays import Floats, Ints
 from models.folds import Folds, assign_folds, build_folds

@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from extract.embeddings import publish
+from extract.publish import publish
 from models.entries import find_fault
 
 SCHEMA = "roofline.run"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from extract.embeddings import publish
+from extract.publish import publish
 from reports.burden import COLUMNS, build_burden
 from reports.classes import build_class_board
 from reports.collect import Collected, collect

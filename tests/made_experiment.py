@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extract.embeddings import ShardWriter, write_virtual
 from extract.settings import read_settings
+from extract.shards import ShardWriter, write_virtual
 from extract.tiles import read_tiles
 from models.fit import fit_all
 from models.settings import Settings

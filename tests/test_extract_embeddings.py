@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract.embeddings import Embeddings, EmbeddingsError, ShardWriter, read_rejects, write_virtual
+from extract.embeddings import Embeddings, EmbeddingsError, read_rejects
 from extract.pictures.pixels import PICTURE
+from extract.shards import ShardWriter, write_virtual
 
 GOLDEN = Path(__file__).parent / "golden"
 

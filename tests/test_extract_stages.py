@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from stub_network import open_stub
 
-from extract.embeddings import SCHEMA_VERSION, Embeddings, ShardWriter
+from extract.embeddings import SCHEMA_VERSION, Embeddings
 from extract.jobs import ExtractError, check_jobs
 from extract.loop import make_shards, open_bench
 from extract.pictures.decoders import Decoders
 from extract.run import run_extraction
 from extract.settings import Settings, read_settings
+from extract.shards import ShardWriter
 from extract.stages import say_verdict, sum_records
 from extract.tiles import read_tiles
 

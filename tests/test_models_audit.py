@@ -13,9 +13,9 @@ import pytest
 from typer.testing import CliRunner
 
 import models.auditing.audit
-from extract.embeddings import ShardWriter, write_virtual
 from extract.pictures.pixels import PICTURE, Look, decode_tile, describe
 from extract.settings import read_settings
+from extract.shards import ShardWriter, write_virtual
 from extract.tiles import read_tiles
 from models.auditing.audit import CHECKS, AuditError, audit, check_fatal, gather_inputs, list_skipped, read_audit, run_audit
 from models.auditing.duplicates import MAX_BITS, group_near, near_pairs

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from extract.embeddings import ShardWriter, write_virtual
+from extract.shards import ShardWriter, write_virtual
 from models.design import pool_rows
 from models.families import features
 from models.families.features import Features, FeaturesError, OnDisk, open_features

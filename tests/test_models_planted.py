@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from made_experiment import TEXT, change, fit
 
-from extract.embeddings import ShardWriter, write_virtual
+from extract.shards import ShardWriter, write_virtual
 from models.evaluation.standings import build_standings
 from models.runs import read_table
 

@@ -16,8 +16,8 @@ import pytest
 from made_experiment import N, change, make_experiment, read_signal, write_features, write_table
 from typer.testing import CliRunner
 
-from extract.embeddings import ShardWriter, write_virtual
 from extract.settings import read_settings
+from extract.shards import ShardWriter, write_virtual
 from extract.tiles import read_tiles
 from models.cli import app
 from models.fit import fit_all

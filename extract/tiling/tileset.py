@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extract.embeddings import publish
+from extract.publish import publish
 from extract.tiling.geo import name_crs
 from extract.tiling.lattice import Lattice
 from extract.tiling.mosaic import Mosaic

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from extract.embeddings import publish
+from extract.publish import publish
 from models.runs import RunError, hash_file, read_document, write_json
 
 SCHEMA = "roofline.explanation"

@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from extract.embeddings import publish
+from extract.publish import publish
 from models.families.family import Where
 from models.families.learning import Keeper, Phase, State, read_weights, write_weights
 

@@ -17,7 +17,8 @@ from typing import Any
 import tomli_w
 
 import extract
-from extract.embeddings import publish, read_attributes
+from extract.embeddings import read_attributes
+from extract.publish import publish
 from extract.settings import PIXELS, parse_cut
 from models.kept import KeptModel, list_kept
 from models.predicting.newplace import PlaceError, check_place, name_features

@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from extract.embeddings import Embeddings, publish
+from extract.embeddings import Embeddings
+from extract.publish import publish
 from extract.settings import TargetsSettings
 from extract.table import TableError
 from extract.tiles import Tiles, stream_tiles

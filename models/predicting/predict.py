@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from extract.embeddings import publish
 from extract.lock import locked
+from extract.publish import publish
 from models.engine import read_engine
 from models.families.family import Family
 from models.keep import load_model

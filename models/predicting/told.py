@@ -25,7 +25,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from extract.embeddings import publish
+from extract.publish import publish
 from models.kept import KeptModel
 from models.predicting.areatable import Areas
 from models.predicting.mapping import Squares, open_squares
