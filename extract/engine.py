@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,6 +18,7 @@ from extract.loop import Bench, OnTiles, OpenForward, make_shards, open_bench
 from extract.settings import ExtractSettings, Settings
 from extract.stages import Record
 from extract.tiles import Tiles, read_tiles
+from extract.workers import worker_processes
 
 Made = dict[str, dict[str, str]]  # backbone → what its shards are made with, see `extract.jobs.MADE_WITH`
 _RANGES_A_WORKER, _SHARDS_A_RANGE = 8, 16
@@ -48,7 +48,7 @@ def make_missing(settings: Settings, tiles: Tiles, jobs: list[Job], *, allow_ran
             return [make_shards(bench, missing, on_tiles)]
     order = {"settings": {**settings.as_json(), "out": str(settings.folder)}, "backbones": [job.backbone for job in jobs],
              "allow_random": allow_random, "strict": strict, "tiles_sha256": jobs[0].tiles_sha256, "devices": devices,
-             "share": workers, "open_forward": _name(open_forward), "parent": os.getpid() if extract.engine == "local" else None}
+             "share": workers, "open_forward": _name(open_forward)}
     made = {job.backbone: job.made for job in jobs}
     records = []
     work = _by_dask if extract.engine == "dask" else _by_processes
@@ -117,8 +117,6 @@ def _open(order: str, made: Made) -> Bench:
 
 def _build(order: dict[str, Any], made: Made) -> Bench:
     settings = Settings.model_validate(order["settings"])
-    if order["parent"]:
-        threading.Thread(target=_end_with, args=(order["parent"],), daemon=True).start()
     if order["devices"] and "ROOFLINE_DEVICE" not in os.environ:
         device = claim_device(settings.folder / "features", order["devices"])
         os.environ["ROOFLINE_DEVICE"] = os.environ["CUDA_VISIBLE_DEVICES"] = device
@@ -131,13 +129,6 @@ def _build(order: dict[str, Any], made: Made) -> Bench:
         job.made = made[job.backbone]
     options = {key: order[key] for key in ("allow_random", "strict", "share")}
     return open_bench(settings, tiles, jobs, _find(order["open_forward"]), **options)
-
-
-def _end_with(parent: int) -> None:
-    """End this worker when the run that started it was killed: it would hold its GPU against the next run."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _name(open_forward: OpenForward | None) -> str:
@@ -165,9 +156,10 @@ def _by_processes(order: dict[str, Any], made: Made, missing: list[int], workers
 
     text = json.dumps(order)
     try:
-        (made,) = Parallel(n_jobs=workers)([delayed(open_worker)(text, made)])
-        parallel = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch=workers)
-        yield from parallel(delayed(work_range)(text, made, indices) for indices in _ranges(missing, workers))
+        with worker_processes():
+            (made,) = Parallel(n_jobs=workers)([delayed(open_worker)(text, made)])
+            parallel = Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch=workers)
+            yield from parallel(delayed(work_range)(text, made, indices) for indices in _ranges(missing, workers))
     except TerminatedWorkerError:
         raise ExtractError("a worker process died: killed, or out of memory. The complete shards are kept; run the same "
                            "command again, with fewer [extract] workers if memory is short.") from None

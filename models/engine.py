@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
-import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -14,13 +10,13 @@ from typing import Any
 
 import joblib
 
+from extract.workers import worker_processes
 from models.cells import Cell, Planned
 from models.settings import ModelsSettings, Settings
 from models.units import Fitted, fit_unit
 
 _CORES_A_WORKER = 8  # more threads than that gain a fit little
 CONNECT_SECONDS = 10
-_LOOK_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,31 +78,12 @@ def read_engine(asked: ModelsSettings) -> Engine:
 @contextmanager
 def _open_processes() -> Iterator[None]:
     try:
-        with joblib.parallel_config(backend="loky", initializer=_open_worker, initargs=(os.getpid(),)):
+        with worker_processes():
             yield
     except BrokenProcessPool as error:
         ends = "".join(line for line in str(error).splitlines() if line.startswith("The exit codes"))
         raise ValueError("a worker process was killed, most often because memory ran out. Lower [models] workers or memory_gib, "
                          f"and run the same command again: what was finished is kept.{f' ({ends})' * bool(ends)}") from None
-
-
-def _open_worker(parent: int) -> None:
-    """Let a worker process hold the cut that it has read, and the programs that it has compiled, as long as its parent lives.
-
-    joblib takes 300 MB more than after the first job for a leak, and would replace the process between two jobs, with a
-    warning (joblib issue 883); there is no public setting. TensorFlow alone is more than that. And where the parent is killed
-    outright it would let the process work on, and then wait for five minutes.
-    """
-    from joblib.externals.loky import process_executor
-
-    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_LOOK_SECONDS)
-    os._exit(1)
 
 
 @contextmanager

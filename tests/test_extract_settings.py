@@ -12,6 +12,11 @@ from extract.tiles import read_tiles
 @pytest.mark.parametrize(("old", "new", "message"), [
     ("batch = 4", "bach = 4", "unknown key 'bach'.*Did you mean 'batch'"),
     ("batch = 4", "batch = 'four'", r"\[extract\] batch: .*got 'four'"),
+    ("batch = 4", "batch = '4'", r"\[extract\] batch: expected a number, without quotes, got '4'"),
+    ("batch = 4", "workers = true", r"\[extract\] workers: expected a number, without quotes, got True"),
+    ("batch = 4", "batch = 4.5", r"\[extract\] batch: .*got 4.5"),
+    ('area = "area"', 'area = "area"\nstrict = "yes"', r"\[tiles\] strict: expected true or false, got 'yes'"),
+    ('area = "area"', 'area = "area"\nstrict = 1', r"\[tiles\] strict: expected true or false, got 1"),
     ("batch = 4", "batch = ", "not TOML"),
     (":avg", ":average", "unknown pooling 'average'.*Did you mean 'avg'"),
     ("mobilenetv2/block_1_expand_relu:avg", "block_1", "expected '<backbone>/<layer>:<pooling>'"),
