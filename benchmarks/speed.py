@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import keras
@@ -22,7 +21,7 @@ from benchmarks.tiles import CUTS, Site
 from extract.loop import Network
 from extract.networks.backbones import build_network
 from extract.networks.forward import Forward, least_cosine, open_forward
-from extract.networks.runtimes import find_gpu, has_bfloat16
+from extract.networks.runtimes import find_gpu, has_bfloat16, is_installed
 from extract.networks.zoo import REGISTRY
 from extract.pictures.decoders import Decoders
 from extract.pictures.images import Place
@@ -185,7 +184,7 @@ def measure_runtimes(site: Site, *, quick: bool) -> Iterator[Row]:
 
 
 def _can_run(runtime: str, backbone: str) -> bool:
-    is_there = find_gpu() is None and find_spec(runtime) is not None
+    is_there = find_gpu() is None and is_installed(runtime)
     return is_there and (runtime != "ncnn" or bool(REGISTRY[backbone].chain))
 
 

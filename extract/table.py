@@ -130,11 +130,17 @@ def check_columns(columns: list[str], known: list[Any], where: str) -> None:
 
 
 def name_braces(pattern: str, where: str) -> list[str]:
-    """Name the columns that stand in braces in a pattern."""
+    """Name the columns that stand in braces in a pattern, and check how they are to be written there."""
     try:
-        return [name for _, name, _, _ in string.Formatter().parse(pattern) if name]
+        braces = [(name, spec) for _, name, spec, _ in string.Formatter().parse(pattern) if name is not None]
+        if not all(name for name, _ in braces):
+            raise ValueError("empty braces")
+        for _, spec in braces:
+            format("", spec)
     except ValueError as error:
-        raise TableError(f"{where} {pattern!r}: {error}. Write columns in braces, as 'LIDAR_{{id}}.png'.") from None
+        raise TableError(f"{where} {pattern!r}: {error}. Write columns in braces, as 'LIDAR_{{id}}.png', or their first "
+                         "letters, as '{id:.2}'.") from None
+    return [name for name, _ in braces]
 
 
 def fill_pattern(frame: pd.DataFrame, pattern: str) -> pd.Series[str]:

@@ -144,7 +144,7 @@ def test_ncnn_refuses_pictures_of_another_shape(chain):
 @pytest.mark.parametrize("runtime", ["ncnn", "openvino"])
 def test_shards_of_a_runtime_that_is_gone_say_so(chain, monkeypatch, runtime):
     monkeypatch.setattr(runtimes, "find_gpu", lambda: None)
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: False)
     with pytest.raises(RuntimeChoiceError, match=rf"{runtime} is not installed here, and the shards that are there .*--fresh"):
         open_forward(chain, "vgg16", PICTURES, allow_random=False, precision="float32", runtime=runtime)
 
@@ -321,7 +321,7 @@ def test_what_has_no_batch_norm_to_fold_is_left_alone():
     (runtimes.Gpu("a GPU", True), True, "float32", BACKEND)])
 def test_auto_takes_openvino_on_a_cpu_that_has_it(monkeypatch, gpu, installed, precision, expected):
     monkeypatch.setattr(runtimes, "find_gpu", lambda: gpu)
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: installed or None)
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: bool(installed))
     assert choose_runtime("auto", precision=precision, is_chain=False) == expected
     assert choose_runtime("keras", precision=precision, is_chain=False) == BACKEND
 
@@ -333,15 +333,15 @@ def test_auto_takes_openvino_on_a_cpu_that_has_it(monkeypatch, gpu, installed, p
 def test_auto_takes_ncnn_for_a_chain_of_convolutions_in_float32(monkeypatch, gpu, installed, precision, expected):
     monkeypatch.setattr(runtimes, "find_gpu", lambda: gpu)
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: name in installed or None)
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: name in installed)
     assert choose_runtime("auto", precision=precision, is_chain=True) == expected
 
 
 def test_a_runtime_that_cannot_be_had_names_the_remedy(monkeypatch):
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: False)
     with pytest.raises(RuntimeChoiceError, match=r"pip install '?\"?\.\[openvino\]"):
         choose_runtime("openvino", precision="float32", is_chain=False)
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: True)
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: True)
     with pytest.raises(RuntimeChoiceError, match=r'float16.*runtime = "keras"'):
         choose_runtime("openvino", precision="float16", is_chain=False)
     other = "torch" if BACKEND != "torch" else "jax"
@@ -357,3 +357,11 @@ def test_a_backend_that_is_not_installed_is_told_with_the_remedy():
                             capture_output=True, env={**os.environ, "KERAS_BACKEND": missing})
     assert "Keras cannot load its backend" in result.stderr
     assert f"KERAS_BACKEND={'torch' if missing != 'torch' else 'jax'}" in result.stderr
+
+
+def test_a_folder_with_the_name_of_a_runtime_is_none(tmp_path, monkeypatch):
+    (tmp_path / "ncnn_of_mine").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_spec("ncnn_of_mine")
+    assert not runtimes.is_installed("ncnn_of_mine")
+    assert runtimes.is_installed("numpy")

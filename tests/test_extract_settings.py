@@ -51,6 +51,14 @@ def test_bad_table_is_refused_with_the_remedy(experiment, columns, message):
         read_tiles(read_settings(experiment(**columns), Settings))
 
 
+@pytest.mark.parametrize(("path", "message"), [
+    ("{}.png", "empty braces"), ("{id:.x}.png", "precision"), ("{id:5d}.png", "code 'd'"), ("{id.png", "expected '}'"),
+])
+def test_braces_that_cannot_be_filled_are_refused_with_the_remedy(experiment, path, message):
+    with pytest.raises(TableError, match=rf"\[tiles\] path.*{message}.*LIDAR_\{{id\}}.png"):
+        read_tiles(read_settings(experiment(replace={"{id}.png": path}), Settings))
+
+
 def test_unknown_column_names_the_nearest(experiment):
     with pytest.raises(TableError, match=r"no column 'incom'.*Did you mean 'income'"):
         read_tiles(read_settings(experiment(replace={'["income"]': '["incom"]'}), Settings))

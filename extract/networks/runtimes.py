@@ -46,6 +46,12 @@ class Runtime(Protocol):
         """Wait for a batch, and copy its outputs to this process's memory, in the order of the model's."""
 
 
+def is_installed(name: str) -> bool:
+    """Tell whether a package is installed; a folder that only has its name is none."""
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None
+
+
 def find_gpu() -> Gpu | None:
     """Give the GPU that Keras's backend computes on, if any.
 
@@ -90,8 +96,8 @@ def choose_runtime(asked: str, *, precision: str, is_chain: bool, is_recorded: b
     has_precision = precision == "float32" or (precision == "bfloat16" and has_bfloat16())
     if asked == "auto":
         fit = {"ncnn": is_chain and precision == "float32", "openvino": has_precision}
-        return next((name for name, does in fit.items() if does and gpu is None and find_spec(name)), backend)
-    if asked in ("ncnn", "openvino") and not find_spec(asked):
+        return next((name for name, does in fit.items() if does and gpu is None and is_installed(name)), backend)
+    if asked in ("ncnn", "openvino") and not is_installed(asked):
         who, way_out = (("the shards that are there were made with it", "start anew with --fresh (FRESH=1 for make)")
                         if is_recorded else (f'[extract] runtime = "{asked}"', 'write runtime = "auto"'))
         raise RuntimeChoiceError(f'{asked} is not installed here, and {who}: pip install ".[{asked}]", or {way_out}.')
