@@ -136,7 +136,7 @@ def name_braces(pattern: str, where: str) -> list[str]:
         if not all(name for name, _ in braces):
             raise ValueError("empty braces")
         for _, spec in braces:
-            format("", spec)
+            format("", spec or "")
     except ValueError as error:
         raise TableError(f"{where} {pattern!r}: {error}. Write columns in braces, as 'LIDAR_{{id}}.png', or their first "
                          "letters, as '{id:.2}'.") from None
