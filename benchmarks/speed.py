@@ -78,7 +78,8 @@ def decode_rate(site: Site, *, n_tiles: int, processes: int) -> float:
     reader, batch = Reader(settings, read_tiles(settings)), settings.extract.batch
     slices = [range(i, min(i + batch, n_tiles)) for i in range(0, n_tiles, batch)]
     with closing(Decoders(reader.source, processes=processes, batch=batch, n_batches=len(slices))) as decoders:
-        for rows in slices[:processes]:  # starts them all
+        decoders.wait_until_ready()
+        for rows in slices[:processes]:  # each loads its libraries
             decoders.submit(reader.find(rows))
         decoders.reset()
         start = time.perf_counter()

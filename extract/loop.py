@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,31 +87,28 @@ def open_bench(settings: Settings, tiles: Tiles, jobs: Sequence[Job], open_forwa
 
     Raises
     ------
-    ExtractError : the shards that are there were made with other weights.
+    ExtractError : the shards that are there were made with other weights; pictures cannot be decoded beside the network.
     BackboneError : a network that cannot be opened.
     """
     began = time.perf_counter()
-    reader = Reader(settings, tiles)
-    decoders = _open_decoders(reader, batch=settings.extract.batch, share=share)  # they start while networks are compiled
+    reader, batch = Reader(settings, tiles), settings.extract.batch
+    processes = max(1, min(_MOST_PROCESSES, cpu_count() // share))
+    networks: dict[str, Network] = {}
+    n_batches = processes + _DECODED_AHEAD + _IN_FLIGHT + 1
     try:
-        probe = reader.read(range(min(len(tiles), settings.extract.batch)), Clock()).pictures
-        networks: dict[str, Network] = {}
-        for job in jobs:
-            networks[job.backbone] = open_forward(settings, job.backbone, probe, allow_random=allow_random, **job.made_in())
-            job.check_network(networks[job.backbone])
-    except BaseException:
-        decoders.close()
-        raise
+        decoders = Decoders(reader.source, processes=processes, batch=batch, n_batches=n_batches)  # start while networks compile
+        with ExitStack() as opened:
+            opened.callback(decoders.close)
+            probe = reader.read(range(min(len(tiles), batch)), Clock()).pictures
+            for job in jobs:
+                networks[job.backbone] = open_forward(settings, job.backbone, probe, allow_random=allow_random, **job.made_in())
+                job.check_network(networks[job.backbone])
+            decoders.wait_until_ready()
+            opened.pop_all()
+    except DecoderError as error:
+        raise ExtractError(f"{error}. Complete shards are kept.") from error
     return Bench(settings=settings, reader=reader, jobs={job.backbone: job for job in jobs}, networks=networks,
                  decoders=decoders, strict=strict, startup_seconds=time.perf_counter() - began)
-
-
-def _open_decoders(reader: Reader, *, batch: int, share: int) -> Decoders:
-    processes = max(1, min(_MOST_PROCESSES, cpu_count() // share))
-    try:
-        return Decoders(reader.source, processes=processes, batch=batch, n_batches=processes + _DECODED_AHEAD + _IN_FLIGHT + 1)
-    except DecoderError as error:
-        raise ExtractError(str(error)) from error
 
 
 def make_shards(bench: Bench, indices: Iterable[int], on_tiles: OnTiles | None = None) -> Record:

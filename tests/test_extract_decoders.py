@@ -37,6 +37,7 @@ def reader(experiment):
 @pytest.fixture
 def decoders(reader):
     opened = Decoders(reader.source, processes=2, batch=4, n_batches=3)
+    opened.wait_until_ready()
     yield opened
     opened.close()
 
@@ -93,6 +94,7 @@ def test_an_archive_is_sent_without_its_index(experiment):
 
 def test_closing_ends_the_processes(reader):
     opened = Decoders(reader.source, processes=2, batch=4, n_batches=3)
+    opened.wait_until_ready()
     assert len(processes()) == 2
     opened.submit(reader.find(range(4))).done.result()
     assert 5e6 < opened.count_bytes() < 2e8
@@ -130,11 +132,19 @@ def test_a_process_that_is_killed_is_one_clear_error_and_the_run_goes_on_afterwa
     assert run_extraction(settings, open_forward=open_stub).n_rejected == 0
 
 
-def test_a_process_that_cannot_start_says_why(reader, monkeypatch):
+def test_a_process_that_cannot_start_says_why(experiment, monkeypatch):
     monkeypatch.setattr(module, "_PROGRAM", "raise ImportError('libGL.so.1 is not there')")
+    with pytest.raises(ExtractError, match=r"ended with code 1: ImportError: libGL.so.1 is not there.*shards are kept"):
+        run_extraction(read_settings(experiment(), Settings), open_forward=open_stub)
+
+
+def test_nobody_waits_for_a_process_that_is_gone(reader):
     opened = Decoders(reader.source, processes=2, batch=4, n_batches=4)
-    for _ in range(3):  # more than there are processes: nobody waits for one that is gone
-        with pytest.raises(DecoderError, match=r"ended with code 1: ImportError: libGL.so.1 is not there"):
+    opened.wait_until_ready()
+    for process in processes():
+        process.kill()
+    for _ in range(3):
+        with pytest.raises(DecoderError, match="ended by SIGKILL"):
             opened.submit(reader.find(range(4))).done.result()
     opened.close()
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from extract.clock import Clock
 from extract.pictures.images import Place
+from extract.pictures.png import load_codecs
 from extract.pictures.source import Batch, Source
 
 # What a process runs: it imports from where this one does, and belongs to no terminal, so that Ctrl-C does not reach it.
@@ -47,6 +48,8 @@ class Decoding(NamedTuple):
 
 class Decoders:
     """Processes that decode pictures, and the memory for as many batches as may be in use at once.
+
+    `wait_until_ready` comes before anything else.
 
     Parameters
     ----------
@@ -79,8 +82,8 @@ class Decoders:
                         self._idle.put(process)
             except OSError as error:
                 raise DecoderError(f"no memory for {n_batches} batches of pictures, or no process to decode them: {error}. Lower "
-                                   "[extract] batch, or raise what `ulimit -a` shows: the size of files is a limit on memory "
-                                   "that processes share, too. Complete shards are kept.") from error
+                                   "[extract] batch, or raise what `ulimit -a` shows: the size of files limits memory that "
+                                   "processes share, too") from error
             self.close = weakref.finalize(self, opened.pop_all().close)
         self._taken: dict[int, Decoding] = {}
         self._free = list(range(n_batches))
@@ -88,6 +91,19 @@ class Decoders:
     def __len__(self) -> int:
         """Count the processes."""
         return len(self._processes)
+
+    def wait_until_ready(self) -> None:
+        """Wait until every process has started.
+
+        Raises
+        ------
+        DecoderError : one cannot.
+        """
+        for process in self._processes:
+            try:
+                process.greet()
+            except (EOFError, OSError):
+                raise DecoderError(f"a process that decodes pictures {process.say_end()}") from None
 
     def submit(self, places: Sequence[Place]) -> Decoding:
         """Have pictures decoded by the next process that is free; they are in memory until they are released.
@@ -145,6 +161,15 @@ class _Process:
         with suppress(OSError):  # it ended already: the first who asks is told
             self._pipe.send((source, shape))
 
+    def greet(self) -> None:
+        """Wait until it can be asked.
+
+        Raises
+        ------
+        EOFError, OSError : it ended.
+        """
+        self._pipe.recv()
+
     def ask(self, slot: int, places: list[Place]) -> Any:
         """Have pictures put in a slot; gives what `_answer` gives there.
 
@@ -191,6 +216,8 @@ def serve() -> None:
     with suppress(EOFError, ConnectionError):  # the run has ended, or was killed
         source, shape = pipe.recv()
         pictures = _map(memory, shape)
+        load_codecs()
+        pipe.send("ready")
         while True:
             slot, places = pipe.recv()
             pipe.send(_answer(source, places, pictures[slot, :len(places)]))

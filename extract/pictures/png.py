@@ -44,6 +44,12 @@ def decode_png(data: bytes) -> NDArray[np.uint8] | None:
     return _decode(data[:33], packed, height * (1 + width * _CHANNELS[colour]))
 
 
+def load_codecs() -> None:
+    """Load the optional library now, where it is there, and not with the first picture."""
+    if _HAS_CODECS:
+        _ = _codecs().spng_decode, _codecs().deflate_decode
+
+
 def _find_pixels(data: bytes) -> bytes | memoryview | None:
     """Join the pixels' chunks; None where a chunk that could change pixels is there, or one is damaged."""
     crc32 = _codecs().deflate_crc32  # several times as fast as zlib's
