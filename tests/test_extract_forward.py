@@ -34,7 +34,7 @@ from extract.settings import Settings, read_settings
 settings = read_settings(Path(sys.argv[1]), Settings)
 forward = open_forward(settings, "mobilenetv2", np.load(sys.argv[2]), allow_random=False)
 print(forward.versions)
-assert forward.runtime == sys.argv[4], forward.runtime
+assert forward.runtime in sys.argv[4:], forward.runtime
 first, second = forward.submit(np.load(sys.argv[2])), forward.submit(np.load(sys.argv[2])[:3])
 rows, fewer = first.result(), second.result()
 assert all((rows[name][:3] == fewer[name]).all() for name in rows)
@@ -76,16 +76,34 @@ def assert_agree(a, b) -> None:
         np.testing.assert_allclose(a[name], b[name], rtol=1e-3, atol=1e-4 * np.abs(b[name]).max())
 
 
+@pytest.mark.parametrize("runtime", ["keras", "auto"])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-def test_every_backend_gives_the_same(settings, tmp_path, backend):
+def test_every_backend_gives_the_same(settings, tmp_path, backend, runtime):
     if not find_spec(backend):
         pytest.skip(f"{backend} is not installed")
+    path = tmp_path / "small.toml"
+    path.write_text(path.read_text().replace('runtime = "keras"', f'runtime = "{runtime}"'))
     np.save(tmp_path / "pictures.npy", PICTURES)
     arguments = [str(tmp_path / "small.toml"), str(tmp_path / "pictures.npy"), str(tmp_path / "rows.npz"), backend]
+    arguments += ["openvino"] if (backend, runtime) == ("tensorflow", "auto") else []
     result = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], cwd=Path(__file__).parents[1], text=True,
                             capture_output=True, env={**os.environ, "KERAS_BACKEND": backend})
     assert result.returncode == 0, result.stderr
     assert_agree(np.load(tmp_path / "rows.npz"), plain(settings))
+
+
+def test_a_network_that_openvino_cannot_read_names_the_remedy(settings, monkeypatch):
+    pytest.importorskip("openvino")
+
+    class OpConversionFailure(Exception):  # noqa: N818
+        """As OpenVINO's, of no other kind."""
+
+    def fail(self, *args, **options):
+        raise OpConversionFailure("Check 'false' failed:\nNo conversion rule found for operations: XlaCallModule\n\n")
+
+    monkeypatch.setattr(keras.Model, "export", fail)
+    with pytest.raises(RuntimeChoiceError, match=r"cannot read the network.*XlaCallModule.*KERAS_BACKEND=tensorflow"):
+        open_forward(with_extract(settings, runtime="openvino"), "mobilenetv2", PICTURES, allow_random=False)
 
 
 def test_openvino_gives_the_same(settings):
@@ -324,6 +342,14 @@ def test_auto_takes_openvino_on_a_cpu_that_has_it(monkeypatch, gpu, installed, p
     monkeypatch.setattr(runtimes, "is_installed", lambda name: bool(installed))
     assert choose_runtime("auto", precision=precision, is_chain=False) == expected
     assert choose_runtime("keras", precision=precision, is_chain=False) == BACKEND
+
+
+def test_auto_leaves_openvino_to_tensorflow_whose_networks_it_reads(monkeypatch):
+    monkeypatch.setattr(runtimes, "find_gpu", lambda: None)
+    monkeypatch.setattr(runtimes, "is_installed", lambda name: True)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert choose_runtime("auto", precision="float32", is_chain=False) == "jax"
+    assert choose_runtime("auto", precision="float32", is_chain=True) == "ncnn"
 
 
 @pytest.mark.parametrize(("gpu", "installed", "precision", "expected"), [

@@ -1,4 +1,4 @@
-"""Run a network on OpenVINO, the fastest on CPUs; Keras converts the model, whatever its backend is."""
+"""Run a network on OpenVINO, the fastest on CPUs; Keras writes it down, as a rule by TensorFlow."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class OpenvinoRuntime:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "network.xml"
-                model.export(str(path), format="openvino", verbose=False)
+                _write(model, path)
                 converted = core.read_model(path)
                 converted.reshape([_PIECE, *model.input_shape[1:]])
                 self._compiled = core.compile_model(converted, "CPU", hints)
@@ -92,6 +92,17 @@ class OpenvinoRuntime:
         submitted.pictures = None
         self._free.append(submitted)
         return rows
+
+
+def _write(model: keras.Model, path: Path) -> None:
+    try:
+        model.export(str(path), format="openvino", verbose=False)
+    except (RuntimeError, OSError):
+        raise
+    except Exception as error:  # OpenVINO's own are of no kind but this
+        raise RuntimeChoiceError(f"OpenVINO cannot read the network as Keras writes it on {keras.backend.backend()} "
+                                 f"({str(error).strip().splitlines()[-1]}). Set KERAS_BACKEND=tensorflow, or [extract] runtime = "
+                                 '"keras".') from error
 
 
 def compile_network(network: Network, *, batch: int, precision: str) -> OpenvinoRuntime:

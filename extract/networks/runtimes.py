@@ -83,7 +83,8 @@ def choose_runtime(asked: str, *, precision: str, is_chain: bool, is_recorded: b
     Parameters
     ----------
     asked : `auto` (on a CPU, of those that are installed: ncnn for a chain of 3 × 3 convolutions in float32, OpenVINO for
-        what it has the precision of; else Keras's backend), `keras`, or the name of a runtime.
+        what it has the precision of, where Keras runs on TensorFlow, whose networks it reads; else Keras's backend), `keras`,
+        or the name of a runtime.
     precision : what the network computes in.
     is_chain : whether the network is 3 × 3 convolutions and poolings one after the other, as far as it is used.
     is_recorded : shards that are there ask, and not the settings.
@@ -95,7 +96,7 @@ def choose_runtime(asked: str, *, precision: str, is_chain: bool, is_recorded: b
     gpu, backend = find_gpu(), keras.backend.backend()
     has_precision = precision == "float32" or (precision == "bfloat16" and has_bfloat16())
     if asked == "auto":
-        fit = {"ncnn": is_chain and precision == "float32", "openvino": has_precision}
+        fit = {"ncnn": is_chain and precision == "float32", "openvino": has_precision and backend == "tensorflow"}
         return next((name for name, does in fit.items() if does and gpu is None and is_installed(name)), backend)
     if asked in ("ncnn", "openvino") and not is_installed(asked):
         who, way_out = (("the shards that are there were made with it", "start anew with --fresh (FRESH=1 for make)")
