@@ -6,11 +6,13 @@ import importlib
 import json
 import os
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from typing import Any
+from uuid import uuid4
 
 from extract.jobs import MADE_WITH, ExtractError, Job
 from extract.lock import claim_device
@@ -48,7 +50,8 @@ def make_missing(settings: Settings, tiles: Tiles, jobs: list[Job], *, allow_ran
             return [make_shards(bench, missing, on_tiles)]
     order = {"settings": {**settings.as_json(), "out": str(settings.folder)}, "backbones": [job.backbone for job in jobs],
              "allow_random": allow_random, "strict": strict, "tiles_sha256": jobs[0].tiles_sha256, "devices": devices,
-             "share": workers, "open_forward": _name(open_forward)}
+             "share": workers, "open_forward": _name(open_forward),
+             "run": uuid4().hex}  # no worker goes on with what it opened for another run: pictures may have changed
     made = {job.backbone: job.made for job in jobs}
     records = []
     work = _by_dask if extract.engine == "dask" else _by_processes
@@ -152,6 +155,7 @@ def _ranges(missing: list[int], workers: int) -> list[list[int]]:
 def _by_processes(order: dict[str, Any], made: Made, missing: list[int], workers: int) -> Iterator[Record]:
     """Share the shards among processes of this machine; where there are GPUs, one process a GPU."""
     from joblib import Parallel, delayed
+    from joblib.externals.loky import get_reusable_executor
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     text = json.dumps(order)
@@ -163,6 +167,8 @@ def _by_processes(order: dict[str, Any], made: Made, missing: list[int], workers
     except TerminatedWorkerError:
         raise ExtractError("a worker process died: killed, or out of memory. The complete shards are kept; run the same "
                            "command again, with fewer [extract] workers if memory is short.") from None
+    finally:
+        get_reusable_executor().shutdown(wait=True)  # joblib would keep them, and their GPUs, for five minutes
 
 
 def _by_dask(order: dict[str, Any], made: Made, missing: list[int], workers: int) -> Iterator[Record]:
@@ -174,17 +180,22 @@ def _by_dask(order: dict[str, Any], made: Made, missing: list[int], workers: int
     with _client(order, workers) as client:
         hosts = Counter(worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values())
         text = json.dumps({**order, "share": max(hosts.values())})
+        futures: list[Any] = []
         try:
             made = client.submit(open_worker, text, made, pure=False).result()
             ranges = _ranges(missing, sum(hosts.values()))
-            futures = [client.submit(work_range, text, made, indices, pure=False) for indices in ranges]
+            futures += [client.submit(work_range, text, made, indices, pure=False) for indices in ranges]
             for future in as_completed(futures):
                 yield future.result()
                 future.release()
         except KilledWorker as error:
             raise ExtractError(f"workers of the cluster died again and again ({error}). The complete shards are kept; look for "
                                "too little memory, then run the same command again.") from None
-        client.run(close_worker)
+        finally:
+            if not isinstance(sys.exception(), KeyboardInterrupt):  # whoever pressed Ctrl-C waits for no worker
+                client.cancel(futures)
+                with suppress(OSError):  # one may be gone
+                    client.run(close_worker)
 
 
 @contextmanager
@@ -194,7 +205,8 @@ def _client(order: dict[str, Any], workers: int) -> Iterator[Any]:
 
     address = order["settings"]["extract"].get("scheduler")
     if address is None:
-        with LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        quiet: dict[str, Any] = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": ":0"}}  # any port
+        with LocalCluster(n_workers=workers, threads_per_worker=1, **quiet) as cluster, Client(cluster) as client:
             yield client
         return
     try:

@@ -178,9 +178,10 @@ def _decode(bench: Bench, indices: Iterable[int], watch: Watch) -> Generator[tup
             with watch.wait("decode"):
                 batch, clock = decoding.done.result()
         except DecoderError as error:
-            raise ExtractError(f"{error}, at one of the pictures of rows {rows.start + 1} to {rows.stop} of the table. Complete "
-                               "shards are kept. Run the same command again; if it ends there again, one of these pictures does "
-                               "it: take its row out of the table.") from None
+            where = f", at one of the pictures of rows {rows.start + 1} to {rows.stop} of the table" if error.is_at_work else ""
+            advice = ("; if it ends there again, one of these pictures does it: take its row out of the table" if error.is_at_work
+                      else "; where memory is short, lower [extract] batch")
+            raise ExtractError(f"{error}{where}. Complete shards are kept. Run the same command again{advice}.") from None
         watch.add_reading(clock, (job.backbone for job in jobs))
         return jobs, index, batch, decoding
 

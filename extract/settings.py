@@ -6,7 +6,7 @@ import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -69,6 +69,14 @@ def suggest(name: str, known: Any) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def _leaves(annotation: Any) -> set[Any]:
+    """Give the types that a value, or the values in it, may have."""
+    if get_origin(annotation) is Literal or not get_args(annotation):
+        return {annotation}
+    args = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return set().union(*(_leaves(arg) for arg in args if arg is not ...))
+
+
 class Strict(BaseModel):
     """A section: unknown keys are errors, values do not change once read."""
 
@@ -78,12 +86,12 @@ class Strict(BaseModel):
     @classmethod
     def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse numbers in quotes, and true or false that are none or stand where a number does."""
-        annotation = cls.model_fields[str(info.field_name)].annotation
-        kinds = {annotation, *get_args(annotation)}
-        if bool in kinds and not isinstance(value, bool):
+        kinds = _leaves(cls.model_fields[str(info.field_name)].annotation)
+        values = value if isinstance(value, list | tuple) else [value]
+        if kinds == {bool} and not isinstance(value, bool):
             raise ValueError(f"expected true or false, got {value!r}")
-        if kinds & {int, float} and isinstance(value, str | bool):
-            raise ValueError(f"expected a number, without quotes, got {value!r}")
+        if kinds <= {int, float, type(None)} and any(isinstance(one, str | bool) for one in values):
+            raise ValueError(f"expected {'numbers' if values is value else 'a number'}, without quotes, got {value!r}")
         return value
 
 

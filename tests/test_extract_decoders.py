@@ -17,7 +17,7 @@ from extract.clock import Clock
 from extract.pictures import decoders as module
 from extract.pictures.archives import open_images
 from extract.pictures.decoders import DecoderError, Decoders
-from extract.pictures.images import RejectedTile
+from extract.pictures.images import ImagesError, RejectedTile
 from extract.reader import Reader
 from extract.run import ExtractError, run_extraction
 from extract.settings import Settings, read_settings
@@ -92,6 +92,25 @@ def test_an_archive_is_sent_without_its_index(experiment):
     assert run_extraction(settings, open_forward=open_stub).n_rejected == 0
 
 
+@pytest.mark.parametrize("way", ["written to", "replaced"])
+def test_an_archive_that_changes_during_a_run_is_refused(experiment, way):
+    path = experiment()
+    pictures = {p.name: p.read_bytes() for p in (path.parent / "tiles").iterdir()}
+    archive = write(path.parent / "tiles.tar", pictures)
+    path.write_text(path.read_text().replace('images = "tiles"', 'images = "tiles.tar"'))
+    settings = read_settings(path, Settings)
+
+    def change(*args, **options):
+        if way == "replaced":
+            archive.unlink()
+        write(archive, dict(reversed(pictures.items())))
+        return open_stub(*args, **options)
+
+    with pytest.raises((ImagesError, ExtractError), match="archive has changed"):
+        run_extraction(settings, open_forward=change)
+    assert run_extraction(settings, open_forward=open_stub).n_rejected == 0
+
+
 def test_closing_ends_the_processes(reader):
     opened = Decoders(reader.source, processes=2, batch=4, n_batches=3)
     opened.wait_until_ready()
@@ -125,7 +144,7 @@ def test_a_process_that_is_killed_is_one_clear_error_and_the_run_goes_on_afterwa
         for process in processes():
             process.send_signal(number)
 
-    with pytest.raises(ExtractError, match=rf"ended by {number.name}.*rows \d+ to \d+ of the table.*Complete shards are kept"):
+    with pytest.raises(ExtractError, match=rf"ended by {number.name}.*Complete shards are kept"):
         run_extraction(settings, open_forward=open_stub, on_tiles=kill)
     assert list(settings.folder.rglob("*.partial")) == []
     monkeypatch.setenv("STUB_SECONDS", "0")
@@ -143,10 +162,31 @@ def test_nobody_waits_for_a_process_that_is_gone(reader):
     opened.wait_until_ready()
     for process in processes():
         process.kill()
+    while processes():
+        time.sleep(0.01)
     for _ in range(3):
-        with pytest.raises(DecoderError, match="ended by SIGKILL"):
+        with pytest.raises(DecoderError, match="ended by SIGKILL") as raised:
             opened.submit(reader.find(range(4))).done.result()
+        assert not raised.value.is_at_work  # whoever asks next is not to blame
     opened.close()
+
+
+def test_a_process_that_ends_at_its_work_names_the_rows(experiment, monkeypatch):
+    settings = read_settings(experiment(), Settings)
+    submit = Decoders.submit
+
+    def kill_at_work(self, places):
+        for process in processes():
+            process.suspend()
+        decoding = submit(self, places)
+        time.sleep(0.2)  # it has been asked
+        for process in processes():
+            process.kill()
+        return decoding
+
+    monkeypatch.setattr(Decoders, "submit", kill_at_work)
+    with pytest.raises(ExtractError, match=r"SIGKILL, at one of the pictures of rows 1 to 4 of the table.*take its row out"):
+        run_extraction(settings, open_forward=open_stub)
 
 
 def test_what_a_process_runs_into_is_raised_here(reader, decoders, monkeypatch):

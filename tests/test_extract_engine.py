@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 from joblib.externals.loky import get_reusable_executor
 from stub_network import open_stub
@@ -25,9 +27,11 @@ from extract.settings import Settings, SettingsError, read_settings
 CUTS = ["block_1_expand_relu:avg", "block_3_expand_relu:map"]
 EXTRACT = 'weights = "random:0"'
 
+QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": ":0"}}  # 8787 may be taken by a test beside
 
-def extract(path, open_forward=open_stub):
-    return run_extraction(read_settings(path, Settings), open_forward=open_forward)
+
+def extract(path, open_forward=open_stub, **options):
+    return run_extraction(read_settings(path, Settings), open_forward=open_forward, **options)
 
 
 def features(path) -> Path:
@@ -111,7 +115,7 @@ def test_a_lost_worker_s_shards_are_done_again_by_another(alone, monkeypatch):
 
     other, expected = alone
     monkeypatch.setenv("STUB_SECONDS", "0.05")
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, **QUIET) as cluster:
         path = other(f'engine = "dask"\nscheduler = "{cluster.scheduler_address}"')
         victims: list[int] = []
         left: list[int] = []
@@ -212,3 +216,67 @@ def test_a_child_that_was_forked_meanwhile_does_not_keep_the_folder(tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def zipped(path, names):
+    """Put pictures into a .tar, the first name the first picture."""
+    archive = path.parent / "tiles.tar"
+    archive.unlink(missing_ok=True)
+    with tarfile.open(archive, "w") as file:
+        for i, name in enumerate(names):
+            file.add(path.parent / "tiles" / f"{i}.png", f"{name}.png")
+    path.write_text(path.read_text().replace('images = "tiles"', 'images = "tiles.tar"'))
+
+
+def test_workers_that_live_on_read_a_mended_archive_anew(experiment):
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster:
+        line = f'{EXTRACT}\nengine = "dask"\nscheduler = "{cluster.scheduler_address}"'
+        path = experiment(n=20, replace={EXTRACT: line})
+        zipped(path, [*range(19), "gone"])
+        with pytest.raises(ExtractError, match="strict"):
+            extract(path, strict=True)
+        zipped(path, reversed(range(20)))
+        assert extract(path, strict=True, fresh=True).n_rejected == 0
+        with Embeddings(features(path) / "mobilenetv2.h5") as embeddings:
+            contents = embeddings.pictures["content"]
+        extract(experiment(n=20, replace={'out = "out"': 'out = "plain"'}))
+        with Embeddings(path.parent / "plain" / "features" / "mobilenetv2.h5") as embeddings:
+            np.testing.assert_array_equal(contents, embeddings.pictures["content"][::-1])
+
+
+def decoders_of(process):
+    return [child for child in process.children(recursive=True) if "extract.pictures.decoders" in " ".join(child.cmdline())]
+
+
+def test_a_cluster_s_worker_recovers_from_a_lost_decoder_and_keeps_none(experiment, monkeypatch):
+    from distributed import LocalCluster
+
+    monkeypatch.setenv("STUB_SECONDS", "0.05")
+    with LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster:
+        path = experiment(n=60, replace={EXTRACT: f'{EXTRACT}\nengine = "dask"\nscheduler = "{cluster.scheduler_address}"'})
+        worker = psutil.Process(next(iter(cluster.workers.values())).process.pid)
+
+        def kill():
+            while not (found := decoders_of(worker)) or not list(features(path).rglob("part-*.h5")):
+                time.sleep(0.01)
+            for decoder in found:
+                decoder.kill()
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with pytest.raises(ExtractError, match="ended by SIGKILL"):
+            extract(path)
+        killer.join()
+        assert extract(path).n_rejected == 0
+        deadline = time.monotonic() + 20
+        while decoders_of(worker) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert decoders_of(worker) == []
+
+
+def test_a_run_of_several_processes_leaves_none_behind(alone):
+    other, _ = alone
+    extract(other("workers = 2"))
+    assert decoders_of(psutil.Process()) == []

@@ -14,6 +14,8 @@ from extract.tiles import read_tiles
     ("batch = 4", "batch = 'four'", r"\[extract\] batch: .*got 'four'"),
     ("batch = 4", "batch = '4'", r"\[extract\] batch: expected a number, without quotes, got '4'"),
     ("batch = 4", "workers = true", r"\[extract\] workers: expected a number, without quotes, got True"),
+    ('area = "area"', 'area = "area"\nscale = ["0", 100]', r"\[tiles\] scale: expected numbers, without quotes"),
+    ('area = "area"', 'area = "area"\nbackground = [1, true, 3]', r"\[tiles\] background: expected numbers"),
     ("batch = 4", "batch = 4.5", r"\[extract\] batch: .*got 4.5"),
     ('area = "area"', 'area = "area"\nstrict = "yes"', r"\[tiles\] strict: expected true or false, got 'yes'"),
     ('area = "area"', 'area = "area"\nstrict = 1', r"\[tiles\] strict: expected true or false, got 1"),

@@ -24,6 +24,8 @@ from models.settings import ModelsSettings
 
 NAMES = ["mean", "ridge", "knn", "ridge@area", "stack"]
 
+QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": ":0"}}  # 8787 may be taken by a test beside
+
 
 def predictions(path: Path) -> pd.DataFrame:
     folder = change(path).folder
@@ -47,7 +49,7 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, local: pd.DataFrame) 
 def test_a_cluster_gives_what_one_process_gives(tmp_path: Path, local: pd.DataFrame) -> None:
     distributed = pytest.importorskip("distributed")
     path = make_experiment(tmp_path, names=NAMES)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **QUIET) as cluster:
         heard = fit(path, engine="dask", scheduler=cluster.scheduler_address)
         assert len(heard.fitted) == 10
         assert fit(path).fitted == set()

@@ -48,6 +48,8 @@ groups = ["district"]
 cuts = ["net/last:avg"]
 """
 
+QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": ":0"}}  # 8787 may be taken by a test beside
+
 
 def fitted(folder: Path, names: list[str], **models: Any) -> Settings:
     path = make_experiment(folder, names=names, keep="all", splits=["area", "block"], block_m=400, **models)
@@ -254,7 +256,7 @@ def test_a_dask_cluster_gives_what_one_process_gives(tmp_path: Path) -> None:
 
     settings, place = fitted(tmp_path / "town", ["ridge@area"]), new_place(tmp_path / "new")
     predict_place(settings, place, "income", tmp_path / "one", cut="net/last:avg")
-    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster:
         update = {"engine": "dask", "scheduler": cluster.scheduler_address}
         there = settings.model_copy(update={"models": settings.models.model_copy(update=update)})
         predict_place(there, place, "income", tmp_path / "two", cut="net/last:avg")

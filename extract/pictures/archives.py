@@ -51,7 +51,12 @@ def open_images(settings: TilesSettings) -> Images:
         info = path.stat()
     except OSError:
         raise ImagesError(f"images {path}: no such folder or archive. Mend [tiles] images.") from None
-    return Archive(path, _index(path, info.st_size, info.st_mtime_ns), max_bytes=max_bytes)
+    return Archive(path, _index(path, info.st_size, info.st_mtime_ns), max_bytes=max_bytes, identity=_identify(info))
+
+
+def _identify(info: os.stat_result) -> tuple[int, ...]:
+    """Give what changes when a file is written to, or another takes its name."""
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 
 class Archive:
@@ -62,23 +67,27 @@ class Archive:
     path : the archive.
     index : where its members lie.
     max_bytes : size of the largest picture that is read.
+    identity : of the file that the index was read from; another, or one that was written to since, is refused.
     """
 
-    def __init__(self, path: Path, index: Index, *, max_bytes: int) -> None:
-        self._path, self._index, self._max_bytes = path, index, max_bytes
+    def __init__(self, path: Path, index: Index, *, max_bytes: int, identity: tuple[int, ...]) -> None:
+        self._path, self._index, self._max_bytes, self._identity = path, index, max_bytes, identity
         self._handle = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._handle)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send where the archive lies, and not its index: with a million members each process would read it, and hold it."""
-        return partial(Archive, self._path, {}, max_bytes=self._max_bytes), ()
+        return partial(Archive, self._path, {}, max_bytes=self._max_bytes, identity=self._identity), ()
 
     def find(self, name: str) -> Member | str:
         """Give where a member lies, or why it is not read."""
         return self._index.get(name, "file missing")
 
     def read(self, place: Member | str) -> bytes:
-        """Give the bytes of a picture."""
+        """Give the bytes of a picture; raises `ImagesError` where the archive has changed since its index was read."""
+        if _identify(os.fstat(self._handle)) != self._identity:
+            raise ImagesError(f"images {self._path}: the archive has changed since the run began, and pictures would be taken "
+                              "for others. Run the same command again; if shards were made meanwhile, with FRESH=1.")
         if isinstance(place, str):
             raise RejectedTile(place)
         if place.size > self._max_bytes:

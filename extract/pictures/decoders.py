@@ -36,7 +36,16 @@ _PATIENCE = 5.0  # seconds until it is known how a process ended
 
 
 class DecoderError(RuntimeError):
-    """A process that decodes pictures ended, or cannot be started; the text says how, and what to do."""
+    """A process that decodes pictures ended, or cannot be started; the text says how, and what to do.
+
+    Attributes
+    ----------
+    is_at_work : whether it ended at the pictures that it was asked for, and not before.
+    """
+
+    def __init__(self, text: str, *, is_at_work: bool = False) -> None:
+        super().__init__(text)
+        self.is_at_work = is_at_work
 
 
 class Decoding(NamedTuple):
@@ -71,7 +80,7 @@ class Decoders:
             self._threads = ThreadPoolExecutor(processes, "decode")  # each waits for one process at a time
             opened.callback(self._threads.shutdown, wait=True, cancel_futures=True)
             try:
-                said = opened.enter_context(tempfile.TemporaryFile())  # what they print: mostly libpng, of damaged files
+                said = opened.enter_context(tempfile.TemporaryFile())  # what they print before they are ready
                 with open(os.memfd_create("pictures"), "r+b", buffering=0) as memory:  # noqa: PTH123  (it has no path)
                     memory.truncate(int(np.prod(shape)))
                     self._pictures = _map(memory.fileno(), shape)
@@ -101,7 +110,7 @@ class Decoders:
         """
         for process in self._processes:
             try:
-                process.greet()
+                process.answer()
             except (EOFError, OSError):
                 raise DecoderError(f"a process that decodes pictures {process.say_end()}") from None
 
@@ -134,11 +143,13 @@ class Decoders:
         return sum(process.count_bytes() for process in self._processes)
 
     def _read(self, slot: int, places: list[Place]) -> tuple[Batch, Clock]:
-        process = self._idle.get()
+        process, is_asked = self._idle.get(), False
         try:
-            answer = process.ask(slot, places)
+            process.ask(slot, places)
+            is_asked = True
+            answer = process.answer()
         except (EOFError, OSError):
-            raise DecoderError(f"a process that decodes pictures {process.say_end()}") from None
+            raise DecoderError(f"a process that decodes pictures {process.say_end()}", is_at_work=is_asked) from None
         finally:
             self._idle.put(process)  # a dead one too: whoever asks it next is told at once
         if isinstance(answer, Exception):
@@ -161,23 +172,22 @@ class _Process:
         with suppress(OSError):  # it ended already: the first who asks is told
             self._pipe.send((source, shape))
 
-    def greet(self) -> None:
-        """Wait until it can be asked.
+    def ask(self, slot: int, places: list[Place]) -> None:
+        """Have pictures put in a slot.
 
         Raises
         ------
-        EOFError, OSError : it ended.
-        """
-        self._pipe.recv()
-
-    def ask(self, slot: int, places: list[Place]) -> Any:
-        """Have pictures put in a slot; gives what `_answer` gives there.
-
-        Raises
-        ------
-        EOFError, OSError : it ended.
+        OSError : it has ended.
         """
         self._pipe.send((slot, places))
+
+    def answer(self) -> Any:
+        """Wait for what `_answer` gives there, or for the word that it has started.
+
+        Raises
+        ------
+        EOFError, OSError : it ended.
+        """
         return self._pipe.recv()
 
     def count_bytes(self) -> int:
@@ -195,7 +205,8 @@ class _Process:
         except subprocess.TimeoutExpired:
             return "does not answer"
         if code < 0:
-            return f"was ended by {signal.Signals(-code).name}"
+            known = {number.value: number.name for number in signal.Signals}
+            return f"was ended by {known.get(-code, f'signal {-code}')}"
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         return f"ended with code {code}: {lines[-1] if lines else 'it says nothing'}"
@@ -217,6 +228,7 @@ def serve() -> None:
         source, shape = pipe.recv()
         pictures = _map(memory, shape)
         load_codecs()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # libpng and libjpeg have a line for every damaged file
         pipe.send("ready")
         while True:
             slot, places = pipe.recv()
