@@ -160,10 +160,9 @@ def test_a_process_that_cannot_start_says_why(experiment, monkeypatch):
 def test_nobody_waits_for_a_process_that_is_gone(reader):
     opened = Decoders(reader.source, processes=2, batch=4, n_batches=4)
     opened.wait_until_ready()
-    for process in processes():
-        process.kill()
-    while processes():
-        time.sleep(0.01)
+    for process in opened._processes:
+        process._popen.kill()
+        process._popen.wait()
     for _ in range(3):
         with pytest.raises(DecoderError, match="ended by SIGKILL") as raised:
             opened.submit(reader.find(range(4))).done.result()
