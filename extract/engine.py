@@ -101,15 +101,17 @@ def open_worker(order: str, made: Made) -> Made:
     return {name: {key: getattr(network, key) for key in MADE_WITH} for name, network in networks.items()}
 
 
-def close_worker() -> None:
-    """Close what the worker keeps open."""
-    while _benches:
-        _benches.popitem()[1].close()
+def close_worker(order: str) -> None:
+    """Close what the worker keeps open for a run; another run may have come since."""
+    bench = _benches.pop(order, None)
+    if bench:
+        bench.close()
 
 
 def _open(order: str, made: Made) -> Bench:
     if order not in _benches:
-        close_worker()
+        for other in list(_benches):
+            close_worker(other)
         _benches[order] = _build(json.loads(order), made)
     bench = _benches[order]
     for name, job in bench.jobs.items():
@@ -195,7 +197,7 @@ def _by_dask(order: dict[str, Any], made: Made, missing: list[int], workers: int
             if not isinstance(sys.exception(), KeyboardInterrupt):  # whoever pressed Ctrl-C waits for no worker
                 client.cancel(futures)
                 with suppress(OSError):  # one may be gone
-                    client.run(close_worker)
+                    client.run(close_worker, text)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from stub_network import open_stub
 
+from extract import engine
 from extract.embeddings import Embeddings, dataset_names
 from extract.engine import _ranges
 from extract.jobs import ExtractError
@@ -280,3 +281,13 @@ def test_a_run_of_several_processes_leaves_none_behind(alone):
     other, _ = alone
     extract(other("workers = 2"))
     assert decoders_of(psutil.Process()) == []
+
+
+def test_the_end_of_a_run_leaves_what_another_has_opened_in_the_same_worker(monkeypatch):
+    closed = []
+    opened = {name: type("B", (), {"close": lambda self, name=name: closed.append(name)})() for name in ("mine", "other")}
+    monkeypatch.setattr(engine, "_benches", dict(opened))
+    engine.close_worker("mine")
+    engine.close_worker("mine")
+    assert closed == ["mine"]
+    assert list(engine._benches) == ["other"]
