@@ -170,7 +170,8 @@ def _by_processes(order: dict[str, Any], made: Made, missing: list[int], workers
         raise ExtractError("a worker process died: killed, or out of memory. The complete shards are kept; run the same "
                            "command again, with fewer [extract] workers if memory is short.") from None
     finally:
-        get_reusable_executor().shutdown(wait=True)  # joblib would keep them, and their GPUs, for five minutes
+        # joblib would keep them, and their GPUs, for five minutes; whoever pressed Ctrl-C waits for no range of shards
+        get_reusable_executor(kill_workers=True).shutdown(wait=True, kill_workers=True)
 
 
 def _by_dask(order: dict[str, Any], made: Made, missing: list[int], workers: int) -> Iterator[Record]:

@@ -100,9 +100,8 @@ def _write(model: keras.Model, path: Path) -> None:
     except (RuntimeError, OSError):
         raise
     except Exception as error:  # OpenVINO's own are of no kind but this
-        raise RuntimeChoiceError(f"OpenVINO cannot read the network as Keras writes it on {keras.backend.backend()} "
-                                 f"({str(error).strip().splitlines()[-1]}). Set KERAS_BACKEND=tensorflow, or [extract] runtime = "
-                                 '"keras".') from error
+        raise RuntimeChoiceError(f"OpenVINO cannot read the network as Keras writes it on {keras.backend.backend()}. Set "
+                                 'KERAS_BACKEND=tensorflow, or [extract] runtime = "keras".') from error
 
 
 def compile_network(network: Network, *, batch: int, precision: str) -> OpenvinoRuntime:
