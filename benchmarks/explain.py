@@ -16,10 +16,10 @@ import keras
 import numpy as np
 
 from benchmarks.rows import Row, save_rows
+from extract.cuts import Cut
 from extract.networks.backbones import build_network
 from extract.networks.tails import build_tail
 from extract.networks.zoo import Origin
-from extract.settings import Cut
 from models.explaining.feeds import Feed
 from models.explaining.gradients import read_gradients, run_batches
 from models.explaining.heat import Subject, explain

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.rows import Row, render_table
+from extract.cuts import parse_cut
 from extract.networks.backbones import build_network
 from extract.networks.zoo import Origin
-from extract.settings import parse_cut
 from models.families.finetune import build_programs
 from models.families.head import build_program
 from models.families.learning import Phase

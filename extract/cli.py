@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from extract.console import Config, Traceback, err, guarded, out
-from extract.settings import PIXELS, Settings, parse_cut, read_settings
+from extract.cuts import PIXELS, parse_cut
+from extract.settings import Settings, read_settings
 
 app = typer.Typer(rich_markup_mode="markdown", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   help="Tiles in, embeddings out: every picture through frozen networks once, into HDF5.")

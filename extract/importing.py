@@ -14,9 +14,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.cuts import Cut, parse_cut
 from extract.jobs import IMPORTED, Job
 from extract.lock import locked
-from extract.settings import Cut, Settings, parse_cut
+from extract.settings import Settings
 from extract.shards import ShardWriter, write_virtual
 from extract.tiles import Tiles, read_tiles
 from extract.vectors import Source, Vectors, VectorsError, hash_sources, open_vectors, parse_source, read_ids

@@ -157,7 +157,7 @@ def _land(bench: Bench, step: Step, writing: Writing, watch: Watch) -> None:
     if step.decoding:
         bench.decoders.release(step.decoding)
     watch.tiles[step.job.backbone] += len(step.batch.reasons)
-    with watch.wait("write"):
+    with watch.waited.time("write"):
         writing.put(step, rows)
 
 
@@ -175,7 +175,7 @@ def _decode(bench: Bench, indices: Iterable[int], watch: Watch) -> Generator[tup
     def fetch() -> tuple[list[Job], int, Batch, Decoding]:
         jobs, index, rows, decoding = ahead.popleft()
         try:
-            with watch.wait("decode"):
+            with watch.waited.time("decode"):
                 batch, clock = decoding.done.result()
         except DecoderError as error:
             where = f", at one of the pictures of rows {rows.start + 1} to {rows.stop} of the table" if error.is_at_work else ""
@@ -219,7 +219,7 @@ class Writing:
 
     def finish(self) -> None:
         """Wait until everything is on disk."""
-        with self._watch.wait("write"):
+        with self._watch.waited.time("write"):
             self._settle(0)
 
     def _settle(self, n_ahead: int) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from extract.cuts import PIXELS
 from extract.embeddings import read_rejects
 from extract.engine import make_missing, visible_gpus
 from extract.jobs import ExtractError, Job, check_jobs
@@ -20,7 +21,7 @@ from extract.loop import OpenForward
 from extract.pictures.archives import open_images
 from extract.pictures.images import Images
 from extract.publish import publish
-from extract.settings import PIXELS, Settings
+from extract.settings import Settings
 from extract.stages import Record, say_verdict, sum_records, write_stages
 from extract.table import pack_texts, thrifty
 from extract.tiles import Tiles, read_tiles

@@ -2,97 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from extract.cuts import PIXELS, Cut, parse_cut
+from extract.strict import Strict, check_once, describe_problem
+from extract.suggest import suggest
 from extract.views import View
 
-Pooling = Literal["avg", "max", "flat", "map"]
-POOLINGS: tuple[str, ...] = get_args(Pooling)
-PIXELS = "pixels"  # the backbone that is no network: a cut's layer is the side that pictures are resized to
 Byte = Annotated[int, Field(ge=0, le=255)]
 
-_CUT = re.compile(r"^(?P<backbone>[a-z0-9_]+)/(?P<layer>[^/:]+):(?P<pooling>[a-z]+)$")
 _RANDOM = re.compile(r"^random:\d+$")
 
 
 class SettingsError(ValueError):
     """The settings file says something that cannot be used; the text says where, and what to write."""
-
-
-class Cut(NamedTuple):
-    """A backbone, one of its layers, and how that layer's map becomes a vector; `vgg16/block5_pool:avg`."""
-
-    backbone: str
-    layer: str
-    pooling: Pooling
-
-    def __str__(self) -> str:
-        """Give the cut as it is written everywhere: `<backbone>/<layer>:<pooling>`."""
-        return f"{self.backbone}/{self.dataset}"
-
-    @property
-    def dataset(self) -> str:
-        """Name of the cut inside its backbone's file: `<layer>:<pooling>`."""
-        return f"{self.layer}:{self.pooling}"
-
-
-def parse_cut(text: str) -> Cut:
-    """Take `<backbone>/<layer>:<pooling>` apart.
-
-    Raises
-    ------
-    ValueError : not of that form, or an unknown pooling.
-    """
-    match = _CUT.match(text)
-    if match is None:
-        raise ValueError(f"cut {text!r}: expected '<backbone>/<layer>:<pooling>', as 'vgg16/block5_pool:avg'")
-    if match["pooling"] not in POOLINGS:
-        known = ", ".join(POOLINGS)
-        raise ValueError(f"cut {text!r}: unknown pooling {match['pooling']!r}; expected one of {known}."
-                         + suggest(match["pooling"], POOLINGS))
-    if match["backbone"] == PIXELS and not re.fullmatch(r"[1-9]\d{0,3}", match["layer"]):
-        raise ValueError(f"cut {text!r}: expected '{PIXELS}/<side>:<pooling>', as '{PIXELS}/100:map', "
-                         f"got the side {match['layer']!r}")
-    return Cut(match["backbone"], match["layer"], match["pooling"])  # type: ignore[arg-type]
-
-
-def suggest(name: str, known: Any) -> str:
-    """Give ` Did you mean 'x'?` for the known name nearest to `name`, or nothing."""
-    near = difflib.get_close_matches(name.lower(), [str(k) for k in known], n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
-
-
-def _leaves(annotation: Any) -> set[Any]:
-    """Give the types that a value, or the values in it, may have."""
-    if get_origin(annotation) is Literal or not get_args(annotation):
-        return {annotation}
-    args = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
-    return set().union(*(_leaves(arg) for arg in args if arg is not ...))
-
-
-class Strict(BaseModel):
-    """A section: unknown keys are errors, values do not change once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse numbers in quotes, and true or false that are none or stand where a number does."""
-        kinds = _leaves(cls.model_fields[str(info.field_name)].annotation)
-        values = value if isinstance(value, list | tuple) else [value]
-        if kinds == {bool} and not isinstance(value, bool):
-            raise ValueError(f"expected true or false, got {value!r}")
-        if kinds <= {int, float, type(None)} and any(isinstance(one, str | bool) for one in values):
-            raise ValueError(f"expected {'numbers' if values is value else 'a number'}, without quotes, got {value!r}")
-        return value
 
 
 class GridSettings(Strict):
@@ -121,7 +49,7 @@ class TilesSettings(Strict):
     grid: GridSettings | None = None
     size_m: float | None = Field(default=None, gt=0)
     crs: str | None = Field(default=None, min_length=1)  # of x and y, as "EPSG:27700"
-    groups: list[str] = []
+    groups: list[str] = Field(default=[])
     scale: tuple[float, float] | None = None
     nodata: float | None = None
     background: tuple[Byte, Byte, Byte] | None = None
@@ -189,18 +117,15 @@ class TargetsSettings(Strict):
     character of SOAC11CD.
     """
 
-    columns: list[str] = []
-    classes: list[str] = []
-    made: dict[str, str] = {}
+    columns: list[str] = Field(default=[])
+    classes: list[str] = Field(default=[])
+    made: dict[str, str] = Field(default={})
     ceiling: Path | None = None
 
     @field_validator("columns", "classes")
     @classmethod
-    def _unique(cls, value: list[str]) -> list[str]:
-        twice = sorted({name for name in value if value.count(name) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} is listed twice: name every target once")
-        return value
+    def _once(cls, value: list[str]) -> list[str]:
+        return check_once(value)
 
     @property
     def names(self) -> list[str]:
@@ -212,9 +137,9 @@ class ExtractSettings(Strict):
     """[extract]: which networks, cut where, with which weights and numbers."""
 
     cuts: list[str] = Field(min_length=1)
-    views: list[View] = []  # whose maps are cached besides, for `tail` to learn from
+    views: list[View] = Field(default=[])  # whose maps are cached besides, for `tail` to learn from
     weights: str | dict[str, str] = "imagenet"
-    weights_sha256: dict[str, str] = {}  # backbone → hash that features state of theirs; other weights are refused
+    weights_sha256: dict[str, str] = Field(default={})  # backbone → hash that features state of theirs; other weights are refused
     size: int = Field(default=224, ge=32, le=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     runtime: Literal["auto", "keras", "ncnn", "openvino"] = "auto"
@@ -228,19 +153,14 @@ class ExtractSettings(Strict):
     @field_validator("cuts")
     @classmethod
     def _cuts(cls, value: list[str]) -> list[str]:
-        cuts = [parse_cut(text) for text in value]
-        twice = sorted({str(cut) for cut in cuts if cuts.count(cut) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} is listed twice: name every cut once")
-        return value
+        for text in value:
+            parse_cut(text)
+        return check_once(value)
 
     @field_validator("views")
     @classmethod
     def _views(cls, value: list[View]) -> list[View]:
-        twice = sorted({view for view in value if value.count(view) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} is listed twice: name every view once")
-        return value
+        return check_once(value)
 
     @model_validator(mode="after")
     def _viewed(self) -> ExtractSettings:
@@ -260,11 +180,9 @@ class ExtractSettings(Strict):
 
     @model_validator(mode="after")
     def _weights(self) -> ExtractSettings:
-        if isinstance(self.weights, str):
-            if self.weights != "imagenet" and not _RANDOM.match(self.weights):
-                raise ValueError(f"weights: expected 'imagenet', 'random:<seed>' or a table with one entry a backbone, "
-                                 f"as {{ vgg16 = \"vgg16.h5\" }}, got {self.weights!r}")
-            return self
+        if isinstance(self.weights, str) and self.weights != "imagenet" and not _RANDOM.match(self.weights):
+            raise ValueError(f"weights: expected 'imagenet', 'random:<seed>' or a table with one entry a backbone, "
+                             f"as {{ vgg16 = \"vgg16.h5\" }}, got {self.weights!r}")
         return self
 
     @property
@@ -359,7 +277,7 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     try:
         return model.model_validate(_with_absolute_paths(document, path.resolve().parent))
     except ValidationError as error:
-        lines = [f"settings {path}: {_describe(problem, model)}" for problem in error.errors()]
+        lines = [f"settings {path}: {describe_problem(problem, model)}" for problem in error.errors()]
         raise SettingsError("\n".join(lines)) from None
 
 
@@ -380,31 +298,3 @@ def _with_absolute_paths(document: dict[str, Any], base: Path) -> dict[str, Any]
     if isinstance(weights, dict):
         join(weights, *(k for k, v in weights.items() if v != "imagenet" and not _RANDOM.match(str(v))))
     return document
-
-
-def _describe(problem: ErrorDetails, model: type[BaseModel]) -> str:
-    """Turn one pydantic error into a line: [section] key, what, expected, got, remedy."""
-    *parents, key = problem["loc"] or ("",)
-    where = "".join(f"[{p}] " if i == 0 else f"{p}." for i, p in enumerate(parents) if isinstance(p, str | int))
-    if problem["type"] == "extra_forbidden":
-        known = _fields(model, parents)
-        return f"{where}unknown key {key!r}; known: {', '.join(known)}.{suggest(str(key), known)}"
-    if problem["type"] == "missing":
-        return f"{where}{key}: missing; the key has to be set"
-    if problem["type"] == "value_error":
-        return f"{where}{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
-    return f"{where}{key}: {_lower(problem['msg'])}, got {problem['input']!r}"
-
-
-def _fields(model: type[BaseModel], parents: list[Any]) -> list[str]:
-    for parent in parents:
-        annotation = model.model_fields[str(parent)].annotation
-        classes = [c for c in (annotation, *get_args(annotation)) if isinstance(c, type) and issubclass(c, BaseModel)]
-        if not classes:
-            return []
-        model = classes[0]
-    return list(model.model_fields)
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

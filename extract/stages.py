@@ -8,8 +8,7 @@ import resource
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,17 +39,8 @@ class Watch:
     clocks: defaultdict[str, Clock] = field(default_factory=lambda: defaultdict(Clock))
     tiles: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     n_rejected: int = 0
-    waited: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "write": 0.0})
+    waited: Clock = field(default_factory=lambda: Clock({"decode": 0.0, "write": 0.0}))
     started: float = field(default_factory=time.perf_counter)
-
-    @contextmanager
-    def wait(self, stage: str) -> Iterator[None]:
-        """Add the time inside to what the device waited for."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.waited[stage] += time.perf_counter() - start
 
     def add_reading(self, clock: Clock, backbones: Iterable[str]) -> None:
         """Add what one batch took to read and decode."""
@@ -67,7 +57,7 @@ class Watch:
         """
         return {
             "worker": f"{socket.gethostname()}-{os.getpid()}", "decoders": self.decoders, "n_rejected": self.n_rejected,
-            "seconds": time.perf_counter() - self.started, "waited": dict(self.waited), "startup_seconds": startup,
+            "seconds": time.perf_counter() - self.started, "waited": dict(self.waited.seconds), "startup_seconds": startup,
             "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + beside,
             "backbones": {name: {
                 "tiles": n, "seconds": dict(self.clocks[name].seconds), "device": networks[name].device,

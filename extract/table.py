@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from extract.settings import suggest
+from extract.suggest import suggest
 
 MISSING = {"", "na", "nan", "n/a", "null", "none"}
 _ROWS = 16384  # of a CSV at once: pandas makes a Python object of every field before it packs them

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from extract.settings import suggest
+from extract.suggest import suggest
 
 _HDF5, _PARQUET = {".h5", ".hdf5", ".he5"}, {".parquet", ".pq"}
 _STEP = 4096  # rows of a Parquet file that are in memory at a time

@@ -15,7 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from extract.console import Config, Traceback, err, guarded, out
-from extract.settings import read_settings, suggest
+from extract.settings import read_settings
+from extract.suggest import suggest
 from extract.tiles import read_tiles
 from models.auditing.audit import check_fatal, gather_inputs, list_skipped, run_audit
 from models.auditing.findings import Finding

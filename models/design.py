@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.cuts import parse_cut
 from extract.embeddings import Embeddings
-from extract.settings import parse_cut
 from extract.tiles import Tiles
 from extract.views import name_view
 from models.arrays import Floats, Ints

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from extract.cuts import parse_cut
 from extract.embeddings import Embeddings
-from extract.settings import parse_cut
 from extract.tiles import Tiles
 from models.cells import ALL, Cell, Planned, stack_members
 from models.classes import list_classes

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from extract.cuts import PIXELS
 from extract.embeddings import read_attributes
-from extract.settings import PIXELS
 
 # What Keras's documentation states under "License" of each network whose ImageNet weights it hands out (Keras 2.3, Applications).
 # Of those that came later (EfficientNet, EfficientNetV2, MobileNetV3, ConvNeXt) it states none, and nothing is guessed here.

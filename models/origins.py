@@ -7,9 +7,9 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+from extract.cuts import PIXELS, parse_cut
 from extract.embeddings import read_attributes
 from extract.networks.zoo import Origin
-from extract.settings import PIXELS, parse_cut
 from models.families.registry import FINETUNE, ModelSpec
 from models.runs import hash_file
 from models.settings import Settings

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from extract import settings as shared
+from extract.settings import Settings as ExtractRoomSettings
+from extract.strict import Strict, check_once
+from extract.suggest import suggest
 from models.auditing.audit import check_codes
 from models.families.family import Family, Task
 from models.families.params import check_params
@@ -16,7 +18,7 @@ Split = Literal["random", "area", "block"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "block")
 
 
-class ModelsSettings(shared.Strict):
+class ModelsSettings(Strict):
     """[models]: names of the models, kinds of split, and what makes the folds."""
 
     names: list[str] | None = Field(default=None, min_length=1)
@@ -45,13 +47,13 @@ class ModelsSettings(shared.Strict):
             return value
         for name in value:
             parse_model(name)
-        return _check_once(value)
+        return check_once(value)
 
     @field_validator("accept")
     @classmethod
     def _findings(cls, value: list[str]) -> list[str]:
         check_codes(value)
-        return _check_once(value)
+        return check_once(value)
 
     @field_validator("params")
     @classmethod
@@ -61,7 +63,7 @@ class ModelsSettings(shared.Strict):
     @field_validator("splits")
     @classmethod
     def _once(cls, value: list[Split]) -> list[Split]:
-        return _check_once(value)
+        return check_once(value)
 
     @model_validator(mode="after")
     def _stackable(self) -> ModelsSettings:
@@ -92,14 +94,7 @@ class ModelsSettings(shared.Strict):
         return max(self.splits, key=STRICTNESS.index)
 
 
-def _check_once(value: list[Any]) -> list[Any]:
-    twice = sorted({name for name in value if value.count(name) > 1})
-    if twice:
-        raise ValueError(f"{', '.join(twice)} is listed twice: name each once")
-    return value
-
-
-class Settings(shared.Settings):
+class Settings(ExtractRoomSettings):
     """The whole file as models reads it; [reports] is left to the room that owns it."""
 
     models: ModelsSettings = ModelsSettings()
@@ -110,7 +105,7 @@ class Settings(shared.Settings):
         groups, region = self.tiles.groups, self.models.region
         if region is not None and region not in groups:
             raise ValueError(f"[models] region: {region!r} is none of [tiles] groups ({', '.join(groups) or 'none'})."
-                             f"{shared.suggest(region, groups)}")
+                             f"{suggest(region, groups)}")
         named = [parse_model(name) for name in self.models.names or ()]
         if STACK in map(str, named) and all(spec.is_baseline or spec.groups or spec.family == STACK for spec in named):
             raise ValueError("[models] names: 'stack' combines models that see pictures and nothing else, and none is named: "

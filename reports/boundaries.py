@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.settings import suggest
+from extract.suggest import suggest
 from extract.table import as_text
 from extract.tiles import Tiles
 from extract.tiling.geo import is_xml

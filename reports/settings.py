@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from extract.settings import Strict
+from extract.strict import Strict
 from models.settings import Settings as ModelsRoomSettings
 
 Direction = Literal["more deprived", "less deprived"]

@@ -14,13 +14,14 @@ import keras
 import numpy as np
 import pytest
 
+from extract.cuts import parse_cut
 from extract.networks import forward as forward_module
 from extract.networks import runtimes
 from extract.networks.backbones import Store, build_base, build_network
 from extract.networks.folding import fold_batch_norms
 from extract.networks.forward import least_cosine, open_forward
 from extract.networks.runtimes import RuntimeChoiceError, choose_runtime
-from extract.settings import Settings, parse_cut, read_settings
+from extract.settings import Settings, read_settings
 
 BACKEND = keras.backend.backend()
 CUTS = ["mobilenetv2/block_3_expand_relu:map", "mobilenetv2/block_1_expand_BN:max", "mobilenetv2/block_2_expand:avg",

@@ -187,10 +187,10 @@ def test_a_file_that_does_not_cover_a_cut_names_the_layer(experiment, shared):
 def test_embeddings_equal_plain_keras(shared, tmp_path, backbone, layers, weights):
     import keras
 
+    from extract.cuts import Cut
     from extract.networks.backbones import build_network, load_base
     from extract.networks.zoo import REGISTRY
     from extract.pictures.pixels import Look, decode_tile
-    from extract.settings import Cut
 
     paths = sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:8]
     source = weights if weights.startswith("random") else str(shared / "weights" / weights)

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from extract.settings import Settings, SettingsError, parse_cut, read_settings
+from extract.cuts import parse_cut
+from extract.settings import Settings, SettingsError, read_settings
 from extract.table import TableError
 from extract.tiles import read_tiles
 

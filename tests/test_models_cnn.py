@@ -13,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from extract.cli import app
+from extract.cuts import parse_cut
 from extract.embeddings import Embeddings
 from extract.run import run_extraction
-from extract.settings import Settings, SettingsError, parse_cut, read_settings
+from extract.settings import Settings, SettingsError, read_settings
 from extract.verify import find_damage
 from models.cells import list_cells
 from models.families.cnn import Convolutional

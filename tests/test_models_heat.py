@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from extract.settings import Cut
+from extract.cuts import Cut
 from models.explaining.cam import map_contributions, map_gradients, map_linear, spread_gradients
 from models.explaining.feeds import Feed
 from models.explaining.heat import HeatError, Subject, choose_method, explain, predict_subject, rank_correlation

@@ -18,9 +18,10 @@ import pandas as pd
 import pytest
 from numpy.typing import NDArray
 
+from extract.cuts import parse_cut
 from extract.embeddings import Embeddings, read_attributes
 from extract.run import run_extraction
-from extract.settings import parse_cut, read_settings
+from extract.settings import read_settings
 from models.fit import fit_all
 from models.kept import KeptModel, find_kept, list_kept
 from models.predicting.making import describe_features, make_missing

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from extract.cuts import parse_cut
 from extract.networks.backbones import BackboneError, build_base, build_network, hash_weights
 from extract.networks.tails import build_tail
 from extract.networks.zoo import Origin
 from extract.run import run_extraction
-from extract.settings import Settings, SettingsError, parse_cut, read_settings
+from extract.settings import Settings, SettingsError, read_settings
 from extract.tiles import read_tiles
 from models.design import DesignError, read_source
 from models.families.features import Features

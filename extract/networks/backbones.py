@@ -12,7 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from extract.settings import Cut, suggest
+from extract.cuts import Cut
+from extract.suggest import suggest
 
 try:
     import keras

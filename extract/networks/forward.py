@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.cuts import PIXELS
 from extract.networks.backbones import BackboneError, Network, build_network
 from extract.networks.raw import Pictures, open_pictures
 from extract.networks.runtimes import Runtime, choose_runtime, compile_network, has_bfloat16
 from extract.networks.zoo import REGISTRY
-from extract.settings import PIXELS, Settings
+from extract.settings import Settings
 from extract.views import View, mirror, name_view
 
 _LEAST_COSINE = 0.9999

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.settings import PIXELS, Cut, Settings
+from extract.cuts import PIXELS, Cut
+from extract.settings import Settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from extract.networks.backbones import (
     needs_top,
 )
 from extract.networks.zoo import Origin
-from extract.settings import suggest
+from extract.suggest import suggest
 
 
 @keras.saving.register_keras_serializable(package="roofline")

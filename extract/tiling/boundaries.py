@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.settings import suggest
+from extract.suggest import suggest
 from extract.table import as_text
 from extract.tiling.geo import is_same_crs, is_xml, load_geo, name_crs, read_crs
 

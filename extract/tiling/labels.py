@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extract.settings import suggest
+from extract.suggest import suggest
 from extract.table import parse_numbers
 from extract.tiling.tile_request import Request
 

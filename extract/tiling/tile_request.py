@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from extract.settings import suggest
+from extract.suggest import suggest
 from extract.tiling.boundaries import Rule
 from extract.tiling.relief import CHANNELS, COLOURS
 

@@ -56,7 +56,8 @@ import numpy as np
 import pandas as pd
 
 from extract.embeddings import Embeddings
-from extract.settings import Settings, suggest
+from extract.settings import Settings
+from extract.suggest import suggest
 from extract.tiles import Tiles
 from models.arrays import Ints
 from models.auditing import areas as audit_areas

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.settings import Pooling
+from extract.cuts import Pooling
 from models.arrays import Floats
 from models.explaining.places import Maps
 

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from extract.settings import parse_cut, suggest
+from extract.cuts import parse_cut
+from extract.suggest import suggest
 from models.arrays import Floats
 from models.design import NONE
 from models.explaining.drawing import draw_heat, draw_overlay, encode_png, measure_limit, place_beside

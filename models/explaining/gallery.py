@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from extract.settings import suggest
+from extract.suggest import suggest
 from extract.tiles import Tiles
 from models.cells import Cell
 from models.runs import read_classes, read_predictions

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from extract.settings import Pooling
+from extract.cuts import Pooling
 from models.arrays import Floats, Ints
 from models.explaining.cam import map_contributions, map_gradients, map_linear, spread_gradients
 from models.explaining.feeds import Feed, expand, inner_rows

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.settings import Pooling
+from extract.cuts import Pooling
 from models.arrays import Floats
 from models.explaining.places import Maps, pool_maps
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.clock import Clock
+from extract.cuts import PIXELS, Cut, Pooling
 from extract.embeddings import Embeddings
 from extract.networks.raw import resize
 from extract.networks.zoo import REGISTRY
 from extract.reader import Reader
-from extract.settings import PIXELS, Cut, Pooling, Settings
+from extract.settings import Settings
 from extract.tiles import Tiles
 from models.arrays import Ints
 from models.design import features_path

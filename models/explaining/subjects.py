@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extract.settings import parse_cut
+from extract.cuts import parse_cut
 from models.arrays import Ints
 from models.design import Design
 from models.explaining.feeds import Feed

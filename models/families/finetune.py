@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.networks.zoo import Origin
-from extract.settings import suggest
+from extract.suggest import suggest
 from models.arrays import Ints
 from models.families.augment import augment_pictures
 from models.families.family import Task

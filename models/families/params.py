@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from extract.settings import suggest
+from extract.suggest import suggest
 from models.families.registry import BASELINES, FAMILIES, find_family
 
 _NOT_SET = ("task", "seed", "n_jobs")  # what targets, [models] seed and [models] threads decide

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
+from extract.cuts import PIXELS
 from extract.networks.zoo import REGISTRY
-from extract.settings import PIXELS, suggest
+from extract.suggest import suggest
 from models.families.baselines import Mean, Region
 from models.families.boosting import Boosting
 from models.families.cnn import Convolutional

@@ -17,9 +17,9 @@ from typing import Any
 import tomli_w
 
 import extract
+from extract.cuts import PIXELS, parse_cut
 from extract.embeddings import read_attributes
 from extract.publish import publish
-from extract.settings import PIXELS, parse_cut
 from models.kept import KeptModel, list_kept
 from models.predicting.newplace import PlaceError, check_place, name_features
 from models.predicting.placefile import PlaceSettings

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.cuts import PIXELS, parse_cut
 from extract.embeddings import Embeddings
 from extract.pictures.archives import open_images
-from extract.settings import PIXELS, parse_cut
 from models.arrays import Ints
 from models.families.features import Features, OnDisk
 from models.kept import KeptModel
