@@ -24,11 +24,11 @@ class Reader:
         look = Look(size=settings.extract.size, max_pixels=said.max_pixels, scale=said.scale, nodata=said.nodata,
                     background=said.background)
         self.source = Source(open_images(said), look)
-        self._paths = tiles.path
+        self._paths = tiles.path.array
 
     def find(self, rows: range) -> list[Place]:
         """Say where the pictures of some rows lie."""
-        return [self.source.images.find(path) for path in self._paths.iloc[rows.start:rows.stop]]
+        return [self.source.images.find(path) for path in self._paths[rows.start:rows.stop].tolist()]
 
     def read(self, rows: range, clock: Clock) -> Batch:
         """Read and decode some rows; a tile that cannot be used is a row with its reason."""

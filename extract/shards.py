@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,29 +61,26 @@ class ShardWriter:
         self._path = path
         self._partial = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
         self._file = h5py.File(self._partial, "w", libver="v110")
-        self._rows, self._n = 0, len(ids)
+        self._n_rows = 0
+        self._columns = {"id": encode_ids(ids), "status": np.zeros(len(ids), np.uint8), "reason": np.full(len(ids), "", object)}
+        if facts is not None:
+            self._columns["pictures"] = np.zeros(len(ids), facts)
         try:
-            self._create(ids, shapes, dtype=dtype, facts=facts)
+            self._create(shapes, dtype=dtype)
             _write_attributes(self._file, attributes)
             _reserve(self._file, self._partial)
         except BaseException:
             self.discard()
             raise
 
-    def _create(self, ids: pd.Series[Any], shapes: Mapping[str, tuple[int, ...]], *, dtype: str,
-                facts: np.dtype[Any] | None) -> None:
-        encoded = encode_ids(ids)
-        self._file.create_dataset("id", data=encoded)
-        self._file.create_dataset("status", (self._n,), np.uint8)
-        self._file.create_dataset("reason", (self._n,), h5py.string_dtype())
-        if facts is not None:
-            self._file.create_dataset("pictures", (self._n,), facts)
-        for name, shape in shapes.items():
-            rows = max(1, min(self._n, _CHUNK_BYTES // (int(np.prod(shape)) * np.dtype(dtype).itemsize)))
-            self._file.create_dataset(f"cuts/{name}", (self._n, *shape), dtype, chunks=(rows, *shape), fillvalue=np.nan)
-        self._data = {name: self._file[name] for name in dataset_names(self._file)}
-        self._hashes = {name: hashlib.sha256() for name in self._data}
-        self._hashes["id"].update(as_bytes(encoded))
+    def _create(self, shapes: Mapping[str, tuple[int, ...]], *, dtype: str) -> None:
+        for name, values in self._columns.items():
+            self._file.create_dataset(name, values.shape, h5py.string_dtype() if values.dtype == object else values.dtype)
+        self._cuts = {name: _CutWriter(self._file, name, (self._n, *shape), dtype) for name, shape in shapes.items()}
+
+    @property
+    def _n(self) -> int:
+        return len(self._columns["id"])
 
     def append(self, rows: Mapping[str, NDArray[Any]], reasons: Sequence[str], facts: NDArray[np.void] | None = None) -> None:
         """Write the next rows of every cut; NaN where there is a reason to reject the tile.
@@ -93,33 +91,30 @@ class ShardWriter:
         reasons : (n_rows,), why the tile was rejected; empty where it was not.
         facts : (n_rows,), what each picture tells; needed where the shard has `pictures`.
         """
-        is_ok = np.array([not reason for reason in reasons])
-        self._put("status", np.where(is_ok, OK, REJECTED).astype(np.uint8))
-        self._put("reason", np.array(reasons, dtype=object))
+        is_bad = np.array([bool(reason) for reason in reasons])
+        now = slice(self._n_rows, self._n_rows + len(is_bad))
+        self._columns["status"][now] = np.where(is_bad, REJECTED, OK)
+        self._columns["reason"][now] = reasons
         if facts is not None:
-            self._put("pictures", facts)
+            self._columns["pictures"][now] = facts
         for name, values in rows.items():
-            block = saturate(values, self._data[f"cuts/{name}"].dtype)
-            if not is_ok.all():
-                block = np.where(is_ok.reshape(-1, *[1] * (block.ndim - 1)), block, np.nan).astype(block.dtype)
-            self._put(f"cuts/{name}", block)
-        self._rows += len(is_ok)
-
-    def _put(self, name: str, block: NDArray[Any]) -> None:
-        self._data[name][self._rows:self._rows + len(block)] = block
-        self._hashes[name].update(as_bytes(block))
+            self._cuts[name].append(values, is_bad)
+        self._n_rows = now.stop
 
     @property
     def is_full(self) -> bool:
         """Tell whether every row is written."""
-        return self._rows == self._n
+        return self._n_rows == self._n
 
     def close(self) -> None:
         """Write the checksums, sync to disk, and give the shard its final name."""
         if not self.is_full:
-            raise EmbeddingsError(f"{self._path.name}: {self._rows} of {self._n} rows written; not complete")
-        for name, digest in self._hashes.items():
-            self._data[name].attrs["sha256"] = digest.hexdigest()
+            raise EmbeddingsError(f"{self._path.name}: {self._n_rows} of {self._n} rows written; not complete")
+        for name, values in self._columns.items():
+            self._file[name][:] = values
+            self._file[name].attrs["sha256"] = hashlib.sha256(as_bytes(values)).hexdigest()
+        for cut in self._cuts.values():
+            cut.finish()
         self._file.attrs["sha256"] = seal(self._file)
         self._file.flush()
         n_bytes = self._file.id.get_filesize()
@@ -135,20 +130,74 @@ class ShardWriter:
             self._partial.unlink(missing_ok=True)
 
 
+class _CutWriter:
+    """Rows of one cut, gathered to whole chunks that HDF5 takes as they are: by itself it would fill and copy each first."""
+
+    def __init__(self, file: h5py.File, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        n_rows = max(1, min(shape[0], _CHUNK_BYTES // (math.prod(shape[1:]) * np.dtype(dtype).itemsize)))
+        self._data = file.create_dataset(f"cuts/{name}", shape, dtype, chunks=(n_rows, *shape[1:]), fillvalue=np.nan)
+        self._chunk = np.empty(self._data.chunks, dtype)
+        self._start = self._n_rows = 0  # of the chunk: its first row, and how many it has
+        self._digest = hashlib.sha256()
+
+    def append(self, values: NDArray[Any], is_bad: NDArray[np.bool_]) -> None:
+        """Take the next rows; NaN where they are bad."""
+        values = saturate(values, self._chunk.dtype)
+        for start, stop in self._pieces(len(values)):
+            rows = self._chunk[self._n_rows:self._n_rows + stop - start]
+            rows[:] = values[start:stop]
+            rows[is_bad[start:stop]] = np.nan
+            self._n_rows += len(rows)
+            if self._n_rows == len(self._chunk):
+                self._flush()
+
+    def _pieces(self, n_rows: int) -> Iterator[tuple[int, int]]:
+        """Cut rows where a chunk is full."""
+        start = 0
+        while start < n_rows:
+            stop = min(n_rows, start + len(self._chunk) - self._n_rows)
+            yield start, stop
+            start = stop
+
+    def _flush(self) -> None:
+        self._digest.update(self._chunk[:self._n_rows].reshape(-1).data)
+        self._chunk[self._n_rows:] = np.nan
+        self._data.id.write_direct_chunk((self._start, *[0] * (self._data.ndim - 1)), self._chunk)
+        self._start, self._n_rows = self._start + self._n_rows, 0
+
+    def finish(self) -> None:
+        """Write the last rows and the checksum."""
+        if self._n_rows:
+            self._flush()
+        self._data.attrs["sha256"] = self._digest.hexdigest()
+
+
 def _reserve(file: h5py.File, path: Path) -> None:
     """Take the whole room of a shard now: HDF5 can crash the process when a disk fills up under it."""
     file.flush()
-    n_bytes = sum(file[name].size * file[name].dtype.itemsize for name in dataset_names(file))
+    n_bytes = sum(_count_bytes(file[name]) for name in dataset_names(file))
     with path.open("r+b") as handle:
         os.posix_fallocate(handle.fileno(), 0, n_bytes + _METADATA_BYTES)
 
 
+def _count_bytes(data: h5py.Dataset) -> int:
+    """Count what a dataset takes on disk; the last chunk is whole."""
+    n_rows = data.shape[0] if data.chunks is None else math.ceil(data.shape[0] / data.chunks[0]) * data.chunks[0]
+    return int(n_rows * math.prod(data.shape[1:]) * data.dtype.itemsize)
+
+
 def saturate(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Convert to the stored type; what exceeds its range becomes its largest value, never infinity."""
-    if values.dtype == dtype and not np.isinf(values).any():
+    if values.dtype == dtype and not _has_infinity(values):
         return values
     largest = float(np.finfo(dtype).max)
     return np.clip(values, -largest, largest).astype(dtype)
+
+
+def _has_infinity(values: NDArray[Any]) -> bool:
+    if values.dtype != np.float16:
+        return bool(np.isinf(values).any())
+    return bool(((values.view(np.uint16) & 0x7FFF) == 0x7C00).any())  # NumPy takes float16 one by one, ten times as long
 
 
 def write_virtual(path: Path, shards: Sequence[Path]) -> None:

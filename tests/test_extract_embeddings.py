@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,10 +81,35 @@ def test_a_shard_that_lacks_rows_is_never_complete(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_exceeds_float16_becomes_its_largest_value(tmp_path):
-    write_shard(tmp_path / "part-00000.h5", [1], np.array([[1e9, -np.inf, 1.0]]), [""])
-    write_virtual(tmp_path / "net.h5", [tmp_path / "part-00000.h5"])
-    import h5py
-
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_what_exceeds_float16_becomes_its_largest_value(tmp_path, dtype):
+    with np.errstate(over="ignore"):
+        write_shard(tmp_path / "part-00000.h5", [1], np.array([[1e9, -np.inf, 1.0, np.nan]]).astype(dtype), [""])
     with h5py.File(tmp_path / "part-00000.h5") as file:
-        assert file["cuts/conv:avg"][0].tolist() == [65504.0, -65504.0, 1.0]
+        assert repr(file["cuts/conv:avg"][0].tolist()) == "[65504.0, -65504.0, 1.0, nan]"
+
+
+@pytest.mark.parametrize(("dtype", "shape", "chunk"), [
+    ("float16", (3,), 7), ("float16", (300, 300), 2), ("float32", (200, 200), 3), ("float32", (700, 600), 1)])
+def test_rows_are_the_same_whatever_chunks_and_batches_they_come_in(tmp_path, dtype, shape, chunk):
+    values = np.random.default_rng(0).normal(size=(7, *shape)).astype(dtype)
+    reasons = ["", "", "file missing", "", "", "", "file empty"]
+    expected = np.where(np.array([bool(r) for r in reasons]).reshape(-1, *[1] * len(shape)), np.nan, values).astype(dtype)
+    for batch in (1, 3, 7):
+        writer = ShardWriter(path := tmp_path / f"{batch}.h5", pd.Series(range(7)), {"conv:map": shape}, dtype=dtype, attributes={},
+                             facts=PICTURE)
+        reserved = next(tmp_path.glob("*.partial")).stat().st_size
+        for start in range(0, 7, batch):
+            facts = np.zeros(len(reasons[start:start + batch]), PICTURE)
+            facts["bytes"] = range(start, start + len(facts))
+            writer.append({"conv:map": values[start:start + batch]}, reasons[start:start + batch], facts)
+        writer.close()
+        assert path.stat().st_size <= reserved  # a disk that fills up has said so before
+        with h5py.File(path) as file:
+            data = file["cuts/conv:map"]
+            assert data.chunks == (chunk, *shape)
+            np.testing.assert_array_equal(data[:], expected)
+            assert data.attrs["sha256"] == hashlib.sha256(expected.tobytes()).hexdigest()
+            assert file["reason"].asstr()[:].tolist() == reasons
+            assert file["status"][:].tolist() == [1, 1, 2, 1, 1, 1, 2]
+            assert file["pictures"]["bytes"].tolist() == list(range(7))
