@@ -392,3 +392,12 @@ def test_a_folder_with_the_name_of_a_runtime_is_none(tmp_path, monkeypatch):
     assert find_spec("ncnn_of_mine")
     assert not runtimes.is_installed("ncnn_of_mine")
     assert runtimes.is_installed("numpy")
+
+
+def test_networks_whose_layers_keras_numbers_are_the_same_whatever_was_built_before():
+    def build():
+        return build_network([parse_cut("xception/conv2d_1:avg")], size=71, weights="random:0")
+
+    first, other = build(), keras.layers.Conv2D(1, 1)  # which makes Keras count on
+    assert build().weights_sha256 == first.weights_sha256
+    assert keras.layers.Conv2D(1, 1).name != other.name

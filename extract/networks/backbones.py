@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ except ModuleNotFoundError as _error:  # Keras takes TensorFlow unless it is tol
 except ValueError as _error:
     raise ValueError(f"KERAS_BACKEND: {_error}. Set it to tensorflow, jax or torch, or leave it out; where it is not set, "
                      "~/.keras/keras.json may say it.") from None
+
+from keras.src.backend.common import global_state
 
 from extract.networks.folding import fold_batch_norms
 from extract.networks.zoo import REGISTRY, Backbone
@@ -123,9 +126,26 @@ def build_base(name: str, *, size: int, with_top: bool = False, weights: str | N
     entry = find_backbone(name)
     network = getattr(keras.applications, entry.network)
     try:
-        return network(weights=weights, include_top=with_top, input_shape=(size, size, 3))
+        with _names_from_the_start():
+            return network(weights=weights, include_top=with_top, input_shape=(size, size, 3))
     except ValueError as error:
         raise BackboneError(f"backbone {name!r} at size {size}: {error}") from None
+
+
+@contextmanager
+def _names_from_the_start() -> Iterator[None]:
+    """Have a network's layers named as in a process that has built no other.
+
+    Keras leaves layers of some networks without a name (InceptionV3, Xception, MobileNetV3) and then counts on through the
+    process: `activation_17` of the first one built is `activation_36` of the next, and neither cuts nor weights would find it.
+    `keras.utils.clear_session` starts anew too, and drops the precision that is set.
+    """
+    counted = global_state.get_global_attribute("object_name_uids")
+    global_state.set_global_attribute("object_name_uids", None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute("object_name_uids", counted)
 
 
 def cuttable_layers(base: keras.Model) -> list[keras.layers.Layer]:
