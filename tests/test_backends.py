@@ -30,12 +30,20 @@ runtime = "keras"
 TRAINED = ("head", "tail", "finetune")
 
 
-def run(folder: Path, backend: str) -> dict[str, np.ndarray]:
-    """Embed and train in a process of its own."""
-    root, out = Path(__file__).parents[1], folder / f"{backend}.npz"
-    done = subprocess.run([sys.executable, "tests/made_networks.py", str(folder / "tiny.toml"), str(out)], cwd=root, text=True,
-                          capture_output=True, env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": str(root)})
+def run_program(backend: str, *command: str) -> str:
+    """Run a program of the tests in a process of its own; gives what it says on standard error."""
+    root = Path(__file__).parents[1]
+    path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, *command], cwd=root, text=True, capture_output=True,
+                          env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path})
     assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def run(folder: Path, backend: str) -> dict[str, np.ndarray]:
+    """Embed and train."""
+    out = folder / f"{backend}.npz"
+    run_program(backend, "tests/made_networks.py", str(folder / "tiny.toml"), str(out))
     with np.load(out) as arrays:
         return dict(arrays)
 
@@ -63,3 +71,10 @@ def test_embeddings_and_trainings_are_those_of_tensorflow(folder: Path, expected
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-3 * np.nanstd(values), err_msg=name)
     assert all(expected[name].std(axis=0).min() > 1e-3 for name in TRAINED)
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_what_pytorch_computes_is_what_keras_says_and_copies_nothing(precision: str) -> None:
+    if not find_spec("torch"):
+        pytest.skip("torch is not installed: pip install torch")
+    assert "Warning" not in run_program("torch", "tests/torch_operations.py", precision)
