@@ -12,6 +12,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 from joblib.externals.loky import get_reusable_executor
@@ -157,6 +158,24 @@ def test_a_local_worker_that_dies_is_one_clear_error_and_the_run_goes_on(alone, 
     killer.join()
     assert extract(path).done == ["mobilenetv2"]
     check_equal(path, expected)
+
+
+def test_ctrl_c_ends_several_workers_in_the_middle_of_their_shards(experiment):
+    path = experiment(replace={"{id}.png": "{file}.png", "shard = 5": "shard = 50000\nworkers = 2",
+                               '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"pixels/8:flat"'})
+    rows = np.arange(200_000)
+    pd.DataFrame({"id": rows, "file": rows % 12, "area": "A", "x": 0.0, "y": 0.0, "income": 0.0}).to_csv(
+        path.parent / "tiles.csv", index=False)
+    run = psutil.Popen([sys.executable, "-m", "extract", "run", "--config", str(path)], stderr=subprocess.PIPE, text=True,
+                       preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), stdout=subprocess.DEVNULL)
+    while run.poll() is None and len(list(features(path).rglob("*.partial"))) < 2:
+        time.sleep(0.01)
+    others = run.children(recursive=True)
+    run.send_signal(signal.SIGINT)
+    said = run.communicate()[1]
+    assert run.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
+    assert len(others) >= 4 and psutil.wait_procs(others, timeout=60)[1] == []
+    assert not list(features(path).rglob("part-*.h5"))  # nobody waited until a worker was done
 
 
 def test_resuming_on_workers_makes_just_the_missing_shards(alone):
