@@ -1,5 +1,10 @@
 """`python -m extract`."""
 
-from extract.cli import main
+import sys
 
-main()
+try:
+    from extract.cli import main
+
+    main()
+except KeyboardInterrupt:  # before a command could say what is kept
+    sys.exit(130)

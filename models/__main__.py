@@ -1,5 +1,10 @@
 """`python -m models`."""
 
-from models.cli import main
+import sys
 
-main()
+try:
+    from models.cli import main
+
+    main()
+except KeyboardInterrupt:  # before a command could say what is kept
+    sys.exit(130)

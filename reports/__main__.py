@@ -1,5 +1,10 @@
 """Scores in, one page out: `python -m reports`."""
 
-from reports.cli import main
+import sys
 
-main()
+try:
+    from reports.cli import main
+
+    main()
+except KeyboardInterrupt:  # before a command could say what is kept
+    sys.exit(130)

@@ -96,8 +96,8 @@ def test_rows_are_the_same_whatever_chunks_and_batches_they_come_in(tmp_path, dt
     reasons = ["", "", "file missing", "", "", "", "file empty"]
     expected = np.where(np.array([bool(r) for r in reasons]).reshape(-1, *[1] * len(shape)), np.nan, values).astype(dtype)
     for batch in (1, 3, 7):
-        writer = ShardWriter(path := tmp_path / f"{batch}.h5", pd.Series(range(7)), {"conv:map": shape}, dtype=dtype, attributes={},
-                             facts=PICTURE)
+        path = tmp_path / f"{batch}.h5"
+        writer = ShardWriter(path, pd.Series(range(7)), {"conv:map": shape}, dtype=dtype, attributes={}, facts=PICTURE)
         reserved = next(tmp_path.glob("*.partial")).stat().st_size
         for start in range(0, 7, batch):
             facts = np.zeros(len(reasons[start:start + batch]), PICTURE)

@@ -42,12 +42,15 @@ def main() -> None:
             for own, exact in zip(module(batch, training=False), model(batch, training=False), strict=True):
                 scale = float(exact.float().abs().max())
                 worst = float((own.float() - exact.float()).abs().max())
-                assert own.shape == exact.shape and own.dtype == exact.dtype and scale > 0.1
+                assert own.shape == exact.shape
+                assert own.dtype == exact.dtype
+                assert scale > 0.1
                 assert worst <= scale * (1e-5 if sys.argv[1] == "float32" else 2e-2), (worst, scale)
             assert torch.equal(batch, before)
     names = [str(node.target) for node in module.graph.nodes if node.op == "call_function"]
     convolutions = [node for node in module.graph.nodes if "conv" in str(node.target) and node.op == "call_function"]
-    assert len(convolutions) == 6 and not any("clone" in name or "contiguous" in name or "assert" in name for name in names)
+    assert len(convolutions) == 6
+    assert not any("clone" in name or "contiguous" in name or "assert" in name for name in names)
     kernels = [getattr(module, node.args[1].target) for node in convolutions]
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
     assert sum(node.args[2] is not None for node in convolutions if len(node.args) > 2) == 4  # two have no bias
