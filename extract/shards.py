@@ -33,6 +33,7 @@ from extract.publish import publish
 
 _CHUNK_BYTES = 1 << 19
 _METADATA_BYTES = 1 << 18
+_TEXT_BYTES = 40  # of a text of any length beside its letters: a place in its dataset, and a head in HDF5's heap
 
 
 class ShardWriter:
@@ -110,6 +111,9 @@ class ShardWriter:
         """Write the checksums, sync to disk, and give the shard its final name."""
         if not self.is_full:
             raise EmbeddingsError(f"{self._path.name}: {self._n_rows} of {self._n} rows written; not complete")
+        texts = [len(text.encode()) for text in self._columns["reason"] if text]
+        if texts:
+            _reserve(self._file, self._partial, texts=sum(texts) + _TEXT_BYTES * len(texts))
         for name, values in self._columns.items():
             self._file[name][:] = values
             self._file[name].attrs["sha256"] = hashlib.sha256(as_bytes(values)).hexdigest()
@@ -172,18 +176,23 @@ class _CutWriter:
         self._data.attrs["sha256"] = self._digest.hexdigest()
 
 
-def _reserve(file: h5py.File, path: Path) -> None:
-    """Take the whole room of a shard now: HDF5 can crash the process when a disk fills up under it."""
+def _reserve(file: h5py.File, path: Path, *, texts: int = 0) -> None:
+    """Take the whole room of a shard now: HDF5 can crash the process when a disk fills up under it.
+
+    Parameters
+    ----------
+    texts : what the reasons take [bytes]; their places are counted without.
+    """
     file.flush()
     n_bytes = sum(_count_bytes(file[name]) for name in dataset_names(file))
     with path.open("r+b") as handle:
-        os.posix_fallocate(handle.fileno(), 0, n_bytes + _METADATA_BYTES)
+        os.posix_fallocate(handle.fileno(), 0, n_bytes + texts + _METADATA_BYTES)
 
 
 def _count_bytes(data: h5py.Dataset) -> int:
     """Count what a dataset takes on disk; the last chunk is whole."""
     n_rows = data.shape[0] if data.chunks is None else math.ceil(data.shape[0] / data.chunks[0]) * data.chunks[0]
-    return int(n_rows * math.prod(data.shape[1:]) * data.dtype.itemsize)
+    return int(n_rows * math.prod(data.shape[1:]) * (_TEXT_BYTES if data.dtype == object else data.dtype.itemsize))
 
 
 def saturate(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

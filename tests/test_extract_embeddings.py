@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import h5py
@@ -113,3 +114,11 @@ def test_rows_are_the_same_whatever_chunks_and_batches_they_come_in(tmp_path, dt
             assert file["reason"].asstr()[:].tolist() == reasons
             assert file["status"][:].tolist() == [1, 1, 2, 1, 1, 1, 2]
             assert file["pictures"]["bytes"].tolist() == list(range(7))
+
+
+@pytest.mark.parametrize("reason", ["", "file cannot be read: Zugriff verweigert für ☂, as is told at length, for ever and ever"])
+def test_the_room_of_many_reasons_is_reserved_too(tmp_path, monkeypatch, reason):
+    n, reserved, reserve = 30_000, [], os.posix_fallocate
+    monkeypatch.setattr(os, "posix_fallocate", lambda handle, start, size: reserved.append(size) or reserve(handle, start, size))
+    write_shard(path := tmp_path / "part-00000.h5", range(n), np.ones((n, 2)), [reason] * n, np.zeros(n, PICTURE))
+    assert path.stat().st_size <= max(reserved)
