@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -174,23 +174,20 @@ def _load(source: Source) -> NDArray[Any]:
     return array
 
 
-def _open_dataset(source: Source, *, default: str) -> AbstractContextManager[Any]:
-    @contextmanager
-    def opened() -> Iterator[Any]:
-        try:
-            file = h5py.File(source.path, "r")
-        except OSError as error:
-            raise VectorsError(f"{source}: not a readable HDF5 file ({error}).") from None
-        with file:
-            known: list[str] = []
-            file.visititems(lambda name, item: known.append(name) if isinstance(item, h5py.Dataset) else None)
-            name = (source.name or default).strip("/")
-            if name not in known:
-                raise VectorsError(f"{source}: no dataset {name!r}; it has {', '.join(known)}. "
-                                   f"Write {source.path.name}:<dataset>.{suggest(name, known)}")
-            yield file[name]
-
-    return opened()
+@contextmanager
+def _open_dataset(source: Source, *, default: str) -> Iterator[Any]:
+    try:
+        file = h5py.File(source.path, "r")
+    except OSError as error:
+        raise VectorsError(f"{source}: not a readable HDF5 file ({error}).") from None
+    with file:
+        known: list[str] = []
+        file.visititems(lambda name, item: known.append(name) if isinstance(item, h5py.Dataset) else None)
+        name = (source.name or default).strip("/")
+        if name not in known:
+            raise VectorsError(f"{source}: no dataset {name!r}; it has {', '.join(known)}. "
+                               f"Write {source.path.name}:<dataset>.{suggest(name, known)}")
+        yield file[name]
 
 
 def _read_columns(source: Source, names: list[str]) -> pa.Table:

@@ -12,6 +12,7 @@ import time
 import numpy as np
 import psutil
 import pytest
+from stub_network import open_stub
 
 from extract.clock import Clock
 from extract.pictures import decoders as module
@@ -22,7 +23,6 @@ from extract.reader import Reader
 from extract.run import ExtractError, run_extraction
 from extract.settings import Settings, TilesSettings, read_settings
 from extract.tiles import read_tiles
-from tests.stub_network import open_stub
 from tests.test_extract_archives import write
 
 
