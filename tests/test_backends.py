@@ -77,4 +77,4 @@ def test_embeddings_and_trainings_are_those_of_tensorflow(folder: Path, expected
 def test_what_pytorch_computes_is_what_keras_says_and_copies_nothing(precision: str) -> None:
     if not find_spec("torch"):
         pytest.skip("torch is not installed: pip install torch")
-    assert "Warning" not in run_program("torch", "tests/torch_operations.py", precision)
+    assert "Warning" not in run_program("torch", "tests/made_torch.py", precision)
