@@ -1,10 +1,10 @@
 """`python -m extract`."""
 
-import sys
+import os
 
 try:
     from extract.cli import main
 
     main()
-except KeyboardInterrupt:  # before a command could say what is kept
-    sys.exit(130)
+except KeyboardInterrupt:  # before a command could say what is kept; nothing is open
+    os._exit(130)

@@ -42,5 +42,7 @@ def _describe(error: Exception) -> str:
 
 
 def _fail(message: str, *, code: int) -> None:
+    if code == 130:
+        exec("")  # Python would otherwise end by the signal, without the code, where an import was interrupted under `-m`
     err.print(f"error: {message}" if code == 1 else message, style="red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)

@@ -91,6 +91,11 @@ class TilesSettings(Strict):
             raise ValueError(f"expected a pattern with a column in braces, as 'LIDAR_{{id}}.png', got {value!r}")
         return value
 
+    @field_validator("groups")
+    @classmethod
+    def _once(cls, value: list[str]) -> list[str]:
+        return check_once(value)
+
     @field_validator("scale")
     @classmethod
     def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
@@ -178,12 +183,16 @@ class ExtractSettings(Strict):
             raise ValueError("either scheduler or workers, not both: the cluster of a scheduler has the workers that it has")
         return self
 
-    @model_validator(mode="after")
-    def _weights(self) -> ExtractSettings:
-        if isinstance(self.weights, str) and self.weights != "imagenet" and not _RANDOM.match(self.weights):
-            raise ValueError(f"weights: expected 'imagenet', 'random:<seed>' or a table with one entry a backbone, "
-                             f"as {{ vgg16 = \"vgg16.h5\" }}, got {self.weights!r}")
-        return self
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        for one in value.values() if isinstance(value, dict) else [value]:
+            is_drawn = isinstance(one, str) and bool(_RANDOM.match(one))
+            is_file = isinstance(value, dict) and isinstance(one, str) and not one.startswith("random:")
+            if one != "imagenet" and not is_drawn and not is_file:
+                raise ValueError("expected 'imagenet', 'random:<seed>' or a table with one entry a backbone, as "
+                                 f"{{ vgg16 = \"vgg16.h5\" }}, got {one!r}")
+        return value
 
     @property
     def backbones(self) -> list[str]:
@@ -296,5 +305,5 @@ def _with_absolute_paths(document: dict[str, Any], base: Path) -> dict[str, Any]
     extract = document.get("extract")
     weights = extract.get("weights") if isinstance(extract, dict) else None
     if isinstance(weights, dict):
-        join(weights, *(k for k, v in weights.items() if v != "imagenet" and not _RANDOM.match(str(v))))
+        join(weights, *(k for k, v in weights.items() if v != "imagenet" and not str(v).startswith("random:")))
     return document

@@ -33,6 +33,7 @@ from extract.publish import publish
 
 _CHUNK_BYTES = 1 << 19
 _METADATA_BYTES = 1 << 18
+_INDEX_BYTES = 16  # where a chunk lies
 _TEXT_BYTES = 40  # of a text of any length beside its letters: a place in its dataset, and a head in HDF5's heap
 
 
@@ -91,7 +92,13 @@ class ShardWriter:
         rows : cut → (n_rows, …), any float type.
         reasons : (n_rows,), why the tile was rejected; empty where it was not.
         facts : (n_rows,), what each picture tells; needed where the shard has `pictures`.
+
+        Raises
+        ------
+        ValueError : rows of other cuts, of another number or of another shape.
         """
+        if rows.keys() != self._cuts.keys():
+            raise ValueError(f"expected rows of {', '.join(self._cuts)}, got those of {', '.join(rows) or 'none'}")
         is_bad = np.array([bool(reason) for reason in reasons])
         now = slice(self._n_rows, self._n_rows + len(is_bad))
         self._columns["status"][now] = np.where(is_bad, REJECTED, OK)
@@ -146,6 +153,8 @@ class _CutWriter:
 
     def append(self, values: NDArray[Any], is_bad: NDArray[np.bool_]) -> None:
         """Take the next rows; NaN where they are bad."""
+        if values.shape != (expected := (len(is_bad), *self._chunk.shape[1:])):
+            raise ValueError(f"{self._data.name}: expected rows {expected}, got {values.shape}")
         values = saturate(values, self._chunk.dtype)
         for start, stop in self._pieces(len(values)):
             rows = self._chunk[self._n_rows:self._n_rows + stop - start]
@@ -191,8 +200,10 @@ def _reserve(file: h5py.File, path: Path, *, texts: int = 0) -> None:
 
 def _count_bytes(data: h5py.Dataset) -> int:
     """Count what a dataset takes on disk; the last chunk is whole."""
-    n_rows = data.shape[0] if data.chunks is None else math.ceil(data.shape[0] / data.chunks[0]) * data.chunks[0]
-    return int(n_rows * math.prod(data.shape[1:]) * (_TEXT_BYTES if data.dtype == object else data.dtype.itemsize))
+    n_chunks = 0 if data.chunks is None else math.ceil(data.shape[0] / data.chunks[0])
+    n_rows = n_chunks * data.chunks[0] if data.chunks else data.shape[0]
+    itemsize = _TEXT_BYTES if data.dtype == object else data.dtype.itemsize
+    return int(n_rows * math.prod(data.shape[1:]) * itemsize) + n_chunks * _INDEX_BYTES
 
 
 def saturate(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

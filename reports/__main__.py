@@ -1,10 +1,10 @@
 """Scores in, one page out: `python -m reports`."""
 
-import sys
+import os
 
 try:
     from reports.cli import main
 
     main()
-except KeyboardInterrupt:  # before a command could say what is kept
-    sys.exit(130)
+except KeyboardInterrupt:  # before a command could say what is kept; nothing is open
+    os._exit(130)

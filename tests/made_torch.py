@@ -22,9 +22,11 @@ def build_odd() -> keras.Model:
     flow = layers.Conv2D(8, 1, use_bias=False)(flow)
     flow = layers.BatchNormalization()(layers.Add()([flow, layers.MaxPooling2D(2)(first)]))
     flow = flow - keras.ops.reshape(keras.ops.arange(8, dtype=flow.dtype), (1, 1, 1, 8))
+    flow = layers.BatchNormalization()(layers.BatchNormalization(scale=False)(flow))
     flow = layers.SeparableConv2D(12, 3, activation="relu")(layers.ZeroPadding2D(1)(flow))
     flow = layers.Concatenate()([flow, layers.Conv2D(4, 1, activation="swish")(flow)])
-    return keras.Model(given, [first, flow, layers.Flatten()(flow), layers.GlobalMaxPooling2D()(flow)])
+    turned = layers.Flatten()(layers.Permute((3, 1, 2))(first))
+    return keras.Model(given, [first, flow, layers.Flatten()(flow), layers.GlobalMaxPooling2D()(flow), turned])
 
 
 def main() -> None:
@@ -54,7 +56,7 @@ def main() -> None:
     assert not any("clone" in name or "contiguous" in name or "assert" in name for name in names)
     kernels = [getattr(module, node.args[1].target) for node in convolutions]
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
-    assert sum("batch_norm" in name for name in names) == 1
+    assert sum("batch_norm" in name for name in names) == 3
     assert sum(node.args[2] is not None for node in convolutions if len(node.args) > 2) == 4  # two have no bias
 
 

@@ -122,3 +122,16 @@ def test_the_room_of_many_reasons_is_reserved_too(tmp_path, monkeypatch, reason)
     monkeypatch.setattr(os, "posix_fallocate", lambda handle, start, size: reserved.append(size) or reserve(handle, start, size))
     write_shard(path := tmp_path / "part-00000.h5", range(n), np.ones((n, 2)), [reason] * n, np.zeros(n, PICTURE))
     assert path.stat().st_size <= max(reserved)
+
+
+@pytest.mark.parametrize(("rows", "said"), [
+    ({"conv:avg": np.ones((2, 3))}, r"expected rows \(3, 3\), got \(2, 3\)"),
+    ({"conv:avg": np.ones((4, 3))}, r"got \(4, 3\)"),
+    ({"conv:avg": np.ones((3, 1))}, r"got \(3, 1\)"),
+    ({}, "expected rows of conv:avg, got those of none"),
+    ({"conv:avg": np.ones((3, 3)), "pool:avg": np.ones((3, 3))}, "got those of conv:avg, pool:avg")])
+def test_rows_that_do_not_belong_into_a_shard_are_refused(tmp_path, rows, said):
+    writer = ShardWriter(tmp_path / "part-00000.h5", pd.Series(range(3)), {"conv:avg": (3,)}, dtype="float16", attributes={})
+    with pytest.raises(ValueError, match=said):
+        writer.append(rows, [""] * 3)
+    writer.discard()

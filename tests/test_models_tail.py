@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from extract.cuts import parse_cut
-from extract.networks.backbones import BackboneError, build_base, build_network, hash_weights
+from extract.networks.backbones import BackboneError, build_base, build_network, hash_weights, load_base
 from extract.networks.tails import build_tail
 from extract.networks.zoo import Origin
 from extract.run import run_extraction
@@ -136,6 +136,16 @@ def test_a_loss_that_is_no_number_names_target_and_epoch(maps: Features) -> None
 def test_layers_that_no_tail_can_start_from_say_why(layer: str, message: str) -> None:
     with pytest.raises(BackboneError, match=message):
         build_tail(Origin(backbone="mobilenetv2", layer=layer, size=32, weights="random:0"))
+
+
+def test_a_tail_starts_in_networks_whose_sums_are_no_layers() -> None:
+    import keras
+
+    origin = Origin(backbone="mobilenetv3small", layer="expanded_conv_10_add", size=32, weights="random:0")
+    base = load_base("mobilenetv3small", size=32, with_top=False, weights="random:0")
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    given, expected = keras.Model(base.input, [base.get_layer(origin.layer).output, base.output])(pictures)
+    np.testing.assert_allclose(build_tail(origin)(given), expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
 
 
 def test_other_weights_than_those_of_the_embeddings_are_refused() -> None:

@@ -108,7 +108,7 @@ def gates(base: keras.Model, end: str) -> Iterator[str]:
     wanted: dict[str, int] = {}
     open_ends: set[str] = set()
     above = _ancestors(base.get_layer(end))
-    for layer in base.layers:
+    for layer in base.operations:  # layers, and what was written as `x + 3`
         if layer.name not in above:
             continue
         for parent in _parent_layers(layer):
@@ -118,7 +118,7 @@ def gates(base: keras.Model, end: str) -> Iterator[str]:
         children = [one.operation.name for one in layer._outbound_nodes if one.operation.name in above | {end}]
         wanted[layer.name] = len(children)
         open_ends.add(layer.name)
-        if open_ends == {layer.name} and layer is not base.layers[0]:
+        if open_ends == {layer.name} and isinstance(layer, keras.layers.Layer) and layer is not base.layers[0]:
             yield layer.name
 
 

@@ -17,6 +17,7 @@ import torch
 _ATEN = torch.ops.aten
 _CONVOLUTIONS = (_ATEN.conv2d.default, _ATEN.convolution.default)
 _COPIES = (_ATEN.clone.default, _ATEN._to_copy.default, _ATEN.lift_fresh_copy.default)
+_VIEWS = (_ATEN.view.default, _ATEN._unsafe_view.default)
 _TO_FIRST, _TO_LAST = [0, 3, 1, 2], [0, 2, 3, 1]  # the order of axes: channels first, channels last
 
 
@@ -60,7 +61,7 @@ def _simplify(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
         args, options = torch.fx.node.map_arg((node.args, node.kwargs), partial(_value, module))
         node.replace_all_uses_with(_keep(module, node.target(*args, **options), before=node))
         graph.erase_node(node)
-    elif node.target is _ATEN.view.default:  # it asks for memory in one order, which a copy had made
+    elif node.target in _VIEWS:  # they ask for memory in one order, which a copy had made
         node.target = _ATEN.reshape.default
 
 
@@ -99,6 +100,7 @@ def _join_norm(module: torch.fx.GraphModule, minus: torch.fx.Node) -> None:
         turned = module.graph.call_function(_ATEN.permute.default, (given, _TO_FIRST))
         norm = module.graph.call_function(_ATEN.batch_norm.default, (turned, scale, shift, mean, one, False, 0.0, 0.0, True))
         normed = module.graph.call_function(_ATEN.permute.default, (norm, _TO_LAST))
+    normed.meta["val"] = end.meta["val"]
     end.replace_all_uses_with(normed)
 
 
