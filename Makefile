@@ -31,9 +31,9 @@ demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report 
 test: $(READY)  ## Run the tests, two files at a time (JOBS=1 one after the other).
 	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile
 
-features: $(READY)  ## Push every tile through the frozen networks (CONFIG=settings.toml, FRESH=1 starts anew).
+features: $(READY)  ## Push every tile through the frozen networks (CONFIG=settings.toml, FRESH=1 starts anew, RETRY=1 rejected ones again).
 	$(PYTHON) -m reports check --config $(CONFIG)
-	$(PYTHON) -m extract run --config $(CONFIG) $(if $(FRESH),--fresh)
+	$(PYTHON) -m extract run --config $(CONFIG) $(if $(FRESH),--fresh) $(if $(RETRY),--retry)
 
 models: $(READY)  ## Fit and score the models (CONFIG=settings.toml).
 	$(PYTHON) -m models fit --config $(CONFIG)

@@ -22,6 +22,7 @@ def run(
     config: Config,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what other settings made.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="A tile that cannot be used is an error.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Make shards with rejected tiles again.")] = False,
     allow_random_weights: Annotated[bool, typer.Option(help="Take random weights where ImageNet's cannot be had.")] = False,
     traceback: Traceback = False,
 ) -> None:
@@ -42,7 +43,7 @@ def run(
                 rate = f"{speed:.1f} tiles/s" if speed else ""
                 progress.update(task, completed=done, total=todo, rejected=rejected, rate=rate)
 
-            summary = run_extraction(read_settings(config, Settings), fresh=fresh, strict=strict,
+            summary = run_extraction(read_settings(config, Settings), fresh=fresh, strict=strict, retry=retry,
                                      allow_random=allow_random_weights, on_tiles=show)
         _report(summary)
 

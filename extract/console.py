@@ -27,6 +27,9 @@ def guarded(*, traceback: bool, interrupted: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         _fail(interrupted, code=130)
+    except BrokenPipeError:  # whoever read, as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         if traceback:
             raise

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from extract.embeddings import EmbeddingsError, read_attributes
+from extract.embeddings import EmbeddingsError, read_attributes, read_rejects
 from extract.pictures.pixels import PICTURE
 from extract.settings import Settings
 from extract.shards import ShardWriter, write_virtual
@@ -103,12 +103,23 @@ class Job:
         ExtractError : made with other settings; names them.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        there = self._there()
-        if fresh and not self._are_imported(there):
-            self._remove([*there, f"../{self.virtual.name}"])
+        if fresh and not self._are_imported(self._there()):
+            self.clear()
         self.look()
         if not self.is_imported:
             self._remove([path.name for path in self.folder.glob("*.partial")])
+
+    def retry(self) -> None:
+        """Take away the shards in which a tile was rejected, so that they are made again: its picture may be mended by now."""
+        complete = () if self.is_imported else sorted(set(range(len(self.shards))).difference(self.missing))
+        rejected = [i for i in complete if read_rejects([self.shards[i]])]
+        self._remove([self.shards[i].name for i in rejected])
+        self.missing = sorted([*self.missing, *rejected])
+
+    def clear(self) -> None:
+        """Take away everything that was made here."""
+        if not self.is_imported:
+            self._remove([*self._there(), f"../{self.virtual.name}"])
 
     def _there(self) -> list[str]:
         return sorted(path.name for path in self.folder.glob("part-*.h5"))

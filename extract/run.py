@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,13 +20,16 @@ from extract.jobs import ExtractError, Job, check_jobs
 from extract.lock import locked
 from extract.loop import OpenForward
 from extract.pictures.archives import open_images
-from extract.pictures.images import Images
+from extract.pictures.images import Images, RejectedTile
 from extract.publish import publish
 from extract.settings import Settings
 from extract.stages import Record, say_verdict, sum_records, write_stages
 from extract.table import pack_texts, thrifty
 from extract.tiles import Tiles, read_tiles
 
+_MISSING = "file missing"
+_BACK = "Pictures that were missing are there now: --retry (RETRY=1 for make) makes the shards with rejected tiles again."
+_LOOKS = 10_000  # rejected tiles, of which one that is there is looked for
 _ROWS = 16384  # paths at once, where each becomes a Python object
 
 __all__ = ["ExtractError", "Progress", "Summary", "run_extraction"]
@@ -59,7 +63,7 @@ class Summary:
 
 
 def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = False, allow_random: bool = False,
-                   on_tiles: Progress | None = None, open_forward: OpenForward | None = None) -> Summary:
+                   retry: bool = False, on_tiles: Progress | None = None, open_forward: OpenForward | None = None) -> Summary:
     """Embed every tile of the table with every backbone, doing only what is not done.
 
     Parameters
@@ -67,6 +71,7 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     settings : the checked settings.
     fresh : throw away what other settings made, instead of refusing.
     strict : a tile that cannot be used is an error.
+    retry : make shards again in which tiles were rejected.
     allow_random : take seeded random weights where ImageNet's cannot be had; the files say so.
     on_tiles : called after every batch (with several workers: after every range of shards).
     open_forward : stands in for `extract.networks.forward.open_forward`; with workers, a function that they can import.
@@ -82,6 +87,8 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     with locked(features) as note:
         jobs = sorted(check_jobs(settings, tiles, fresh=fresh), key=lambda job: job.is_imported)
         images = None if jobs[0].is_imported else open_images(settings.tiles)
+        for job in jobs if retry else ():
+            job.retry()
         pending = [job for job in jobs if job.missing]
         n_todo = sum(len(range(len(tiles))[jobs[0].slices[i]]) for i in {i for job in pending for i in job.missing})
         records = make_missing(settings, tiles, pending, allow_random=allow_random, strict=strict or settings.tiles.strict,
@@ -89,8 +96,13 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
         rejects, n_unlisted = _finish(settings, tiles, jobs, images)
         stages = sum_records(records)
         write_stages(features, stages, settings.extract.backbones)
-    if len(rejects) == len(tiles):
-        raise ExtractError(f"every tile was rejected: see {features / 'rejects.csv'}. Are [tiles] images and path right?")
+        if len(rejects) == len(tiles):
+            for job in jobs:
+                job.clear()
+            raise ExtractError(f"every tile was rejected, the first as {tiles.path.iloc[0]}: {rejects[0]} (all in "
+                               f"{features / 'rejects.csv'}). Are [tiles] images and path right?")
+        if images and _are_back(images, tiles, rejects):
+            note = f"{note} {_BACK}".strip()
     return Summary(n_tiles=len(tiles), n_rejected=len(rejects), n_unlisted=n_unlisted, done=[j.backbone for j in pending],
                    stages=stages, verdict=say_verdict(records) if records else "",
                    notes=_notes(settings, note, records), features=features)
@@ -159,6 +171,20 @@ def _as_utf8(name: str) -> str:
 def _ending(path: str) -> str:
     name = path.rpartition("/")[2]
     return name.rpartition(".")[2] if "." in name else ""
+
+
+def _are_back(images: Images, tiles: Tiles, rejects: dict[int, str]) -> bool:
+    """Tell whether a picture is there that was missing when its shard was made."""
+    missing = islice((row for row, reason in rejects.items() if reason == _MISSING), _LOOKS)
+    return any(_is_there(images, tiles.path.iloc[row]) for row in missing)
+
+
+def _is_there(images: Images, path: str) -> bool:
+    try:
+        images.read(images.find(path))
+    except RejectedTile as reason:
+        return str(reason) != _MISSING
+    return True
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -276,13 +276,16 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     SettingsError : not there, not TOML, or a key or value that cannot be used (all of them, one a line).
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError(f"settings {path}: no such file. Name one with --config (CONFIG= for make).") from None
-    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
-        raise SettingsError(f"settings {path}: cannot be read as text: {error}") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise SettingsError(f"settings {path}: cannot be read: {error.strerror}. Name a file with --config.") from None
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"settings {path}: cannot be read as text: {error}. Save it as UTF-8.") from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"settings {path}: not TOML: {error}. Mend that line.") from None
+        raise SettingsError(f"settings {path}: not TOML: {error}. Mend that line: text stands in quotes, and "
+                            "in paths / takes the place of \\.") from None
     try:
         return model.model_validate(_with_absolute_paths(document, path.resolve().parent))
     except ValidationError as error:

@@ -125,6 +125,9 @@ def check_columns(columns: list[str], known: list[Any], where: str) -> None:
     for name in columns:
         if known.count(name) > 1:
             raise TableError(f"{where}: {known.count(name)} columns are named {name!r}. Rename all but the one that is meant.")
+        if len(known) == 1 and ";" in str(known[0]):
+            raise TableError(f"{where}: its columns are separated by ';'. Save it with commas (and points in numbers), "
+                             "or as Parquet.")
         if name not in known:
             raise TableError(f"{where}: no column {name!r}; it has {', '.join(map(str, known))}.{suggest(name, known)}")
 

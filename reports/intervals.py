@@ -15,10 +15,12 @@ def describe_intervals(collected: Collected) -> str:
     if rows.empty:
         return ""
     short = rows[rows["coverage"] < rows["nominal"] - SHORT]
-    said = ("Held against areas that had no part in finding them, intervals reach their nominal coverage within "
+    said = ("Held against areas that had no part in finding them, intervals hold at least their nominal share less "
             f"{100 * SHORT:.0f} points")
     if short.empty:
-        return f"{said} in all {len(rows)} cases." if len(rows) > 1 else f"{said} in the only case."
+        n_none = len(collected.coverage) - len(rows)
+        none = f" that have a number; {n_none} have none, for want of areas" if n_none else ""
+        return f"{said} in all {len(rows)} cases{none}." if len(rows) > 1 else f"{said} in the only case{none}."
     worst = short.iloc[int((short["coverage"] - short["nominal"]).to_numpy().argmin())]
     return (f"{said} in {len(rows) - len(short)} of {len(rows)} cases; the widest gap is {100 * worst['coverage']:.1f} % instead "
             f"of {100 * worst['nominal']:.0f} % ({worst['target']}, {worst['level']}s, split {worst['split']}).")

@@ -17,14 +17,17 @@ def describe_calibration(collected: Collected) -> str:
     rows = collected.best[["target", "calibration_slope"]].dropna()
     if rows.empty:
         return "How truth follows the predictions of each target's best model."
-    slopes = dict(zip(rows["target"], rows["calibration_slope"].astype(float), strict=True))
+    slopes = dict(zip(rows["target"], rows["calibration_slope"].astype(float).round(2), strict=True))
     near = [t for t, s in slopes.items() if 0.9 <= s <= 1.1]
     steep, flat = max(slopes, key=lambda t: slopes[t]), min(slopes, key=lambda t: slopes[t])
     of = f"{len(near)} of {len(slopes)} target{'s' if len(slopes) != 1 else ''}"
     text = f"Predictions can be taken at their word (a slope of truth on prediction from 0.9 to 1.1) for {of}"
     if len(slopes) > 1:
         text += f"; slopes reach from {slopes[flat]:.2f} ({flat}) to {slopes[steep]:.2f} ({steep})"
-    return (text + ": below 1 a difference is predicted too large, above 1 too small.").replace("-", "−")
+    text += ": below 1 a difference is predicted too large, above 1 too small"
+    if slopes[flat] < 0:
+        text += ", below 0 the wrong way round"
+    return f"{text}.".replace("-", "−")
 
 
 def describe_moran(maps: dict[str, Maps]) -> str:

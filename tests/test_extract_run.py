@@ -130,8 +130,33 @@ def test_strict_makes_a_reject_an_error_and_all_rejected_is_one(experiment):
         extract(path, strict=True)
     for tile in (path.parent / "tiles").iterdir():
         tile.unlink()
-    with pytest.raises(ExtractError, match="every tile was rejected"):
+    with pytest.raises(ExtractError, match=r"every tile was rejected, the first as 0.png: file missing"):
         extract(path)
+
+
+def test_a_run_that_rejects_every_tile_stands_in_no_other_s_way(experiment):
+    path = experiment(replace={"{id}.png": "{id}.PNG"})
+    with pytest.raises(ExtractError, match=r"0.PNG: file missing .*rejects.csv"):
+        extract(path)
+    path.write_text(path.read_text().replace("PNG", "png"))
+    assert extract(path).n_rejected == 0
+
+
+def test_pictures_that_were_missing_are_taken_in_by_retry_alone(experiment):
+    path = experiment()
+    missing = path.parent / "tiles" / "6.png"  # of the second of three shards
+    missing.rename(path.parent / "6.png")
+    (path.parent / "tiles" / "11.png").write_text("no picture")
+    assert "--retry" not in " ".join(extract(path).notes)
+    (path.parent / "6.png").rename(missing)
+    again = extract(path)
+    assert (again.n_rejected, again.done) == (2, [])
+    assert "--retry" in " ".join(again.notes)
+    before = (features(path) / "mobilenetv2" / "part-00000.h5").stat().st_mtime_ns
+    retried = extract(path, retry=True)
+    assert (retried.n_rejected, retried.stages["mobilenetv2"]["tiles"]) == (1, 7)
+    assert "--retry" not in " ".join(retried.notes)
+    assert (features(path) / "mobilenetv2" / "part-00000.h5").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize("runtime", ["keras", "openvino"])

@@ -39,6 +39,23 @@ def test_bad_settings_are_refused_with_the_remedy(experiment, old, new, message)
         read_settings(experiment(replace={old: new}), Settings)
 
 
+def test_settings_that_notepad_saved_are_read(experiment):
+    path = experiment()
+    path.write_text("\ufeff" + path.read_text().lstrip(), encoding="utf-8")
+    assert read_settings(path, Settings).name == "small"
+    path.write_text(path.read_text(encoding="utf-8-sig").replace("small", "Zürich"), encoding="latin-1")
+    with pytest.raises(SettingsError, match="Save it as UTF-8"):
+        read_settings(path, Settings)
+
+
+def test_a_table_with_semicolons_says_so(experiment):
+    path = experiment()
+    table = path.parent / "tiles.csv"
+    table.write_text(table.read_text().replace(",", ";"))
+    with pytest.raises(TableError, match=r"separated by ';'\. Save it with commas"):
+        read_tiles(read_settings(path, Settings))
+
+
 def test_no_settings_file_says_so(tmp_path):
     with pytest.raises(SettingsError, match="no such file"):
         read_settings(tmp_path / "none.toml", Settings)
