@@ -51,4 +51,4 @@ def _licences(collected: Collected) -> list[tuple[str, str]]:
 def list_commands(collected: Collected) -> list[str]:
     """Give the commands that make everything again, from a settings file of this content."""
     config = shlex.quote(f"{collected.settings.name}.toml")
-    return [f"make features CONFIG={config}", f"make models CONFIG={config}", f"make report CONFIG={config}"]
+    return [f"make {step} CONFIG={config}" for step in ("features", "models", "explain", "report")]

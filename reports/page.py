@@ -194,7 +194,7 @@ def _data(collected: Collected) -> dict[str, Any]:
     ]
     reasons = [(str(reason), int(n)) for reason, n in collected.rejects["reason"].value_counts().head(10).items()]
     return {
-        "accepted": accepted,
+        "accepted": accepted, "few_areas": [f for f in audit["findings"] if f.code == "few-areas"],
         "findings": findings,
         "skipped": list(audit["skipped"].items()),
         "reasons": reasons,

@@ -190,7 +190,8 @@ def _describe_place(answer: Answer) -> str:
     text = f"For {answer.target}, the pictures explain {worth} of what differs between places that the model has not seen"
     if not math.isnan(answer.baseline_r2):
         worth = format_percent(answer.baseline_r2) if answer.baseline_r2 > 0 else "nothing"
-        text += f"; {BASELINE_WORDS.get(answer.baseline, answer.baseline)} explains {worth}"
+        verb = "" if answer.baseline == "metadata" else "s"
+        text += f"; {BASELINE_WORDS.get(answer.baseline, answer.baseline)} explain{verb} {worth}"
     if answer.decision:
         text += {"better": ": the pictures are better", "worse": ": the pictures are worse"}.get(
             answer.decision, ": these data cannot tell the two apart"

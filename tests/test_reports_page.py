@@ -47,6 +47,14 @@ def test_winners_say_what_the_best_keeps_where_it_was_not_chosen(city):
             "1 other cell is not distinguishable from it.") in page
 
 
+def test_too_few_areas_stand_on_the_first_screen(city):
+    assert "Too few areas" not in city.write().render()
+    city.write().write_audit("warning", accepted=())
+    path = city.out / "audit.json"
+    path.write_text(path.read_text().replace("repeated-id", "few-areas"))
+    assert "Too few areas: no accuracy can be claimed" in city.render().split('<section id="answer">')[0]
+
+
 def test_accepted_fatal_finding_stands_on_the_first_screen(city):
     city.write().write_audit()
     page = city.render()
