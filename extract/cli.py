@@ -22,7 +22,7 @@ def run(
     config: Config,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw away what other settings made.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="A tile that cannot be used is an error.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Make shards with rejected tiles again.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Make shards again whose rejected tiles can be used now.")] = False,
     allow_random_weights: Annotated[bool, typer.Option(help="Take random weights where ImageNet's cannot be had.")] = False,
     traceback: Traceback = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -109,12 +109,12 @@ class Job:
         if not self.is_imported:
             self._remove([path.name for path in self.folder.glob("*.partial")])
 
-    def retry(self) -> None:
-        """Take away the shards in which a tile was rejected, so that they are made again: its picture may be mended by now."""
+    def retry(self, is_usable: Callable[[int], bool]) -> None:
+        """Take away the shards in which a tile was rejected that is usable now, by its row, so that they are made again."""
         complete = () if self.is_imported else sorted(set(range(len(self.shards))).difference(self.missing))
-        rejected = [i for i in complete if read_rejects([self.shards[i]])]
-        self._remove([self.shards[i].name for i in rejected])
-        self.missing = sorted([*self.missing, *rejected])
+        mended = [i for i in complete if any(is_usable(self.slices[i].start + row) for row in read_rejects([self.shards[i]]))]
+        self._remove([self.shards[i].name for i in mended])
+        self.missing = sorted([*self.missing, *mended])
 
     def clear(self) -> None:
         """Take away everything that was made here."""

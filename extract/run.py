@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from extract.clock import Clock
 from extract.cuts import PIXELS
 from extract.embeddings import read_rejects
 from extract.engine import make_missing, visible_gpus
@@ -22,13 +24,14 @@ from extract.loop import OpenForward
 from extract.pictures.archives import open_images
 from extract.pictures.images import Images, RejectedTile
 from extract.publish import publish
+from extract.reader import Reader
 from extract.settings import Settings
 from extract.stages import Record, say_verdict, sum_records, write_stages
 from extract.table import pack_texts, thrifty
 from extract.tiles import Tiles, read_tiles
 
 _MISSING = "file missing"
-_BACK = "Pictures that were missing are there now: --retry (RETRY=1 for make) makes the shards with rejected tiles again."
+_BACK = "Pictures that were missing are there now: --retry (RETRY=1 for make) makes their shards again."
 _LOOKS = 10_000  # rejected tiles, of which one that is there is looked for
 _ROWS = 16384  # paths at once, where each becomes a Python object
 
@@ -71,7 +74,7 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     settings : the checked settings.
     fresh : throw away what other settings made, instead of refusing.
     strict : a tile that cannot be used is an error.
-    retry : make shards again in which tiles were rejected.
+    retry : make shards again in which a tile was rejected that can be used now.
     allow_random : take seeded random weights where ImageNet's cannot be had; the files say so.
     on_tiles : called after every batch (with several workers: after every range of shards).
     open_forward : stands in for `extract.networks.forward.open_forward`; with workers, a function that they can import.
@@ -87,8 +90,10 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
     with locked(features) as note:
         jobs = sorted(check_jobs(settings, tiles, fresh=fresh), key=lambda job: job.is_imported)
         images = None if jobs[0].is_imported else open_images(settings.tiles)
-        for job in jobs if retry else ():
-            job.retry()
+        if retry and images:
+            reader = Reader(settings, tiles)
+            for job in jobs:
+                job.retry(partial(_is_usable, reader))
         pending = [job for job in jobs if job.missing]
         n_todo = sum(len(range(len(tiles))[jobs[0].slices[i]]) for i in {i for job in pending for i in job.missing})
         records = make_missing(settings, tiles, pending, allow_random=allow_random, strict=strict or settings.tiles.strict,
@@ -185,6 +190,10 @@ def _is_there(images: Images, path: str) -> bool:
     except RejectedTile as reason:
         return str(reason) != _MISSING
     return True
+
+
+def _is_usable(reader: Reader, row: int) -> bool:
+    return not reader.read(range(row, row + 1), Clock()).reasons[0]
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
