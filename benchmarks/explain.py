@@ -16,14 +16,14 @@ import keras
 import numpy as np
 
 from benchmarks.rows import Row, save_rows
-from extract.cuts import Cut
+from extract.config.cuts import Cut
 from extract.networks.backbones import build_network
+from extract.networks.registry import Origin
 from extract.networks.tails import build_tail
-from extract.networks.zoo import Origin
-from models.explaining.feeds import Feed
-from models.explaining.gradients import read_gradients, run_batches
-from models.explaining.heat import Subject, explain
-from models.explaining.places import pool_maps
+from models.explaining.feature_maps import pool_maps
+from models.explaining.heat_maps import Subject, explain
+from models.explaining.methods.gradients import read_gradients, run_batches
+from models.explaining.model_rows import Feed
 from models.families.registry import parse_model
 
 GOAL = 2.0
@@ -31,7 +31,7 @@ _REPEATS = 3
 
 
 def measure_ratio(ours: Callable[[], object], least: Callable[[], object]) -> float:
-    """Give the median of the ratios of seconds, the two timed in turn, after one run of each."""
+    """Return the median of the ratios of seconds, the two timed in turn, after one run of each."""
     ours(), least()
     ratios = []
     for _ in range(_REPEATS):
@@ -50,7 +50,7 @@ class Network:
         self._network = network
 
     def network(self, column: int) -> keras.Model:  # noqa: ARG002
-        """Give the network."""
+        """Return the network."""
         return self._network
 
 
@@ -58,16 +58,31 @@ def make_subject(network: keras.Model, maps: Any, *, is_pooled: bool) -> Subject
     """Ask a network about every map."""
     rows = pool_maps(maps, "avg" if is_pooled else "map")
     grid = None if is_pooled else maps.shape[1:]
-    feed = Feed(spec=parse_model("ridge"), grid=grid, own=rows, rows=rows, n_tiles=np.ones(len(rows), int), n_core=rows.shape[1])
+    feed = Feed(
+        spec=parse_model("ridge"),
+        grid=grid,
+        own=rows,
+        rows=rows,
+        n_tiles=np.ones(len(rows), int),
+        n_core=rows.shape[1],
+    )
     model: Any = Network(network)
-    return Subject(model=model, pooling="avg" if is_pooled else "map", feed=feed, columns=np.zeros(len(rows), int),
-                   reference=rows.mean(axis=0), sample=maps[:32])
+    return Subject(
+        model=model,
+        pooling="avg" if is_pooled else "map",
+        feed=feed,
+        columns=np.zeros(len(rows), int),
+        reference=rows.mean(axis=0),
+        sample=maps[:32],
+    )
 
 
 def measure_head(n: int) -> Row:
     """A head on averages: maps by the truncated network, then Grad-CAM; beside the forward pass to the cut alone."""
     pictures = np.random.default_rng(0).integers(0, 255, (n, 224, 224, 3), np.uint8)
-    body = build_network([Cut("mobilenetv2", "block_13_expand_relu", "map")], size=224, weights="random:0").model
+    body = build_network(
+        [Cut("mobilenetv2", "block_13_expand_relu", "map")], size=224, weights="random:0"
+    ).model
     given = keras.Input((body.output_shape[-1],))
     head = keras.Model(given, keras.layers.Dense(1)(keras.layers.Dense(64, "relu")(given)))
 
@@ -87,7 +102,9 @@ def measure_tail(n: int) -> Row:
     network = keras.Model(body.inputs, keras.layers.Dense(1)(flow))
     maps = np.random.default_rng(0).random((n, *body.input_shape[1:]), np.float32)
     subject = make_subject(network, maps, is_pooled=False)
-    ratio = measure_ratio(lambda: explain(subject, maps, "gradients"), lambda: read_gradients(network, maps))
+    ratio = measure_ratio(
+        lambda: explain(subject, maps, "gradients"), lambda: read_gradients(network, maps)
+    )
     what = f"{n} tiles, vgg16/block5_conv1:map: stored maps to heat ÷ forward and backward pass of the tail"
     return Row("tail", what, ratio, at_most=GOAL)
 

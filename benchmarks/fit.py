@@ -31,18 +31,23 @@ from xgboost import XGBRegressor
 from benchmarks import wide
 from benchmarks.planted import N_TARGETS, Planted, plant
 from benchmarks.rows import Row, save_rows
-from models.families.boosting import Boosting
+from models.data.features import Features
+from models.data.folds import Folds, assign_folds, build_folds
 from models.families.family import CrossFit
-from models.families.features import Features
-from models.families.forest import LEAF
-from models.families.neighbours import K_CHOICES, WEIGHTINGS
+from models.families.linear.ridge import ALPHAS
+from models.families.nearest_neighbours import K_CHOICES, WEIGHTINGS
 from models.families.registry import build_model, parse_model
-from models.families.ridge import ALPHAS
-from models.folds import Folds, assign_folds, build_folds
+from models.families.trees.boosting import Boosting
+from models.families.trees.forest import LEAF
 
 FAMILIES = ("ridge", "knn", "xgboost", "forest")
 FASTER, LOST = 8.0, 0.005
-TARGETS_GOAL = {"ridge": 1.1, "knn": 1.1, "xgboost": 5.0, "forest": 7.0}  # seven targets, in times of one
+TARGETS_GOAL = {
+    "ridge": 1.1,
+    "knn": 1.1,
+    "xgboost": 5.0,
+    "forest": 7.0,
+}  # seven targets, in times of one
 SECOND_RUN_S = 5.0
 _SHORT_S = 20.0  # what takes less is measured three times
 
@@ -70,7 +75,9 @@ class Bench(NamedTuple):
         """Cross-fit one family on some targets; give it and the seconds."""
         start = time.perf_counter()
         model, weight = build_model(parse_model(family), seed=0), np.ones(len(self.data.X))
-        fitted = model.cross_fit(Features(self.data.X), self.data.Y[:, columns], folds=self.folds, weight=weight)
+        fitted = model.cross_fit(
+            Features(self.data.X), self.data.Y[:, columns], folds=self.folds, weight=weight
+        )
         return fitted, time.perf_counter() - start
 
 
@@ -78,8 +85,12 @@ class Bench(NamedTuple):
 def prepare(size: Size) -> Bench:
     """Plant the data, and deal whole areas into folds."""
     data = plant(size.tiles, size.features)
-    fold = assign_folds("area", area=data.area, xy=None, targets=data.Y, n_folds=size.folds, seed=0, block_m=1)
-    return Bench(size, data, build_folds("area", fold, area=data.area, xy=None, block_m=1, buffer_m=0))
+    fold = assign_folds(
+        "area", area=data.area, xy=None, targets=data.Y, n_folds=size.folds, seed=0, block_m=1
+    )
+    return Bench(
+        size, data, build_folds("area", fold, area=data.area, xy=None, block_m=1, buffer_m=0)
+    )
 
 
 @lru_cache(maxsize=len(FAMILIES))
@@ -91,38 +102,59 @@ def fit_all(size: Size, family: str) -> tuple[CrossFit, float]:
 
 def careful(family: str, inner: int) -> Any:
     """What a careful user writes, with the choices and the settings that ours has."""
+
     def search(model: Any, grid: dict[str, list[Any]]) -> GridSearchCV:
-        return GridSearchCV(model, grid, cv=GroupKFold(inner), scoring="neg_mean_squared_error", n_jobs=-1)
+        return GridSearchCV(
+            model, grid, cv=GroupKFold(inner), scoring="neg_mean_squared_error", n_jobs=-1
+        )
 
     if family == "ridge":
         return search(make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": list(ALPHAS)})
     if family == "knn":
         model = make_pipeline(StandardScaler(), Normalizer(), KNeighborsRegressor())
         grid = {"n_neighbors": list(K_CHOICES), "weights": list(WEIGHTINGS)}
-        return search(model, {f"kneighborsregressor__{name}": choices for name, choices in grid.items()})
+        return search(
+            model, {f"kneighborsregressor__{name}": choices for name, choices in grid.items()}
+        )
     if family == "forest":
-        return RandomForestRegressor(100, max_features=1 / 3, min_samples_leaf=LEAF, random_state=0, n_jobs=-1)
+        return RandomForestRegressor(
+            100, max_features=1 / 3, min_samples_leaf=LEAF, random_state=0, n_jobs=-1
+        )
     ours = Boosting()
-    model = XGBRegressor(max_depth=ours.depth, learning_rate=ours.rate, colsample_bytree=ours.columns, subsample=ours.rows,
-                         min_child_weight=ours.min_child, max_bin=ours.max_bin, random_state=0, n_jobs=1)
+    model = XGBRegressor(
+        max_depth=ours.depth,
+        learning_rate=ours.rate,
+        colsample_bytree=ours.columns,
+        subsample=ours.rows,
+        min_child_weight=ours.min_child,
+        max_bin=ours.max_bin,
+        random_state=0,
+        n_jobs=1,
+    )
     return search(model, {"n_estimators": [50, 100, 200, 400]})
 
 
-def run_careful(bench: Bench, family: str, pairs: list[tuple[int, int]]) -> tuple[list[NDArray[np.float64]], float]:
+def run_careful(
+    bench: Bench, family: str, pairs: list[tuple[int, int]]
+) -> tuple[list[NDArray[np.float64]], float]:
     """Do some (target, fold) steps of the careful user's loop; give their predictions and the seconds."""
     X, predicted, start = bench.data.X.astype(np.float32), [], time.perf_counter()
     for target, fold in pairs:
         train, held = (bench.folds.fold != fold), (bench.folds.fold == fold)
         model = careful(family, bench.size.folds - 1)
         groups = {"groups": bench.data.area[train]} if isinstance(model, GridSearchCV) else {}
-        predicted.append(model.fit(X[train], bench.data.Y[train, target], **groups).predict(X[held]))
+        predicted.append(
+            model.fit(X[train], bench.data.Y[train, target], **groups).predict(X[held])
+        )
     return predicted, time.perf_counter() - start
 
 
 def loop_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:
     """Number 1: the grid beside the careful user's loop, of which random (target, fold) steps stand for all."""
     bench = prepare(size)
-    joblib.Parallel(n_jobs=-1)(joblib.delayed(time.sleep)(0.5) for _ in range(2 * joblib.cpu_count()))  # their workers are up
+    joblib.Parallel(n_jobs=-1)(
+        joblib.delayed(time.sleep)(0.5) for _ in range(2 * joblib.cpu_count())
+    )  # their workers are up
     every = [(t, f) for t in range(N_TARGETS) for f in bench.folds.folds]
     seconds = np.zeros(2)
     for family in families:
@@ -131,8 +163,17 @@ def loop_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:
         fitted, ours = fit_all(size, family)
         predicted, part = run_careful(bench, family, pairs)
         theirs = part * len(every) / len(pairs)
-        held = [(bench.data.Y[bench.folds.fold == f, t], fitted.predicted[bench.folds.fold == f, t]) for t, f in pairs]
-        r2 = np.mean([[_r2(truth, own), _r2(truth, other)] for (truth, own), other in zip(held, predicted, strict=True)], axis=0)
+        held = [
+            (bench.data.Y[bench.folds.fold == f, t], fitted.predicted[bench.folds.fold == f, t])
+            for t, f in pairs
+        ]
+        r2 = np.mean(
+            [
+                [_r2(truth, own), _r2(truth, other)]
+                for (truth, own), other in zip(held, predicted, strict=True)
+            ],
+            axis=0,
+        )
         measured = f"{ours:.1f} s beside {theirs:.0f} s ({len(pairs)} of {len(every)} steps took {part:.0f} s)"
         yield Row(f"{family}: times faster", measured, theirs / ours)
         note = f"{r2[0]:.4f} beside {r2[1]:.4f} on those steps"
@@ -150,9 +191,16 @@ def target_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:
         times = [fit_all(size, family)[1]]
         if times[0] < _SHORT_S:
             times += [bench.fit(family, list(range(N_TARGETS)))[1] for _ in range(2)]
-        seven, one = float(np.median(times)), float(np.median([bench.fit(family, [t])[1] for t in range(3)]))
-        yield Row(f"{family}: seven targets", f"{seven:.1f} s, one {one:.1f} s (medians of {len(times)} and 3)", seven / one,
-                  at_most=TARGETS_GOAL[family])
+        seven, one = (
+            float(np.median(times)),
+            float(np.median([bench.fit(family, [t])[1] for t in range(3)])),
+        )
+        yield Row(
+            f"{family}: seven targets",
+            f"{seven:.1f} s, one {one:.1f} s (medians of {len(times)} and 3)",
+            seven / one,
+            at_most=TARGETS_GOAL[family],
+        )
 
 
 def again_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:  # noqa: ARG001
@@ -162,7 +210,10 @@ def again_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:  # noqa: A
     with tempfile.TemporaryDirectory() as folder:
         small = {"n_tiles": 2_000, "n_areas": 300, "n_cuts": 2} if size == QUICK else {}
         write_grid(Path(folder), **small)
-        command, seconds = [sys.executable, "-m", "models", "fit", "--config", str(Path(folder) / "grid.toml")], []
+        command, seconds = (
+            [sys.executable, "-m", "models", "fit", "--config", str(Path(folder) / "grid.toml")],
+            [],
+        )
         for _ in range(2):
             start = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True)
@@ -188,7 +239,12 @@ def scaling_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:  # noqa:
 
 
 PARTS: dict[str, Callable[[Size, Sequence[str]], Iterator[Row]]] = {
-    "loop": loop_rows, "targets": target_rows, "memory": memory_rows, "scaling": scaling_rows, "again": again_rows}
+    "loop": loop_rows,
+    "targets": target_rows,
+    "memory": memory_rows,
+    "scaling": scaling_rows,
+    "again": again_rows,
+}
 
 
 def _r2(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
@@ -197,11 +253,24 @@ def _r2(truth: NDArray[np.float64], predicted: NDArray[np.float64]) -> float:
 
 def main() -> None:
     """Measure, print a table with the goals beside, and write `artifacts/bench-fit.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small data: whether it runs, not how fast")
-    parser.add_argument("--only", action="append", choices=PARTS, help="one part; may be given again")
-    parser.add_argument("--family", action="append", choices=FAMILIES, help="one of `loop` and `targets`; may be given again")
-    parser.add_argument("--pairs", type=int, help="(target, fold) steps of the careful user's loop that are run")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="small data: whether it runs, not how fast"
+    )
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, help="one part; may be given again"
+    )
+    parser.add_argument(
+        "--family",
+        action="append",
+        choices=FAMILIES,
+        help="one of `loop` and `targets`; may be given again",
+    )
+    parser.add_argument(
+        "--pairs", type=int, help="(target, fold) steps of the careful user's loop that are run"
+    )
     asked = parser.parse_args()
     size = QUICK if asked.quick else Size()
     size = size if asked.pairs is None else size._replace(pairs=asked.pairs)

@@ -22,7 +22,7 @@ for backend in $BACKENDS; do
         continue
     fi
     export KERAS_BACKEND=$backend
-    if nvidia-smi >/dev/null 2>&1 && ! "$PYTHON" -c "import sys; from extract.networks.runtimes import find_gpu; sys.exit(not find_gpu())"; then
+    if nvidia-smi >/dev/null 2>&1 && ! "$PYTHON" -c "import sys; from extract.networks.runtimes.selection import find_gpu; sys.exit(not find_gpu())"; then
         echo "$backend: installed, but it does not see the GPU" | tee -a "$table"
         continue
     fi

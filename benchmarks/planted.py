@@ -26,7 +26,9 @@ def plant(n_tiles: int, n_features: int, *, seed: int = 0, tiles_per_area: float
     """
     rng = np.random.default_rng(seed)
     n_areas = max(2, round(n_tiles / tiles_per_area))
-    area = np.sort(np.concatenate([np.arange(n_areas), rng.integers(0, n_areas, n_tiles - n_areas)]))
+    area = np.sort(
+        np.concatenate([np.arange(n_areas), rng.integers(0, n_areas, n_tiles - n_areas)])
+    )
     traits = rng.normal(size=(n_areas, N_TRAITS))
     Y = np.column_stack([_target(traits, rng) for _ in range(N_TARGETS)])
     return Planted(_embed(traits, area, n_features, rng), Y[area], area)
@@ -36,12 +38,18 @@ def _target(traits: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float6
     mix = np.zeros(N_TRAITS)
     mix[:2], mix[rng.choice(np.arange(2, N_TRAITS), 3, replace=False)] = 1.0, rng.normal(size=3)
     linear = traits @ mix
-    curved = np.maximum(linear, 0) + 0.7 * traits[:, 0] * traits[:, rng.integers(2, N_TRAITS)] + 0.5 * linear
+    curved = (
+        np.maximum(linear, 0)
+        + 0.7 * traits[:, 0] * traits[:, rng.integers(2, N_TRAITS)]
+        + 0.5 * linear
+    )
     signal = (curved - curved.mean()) / curved.std()
     return 20 + 8 * (signal + 0.7 * rng.normal(size=len(traits)))
 
 
-def _embed(traits: NDArray[Any], area: NDArray[Any], n_features: int, rng: np.random.Generator) -> NDArray[np.float16]:
+def _embed(
+    traits: NDArray[Any], area: NDArray[Any], n_features: int, rng: np.random.Generator
+) -> NDArray[np.float16]:
     load = rng.normal(size=(N_TRAITS, n_features)) * (rng.random((N_TRAITS, n_features)) < 0.3)
     shift = rng.normal(size=n_features)
     X = np.empty((len(area), n_features), np.float16)

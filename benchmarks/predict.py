@@ -18,15 +18,17 @@ import pyarrow.parquet as pq
 
 from benchmarks.rows import Row, save_rows
 from extract.settings import read_settings
-from extract.shards import ShardWriter, write_virtual
+from extract.store.shards import ShardWriter, write_virtual
 from models.fit import fit_all
-from models.settings import Settings
+from models.settings import FitSettings
 
 _WIDTH, _SHARD, _TRAIN, _AREAS = 32, 8192, 2000, 5000
 _WAYS = (("features", "ridge"), ("parquet", "ridge"), ("csv", "ridge"), ("parquet", "ridge@area"))
 _TILES = '[tiles]\ntable = "{table}"\nimages = "."\narea = "area"\nx = "x"\ny = "y"\n'
-_TEXT = 'name = "made"\nout = "out"\n[targets]\ncolumns = ["index"]\n[extract]\ncuts = ["net/last:avg"]\n' \
-        '[models]\nnames = ["ridge", "ridge@area"]\nkeep = "all"\n'
+_TEXT = (
+    'name = "made"\nout = "out"\n[targets]\ncolumns = ["index"]\n[extract]\ncuts = ["net/last:avg"]\n'
+    '[models]\nnames = ["ridge", "ridge@area"]\nkeep = "all"\n'
+)
 
 
 def write_made(features: Path, n_tiles: int) -> None:
@@ -36,8 +38,13 @@ def write_made(features: Path, n_tiles: int) -> None:
     for start in range(0, n_tiles, _SHARD):
         ids = pd.Series(np.arange(start, min(start + _SHARD, n_tiles)))
         shards.append(features / f"net/part-{len(shards):05d}.h5")
-        writer = ShardWriter(shards[-1], ids, {"last:avg": (_WIDTH,)}, dtype="float16",
-                             attributes={"weights": "random:0", "weights_sha256": "w"})
+        writer = ShardWriter(
+            shards[-1],
+            ids,
+            {"last:avg": (_WIDTH,)},
+            dtype="float16",
+            attributes={"weights": "random:0", "weights_sha256": "w"},
+        )
         writer.append({"last:avg": rng.normal(size=(len(ids), _WIDTH))}, [""] * len(ids))
         writer.close()
     write_virtual(features / "net.h5", shards)
@@ -47,21 +54,32 @@ def write_tables(folder: Path, n_tiles: int) -> None:
     """Write the same table as CSV and as Parquet of one row group, with settings that name them."""
     rows = np.arange(n_tiles)
     area = np.char.add("E", (rows * _AREAS // n_tiles + 1_000_000).astype(str))
-    table = pa.table({"id": rows, "area": area, "x": rows % 3000 * 200.0, "y": rows // 3000 * 200.0})
+    table = pa.table(
+        {"id": rows, "area": area, "x": rows % 3000 * 200.0, "y": rows // 3000 * 200.0}
+    )
     pq.write_table(table, folder / "new.parquet", row_group_size=n_tiles)
     table.to_pandas().to_csv(folder / "new.csv", index=False)
     for kind in ("csv", "parquet"):
-        (folder / f"{kind}.toml").write_text(f'name = "new"\nout = "new"\n{_TILES.format(table=f"new.{kind}")}')
+        (folder / f"{kind}.toml").write_text(
+            f'name = "new"\nout = "new"\n{_TILES.format(table=f"new.{kind}")}'
+        )
 
 
 def fit_made(folder: Path) -> None:
     """Fit on some tiles that have labels."""
     rng, area = np.random.default_rng(1), np.arange(_TRAIN) // 10
-    pd.DataFrame({"id": range(_TRAIN), "area": area, "x": np.arange(_TRAIN) * 200.0, "y": 0.0,
-                  "index": rng.normal(size=_TRAIN // 10)[area]}).to_csv(folder / "t.csv", index=False)
+    pd.DataFrame(
+        {
+            "id": range(_TRAIN),
+            "area": area,
+            "x": np.arange(_TRAIN) * 200.0,
+            "y": 0.0,
+            "index": rng.normal(size=_TRAIN // 10)[area],
+        }
+    ).to_csv(folder / "t.csv", index=False)
     (folder / "s.toml").write_text(_TEXT + _TILES.format(table="t.csv"))
     write_made(folder / "out/features", _TRAIN)
-    fit_all(read_settings(folder / "s.toml", Settings))
+    fit_all(read_settings(folder / "s.toml", FitSettings))
 
 
 def measure(few: int, many: int) -> Iterator[Row]:
@@ -75,8 +93,17 @@ def measure(few: int, many: int) -> Iterator[Row]:
             write_made(folder / "new/features", n_tiles)
             write_tables(folder, n_tiles)
             for source, model in _WAYS:
-                command = [sys.executable, "-m", "benchmarks.predict_once", str(folder), source, model]
-                printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                command = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.predict_once",
+                    str(folder),
+                    source,
+                    model,
+                ]
+                printed = subprocess.run(
+                    command, check=True, stdout=subprocess.PIPE, text=True
+                ).stdout
                 shutil.rmtree(folder / "predicted")
                 seconds, peaks[source, model, n_tiles] = json.loads(printed)
                 what = f"{n_tiles} tiles, {model} on {_WIDTH} numbers a tile, {source}"
@@ -92,7 +119,9 @@ def main() -> None:
     """Measure, print the table, and keep it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer tiles")
-    parser.add_argument("--tiles", type=int, nargs=2, metavar=("FEW", "MANY"), default=(100_000, 1_000_000))
+    parser.add_argument(
+        "--tiles", type=int, nargs=2, metavar=("FEW", "MANY"), default=(100_000, 1_000_000)
+    )
     parser.add_argument("--out", type=Path, default=Path("artifacts/bench-predict.json"))
     asked = parser.parse_args()
     print(save_rows(asked.out, measure(*(1_000, 10_000) if asked.quick else asked.tiles)))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from benchmarks.peak import read_peak
 from extract.settings import read_settings
-from models.predicting.placefile import PlaceSettings
+from models.predicting.place_settings import PlaceSettings
 from models.predicting.predict import predict_place
-from models.settings import Settings
+from models.settings import FitSettings
 
 
 def main(folder: Path, source: str, model: str) -> None:
@@ -21,8 +21,12 @@ def main(folder: Path, source: str, model: str) -> None:
     ----------
     source : `features` for features alone, or `csv` or `parquet` for the table of that kind.
     """
-    settings = read_settings(folder / "s.toml", Settings)
-    place = folder / "new/features" if source == "features" else read_settings(folder / f"{source}.toml", PlaceSettings)
+    settings = read_settings(folder / "s.toml", FitSettings)
+    place = (
+        folder / "new/features"
+        if source == "features"
+        else read_settings(folder / f"{source}.toml", PlaceSettings)
+    )
     start = time.perf_counter()
     predict_place(settings, place, "index", folder / "predicted", model=model)
     print(json.dumps([time.perf_counter() - start, read_peak()]))

@@ -12,8 +12,8 @@ import rasterio
 from joblib import cpu_count
 
 from benchmarks.rows import Row, render_table
-from extract.tiling.rasters import make_tiles
-from extract.tiling.tile_request import Request
+from extract.tiling.make_tiles import make_tiles
+from extract.tiling.options import Request
 
 GOAL, SIDE, CELL_M = 200.0, 1000, 1.0
 
@@ -25,12 +25,26 @@ def write_survey(folder: Path, *, n_km: int) -> Path:
         for north in range(n_km):
             heights = np.repeat(np.repeat(rng.uniform(0, 3, (50, 50)), 20, 0), 20, 1)
             for row, column in rng.integers(0, SIDE, (1500, 2)):
-                heights[row:row + 12, column:column + 9] = rng.uniform(5, 15)
+                heights[row : row + 12, column : column + 9] = rng.uniform(5, 15)
             heights += 0.02 * rng.standard_normal(heights.shape)
-            transform = rasterio.Affine(CELL_M, 0, 400_000 + east * SIDE, 0, -CELL_M, 300_000 + (north + 1) * SIDE)
-            with rasterio.open(folder / f"e{east}n{north}.tif", "w", driver="GTiff", width=SIDE, height=SIDE, count=1,
-                               dtype="float32", crs="EPSG:27700", transform=transform, nodata=-9999, compress="deflate",
-                               predictor=3, tiled=True) as file:
+            transform = rasterio.Affine(
+                CELL_M, 0, 400_000 + east * SIDE, 0, -CELL_M, 300_000 + (north + 1) * SIDE
+            )
+            with rasterio.open(
+                folder / f"e{east}n{north}.tif",
+                "w",
+                driver="GTiff",
+                width=SIDE,
+                height=SIDE,
+                count=1,
+                dtype="float32",
+                crs="EPSG:27700",
+                transform=transform,
+                nodata=-9999,
+                compress="deflate",
+                predictor=3,
+                tiled=True,
+            ) as file:
                 file.write(heights.astype(np.float32), 1)
     return folder
 
@@ -38,19 +52,27 @@ def write_survey(folder: Path, *, n_km: int) -> Path:
 def main() -> None:
     """Print tiles per second and the peak of memory, for two sizes of the survey."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--km", type=int, nargs="+", default=[3, 6], help="sides of the surveys, in kilometres")
+    parser.add_argument(
+        "--km", type=int, nargs="+", default=[3, 6], help="sides of the surveys, in kilometres"
+    )
     parser.add_argument("--channels", default="height,slope,hillshade")
     asked, rows = parser.parse_args(), []
     for n_km in asked.km:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
             (folder / "dsm").mkdir()
-            request = Request(surface=write_survey(folder / "dsm", n_km=n_km), out=folder / "out",
-                              channels=tuple(asked.channels.split(",")))
+            request = Request(
+                surface=write_survey(folder / "dsm", n_km=n_km),
+                out=folder / "out",
+                channels=tuple(asked.channels.split(",")),
+            )
             made = make_tiles(request)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         what = f"{made.n_tiles} tiles of 1 m, {n_km * n_km} files, {cpu_count()} cores"
-        rows += [Row("tiles/s", what, made.n_new / made.seconds, at_least=GOAL, digits=0), Row("peak", what, peak, unit="MiB")]
+        rows += [
+            Row("tiles/s", what, made.n_new / made.seconds, at_least=GOAL, digits=0),
+            Row("peak", what, peak, unit="MiB"),
+        ]
     print(render_table(rows))
 
 

@@ -18,7 +18,7 @@ from benchmarks.rows import Row
 from benchmarks.speed import interleave, open_network, whole_rate
 from benchmarks.tiles import CUTS, Site
 from extract.networks.backbones import build_base
-from extract.networks.zoo import REGISTRY
+from extract.networks.registry import REGISTRY
 
 
 def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:
@@ -28,10 +28,13 @@ def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:
         settings = site.settings(backbone, n_tiles=n_batches * site.batch)
         forward, script = open_network(site, settings, backbone), FieldScript(site, backbone)
         paths = [site.pictures[i % len(site.pictures)] for i in range(n_batches * site.batch)]
-        script.run(paths[:site.batch])
+        script.run(paths[: site.batch])
         long = site.settings(backbone, n_tiles=(2 if quick else 4) * site.batch)
-        rates = interleave(2 if quick else 3, ours=partial(whole_rate, long, {backbone: forward}),
-                           field=partial(script.run, paths))
+        rates = interleave(
+            2 if quick else 3,
+            ours=partial(whole_rate, long, {backbone: forward}),
+            field=partial(script.run, paths),
+        )
         slow, what = script.run_anew(paths), f"{backbone}, {forward.precision}, {forward.runtime}"
         yield Row("field's own way", backbone, rates["field"], unit="tiles/s")
         yield Row("thingsvision's way", backbone, slow, unit="tiles/s")
@@ -39,13 +42,19 @@ def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:
         yield Row("4 ours / thingsvision's", what, rates["ours"] / slow, at_least=1.0)
 
 
-
 class FieldScript:
     """Pillow one file at a time, one float32 network a cut, `predict`, `np.save`; the means are taken in NumPy."""
 
     def __init__(self, site: Site, backbone: str) -> None:
-        self._folder, self._size, self._batch, self._layers = site.folder, site.size, site.batch, CUTS[backbone]
-        self._preprocess = importlib.import_module(f"keras.applications.{REGISTRY[backbone].module}").preprocess_input
+        self._folder, self._size, self._batch, self._layers = (
+            site.folder,
+            site.size,
+            site.batch,
+            CUTS[backbone],
+        )
+        self._preprocess = importlib.import_module(
+            f"keras.applications.{REGISTRY[backbone].module}"
+        ).preprocess_input
         self._base = build_base(backbone, size=site.size)
         self._models = {layer: self._cut(layer) for layer in self._layers}
 
@@ -64,8 +73,12 @@ class FieldScript:
         """Embed these files with a new Keras model and a `predict` call for every batch of every cut [tiles/s]."""
         start = time.perf_counter()
         for layer in self._layers:
-            parts = [self._cut(layer).predict(self._load(paths[i:i + self._batch]), batch_size=self._batch, verbose=0)
-                     for i in range(0, len(paths), self._batch)]
+            parts = [
+                self._cut(layer).predict(
+                    self._load(paths[i : i + self._batch]), batch_size=self._batch, verbose=0
+                )
+                for i in range(0, len(paths), self._batch)
+            ]
             self._save(layer, np.concatenate(parts))
         return len(paths) / (time.perf_counter() - start)
 
@@ -73,7 +86,9 @@ class FieldScript:
         pictures = []
         for path in paths:
             with Image.open(path) as image:
-                pictures.append(np.asarray(image.convert("RGB").resize((self._size, self._size)), np.float32))
+                pictures.append(
+                    np.asarray(image.convert("RGB").resize((self._size, self._size)), np.float32)
+                )
         return self._preprocess(np.stack(pictures))
 
     def _save(self, layer: str, maps: NDArray[Any]) -> None:

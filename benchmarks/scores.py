@@ -36,7 +36,9 @@ def measure_scores(folder: Path) -> Iterator[Row]:
 def main() -> None:
     """Print the table, and write `artifacts/bench-scores.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--keep", type=Path, help="folder of the grid, used again where it is whole")
+    parser.add_argument(
+        "--keep", type=Path, help="folder of the grid, used again where it is whole"
+    )
     keep = parser.parse_args().keep
     with tempfile.TemporaryDirectory() as temporary:
         rows = list(measure_scores(keep or Path(temporary)))

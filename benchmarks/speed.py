@@ -21,20 +21,20 @@ from benchmarks.tiles import CUTS, Site
 from extract.loop import Network
 from extract.networks.backbones import build_network
 from extract.networks.forward import Forward, least_cosine, open_forward
-from extract.networks.runtimes import find_gpu, has_bfloat16, is_installed
-from extract.networks.zoo import REGISTRY
-from extract.pictures.decoders import Decoders
-from extract.pictures.images import Place
-from extract.reader import Reader
+from extract.networks.registry import REGISTRY
+from extract.networks.runtimes.selection import find_gpu, has_bfloat16, is_installed
+from extract.pictures.decoder_pool import Decoders
+from extract.pictures.image_folder import Place
+from extract.pictures.tile_reader import Reader
 from extract.run import run_extraction
-from extract.settings import Settings
-from extract.tiles import read_tiles
+from extract.settings import ExtractSettings
+from extract.tables.tile_table import read_tiles
 
 IN_FLIGHT = 3
 PIPELINE_GOALS = {"vgg16": 0.95, "resnet50v2": 0.90, "mobilenetv2": 0.90}
 
 
-def open_network(site: Site, settings: Settings, backbone: str, **options: str) -> Forward:
+def open_network(site: Site, settings: ExtractSettings, backbone: str, **options: str) -> Forward:
     """Open a backbone as a run does."""
     return open_forward(settings, backbone, site.probe(settings), allow_random=False, **options)
 
@@ -53,10 +53,10 @@ def bare_rate(forward: Forward, pictures: NDArray[np.uint8], *, seconds: float) 
     return n_batches * len(pictures) / (time.perf_counter() - start)
 
 
-def whole_rate(settings: Settings, forwards: Mapping[str, Network]) -> float:
+def whole_rate(settings: ExtractSettings, forwards: Mapping[str, Network]) -> float:
     """Rate of a whole run, picture files to closed HDF5, without start-up [tiles/s]; the networks are open already."""
 
-    def give(_settings: Settings, backbone: str, *_: Any, **__: Any) -> Network:
+    def give(_settings: ExtractSettings, backbone: str, *_: Any, **__: Any) -> Network:
         return forwards[backbone]
 
     summary = run_extraction(settings, fresh=True, open_forward=give)
@@ -77,7 +77,9 @@ def decode_rate(site: Site, *, n_tiles: int, processes: int) -> float:
     settings = site.settings("mobilenetv2", n_tiles=n_tiles)
     reader, batch = Reader(settings, read_tiles(settings)), settings.extract.batch
     slices = [range(i, min(i + batch, n_tiles)) for i in range(0, n_tiles, batch)]
-    with closing(Decoders(reader.source, processes=processes, batch=batch, n_batches=len(slices))) as decoders:
+    with closing(
+        Decoders(reader.source, processes=processes, batch=batch, n_batches=len(slices))
+    ) as decoders:
         decoders.wait_until_ready()
         for rows in slices[:processes]:  # each loads its libraries
             decoders.submit(reader.find(rows))
@@ -90,15 +92,27 @@ def decode_rate(site: Site, *, n_tiles: int, processes: int) -> float:
 
 def measure_loop(site: Site, *, n_tiles: int) -> Iterator[Row]:
     """(7) What the loop does beside decoding, with a network that does nothing: it bounds the rate on any number of cores."""
-    network = StubNetwork({f"{cut}:avg": (width,) for cut, width in zip(CUTS["resnet50v2"], (256, 512, 1024, 2048), strict=True)})
+    network = StubNetwork(
+        {
+            f"{cut}:avg": (width,)
+            for cut, width in zip(CUTS["resnet50v2"], (256, 512, 1024, 2048), strict=True)
+        }
+    )
     rates, seconds = [], []
     for n in (site.batch, n_tiles):
         settings, start = site.settings("resnet50v2", n_tiles=n), time.process_time()
         rates.append(whole_rate(settings, {"resnet50v2": network}))
         seconds.append(time.process_time() - start)
-    own = (seconds[1] - seconds[0]) / (n_tiles - site.batch)  # what a run costs before its first tile is not a tile's
+    own = (seconds[1] - seconds[0]) / (
+        n_tiles - site.batch
+    )  # what a run costs before its first tile is not a tile's
     yield Row("7 loop, a network that does nothing", "four pooled cuts", rates[1], unit="tiles/s")
-    yield Row("7 loop's own time", f"a tile; on any number of cores at most {1 / own:,.0f} tiles/s", own * 1e6, unit="µs")
+    yield Row(
+        "7 loop's own time",
+        f"a tile; on any number of cores at most {1 / own:,.0f} tiles/s",
+        own * 1e6,
+        unit="µs",
+    )
 
 
 def measure_pipeline(site: Site, *, quick: bool) -> Iterator[Row]:
@@ -112,27 +126,43 @@ def measure_pipeline(site: Site, *, quick: bool) -> Iterator[Row]:
         forward, pictures = open_network(site, small, backbone), site.probe(small)
         n_batches = max(4, round(bare_rate(forward, pictures, seconds=1.0) * seconds / site.batch))
         settings = site.settings(backbone, n_tiles=n_batches * site.batch)
-        rates = interleave(3, bare=partial(bare_rate, forward, pictures, seconds=seconds),
-                           whole=partial(whole_rate, settings, {backbone: forward}))
+        rates = interleave(
+            3,
+            bare=partial(bare_rate, forward, pictures, seconds=seconds),
+            whole=partial(whole_rate, settings, {backbone: forward}),
+        )
         what = f"{backbone}, {forward.precision}, {forward.runtime} on {forward.device}"
         yield Row("bare", what, rates["bare"], unit="tiles/s")
         yield Row("whole", what, rates["whole"], unit="tiles/s")
-        item, goal = ("7 pipeline / bare", 0.85) if gpu else ("1 pipeline / bare", PIPELINE_GOALS[backbone])
+        item, goal = (
+            ("7 pipeline / bare", 0.85) if gpu else ("1 pipeline / bare", PIPELINE_GOALS[backbone])
+        )
         what += "; decode-bound" if ceiling < rates["bare"] else ""
         yield Row(item, what, rates["whole"] / rates["bare"], at_least=goal)
-        if gpu is None:  # decoding and the network share the cores: one after the other they would take this long a tile
+        if (
+            gpu is None
+        ):  # decoding and the network share the cores: one after the other they would take this long a tile
             both = 1 / rates["bare"] + 1 / ceiling
-            yield Row("pipeline / what the cores can do", f"{backbone}, network and decoding", rates["whole"] * both)
+            yield Row(
+                "pipeline / what the cores can do",
+                f"{backbone}, network and decoding",
+                rates["whole"] * both,
+            )
 
 
 def measure_cuts(site: Site, *, quick: bool) -> Iterator[Row]:
     """(2) Four pooled cuts over the deepest alone; two backbones with one decode."""
     seconds = 1.0 if quick else 4.0
     for backbone in site.backbones:
-        one, four = (site.settings(backbone, n_tiles=site.batch, layers=layers) for layers in (1, 4))
+        one, four = (
+            site.settings(backbone, n_tiles=site.batch, layers=layers) for layers in (1, 4)
+        )
         pictures = site.probe(four)
-        rates = interleave(5, one=partial(bare_rate, open_network(site, one, backbone), pictures, seconds=seconds),
-                           four=partial(bare_rate, open_network(site, four, backbone), pictures, seconds=seconds))
+        rates = interleave(
+            5,
+            one=partial(bare_rate, open_network(site, one, backbone), pictures, seconds=seconds),
+            four=partial(bare_rate, open_network(site, four, backbone), pictures, seconds=seconds),
+        )
         yield Row("2 cost of four cuts / one", backbone, rates["one"] / rates["four"], at_most=1.05)
     yield from _measure_sharing(site)
 
@@ -152,7 +182,12 @@ def _measure_sharing(site: Site) -> Iterator[Row]:
         whole_rate(settings, forwards)
     finally:
         Decoders.submit = submit
-    yield Row("2 decodes a tile, two backbones", " + ".join(pair), n_decoded[0] / (4 * site.batch), at_most=1.0)
+    yield Row(
+        "2 decodes a tile, two backbones",
+        " + ".join(pair),
+        n_decoded[0] / (4 * site.batch),
+        at_most=1.0,
+    )
 
 
 def measure_precision(site: Site, *, quick: bool) -> Iterator[Row]:  # noqa: ARG001  (all sections are called alike)
@@ -160,11 +195,21 @@ def measure_precision(site: Site, *, quick: bool) -> Iterator[Row]:  # noqa: ARG
     for backbone in site.backbones:
         settings = site.settings(backbone, n_tiles=site.batch)
         if not has_bfloat16():
-            yield Row("3 least cosine, bfloat16", f"{backbone}: no bfloat16 here, auto takes float32", None, at_least=0.9999)
+            yield Row(
+                "3 least cosine, bfloat16",
+                f"{backbone}: no bfloat16 here, auto takes float32",
+                None,
+                at_least=0.9999,
+            )
             continue
-        rows = [open_network(site, settings, backbone, precision=p)(site.probe(settings)) for p in ("float32", "bfloat16")]
+        rows = [
+            open_network(site, settings, backbone, precision=p)(site.probe(settings))
+            for p in ("float32", "bfloat16")
+        ]
         cosine, cut = least_cosine(*rows)
-        yield Row("3 least cosine, bfloat16", f"{backbone} at {cut}", cosine, at_least=0.9999, digits=6)
+        yield Row(
+            "3 least cosine, bfloat16", f"{backbone} at {cut}", cosine, at_least=0.9999, digits=6
+        )
 
 
 def measure_runtimes(site: Site, *, quick: bool) -> Iterator[Row]:
@@ -173,17 +218,29 @@ def measure_runtimes(site: Site, *, quick: bool) -> Iterator[Row]:
     for backbone in site.backbones:
         settings = site.settings(backbone, n_tiles=site.batch, precision="float32")
         pictures, extract = site.probe(settings), settings.extract
-        model = build_network(extract.cuts_of(backbone), size=extract.size, weights="random:0", stored=extract.dtype).model
-        names = [keras.backend.backend(), *(name for name in ("openvino", "ncnn") if _can_run(name, backbone))]
+        model = build_network(
+            extract.cuts_of(backbone), size=extract.size, weights="random:0", stored=extract.dtype
+        ).model
+        names = [
+            keras.backend.backend(),
+            *(name for name in ("openvino", "ncnn") if _can_run(name, backbone)),
+        ]
         networks = {name: open_network(site, settings, backbone, runtime=name) for name in names}
-        ways = {name: partial(bare_rate, forward, pictures, seconds=seconds) for name, forward in networks.items()}
-        rates = interleave(3, predict_on_batch=partial(_predict_rate, model, pictures, seconds=seconds), **ways)
+        ways = {
+            name: partial(bare_rate, forward, pictures, seconds=seconds)
+            for name, forward in networks.items()
+        }
+        rates = interleave(
+            3, predict_on_batch=partial(_predict_rate, model, pictures, seconds=seconds), **ways
+        )
         for name, rate in rates.items():
             yield Row("5 runtime", f"{backbone}, float32, {name}", rate, unit="tiles/s")
         for name in names[1:]:
             yield Row(f"5 {name} / keras", backbone, rates[name] / rates[names[0]])
             cosine, cut = least_cosine(networks[names[0]](pictures), networks[name](pictures))
-            yield Row(f"5 least cosine, {name}", f"{backbone} at {cut}", cosine, at_least=0.9999, digits=6)
+            yield Row(
+                f"5 least cosine, {name}", f"{backbone} at {cut}", cosine, at_least=0.9999, digits=6
+            )
 
 
 def _can_run(runtime: str, backbone: str) -> bool:

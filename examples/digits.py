@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from sklearn.datasets import load_digits
 
-SETTINGS = '''# Handwritten digits, 8 × 8: which digit is it? No network is needed to embed them, and none is fetched.
+SETTINGS = """# Handwritten digits, 8 × 8: which digit is it? No network is needed to embed them, and none is fetched.
 name = "digits"
 
 [tiles]
@@ -35,7 +35,7 @@ k_choices = [1, 3, 5]
 rate = 0.003
 batch = 64
 patience = 5
-'''
+"""
 
 
 def write_digits(folder: Path) -> Path:
@@ -44,12 +44,16 @@ def write_digits(folder: Path) -> Path:
     for i, (picture, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = folder / "pictures" / str(digit) / f"{i:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cv2.imencode(".png", np.rint(picture * 255 / 16).astype(np.uint8))[1].tobytes())
+        path.write_bytes(
+            cv2.imencode(".png", np.rint(picture * 255 / 16).astype(np.uint8))[1].tobytes()
+        )
     (folder / "digits.toml").write_text(SETTINGS, encoding="utf-8")
     return folder / "digits.toml"
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("digits"), help="folder to write into")
     write_digits(parser.parse_args().out)

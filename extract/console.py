@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-out, err = Console(), Console(stderr=True)
+out = Console()
+err = Console(stderr=True)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML).")]
@@ -37,7 +38,7 @@ def guarded(*, traceback: bool, interrupted: str) -> Iterator[None]:
 
 
 def _describe(error: Exception) -> str:
-    """Say what went wrong; a full disk says neither which it is nor what to do."""
+    """Describe what went wrong; a full disk says neither which it is nor what to do."""
     if isinstance(error, OSError) and error.errno in _FULL:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{os.strerror(error.errno)}. Make room, and give the same command again: what is finished is kept."
@@ -46,6 +47,14 @@ def _describe(error: Exception) -> str:
 
 def _fail(message: str, *, code: int) -> None:
     if code == 130:
-        exec("")  # Python would otherwise end by the signal, without the code, where an import was interrupted under `-m`
-    err.print(f"error: {message}" if code == 1 else message, style="red", markup=False, highlight=False, soft_wrap=True)
+        exec(
+            ""
+        )  # Python would otherwise end by the signal, without the code, where an import was interrupted under `-m`
+    err.print(
+        f"error: {message}" if code == 1 else message,
+        style="red",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     sys.exit(code)

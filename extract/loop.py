@@ -15,15 +15,16 @@ import numpy as np
 from joblib import cpu_count
 from numpy.typing import NDArray
 
-from extract.clock import Clock
-from extract.jobs import ExtractError, Job, Opened
-from extract.pictures.decoders import DecoderError, Decoders, Decoding
-from extract.pictures.source import Batch
-from extract.reader import Reader
-from extract.settings import Settings
-from extract.shards import ShardWriter
-from extract.stages import Record, Watch
-from extract.tiles import Tiles
+from extract.errors import DecoderError, ExtractionError
+from extract.pictures.decoder_pool import Decoders, Decoding
+from extract.pictures.picture_source import Batch
+from extract.pictures.tile_reader import Reader
+from extract.settings import ExtractSettings
+from extract.store.backbone_shards import Job, Opened
+from extract.store.shards import ShardWriter
+from extract.tables.tile_table import Tiles
+from extract.timing.clock import Clock
+from extract.timing.stages import Record, Watch
 
 _MOST_PROCESSES = 32  # that decode
 _DECODED_AHEAD = 2  # batches that wait for the device, beside those that each process is busy with
@@ -51,7 +52,7 @@ OnTiles = Callable[[int, int], None]
 class Bench:
     """What a worker keeps open: the pictures, each backbone's job and network, and the processes that decode."""
 
-    settings: Settings
+    settings: ExtractSettings
     reader: Reader
     jobs: dict[str, Job]
     networks: dict[str, Network]
@@ -76,8 +77,16 @@ class Step:
     decoding: Decoding | None
 
 
-def open_bench(settings: Settings, tiles: Tiles, jobs: Sequence[Job], open_forward: OpenForward, *,
-               allow_random: bool = False, strict: bool = False, share: int = 1) -> Bench:
+def open_bench(
+    settings: ExtractSettings,
+    tiles: Tiles,
+    jobs: Sequence[Job],
+    open_forward: OpenForward,
+    *,
+    allow_random: bool = False,
+    strict: bool = False,
+    share: int = 1,
+) -> Bench:
     """Load and compile the networks; all on the same probe, so that all workers choose the same precision.
 
     Parameters
@@ -87,28 +96,40 @@ def open_bench(settings: Settings, tiles: Tiles, jobs: Sequence[Job], open_forwa
 
     Raises
     ------
-    ExtractError : the shards that are there were made with other weights; pictures cannot be decoded beside the network.
-    BackboneError : a network that cannot be opened.
+    ExtractionError : the shards that are there were made with other weights; pictures cannot be decoded beside the network.
+    NetworkError : a network that cannot be opened.
     """
     began = time.perf_counter()
-    reader, batch = Reader(settings, tiles), settings.extract.batch
+    reader = Reader(settings, tiles)
+    batch = settings.extract.batch
     processes = max(1, min(_MOST_PROCESSES, cpu_count() // share))
     networks: dict[str, Network] = {}
     n_batches = processes + _DECODED_AHEAD + _IN_FLIGHT + 1
     try:
-        decoders = Decoders(reader.source, processes=processes, batch=batch, n_batches=n_batches)  # start while networks compile
+        decoders = Decoders(
+            reader.source, processes=processes, batch=batch, n_batches=n_batches
+        )  # start while networks compile
         with ExitStack() as opened:
             opened.callback(decoders.close)
             probe = reader.read(range(min(len(tiles), batch)), Clock()).pictures
             for job in jobs:
-                networks[job.backbone] = open_forward(settings, job.backbone, probe, allow_random=allow_random, **job.made_in())
+                networks[job.backbone] = open_forward(
+                    settings, job.backbone, probe, allow_random=allow_random, **job.made_in()
+                )
                 job.check_network(networks[job.backbone])
             decoders.wait_until_ready()
             opened.pop_all()
     except DecoderError as error:
-        raise ExtractError(f"{error}. Complete shards are kept.") from error
-    return Bench(settings=settings, reader=reader, jobs={job.backbone: job for job in jobs}, networks=networks,
-                 decoders=decoders, strict=strict, startup_seconds=time.perf_counter() - began)
+        raise ExtractionError(f"{error}. Complete shards are kept.") from error
+    return Bench(
+        settings=settings,
+        reader=reader,
+        jobs={job.backbone: job for job in jobs},
+        networks=networks,
+        decoders=decoders,
+        strict=strict,
+        startup_seconds=time.perf_counter() - began,
+    )
 
 
 def make_shards(bench: Bench, indices: Iterable[int], on_tiles: OnTiles | None = None) -> Record:
@@ -127,7 +148,7 @@ def make_shards(bench: Bench, indices: Iterable[int], on_tiles: OnTiles | None =
 
     Raises
     ------
-    ExtractError : the disk is full, or with `strict` a tile that cannot be used. Complete shards are kept.
+    ExtractionError : the disk is full, or with `strict` a tile that cannot be used. Complete shards are kept.
     """
     watch = Watch(len(bench.decoders))
     flight: deque[Step] = deque()
@@ -138,7 +159,9 @@ def make_shards(bench: Bench, indices: Iterable[int], on_tiles: OnTiles | None =
                 network = bench.networks[job.backbone]
                 with watch.clocks[job.backbone].time("forward"):
                     pending = network.submit(batch.pictures)
-                flight.append(Step(job, index, network, batch, pending, decoding if job is jobs[-1] else None))
+                flight.append(
+                    Step(job, index, network, batch, pending, decoding if job is jobs[-1] else None)
+                )
                 while len(flight) > _IN_FLIGHT:
                     _land(bench, flight.popleft(), writing, watch)
             n_bad = sum(map(bool, batch.reasons))
@@ -148,7 +171,9 @@ def make_shards(bench: Bench, indices: Iterable[int], on_tiles: OnTiles | None =
         while flight:
             _land(bench, flight.popleft(), writing, watch)
         writing.finish()
-    return watch.record(bench.networks, startup=bench.startup_seconds, beside=bench.decoders.count_bytes())
+    return watch.record(
+        bench.networks, startup=bench.startup_seconds, beside=bench.decoders.count_bytes()
+    )
 
 
 def _land(bench: Bench, step: Step, writing: Writing, watch: Watch) -> None:
@@ -164,10 +189,14 @@ def _land(bench: Bench, step: Step, writing: Writing, watch: Watch) -> None:
 def _check_strict(batch: Batch, *, strict: bool) -> None:
     bad = [reason for reason in batch.reasons if reason]
     if strict and bad:
-        raise ExtractError(f"strict: {len(bad)} tiles cannot be used (first: {bad[0]}). Mend them, or run without --strict.")
+        raise ExtractionError(
+            f"strict: {len(bad)} tiles cannot be used (first: {bad[0]}). Mend them, or run without --strict."
+        )
 
 
-def _decode(bench: Bench, indices: Iterable[int], watch: Watch) -> Generator[tuple[list[Job], int, Batch, Decoding], None, None]:
+def _decode(
+    bench: Bench, indices: Iterable[int], watch: Watch
+) -> Generator[tuple[list[Job], int, Batch, Decoding], None, None]:
     """Decode ahead of the network, a bounded number of batches."""
     bench.decoders.reset()
     ahead: deque[tuple[list[Job], int, range, Decoding]] = deque()
@@ -178,10 +207,19 @@ def _decode(bench: Bench, indices: Iterable[int], watch: Watch) -> Generator[tup
             with watch.waited.time("decode"):
                 batch, clock = decoding.done.result()
         except DecoderError as error:
-            where = f", at one of the pictures of rows {rows.start + 1} to {rows.stop} of the table" if error.is_at_work else ""
-            advice = ("; if it ends there again, one of these pictures does it: take its row out of the table" if error.is_at_work
-                      else "; where memory is short, lower [extract] batch")
-            raise ExtractError(f"{error}{where}. Complete shards are kept. Run the same command again{advice}.") from None
+            where = (
+                f", at one of the pictures of rows {rows.start + 1} to {rows.stop} of the table"
+                if error.is_at_work
+                else ""
+            )
+            advice = (
+                "; if it ends there again, one of these pictures does it: take its row out of the table"
+                if error.is_at_work
+                else "; where memory is short, lower [extract] batch"
+            )
+            raise ExtractionError(
+                f"{error}{where}. Complete shards are kept. Run the same command again{advice}."
+            ) from None
         watch.add_reading(clock, (job.backbone for job in jobs))
         return jobs, index, batch, decoding
 
@@ -207,7 +245,8 @@ class Writing:
     """One thread that writes behind the network; its errors surface at the next `put`."""
 
     def __init__(self, watch: Watch) -> None:
-        self._pool, self._watch = ThreadPoolExecutor(1, "write"), watch
+        self._pool = ThreadPoolExecutor(1, "write")
+        self._watch = watch
         self._waiting: deque[Future[None]] = deque()
         self._open: dict[Path, ShardWriter] = {}
         self._is_broken = False
@@ -227,8 +266,10 @@ class Writing:
             try:
                 self._waiting.popleft().result()
             except OSError as error:
-                raise ExtractError(f"writing failed: {error}. The complete shards are kept; "
-                                   "make room, then run the same command again.") from error
+                raise ExtractionError(
+                    f"writing failed: {error}. The complete shards are kept; "
+                    "make room, then run the same command again."
+                ) from error
 
     def _write(self, step: Step, rows: dict[str, NDArray[Any]]) -> None:
         if self._is_broken:  # rows are missing: what follows has no place

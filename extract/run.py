@@ -14,28 +14,31 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from extract.clock import Clock
-from extract.cuts import PIXELS
-from extract.embeddings import read_rejects
-from extract.engine import make_missing, visible_gpus
-from extract.jobs import ExtractError, Job, check_jobs
-from extract.lock import locked
+from extract.config.cuts import PIXELS
+from extract.errors import ExtractionError, RejectedTile
+from extract.execution.engine import make_missing, visible_gpus
+from extract.files.atomic import publish
+from extract.files.locks import locked
 from extract.loop import OpenForward
 from extract.pictures.archives import open_images
-from extract.pictures.images import Images, RejectedTile
-from extract.publish import publish
-from extract.reader import Reader
-from extract.settings import Settings
-from extract.stages import Record, say_verdict, sum_records, write_stages
-from extract.table import pack_texts, thrifty
-from extract.tiles import Tiles, read_tiles
+from extract.pictures.image_folder import Images
+from extract.pictures.tile_reader import Reader
+from extract.settings import ExtractSettings
+from extract.store.backbone_shards import Job, check_jobs
+from extract.store.embeddings import read_rejects
+from extract.tables.text_columns import pack_texts, thrifty
+from extract.tables.tile_table import Tiles, read_tiles
+from extract.timing.clock import Clock
+from extract.timing.stages import Record, say_verdict, sum_records, write_stages
 
 _MISSING = "file missing"
-_BACK = "Pictures that were missing are there now: --retry (RETRY=1 for make) makes their shards again."
+_BACK = (
+    "Pictures that were missing are there now: --retry (RETRY=1 for make) makes their shards again."
+)
 _LOOKS = 10_000  # rejected tiles, of which one that is there is looked for
 _ROWS = 16384  # paths at once, where each becomes a Python object
 
-__all__ = ["ExtractError", "Progress", "Summary", "run_extraction"]
+__all__ = ["ExtractionError", "Progress", "Summary", "run_extraction"]
 
 
 class Progress(Protocol):
@@ -65,8 +68,16 @@ class Summary:
     features: Path
 
 
-def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = False, allow_random: bool = False,
-                   retry: bool = False, on_tiles: Progress | None = None, open_forward: OpenForward | None = None) -> Summary:
+def run_extraction(
+    settings: ExtractSettings,
+    *,
+    fresh: bool = False,
+    strict: bool = False,
+    allow_random: bool = False,
+    retry: bool = False,
+    on_tiles: Progress | None = None,
+    open_forward: OpenForward | None = None,
+) -> Summary:
     """Embed every tile of the table with every backbone, doing only what is not done.
 
     Parameters
@@ -81,9 +92,9 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
 
     Raises
     ------
-    ExtractError : the folder holds other settings' work, or cannot be written; a worker died; every tile was rejected.
+    ExtractionError : the folder holds other settings' work, or cannot be written; a worker died; every tile was rejected.
     LockError : the folder is in use, or cannot be written.
-    TableError, BackboneError : input that cannot be used.
+    TableError, NetworkError : input that cannot be used.
     """
     tiles = read_tiles(settings)
     features = settings.folder / "features"
@@ -95,48 +106,91 @@ def run_extraction(settings: Settings, *, fresh: bool = False, strict: bool = Fa
             for job in jobs:
                 job.retry(partial(_is_usable, reader))
         pending = [job for job in jobs if job.missing]
-        n_todo = sum(len(range(len(tiles))[jobs[0].slices[i]]) for i in {i for job in pending for i in job.missing})
-        records = make_missing(settings, tiles, pending, allow_random=allow_random, strict=strict or settings.tiles.strict,
-                               on_tiles=_Count(n_todo, on_tiles), open_forward=open_forward) if pending else []
+        n_todo = sum(
+            len(range(len(tiles))[jobs[0].slices[i]])
+            for i in {i for job in pending for i in job.missing}
+        )
+        records = (
+            make_missing(
+                settings,
+                tiles,
+                pending,
+                allow_random=allow_random,
+                strict=strict or settings.tiles.strict,
+                on_tiles=_Count(n_todo, on_tiles),
+                open_forward=open_forward,
+            )
+            if pending
+            else []
+        )
         rejects, n_unlisted = _finish(settings, tiles, jobs, images)
         stages = sum_records(records)
         write_stages(features, stages, settings.extract.backbones)
         if len(rejects) == len(tiles):
             for job in jobs:
                 job.clear()
-            raise ExtractError(f"every tile was rejected, the first as {tiles.path.iloc[0]}: {rejects[0]} (all in "
-                               f"{features / 'rejects.csv'}). Are [tiles] images and path right?")
+            raise ExtractionError(
+                f"every tile was rejected, the first as {tiles.path.iloc[0]}: {rejects[0]} (all in "
+                f"{features / 'rejects.csv'}). Are [tiles] images and path right?"
+            )
         if images and _are_back(images, tiles, rejects):
             note = f"{note} {_BACK}".strip()
-    return Summary(n_tiles=len(tiles), n_rejected=len(rejects), n_unlisted=n_unlisted, done=[j.backbone for j in pending],
-                   stages=stages, verdict=say_verdict(records) if records else "",
-                   notes=_notes(settings, note, records), features=features)
+    return Summary(
+        n_tiles=len(tiles),
+        n_rejected=len(rejects),
+        n_unlisted=n_unlisted,
+        done=[j.backbone for j in pending],
+        stages=stages,
+        verdict=say_verdict(records) if records else "",
+        notes=_notes(settings, note, records),
+        features=features,
+    )
 
 
 class _Count:
     """Adds up batches for whoever shows the progress."""
 
     def __init__(self, n_todo: int, progress: Progress | None) -> None:
-        self._n_todo, self._progress, self._done, self._rejected = n_todo, progress, 0, 0
+        self._n_todo = n_todo
+        self._progress = progress
+        self._done = 0
+        self._rejected = 0
 
     def __call__(self, n_tiles: int, n_rejected: int) -> None:
-        self._done, self._rejected = self._done + n_tiles, self._rejected + n_rejected
+        self._done = self._done + n_tiles
+        self._rejected = self._rejected + n_rejected
         if self._progress:
             self._progress(self._done, self._n_todo, self._rejected)
 
 
-def _notes(settings: Settings, note: str, records: list[Record]) -> list[str]:
-    notes = [f"{name}: {part['note']}" for r in records for name, part in r["backbones"].items() if part["note"]]
-    on_cpu = dict.fromkeys(name for r in records for name, part in r["backbones"].items()
-                           if name != PIXELS and part["device"] == "cpu")
-    is_chosen = settings.extract.engine == "dask" or settings.extract.runtime in ("ncnn", "openvino")
+def _notes(settings: ExtractSettings, note: str, records: list[Record]) -> list[str]:
+    notes = [
+        f"{name}: {part['note']}"
+        for r in records
+        for name, part in r["backbones"].items()
+        if part["note"]
+    ]
+    on_cpu = dict.fromkeys(
+        name
+        for r in records
+        for name, part in r["backbones"].items()
+        if name != PIXELS and part["device"] == "cpu"
+    )
+    is_chosen = settings.extract.engine == "dask" or settings.extract.runtime in (
+        "ncnn",
+        "openvino",
+    )
     if on_cpu and not is_chosen and (there := visible_gpus()):
-        notes.append(f"{', '.join(on_cpu)} ran on the CPU, and this machine has {len(there)} GPUs. Install the extra `gpu`, or "
-                     "set KERAS_BACKEND to a backend that sees them; `python -m extract doctor` looks.")
+        notes.append(
+            f"{', '.join(on_cpu)} ran on the CPU, and this machine has {len(there)} GPUs. Install the extra `gpu`, or "
+            "set KERAS_BACKEND to a backend that sees them; `python -m extract doctor` looks."
+        )
     return list(dict.fromkeys([note, *notes] if note else notes))
 
 
-def _finish(settings: Settings, tiles: Tiles, jobs: list[Job], images: Images | None) -> tuple[dict[int, str], int]:
+def _finish(
+    settings: ExtractSettings, tiles: Tiles, jobs: list[Job], images: Images | None
+) -> tuple[dict[int, str], int]:
     """Write the virtual files, rejects.csv and unlisted.csv; give the rejects and count the unlisted.
 
     Parameters
@@ -149,27 +203,41 @@ def _finish(settings: Settings, tiles: Tiles, jobs: list[Job], images: Images | 
             job.finish()
         rejects = read_rejects(jobs[0].shards)
         rows = list(rejects)
-        table = pd.DataFrame({"id": tiles.id.iloc[rows], "path": tiles.path.iloc[rows], "reason": list(rejects.values())})
+        table = pd.DataFrame(
+            {
+                "id": tiles.id.iloc[rows],
+                "path": tiles.path.iloc[rows],
+                "reason": list(rejects.values()),
+            }
+        )
         _write_csv(table, features / "rejects.csv")
         unlisted = pd.DataFrame({"path": _unlisted(images, tiles.path) if images else []})
         _write_csv(unlisted, features / "unlisted.csv")
     except OSError as error:
-        raise ExtractError(f"writing failed: {error}. Every shard is kept; "
-                           "make room, then run the same command again.") from error
+        raise ExtractionError(
+            f"writing failed: {error}. Every shard is kept; "
+            "make room, then run the same command again."
+        ) from error
     return rejects, len(unlisted)
 
 
 def _unlisted(images: Images, listed: pd.Series[str]) -> list[str]:
-    """Give the pictures that the table does not name: files with an ending that the table's have."""
+    """Return the pictures that the table does not name: files with an ending that the table's have."""
     with thrifty():
-        endings = {ending for i in range(0, len(listed), _ROWS) for ending in map(_ending, listed.iloc[i:i + _ROWS].tolist())}
+        endings = {
+            ending
+            for i in range(0, len(listed), _ROWS)
+            for ending in map(_ending, listed.iloc[i : i + _ROWS].tolist())
+        }
         names = pack_texts(_as_utf8(name) for name in images.names() if _ending(name) in endings)
-        is_listed = pc.is_in(pa.array(names, pa.large_string()), value_set=pa.array(listed, pa.large_string()))
+        is_listed = pc.is_in(
+            pa.array(names, pa.large_string()), value_set=pa.array(listed, pa.large_string())
+        )
         return sorted(names[~is_listed.to_numpy(zero_copy_only=False)])
 
 
 def _as_utf8(name: str) -> str:
-    """Give a file's name as text that can be written, also where its bytes are none."""
+    """Return a file's name as text that can be written, also where its bytes are none."""
     return name if name.isascii() else os.fsencode(name).decode(errors="backslashreplace")
 
 
@@ -179,7 +247,7 @@ def _ending(path: str) -> str:
 
 
 def _are_back(images: Images, tiles: Tiles, rejects: dict[int, str]) -> bool:
-    """Tell whether a picture is there that was missing when its shard was made."""
+    """Return whether a picture is there that was missing when its shard was made."""
     missing = islice((row for row, reason in rejects.items() if reason == _MISSING), _LOOKS)
     return any(_is_there(images, tiles.path.iloc[row]) for row in missing)
 
@@ -198,6 +266,8 @@ def _is_usable(reader: Reader, row: int) -> bool:
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
-    has_returns = any(table[name].astype(str).str.contains("\r", regex=False).any() for name in table)  # pandas quotes no \r
+    has_returns = any(
+        table[name].astype(str).str.contains("\r", regex=False).any() for name in table
+    )  # pandas quotes no \r
     table.to_csv(partial, index=False, quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
     publish(partial, path)

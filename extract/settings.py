@@ -9,21 +9,18 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from extract.cuts import PIXELS, Cut, parse_cut
-from extract.strict import Strict, check_once, describe_problem
-from extract.suggest import suggest
-from extract.views import View
+from extract.config.cuts import PIXELS, Cut, parse_cut
+from extract.config.sections import Strict, check_once, describe_problem
+from extract.config.suggestions import suggest
+from extract.config.views import View
+from extract.errors import SettingsError
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 _RANDOM = re.compile(r"^random:\d+$")
 
 
-class SettingsError(ValueError):
-    """The settings file says something that cannot be used; the text says where, and what to write."""
-
-
-class GridSettings(Strict):
+class GridSection(Strict):
     """Places from the id: x = ox + size·(id // rows) + size/2, y = oy − size·(id mod rows) − size/2."""
 
     rows: int = Field(gt=0)
@@ -31,7 +28,7 @@ class GridSettings(Strict):
     origin: tuple[float, float]
 
 
-class TilesSettings(Strict):
+class TilesSection(Strict):
     """[tiles]: the table, the pictures, and what its columns mean.
 
     With `layout = "folders"` there is no table: every picture below `images` is a tile, and its columns are `id` (its
@@ -46,7 +43,7 @@ class TilesSettings(Strict):
     area: str = ""
     x: str | None = None
     y: str | None = None
-    grid: GridSettings | None = None
+    grid: GridSection | None = None
     size_m: float | None = Field(default=None, gt=0)
     crs: str | None = Field(default=None, min_length=1)  # of x and y, as "EPSG:27700"
     groups: list[str] = Field(default=[])
@@ -65,16 +62,24 @@ class TilesSettings(Strict):
         if section.get("layout", "table") == "table":
             missing = [key for key in ("table", "area") if key not in section]
             if missing:
-                raise ValueError(f"{missing[0]}: missing; the key has to be set, unless layout = \"folders\" (a folder a class)")
+                raise ValueError(
+                    f'{missing[0]}: missing; the key has to be set, unless layout = "folders" (a folder a class)'
+                )
         if section.get("layout") != "folders":
             return section
-        said = [key for key, own in (("table", None), ("path", "{id}"), ("id", "id")) if section.get(key, own) != own]
+        said = [
+            key
+            for key, own in (("table", None), ("path", "{id}"), ("id", "id"))
+            if section.get(key, own) != own
+        ]
         if said:
-            raise ValueError(f"{said[0]}: layout = \"folders\" lists the pictures themselves; remove the key, or the layout")
+            raise ValueError(
+                f'{said[0]}: layout = "folders" lists the pictures themselves; remove the key, or the layout'
+            )
         return {"area": "id", **section, "path": "{id}"}
 
     @model_validator(mode="after")
-    def _one_place(self) -> TilesSettings:
+    def _one_place(self) -> TilesSection:
         if (self.x is None) != (self.y is None):
             raise ValueError("x and y go together: name both columns, or neither")
         if self.x is not None and self.grid is not None:
@@ -85,10 +90,14 @@ class TilesSettings(Strict):
     @classmethod
     def _inside(cls, value: str) -> str:
         if value.startswith("/") or ".." in Path(value).parts:
-            raise ValueError(f"expected a pattern inside the images folder, got {value!r}: remove the leading "
-                             "'/' or the '..', and set images to the folder itself")
+            raise ValueError(
+                f"expected a pattern inside the images folder, got {value!r}: remove the leading "
+                "'/' or the '..', and set images to the folder itself"
+            )
         if "{" not in value:
-            raise ValueError(f"expected a pattern with a column in braces, as 'LIDAR_{{id}}.png', got {value!r}")
+            raise ValueError(
+                f"expected a pattern with a column in braces, as 'LIDAR_{{id}}.png', got {value!r}"
+            )
         return value
 
     @field_validator("groups")
@@ -100,14 +109,19 @@ class TilesSettings(Strict):
     @classmethod
     def _rising(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
         if value is not None and value[0] >= value[1]:
-            raise ValueError(f"expected [low, high] with low < high, got {list(value)}: low becomes 0, high becomes 255")
+            raise ValueError(
+                f"expected [low, high] with low < high, got {list(value)}: low becomes 0, high becomes 255"
+            )
         return value
 
     @property
     def look(self) -> dict[str, Any]:
         """What is said of how pictures become colours: embeddings made with other values are others."""
-        return {"scale": self.scale and list(self.scale), "nodata": self.nodata,
-                "background": self.background and list(self.background)}
+        return {
+            "scale": self.scale and list(self.scale),
+            "nodata": self.nodata,
+            "background": self.background and list(self.background),
+        }
 
     @property
     def source(self) -> Path:
@@ -115,7 +129,7 @@ class TilesSettings(Strict):
         return self.images if self.table is None else self.table
 
 
-class TargetsSettings(Strict):
+class TargetsSection(Strict):
     """[targets]: the columns to predict, which of them are classes, and the best reachable R² where it is known.
 
     `made` names targets that are made of columns, written as in [tiles] path: `supergroup = "{SOAC11CD:.1}"` is the first
@@ -138,13 +152,15 @@ class TargetsSettings(Strict):
         return list(dict.fromkeys([*self.columns, *self.classes, *self.made]))
 
 
-class ExtractSettings(Strict):
+class ExtractSection(Strict):
     """[extract]: which networks, cut where, with which weights and numbers."""
 
     cuts: list[str] = Field(min_length=1)
     views: list[View] = Field(default=[])  # whose maps are cached besides, for `tail` to learn from
     weights: str | dict[str, str] = "imagenet"
-    weights_sha256: dict[str, str] = Field(default={})  # backbone → hash that features state of theirs; other weights are refused
+    weights_sha256: dict[str, str] = Field(
+        default={}
+    )  # backbone → hash that features state of theirs; other weights are refused
     size: int = Field(default=224, ge=32, le=4096)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     runtime: Literal["auto", "keras", "ncnn", "openvino"] = "auto"
@@ -168,19 +184,25 @@ class ExtractSettings(Strict):
         return check_once(value)
 
     @model_validator(mode="after")
-    def _viewed(self) -> ExtractSettings:
+    def _viewed(self) -> ExtractSection:
         if self.views and not any(map(self.views_of, self.backbones)):
-            raise ValueError(f"views = {self.views} are of the maps of networks, and no cut is one: add one to cuts, as "
-                             "'vgg16/block5_conv1:map', or remove views")
+            raise ValueError(
+                f"views = {self.views} are of the maps of networks, and no cut is one: add one to cuts, as "
+                "'vgg16/block5_conv1:map', or remove views"
+            )
         return self
 
     @model_validator(mode="after")
-    def _scheduler(self) -> ExtractSettings:
+    def _scheduler(self) -> ExtractSection:
         if self.scheduler is not None and self.engine != "dask":
-            raise ValueError(f"scheduler {self.scheduler!r} belongs to engine = \"dask\", got engine = {self.engine!r}: "
-                             "set that engine, or remove the scheduler")
+            raise ValueError(
+                f'scheduler {self.scheduler!r} belongs to engine = "dask", got engine = {self.engine!r}: '
+                "set that engine, or remove the scheduler"
+            )
         if self.scheduler is not None and self.workers is not None:
-            raise ValueError("either scheduler or workers, not both: the cluster of a scheduler has the workers that it has")
+            raise ValueError(
+                "either scheduler or workers, not both: the cluster of a scheduler has the workers that it has"
+            )
         return self
 
     @field_validator("weights", mode="before")
@@ -188,10 +210,14 @@ class ExtractSettings(Strict):
     def _weights(cls, value: Any) -> Any:
         for one in value.values() if isinstance(value, dict) else [value]:
             is_drawn = isinstance(one, str) and bool(_RANDOM.match(one))
-            is_file = isinstance(value, dict) and isinstance(one, str) and not one.startswith("random:")
+            is_file = (
+                isinstance(value, dict) and isinstance(one, str) and not one.startswith("random:")
+            )
             if one != "imagenet" and not is_drawn and not is_file:
-                raise ValueError("expected 'imagenet', 'random:<seed>' or a table with one entry a backbone, as "
-                                 f"{{ vgg16 = \"vgg16.h5\" }}, got {one!r}")
+                raise ValueError(
+                    "expected 'imagenet', 'random:<seed>' or a table with one entry a backbone, as "
+                    f'{{ vgg16 = "vgg16.h5" }}, got {one!r}'
+                )
         return value
 
     @property
@@ -205,24 +231,30 @@ class ExtractSettings(Strict):
 
     def views_of(self, backbone: str) -> list[View]:
         """Views whose maps are cached besides: those asked for, where the backbone is a network with a cut of pooling `map`."""
-        has_maps = backbone != PIXELS and any(cut.pooling == "map" for cut in self.cuts_of(backbone))
+        has_maps = backbone != PIXELS and any(
+            cut.pooling == "map" for cut in self.cuts_of(backbone)
+        )
         return self.views if has_maps else []
 
     def weights_of(self, backbone: str) -> str:
-        """Give what `backbone` is loaded from: `imagenet`, `random:<seed>` or the absolute path of a file; `pixels` by itself."""
+        """Return what `backbone` is loaded from: `imagenet`, `random:<seed>` or the absolute path of a file; `pixels` by itself."""
         if backbone == PIXELS:
             return PIXELS
-        return self.weights if isinstance(self.weights, str) else self.weights.get(backbone, "imagenet")
+        return (
+            self.weights
+            if isinstance(self.weights, str)
+            else self.weights.get(backbone, "imagenet")
+        )
 
 
-class Settings(Strict):
+class ExtractSettings(Strict):
     """The whole file as extract reads it; [models] and [reports] are left to the rooms that own them."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     out: Path | None = None
-    tiles: TilesSettings
-    targets: TargetsSettings = TargetsSettings()
-    extract: ExtractSettings
+    tiles: TilesSection
+    targets: TargetsSection = TargetsSection()
+    extract: ExtractSection
     models: Any = None
     reports: Any = None
 
@@ -236,14 +268,22 @@ class Settings(Strict):
         return document
 
     @model_validator(mode="after")
-    def _weights_used(self) -> Settings:
+    def _weights_used(self) -> ExtractSettings:
         extract = self.extract
-        names = self.models.get("names") if isinstance(self.models, dict) else getattr(self.models, "names", None)
-        trained = [str(name).partition(":")[2] for name in names or ()]  # a model's name may add a network
+        names = (
+            self.models.get("names")
+            if isinstance(self.models, dict)
+            else getattr(self.models, "names", None)
+        )
+        trained = [
+            str(name).partition(":")[2] for name in names or ()
+        ]  # a model's name may add a network
         for backbone in extract.weights if isinstance(extract.weights, dict) else ():
             if backbone not in [*extract.backbones, *trained]:
-                raise ValueError(f"[extract] weights: no cut uses the backbone {backbone!r}; the cuts use "
-                                 f"{', '.join(extract.backbones)}.{suggest(backbone, extract.backbones)}")
+                raise ValueError(
+                    f"[extract] weights: no cut uses the backbone {backbone!r}; the cuts use "
+                    f"{', '.join(extract.backbones)}.{suggest(backbone, extract.backbones)}"
+                )
         return self
 
     @property
@@ -256,7 +296,7 @@ class Settings(Strict):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
+AnySettings = TypeVar("AnySettings", bound=ExtractSettings)
 
 
 def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
@@ -265,7 +305,7 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     Parameters
     ----------
     path : the TOML file; paths inside it are relative to its folder.
-    model : `Settings` of the calling room.
+    model : `ExtractSettings` of the calling room.
 
     Returns
     -------
@@ -278,18 +318,28 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise SettingsError(f"settings {path}: no such file. Name one with --config (CONFIG= for make).") from None
+        raise SettingsError(
+            f"settings {path}: no such file. Name one with --config (CONFIG= for make)."
+        ) from None
     except (IsADirectoryError, PermissionError) as error:
-        raise SettingsError(f"settings {path}: cannot be read: {error.strerror}. Name a file with --config.") from None
+        raise SettingsError(
+            f"settings {path}: cannot be read: {error.strerror}. Name a file with --config."
+        ) from None
     except UnicodeDecodeError as error:
-        raise SettingsError(f"settings {path}: cannot be read as text: {error}. Save it as UTF-8.") from None
+        raise SettingsError(
+            f"settings {path}: cannot be read as text: {error}. Save it as UTF-8."
+        ) from None
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"settings {path}: not TOML: {error}. Mend that line: text stands in quotes, and "
-                            "in paths / takes the place of \\.") from None
+        raise SettingsError(
+            f"settings {path}: not TOML: {error}. Mend that line: text stands in quotes, and "
+            "in paths / takes the place of \\."
+        ) from None
     try:
         return model.model_validate(_with_absolute_paths(document, path.resolve().parent))
     except ValidationError as error:
-        lines = [f"settings {path}: {describe_problem(problem, model)}" for problem in error.errors()]
+        lines = [
+            f"settings {path}: {describe_problem(problem, model)}" for problem in error.errors()
+        ]
         raise SettingsError("\n".join(lines)) from None
 
 
@@ -308,5 +358,12 @@ def _with_absolute_paths(document: dict[str, Any], base: Path) -> dict[str, Any]
     extract = document.get("extract")
     weights = extract.get("weights") if isinstance(extract, dict) else None
     if isinstance(weights, dict):
-        join(weights, *(k for k, v in weights.items() if v != "imagenet" and not str(v).startswith("random:")))
+        join(
+            weights,
+            *(
+                k
+                for k, v in weights.items()
+                if v != "imagenet" and not str(v).startswith("random:")
+            ),
+        )
     return document

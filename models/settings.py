@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from extract.settings import Settings as ExtractRoomSettings
-from extract.strict import Strict, check_once
-from extract.suggest import suggest
+from extract.config.sections import Strict, check_once
+from extract.config.suggestions import suggest
+from extract.settings import ExtractSettings
 from models.auditing.audit import check_codes
 from models.families.family import Family, Task
 from models.families.params import check_params
@@ -18,7 +18,7 @@ Split = Literal["random", "area", "block"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "block")
 
 
-class ModelsSettings(Strict):
+class ModelsSection(Strict):
     """[models]: names of the models, kinds of split, and what makes the folds."""
 
     names: list[str] | None = Field(default=None, min_length=1)
@@ -66,22 +66,32 @@ class ModelsSettings(Strict):
         return check_once(value)
 
     @model_validator(mode="after")
-    def _stackable(self) -> ModelsSettings:
+    def _stackable(self) -> ModelsSection:
         if STACK in (self.names or ()) and self.folds < 3:
-            raise ValueError(f"names: 'stack' learns from folds that its members have not seen, and needs at least 3; "
-                             f"folds is {self.folds}")
+            raise ValueError(
+                f"names: 'stack' learns from folds that its members have not seen, and needs at least 3; "
+                f"folds is {self.folds}"
+            )
         return self
 
     @model_validator(mode="after")
-    def _reachable(self) -> ModelsSettings:
+    def _reachable(self) -> ModelsSection:
         if (self.engine == "dask") != (self.scheduler is not None):
-            raise ValueError("engine 'dask' and scheduler go together: set engine = \"dask\" and scheduler to its address, as "
-                             "'tcp://10.0.0.1:8786', or neither")
+            raise ValueError(
+                "engine 'dask' and scheduler go together: set engine = \"dask\" and scheduler to its address, as "
+                "'tcp://10.0.0.1:8786', or neither"
+            )
         return self
 
     def build(self, spec: ModelSpec, task: Task = "number") -> Family:
-        """Give an unfitted model, as these settings want it."""
-        return build_model(spec, seed=self.seed, sample=self.knn_sample, task=task, params=self.params.get(spec.family))
+        """Return an unfitted model, as these settings want it."""
+        return build_model(
+            spec,
+            seed=self.seed,
+            sample=self.knn_sample,
+            task=task,
+            params=self.params.get(spec.family),
+        )
 
     @property
     def memory_bytes(self) -> int | None:
@@ -94,39 +104,59 @@ class ModelsSettings(Strict):
         return max(self.splits, key=STRICTNESS.index)
 
 
-class Settings(ExtractRoomSettings):
+class FitSettings(ExtractSettings):
     """The whole file as models reads it; [reports] is left to the room that owns it."""
 
-    models: ModelsSettings = ModelsSettings()
+    models: ModelsSection = ModelsSection()
     reports: Any = None
 
     @model_validator(mode="after")
-    def _feeds(self) -> Settings:
-        groups, region = self.tiles.groups, self.models.region
+    def _feeds(self) -> FitSettings:
+        groups = self.tiles.groups
+        region = self.models.region
         if region is not None and region not in groups:
-            raise ValueError(f"[models] region: {region!r} is none of [tiles] groups ({', '.join(groups) or 'none'})."
-                             f"{suggest(region, groups)}")
+            raise ValueError(
+                f"[models] region: {region!r} is none of [tiles] groups ({', '.join(groups) or 'none'})."
+                f"{suggest(region, groups)}"
+            )
         named = [parse_model(name) for name in self.models.names or ()]
-        if STACK in map(str, named) and all(spec.is_baseline or spec.groups or spec.family == STACK for spec in named):
-            raise ValueError("[models] names: 'stack' combines models that see pictures and nothing else, and none is named: "
-                             "add one, as 'ridge', or remove 'stack'")
+        if STACK in map(str, named) and all(
+            spec.is_baseline or spec.groups or spec.family == STACK for spec in named
+        ):
+            raise ValueError(
+                "[models] names: 'stack' combines models that see pictures and nothing else, and none is named: "
+                "add one, as 'ridge', or remove 'stack'"
+            )
         for name, spec in zip(self.models.names or (), named, strict=True):
             if not any(spec.suits(cut) for cut in self.extract.cuts):
-                kind, example = ("maps of a network", "vgg16/block5_conv1:map") if spec.family == "tail" else \
-                    ("maps", "pixels/100:map") if spec.family == "cnn" else ("pictures", "pixels/224:map")
-                raise ValueError(f"[models] names: {name!r} is fed with {kind}, and no cut is one: add one to [extract] cuts, as "
-                                 f"{example!r}, or remove {name!r}")
+                kind, example = (
+                    ("maps of a network", "vgg16/block5_conv1:map")
+                    if spec.family == "tail"
+                    else ("maps", "pixels/100:map")
+                    if spec.family == "cnn"
+                    else ("pictures", "pixels/224:map")
+                )
+                raise ValueError(
+                    f"[models] names: {name!r} is fed with {kind}, and no cut is one: add one to [extract] cuts, as "
+                    f"{example!r}, or remove {name!r}"
+                )
             views = () if spec.family == STACK else self.models.build(spec).views
             lost = [view for view in views if view not in self.extract.views]
             if lost:
-                raise ValueError(f"[models.params.{spec.family}] augment: {name!r} learns from the maps of mirrored tiles, and "
-                                 f"[extract] views lacks {', '.join(lost)}: add them there, or remove augment")
+                raise ValueError(
+                    f"[models.params.{spec.family}] augment: {name!r} learns from the maps of mirrored tiles, and "
+                    f"[extract] views lacks {', '.join(lost)}: add them there, or remove augment"
+                )
             if (spec.groups or spec.feed in ("groups", "region")) and not groups:
-                raise ValueError(f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] groups, "
-                                 f"or remove {name!r}")
+                raise ValueError(
+                    f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] groups, "
+                    f"or remove {name!r}"
+                )
             if spec.feed == "place" and self.tiles.x is None and self.tiles.grid is None:
-                raise ValueError("[models] names: 'location' needs coordinates, and the settings name none: set x and y "
-                                 "(or grid) in [tiles], or remove 'location'")
+                raise ValueError(
+                    "[models] names: 'location' needs coordinates, and the settings name none: set x and y "
+                    "(or grid) in [tiles], or remove 'location'"
+                )
         return self
 
     @property
@@ -137,4 +167,16 @@ class Settings(ExtractRoomSettings):
         place = ["location"] if self.tiles.x is not None or self.tiles.grid is not None else []
         groups = ["region", "geodemographic"] if self.tiles.groups else []
         stack = [STACK] if self.models.folds > 2 else []
-        return ["mean", *place, *groups, "metadata", "ridge", "ridge@area", "knn", "forest", "xgboost", "head", *stack]
+        return [
+            "mean",
+            *place,
+            *groups,
+            "metadata",
+            "ridge",
+            "ridge@area",
+            "knn",
+            "forest",
+            "xgboost",
+            "head",
+            *stack,
+        ]

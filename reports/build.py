@@ -7,21 +7,21 @@ from typing import Any
 
 import pandas as pd
 
-from extract.publish import publish
-from reports.burden import COLUMNS, build_burden
-from reports.classes import build_class_board
-from reports.collect import Collected, collect
-from reports.document import build_document
-from reports.explain import Galleries, list_rows
-from reports.figures import build_figures, slug, write_figures
-from reports.maps import Maps, build_maps
-from reports.page import Parts, render_page
+from extract.files.atomic import publish
+from reports.data.collect import Collected, collect
+from reports.page.figures import build_figures, slug, write_figures
+from reports.page.leaderboard import build_leaderboard, write_leaderboard
+from reports.page.page import Parts, render_page
+from reports.page.summary_json import build_document
 from reports.pdf import find_browser, write_pdf
-from reports.settings import Settings
-from reports.tables import build_leaderboard, write_leaderboard
+from reports.sections.classes import build_class_board
+from reports.sections.error_equity import COLUMNS, build_burden
+from reports.sections.explain import Galleries, list_rows
+from reports.sections.maps import Maps, build_maps
+from reports.settings import ReportSettings
 
 
-def build_report(settings: Settings) -> Path:
+def build_report(settings: ReportSettings) -> Path:
     """Write everything under `<folder>/report/`; give the page's absolute path; it is written last."""
     collected = collect(settings)
     folder = (settings.folder / "report").resolve()
@@ -29,10 +29,16 @@ def build_report(settings: Settings) -> Path:
     parts = build_parts(collected)
     write_leaderboard(parts.board, folder)
     if len(collected.class_scores):
-        _publish(folder / "leaderboard_classes.csv", build_class_board(collected).to_csv(index=False))
+        _publish(
+            folder / "leaderboard_classes.csv", build_class_board(collected).to_csv(index=False)
+        )
     write_figures(collected, parts.figures, folder)
     _write_maps(collected, parts.maps, folder)
-    burden = pd.concat([b.table for b in parts.burdens.values()]) if parts.burdens else pd.DataFrame(columns=COLUMNS)
+    burden = (
+        pd.concat([b.table for b in parts.burdens.values()])
+        if parts.burdens
+        else pd.DataFrame(columns=COLUMNS)
+    )
     _publish(folder / "errors.csv", burden.to_csv(index=False))
     _publish(folder / "report.json", build_document(collected, _more(parts, collected.galleries)))
     _publish(folder / "index.html", render_page(collected, parts))
@@ -40,7 +46,7 @@ def build_report(settings: Settings) -> Path:
 
 
 def build_parts(collected: Collected) -> Parts:
-    """Give leaderboard, figures, maps and errors; a target without data has no map and no errors."""
+    """Return leaderboard, figures, maps and errors; a target without data has no map and no errors."""
     maps = {t: build_maps(collected, t) for t in collected.targets}
     burdens = {t: build_burden(collected, t) for t in collected.targets}
     return Parts(
@@ -68,8 +74,13 @@ def print_report(page: Path) -> str:
 def _write_maps(collected: Collected, maps: dict[str, Maps], folder: Path) -> None:
     for i, target in enumerate(collected.targets):
         if target in maps:
-            one, name = maps[target], f"{i + 1:02d}-{slug(target)}"
-            for kind, png in (("truth", one.truth), ("prediction", one.prediction), ("residual", one.residual)):
+            one = maps[target]
+            name = f"{i + 1:02d}-{slug(target)}"
+            for kind, png in (
+                ("truth", one.truth),
+                ("prediction", one.prediction),
+                ("residual", one.residual),
+            ):
                 (folder / f"map-{kind}-{name}.png").write_bytes(png)
             one.table.round(6).to_csv(folder / f"map-{name}.csv", index=False)
 

@@ -9,20 +9,26 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from extract.errors import PdfError
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-FLAGS = ("--headless", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--no-first-run", "--no-pdf-header-footer", "--virtual-time-budget=30000")
+FLAGS = (
+    "--headless",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--no-pdf-header-footer",
+    "--virtual-time-budget=30000",
+)
 _SECONDS = 120
 _DATE = re.compile(rb"\(D:\d{14}[^)]*\)")
 _NODE = re.compile(rb"\(node(\d{8})\)")
 
 
-class PdfError(ValueError):
-    """Chromium is there, and did not print; the text says what it said."""
-
-
 def find_browser() -> str | None:
-    """Give the path of a Chromium, or None."""
+    """Return the path of a Chromium, or None."""
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
@@ -36,14 +42,27 @@ def write_pdf(page: Path, path: Path, browser: str) -> None:
     with tempfile.TemporaryDirectory() as profile:
         printed = Path(profile) / "report.pdf"
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium refuses root with it
-        command = [browser, *FLAGS, *sandbox, f"--user-data-dir={profile}/profile", f"--print-to-pdf={printed}", page.as_uri()]
+        command = [
+            browser,
+            *FLAGS,
+            *sandbox,
+            f"--user-data-dir={profile}/profile",
+            f"--print-to-pdf={printed}",
+            page.as_uri(),
+        ]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_SECONDS, check=False
+            )
         except subprocess.TimeoutExpired:
-            raise PdfError(f"report.pdf: {browser} did not end within {_SECONDS} s; print {page} from a browser.") from None
+            raise PdfError(
+                f"report.pdf: {browser} did not end within {_SECONDS} s; print {page} from a browser."
+            ) from None
         if done.returncode or not printed.is_file():
             last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
-            raise PdfError(f"report.pdf: {browser} did not print ({last[0]}); print {page} from a browser.")
+            raise PdfError(
+                f"report.pdf: {browser} did not print ({last[0]}); print {page} from a browser."
+            )
         path.with_name(path.name + ".partial").write_bytes(_fix_content(printed.read_bytes()))
     path.with_name(path.name + ".partial").replace(path)
 

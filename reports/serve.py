@@ -7,18 +7,16 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-
-class ServeError(ValueError):
-    """There is nothing to show, or no port for it; the text says what to do."""
+from extract.errors import ReportError
 
 
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of each request."""
+        """Describe nothing of each request."""
 
 
 def open_server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """Give a server of the folder at 127.0.0.1, reachable from this machine alone.
+    """Return a server of the folder at 127.0.0.1, reachable from this machine alone.
 
     Parameters
     ----------
@@ -26,11 +24,11 @@ def open_server(folder: Path, port: int) -> ThreadingHTTPServer:
 
     Raises
     ------
-    ServeError : no page in the folder; the port is taken.
+    ReportError : no page in the folder; the port is taken.
     """
     if not (folder / "index.html").is_file():
-        raise ServeError(f"{folder / 'index.html'}: no such file. Run `make report` first.")
+        raise ReportError(f"{folder / 'index.html'}: no such file. Run `make report` first.")
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), partial(_Quiet, directory=str(folder)))
     except OSError as error:
-        raise ServeError(f"port {port}: {error.strerror}. Choose another with --port.") from None
+        raise ReportError(f"port {port}: {error.strerror}. Choose another with --port.") from None

@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from extract.strict import Strict
-from models.settings import Settings as ModelsRoomSettings
+from extract.config.sections import Strict
+from models.settings import FitSettings
 
 Direction = Literal["more deprived", "less deprived"]
 
 
-class ReportsSettings(Strict):
+class ReportsSection(Strict):
     """[reports]: the title of the page (the experiment's name stands in), which way the indices point, and the areas' polygons.
 
     `boundaries` is a GeoPackage, GeoJSON or Shapefile; its column `boundaries_code` holds the codes of the tile table.
@@ -25,17 +25,19 @@ class ReportsSettings(Strict):
     boundaries_code: str | None = None
 
     @model_validator(mode="after")
-    def _together(self) -> ReportsSettings:
+    def _together(self) -> ReportsSection:
         if (self.boundaries is None) != (self.boundaries_code is None):
-            raise ValueError("boundaries and boundaries_code go together: name the file of the polygons and its column of area "
-                             "codes, or neither")
+            raise ValueError(
+                "boundaries and boundaries_code go together: name the file of the polygons and its column of area "
+                "codes, or neither"
+            )
         return self
 
 
-class Settings(ModelsRoomSettings):
+class ReportSettings(FitSettings):
     """The whole file, as the reports read it."""
 
-    reports: ReportsSettings = ReportsSettings()
+    reports: ReportsSection = ReportsSection()
 
     @property
     def title(self) -> str:

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin while they wait starve the tests beside: 0.3 s became 245
+os.environ.setdefault(
+    "OMP_WAIT_POLICY", "PASSIVE"
+)  # threads that spin while they wait starve the tests beside: 0.3 s became 245
 os.environ.pop("COLUMNS", None)  # pytest-xdist sets it, and terminals would be as wide as it says
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -58,9 +60,18 @@ def experiment(tmp_path: Path) -> Callable[..., Path]:
         rng = np.random.default_rng(0)
         (tmp_path / "tiles").mkdir(exist_ok=True)
         for i in range(n):
-            cv2.imwrite(str(tmp_path / "tiles" / f"{i}.png"), rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
-        table = {"id": range(n), "area": [f"A{i // 2}" for i in range(n)], "x": np.arange(n) * 200.0, "y": 0.0,
-                 "income": np.linspace(0, 1, n), **columns}
+            cv2.imwrite(
+                str(tmp_path / "tiles" / f"{i}.png"),
+                rng.integers(0, 256, (32, 32, 3), dtype=np.uint8),
+            )
+        table = {
+            "id": range(n),
+            "area": [f"A{i // 2}" for i in range(n)],
+            "x": np.arange(n) * 200.0,
+            "y": 0.0,
+            "income": np.linspace(0, 1, n),
+            **columns,
+        }
         pd.DataFrame(table).to_csv(tmp_path / "tiles.csv", index=False)
         text = SETTINGS
         for old, new in (replace or {}).items():
@@ -82,7 +93,9 @@ def measured_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     base = load_base("mobilenetv2", size=32, with_top=False, weights="random:0")
     rng = np.random.default_rng(0)
-    pictures = (rng.normal(0, 0.3, (64, 32, 32, 3)) + rng.normal(0, 0.3, (64, 1, 1, 3))).astype(np.float32)
+    pictures = (rng.normal(0, 0.3, (64, 32, 32, 3)) + rng.normal(0, 0.3, (64, 1, 1, 3))).astype(
+        np.float32
+    )
     norms = [layer for layer in base.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for norm in norms:
         norm.momentum = 0.0

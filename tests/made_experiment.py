@@ -12,12 +12,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extract.settings import read_settings
-from extract.shards import ShardWriter, write_virtual
-from extract.tiles import read_tiles
+from extract.store.shards import ShardWriter, write_virtual
+from extract.tables.tile_table import read_tiles
+from models.execution.fit_cell import Fitted
+from models.execution.progress import Heard
 from models.fit import fit_all
-from models.settings import Settings
-from models.units import Fitted
-from models.watch import Heard
+from models.settings import FitSettings
 
 TEXT = """name = "x"
 out = "out"
@@ -67,31 +67,51 @@ def write_table(folder: Path, **columns: Any) -> None:
     rng = np.random.default_rng(0)
     area = np.arange(N) // (N // N_AREAS)
     labels = {name: rng.normal(size=N_AREAS)[area] for name in ("income", "health", "crime")}
-    table = {"id": np.arange(N), "area": [f"E{a}" for a in area], "x": area * 100.0 + np.arange(N) % 4,
-             "y": rng.uniform(0, 90, N), "district": [f"D{a % 4}" for a in area], **labels, **columns}
+    table = {
+        "id": np.arange(N),
+        "area": [f"E{a}" for a in area],
+        "x": area * 100.0 + np.arange(N) % 4,
+        "y": rng.uniform(0, 90, N),
+        "district": [f"D{a % 4}" for a in area],
+        **labels,
+        **columns,
+    }
     pd.DataFrame(table).to_csv(folder / "t.csv", index=False)
 
 
 def read_signal() -> NDArray[np.float64]:
-    """Give the first target of each tile: (N,), equal inside areas."""
+    """Return the first target of each tile: (N,), equal inside areas."""
     return np.random.default_rng(0).normal(size=N_AREAS)[np.arange(N) // (N // N_AREAS)]
 
 
-def write_features(settings: Settings, seed: int = 1, dataset: tuple[str, ...] = ("last:avg", "first:avg", "mid:avg"), *,
-                   rejected: Collection[int] = (3,)) -> None:
+def write_features(
+    settings: FitSettings,
+    seed: int = 1,
+    dataset: tuple[str, ...] = ("last:avg", "first:avg", "mid:avg"),
+    *,
+    rejected: Collection[int] = (3,),
+) -> None:
     rng, tiles = np.random.default_rng(seed), read_tiles(settings)
     shard = settings.folder / "features/net/part-00000.h5"
     shard.parent.mkdir(parents=True, exist_ok=True)
     signal = tiles.targets.iloc[:, [0]].to_numpy()
-    X = {name: np.column_stack([signal + 0.3 * rng.normal(size=(N, 1)), rng.normal(size=(N, 5))]) for name in dataset}
-    writer = ShardWriter(shard, tiles.id, dict.fromkeys(dataset, (6,)), dtype="float16",
-                         attributes={"weights": "random:0", "weights_sha256": "w"})
+    X = {
+        name: np.column_stack([signal + 0.3 * rng.normal(size=(N, 1)), rng.normal(size=(N, 5))])
+        for name in dataset
+    }
+    writer = ShardWriter(
+        shard,
+        tiles.id,
+        dict.fromkeys(dataset, (6,)),
+        dtype="float16",
+        attributes={"weights": "random:0", "weights_sha256": "w"},
+    )
     writer.append(X, ["not an image" if i in rejected else "" for i in range(N)])
     writer.close()
     write_virtual(settings.folder / "features/net.h5", [shard])
 
 
-def change(path: Path, **values: Any) -> Settings:
+def change(path: Path, **values: Any) -> FitSettings:
     """Set keys of the settings file, in [models] where they are new, and read it."""
     text = path.read_text()
     for key, value in values.items():
@@ -99,7 +119,7 @@ def change(path: Path, **values: Any) -> Settings:
         text, n = re.subn(rf"^{key} = .*$", line, text, flags=re.M)
         text += "" if n else line + "\n"
     path.write_text(text)
-    return read_settings(path, Settings)
+    return read_settings(path, FitSettings)
 
 
 def fit(path: Path, **values: Any) -> Counted:

@@ -10,14 +10,14 @@ import keras
 import numpy as np
 
 from extract.networks.forward import open_forward
-from extract.networks.zoo import REGISTRY, Backbone, Origin
-from extract.settings import Settings, read_settings
+from extract.networks.registry import REGISTRY, Backbone, Origin
+from extract.settings import ExtractSettings, read_settings
+from models.data.features import Features
+from models.data.folds import Folds
 from models.families.family import Family
-from models.families.features import Features
-from models.families.finetune import Finetune
-from models.families.head import Head
-from models.families.tail import Tail
-from models.folds import Folds
+from models.families.networks.finetune import Finetune
+from models.families.networks.head import Head
+from models.families.networks.tail import Tail
 
 N, SIDE = 24, 32
 FOLDS = Folds(kind="random", part=np.arange(N) % 3, near=np.zeros((N, 0), bool))
@@ -29,14 +29,18 @@ Y = np.column_stack([50 + 4 * SIGNAL, np.where(np.arange(N) % 5, -SIGNAL, np.nan
 PARAMS = {"hidden": (8,), "dropout": 0.0, "epochs": 2, "batch": 8}
 
 
-def build_tiny(weights: str | None = None, include_top: bool = False, input_shape: tuple[int, ...] = ()) -> keras.Model:
+def build_tiny(
+    weights: str | None = None, include_top: bool = False, input_shape: tuple[int, ...] = ()
+) -> keras.Model:
     """Three convolutions with batch norms; what `keras.applications` gives is called the same way."""
     from keras import layers
 
     flow = given = keras.Input(input_shape)
     for number, width in enumerate((6, 8, 8), 1):
         flow = layers.Conv2D(width, 3, strides=2, padding="same", name=f"conv{number}")(flow)
-        flow = layers.ReLU(name=f"relu{number}")(layers.BatchNormalization(name=f"norm{number}")(flow))
+        flow = layers.ReLU(name=f"relu{number}")(
+            layers.BatchNormalization(name=f"norm{number}")(flow)
+        )
     return keras.Model(given, flow)
 
 
@@ -55,7 +59,9 @@ def write_tiny(path: Path) -> None:
             group.attrs["weight_names"] = [w.name for w in layer.weights]
             for weight in layer.weights:
                 scale = np.sqrt(2 / np.prod(weight.shape[:-1])) if len(weight.shape) == 4 else 0.1
-                values = rng.normal(0, scale, weight.shape) + (weight.name in ("gamma", "moving_variance"))
+                values = rng.normal(0, scale, weight.shape) + (
+                    weight.name in ("gamma", "moving_variance")
+                )
                 group[weight.name] = values.astype(np.float32)
 
 
@@ -64,23 +70,35 @@ def fit(model: Family, X: Features) -> np.ndarray:
     return model.fit(X, Y, folds=FOLDS, weight=np.ones(N)).predict(X)
 
 
-def run(settings: Settings) -> dict[str, np.ndarray]:
-    """Give embeddings, and what is predicted after training in three depths."""
+def run(settings: ExtractSettings) -> dict[str, np.ndarray]:
+    """Return embeddings, and what is predicted after training in three depths."""
     forward = open_forward(settings, "tiny", PICTURES, allow_random=False)
     rows = forward(PICTURES)
     weights = settings.extract.weights_of("tiny")
     maps, shape = rows["relu2:map"], forward.shapes["relu2:map"]
-    of = {layer: Origin(backbone="tiny", layer=layer, size=SIDE, weights=weights) for layer in ("relu2", "")}
-    pictures = Features(PICTURES.reshape(N, -1).astype(np.float32), grid=(SIDE, SIDE, 3)).from_network(of[""])
+    of = {
+        layer: Origin(backbone="tiny", layer=layer, size=SIDE, weights=weights)
+        for layer in ("relu2", "")
+    }
+    pictures = Features(
+        PICTURES.reshape(N, -1).astype(np.float32), grid=(SIDE, SIDE, 3)
+    ).from_network(of[""])
     tail = Tail(**PARAMS, rate=1e-2, augment=("hflip",))
     seen = Features(maps.reshape(N, -1), grid=shape).from_network(of["relu2"])
     seen = seen.with_views({"hflip": rows["relu2:map@hflip"].reshape(N, -1)})
-    found = {"head": fit(Head(**PARAMS, rate=1e-2), Features(rows["relu3:avg"])), "tail": fit(tail, seen),
-             "finetune": fit(Finetune(**PARAMS, warm_rate=1e-2, rate=1e-3, warm_epochs=1), pictures)}
+    found = {
+        "head": fit(Head(**PARAMS, rate=1e-2), Features(rows["relu3:avg"])),
+        "tail": fit(tail, seen),
+        "finetune": fit(Finetune(**PARAMS, warm_rate=1e-2, rate=1e-3, warm_epochs=1), pictures),
+    }
     return rows | found
 
 
 if __name__ == "__main__":
     register()
-    results = run(read_settings(Path(sys.argv[1]), Settings))
-    np.savez(sys.argv[2], backend=keras.backend.backend(), **{name.replace("/", "."): one for name, one in results.items()})
+    results = run(read_settings(Path(sys.argv[1]), ExtractSettings))
+    np.savez(
+        sys.argv[2],
+        backend=keras.backend.backend(),
+        **{name.replace("/", "."): one for name, one in results.items()},
+    )

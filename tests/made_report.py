@@ -11,12 +11,17 @@ import numpy as np
 import pandas as pd
 
 from extract.settings import read_settings
-from models.evaluation.verdicts import AGAINST_OTHERS, AGAINST_PLACE, COMPARISON_COLUMNS, WINNER_COLUMNS
-from models.runs import split_cut, write_run
+from models.evaluation.verdicts import (
+    AGAINST_OTHERS,
+    AGAINST_PLACE,
+    COMPARISON_COLUMNS,
+    WINNER_COLUMNS,
+)
+from models.store.runs import split_cut, write_run
 from reports.build import build_parts, build_report
-from reports.collect import collect
-from reports.page import render_page
-from reports.settings import Settings
+from reports.data.collect import collect
+from reports.page.page import render_page
+from reports.settings import ReportSettings
 
 EVIL = "<script>alert(1)</script>"
 CUTS = ("vgg16/block5_pool:avg", "vgg16/block4_pool:avg")
@@ -69,9 +74,10 @@ class Experiment:
         for target in targets:
             self.tiles[target] = np.repeat(self.random.normal(size=n_areas), 3)
         self.tiles.to_csv(self.folder / "tiles.csv", index=False)
-        pd.DataFrame([(t, lv, 0.81) for t in targets for lv in ("tile", "area")], columns=["target", "level", "r2"]).to_csv(
-            self.folder / "ceiling.csv", index=False
-        )
+        pd.DataFrame(
+            [(t, lv, 0.81) for t in targets for lv in ("tile", "area")],
+            columns=["target", "level", "r2"],
+        ).to_csv(self.folder / "ceiling.csv", index=False)
         self.write_runs(targets, splits, cuts)
         self.write_comparisons(targets, splits, cuts, verdict)
         self.write_features(weights, rejects)
@@ -82,7 +88,9 @@ class Experiment:
         for split in splits:
             gain = 0.3 * (split == "random")
             cells = [("none", m, r2) for m, r2 in BLIND] + [
-                (c, m, 0.51 - 0.1 * i - 0.05 * j + gain) for i, c in enumerate(cuts) for j, m in enumerate(("ridge", "knn"))
+                (c, m, 0.51 - 0.1 * i - 0.05 * j + gain)
+                for i, c in enumerate(cuts)
+                for j, m in enumerate(("ridge", "knn"))
             ]
             for cut, model, r2 in cells:
                 self.write_run(split, cut, model, targets)
@@ -173,7 +181,9 @@ class Experiment:
                 (cuts[0], "knn", AGAINST_OTHERS, "not distinguishable"),
             )
         ]
-        pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS)).to_csv(self.out / "comparisons.csv", index=False)
+        pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS)).to_csv(
+            self.out / "comparisons.csv", index=False
+        )
         rows = [
             {
                 "split": s,
@@ -240,25 +250,35 @@ class Experiment:
             file["id"], file["status"] = np.arange(n), np.r_[2, np.ones(n - 1)].astype(np.uint8)
             file["cuts/block5_pool:avg"] = np.zeros((n, 2), np.float16)
         (features / "stages.json").write_text(
-            json.dumps({"vgg16": {"tiles": n, "tiles_per_second": 12.5, "seconds": {"read": 1.0, "forward": 4.0, "total": 5.0}}})
+            json.dumps(
+                {
+                    "vgg16": {
+                        "tiles": n,
+                        "tiles_per_second": 12.5,
+                        "seconds": {"read": 1.0, "forward": 4.0, "total": 5.0},
+                    }
+                }
+            )
         )
         if rejects:
             (features / "rejects.csv").write_text(f"id,path,reason\n0,a.png,{EVIL}\n")
 
     def build(self) -> str:
         """Write the whole report, and give its page."""
-        return build_report(read_settings(self.config, Settings)).read_text(encoding="utf-8")
+        return build_report(read_settings(self.config, ReportSettings)).read_text(encoding="utf-8")
 
     def render(self) -> str:
-        """Give the page alone: drawing every figure as a file takes longer than all the rest."""
-        collected = collect(read_settings(self.config, Settings))
+        """Return the page alone: drawing every figure as a file takes longer than all the rest."""
+        collected = collect(read_settings(self.config, ReportSettings))
         return render_page(collected, build_parts(collected))
 
     def change_scores(self, **columns) -> None:
         path = self.out / "scores.csv"
-        pd.read_csv(path, keep_default_na=False, na_values=[""]).assign(**columns).to_csv(path, index=False)
+        pd.read_csv(path, keep_default_na=False, na_values=[""]).assign(**columns).to_csv(
+            path, index=False
+        )
 
 
 def row_of(page: str, target: str) -> str:
-    """Give the first table row whose head is the target."""
+    """Return the first table row whose head is the target."""
     return re.search(rf'<tr><th scope="row">{re.escape(target)}</th>.*?</tr>', page, re.S)[0]

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from extract.settings import Settings
+from extract.settings import ExtractSettings
 
 
 class Pending:
@@ -19,7 +19,7 @@ class Pending:
 
 
 class StubNetwork:
-    """Give each picture's means over a grid at every cut; `:map` cuts keep the grid."""
+    """Return each picture's means over a grid at every cut; `:map` cuts keep the grid."""
 
     precision, runtime, device, note = "float32", "stub", "cpu", ""
     weights, weights_sha256, versions = "random:0", "0" * 64, "stub"
@@ -32,10 +32,14 @@ class StubNetwork:
         if self._seconds:
             time.sleep(self._seconds)
         n, cell = len(pictures), pictures.shape[1] // 4
-        grid = pictures[:, :cell * 4, :cell * 4].reshape(n, 4, cell, 4, cell, 3)
+        grid = pictures[:, : cell * 4, : cell * 4].reshape(n, 4, cell, 4, cell, 3)
         means = grid[:, :, :4, :, :4].mean(axis=(2, 4), dtype=np.float32)
         return Pending({name: means.reshape(n, *shape) for name, shape in self.shapes.items()})
 
 
-def open_stub(settings: Settings, backbone, probe, *, allow_random, precision=None, runtime=None):
-    return StubNetwork(settings.extract.cuts_of(backbone), float(os.environ.get("STUB_SECONDS", "0")))
+def open_stub(
+    settings: ExtractSettings, backbone, probe, *, allow_random, precision=None, runtime=None
+):
+    return StubNetwork(
+        settings.extract.cuts_of(backbone), float(os.environ.get("STUB_SECONDS", "0"))
+    )

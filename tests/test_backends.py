@@ -34,8 +34,13 @@ def run_program(backend: str, *command: str) -> str:
     """Run a program of the tests in a process of its own; gives what it says on standard error."""
     root = Path(__file__).parents[1]
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, *command], cwd=root, text=True, capture_output=True,
-                          env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path})
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=root,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path},
+    )
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -62,14 +67,21 @@ def expected(folder: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_embeddings_and_trainings_are_those_of_tensorflow(folder: Path, expected: dict[str, np.ndarray], backend: str) -> None:
+def test_embeddings_and_trainings_are_those_of_tensorflow(
+    folder: Path, expected: dict[str, np.ndarray], backend: str
+) -> None:
     if not find_spec(backend):
         pytest.skip(f"{backend} is not installed: pip install {backend}")
     found = run(folder, backend)
-    assert (str(expected.pop("backend", "tensorflow")), str(found.pop("backend"))) == ("tensorflow", backend)
+    assert (str(expected.pop("backend", "tensorflow")), str(found.pop("backend"))) == (
+        "tensorflow",
+        backend,
+    )
     assert set(found) == set(expected) == {"relu2:map", "relu2:map@hflip", "relu3:avg", *TRAINED}
     for name, values in expected.items():
-        np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-3 * np.nanstd(values), err_msg=name)
+        np.testing.assert_allclose(
+            found[name], values, rtol=1e-3, atol=1e-3 * np.nanstd(values), err_msg=name
+        )
     assert all(expected[name].std(axis=0).min() > 1e-3 for name in TRAINED)
 
 

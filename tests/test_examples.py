@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from extract.run import run_extraction
-from extract.settings import Settings, read_settings
+from extract.settings import ExtractSettings, read_settings
 from models.fit import fit_all
-from models.runs import read_run, read_scores
-from models.settings import Settings as ModelSettings
-from reports.settings import Settings as ReportSettings
+from models.settings import FitSettings
+from models.store.runs import read_run, read_scores
+from reports.settings import ReportSettings
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-PARAMS = '[models.params.cnn]\nfilters = 4\nepochs = 4\n'
+PARAMS = "[models.params.cnn]\nfilters = 4\nepochs = 4\n"
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
@@ -36,18 +36,28 @@ def write_pictures(folder: Path, n: int = 24) -> None:
         cv2.imwrite(str(path), picture)
 
 
-@pytest.mark.parametrize(("name", "model", "cut"), [
-    ("forest", "forest", "vgg16/block5_pool:flat"), ("cnn", "cnn", "pixels/100:map"),
-    pytest.param("neighbours", "knn", "vgg19/fc1:flat", marks=pytest.mark.slow)])
-def test_examples_with_a_folder_a_class_run(name: str, model: str, cut: str, tmp_path: Path,
-                                            monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "model", "cut"),
+    [
+        ("forest", "forest", "vgg16/block5_pool:flat"),
+        ("cnn", "cnn", "pixels/100:map"),
+        pytest.param("neighbours", "knn", "vgg19/fc1:flat", marks=pytest.mark.slow),
+    ],
+)
+def test_examples_with_a_folder_a_class_run(
+    name: str, model: str, cut: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_pictures(tmp_path / "pictures")
-    text = (EXAMPLES / f"{name}.toml").read_text().replace("[extract]\n", '[extract]\nweights = "random:0"\nbatch = 8\n')
+    text = (
+        (EXAMPLES / f"{name}.toml")
+        .read_text()
+        .replace("[extract]\n", '[extract]\nweights = "random:0"\nbatch = 8\n')
+    )
     path = tmp_path / f"{name}.toml"
     path.write_text(text + (PARAMS if name == "cnn" else ""))
-    run_extraction(read_settings(path, Settings))
-    settings = read_settings(path, ModelSettings)
+    run_extraction(read_settings(path, ExtractSettings))
+    settings = read_settings(path, FitSettings)
     fit_all(settings)
     scores = read_scores(settings.folder).set_index(["model", "level"])
     assert scores.loc[(model, "tile"), "n"] == 24

@@ -12,18 +12,18 @@ import cv2
 import numpy as np
 import pytest
 
-from extract.clock import Clock
+from extract.errors import ImageSourceError, RejectedTile
 from extract.pictures.archives import open_images
-from extract.pictures.images import ImagesError, RejectedTile
-from extract.reader import Reader
-from extract.settings import Settings, TilesSettings, read_settings
-from extract.tiles import read_tiles
+from extract.pictures.tile_reader import Reader
+from extract.settings import ExtractSettings, TilesSection, read_settings
+from extract.tables.tile_table import read_tiles
+from extract.timing.clock import Clock
 
 FILES = {"a.png": b"first", "deep/b.png": b"second" * 999, "deep/er/c.png": bytes(range(256)) * 40}
 
 
 def images(path, **said):
-    return open_images(TilesSettings(table=Path("t.csv"), area="area", images=path, **said))
+    return open_images(TilesSection(table=Path("t.csv"), area="area", images=path, **said))
 
 
 def read(opened, name):
@@ -33,7 +33,9 @@ def read(opened, name):
 def write(path, files=FILES, stored=False):
     """Make a folder, a .tar or a .zip of the same files."""
     if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(
+            path, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+        ) as archive:
             for name, data in files.items():
                 archive.writestr(name, data)
     elif path.suffix == ".tar":
@@ -66,8 +68,14 @@ def test_a_folder_a_tar_and_a_zip_read_the_same_from_many_threads(tmp_path, name
 
 @pytest.mark.parametrize("name", ["tiles", "tiles.tar", "tiles.zip"])
 def test_missing_and_empty_files_and_files_too_large_for_any_picture_are_rejected(tmp_path, name):
-    opened = images(write(tmp_path / name, {"empty.png": b"", "large.png": bytes((1 << 20) + 17)}), max_pixels=1)
-    for file, reason in (("none.png", "missing"), ("empty.png", "empty"), ("large.png", "larger than any picture")):
+    opened = images(
+        write(tmp_path / name, {"empty.png": b"", "large.png": bytes((1 << 20) + 17)}), max_pixels=1
+    )
+    for file, reason in (
+        ("none.png", "missing"),
+        ("empty.png", "empty"),
+        ("large.png", "larger than any picture"),
+    ):
         with pytest.raises(RejectedTile, match=reason):
             read(opened, file)
 
@@ -121,7 +129,9 @@ def test_a_damaged_member_of_a_zip_is_rejected_and_the_others_are_read(tmp_path,
 
 def test_a_zip_that_lies_about_its_sizes_costs_no_more_than_it_says(tmp_path):
     path = write(tmp_path / "bomb.zip", {"bomb.png": bytes(50_000_000)})
-    data = path.read_bytes().replace((50_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little"))
+    data = path.read_bytes().replace(
+        (50_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little")
+    )
     path.write_bytes(data)
     with pytest.raises(RejectedTile, match="damaged in the archive"):
         read(images(path), "bomb.png")
@@ -131,7 +141,7 @@ def test_a_zip_that_lies_about_its_sizes_costs_no_more_than_it_says(tmp_path):
 def test_a_tar_compressed_as_a_whole_is_refused_with_the_remedy(tmp_path, mode, magic):
     with tarfile.open(tmp_path / "tiles.tar", mode) as archive:
         add(archive, "a.png", b"x")
-    with pytest.raises(ImagesError, match=f"compressed as a whole by {magic}.*plain .tar"):
+    with pytest.raises(ImageSourceError, match=f"compressed as a whole by {magic}.*plain .tar"):
         images(tmp_path / "tiles.tar")
 
 
@@ -140,16 +150,19 @@ def test_a_tar_compressed_as_a_whole_is_refused_with_the_remedy(tmp_path, mode, 
 def test_an_archive_cut_off_is_refused(tmp_path, name, cut):
     path = write(tmp_path / name, stored=True)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(ImagesError, match="make the archive anew"):
+    with pytest.raises(ImageSourceError, match="make the archive anew"):
         images(path)
 
 
 def test_what_is_no_archive_and_what_is_not_there_say_so(tmp_path):
     (tmp_path / "tiles.tar").write_text("hello" * 500)
     (tmp_path / "empty.tar").touch()
-    for name, message in (("tiles.tar", "expected a folder, a .tar or a .zip"), ("empty.tar", "expected a folder"),
-                          ("none", "no such folder or archive")):
-        with pytest.raises(ImagesError, match=message):
+    for name, message in (
+        ("tiles.tar", "expected a folder, a .tar or a .zip"),
+        ("empty.tar", "expected a folder"),
+        ("none", "no such folder or archive"),
+    ):
+        with pytest.raises(ImageSourceError, match=message):
             images(tmp_path / name)
 
 
@@ -199,7 +212,7 @@ def test_batches_from_an_archive_equal_those_from_the_folder(experiment, name):
     for images_ in ("tiles", name):
         text = path.read_text()
         path.write_text(text.replace('images = "tiles"', f'images = "{images_}"'))
-        settings = read_settings(path, Settings)
+        settings = read_settings(path, ExtractSettings)
         batches.append(Reader(settings, read_tiles(settings)).read(range(12), Clock()))
         path.write_text(text)
     np.testing.assert_array_equal(batches[0].pictures, batches[1].pictures)

@@ -25,5 +25,8 @@ def test_a_full_disk_says_so_and_what_to_do(code: int, capsys: pytest.CaptureFix
 
 
 def test_other_errors_say_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
-    assert fail(OSError(errno.ENOENT, "No such file", "a"), capsys) == "error: [Errno 2] No such file: 'a'\n"
+    assert (
+        fail(OSError(errno.ENOENT, "No such file", "a"), capsys)
+        == "error: [Errno 2] No such file: 'a'\n"
+    )
     assert fail(ValueError(), capsys) == "error: ValueError\n"

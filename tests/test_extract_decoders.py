@@ -14,15 +14,15 @@ import psutil
 import pytest
 from stub_network import open_stub
 
-from extract.clock import Clock
-from extract.pictures import decoders as module
+from extract.errors import DecoderError, ExtractionError, ImageSourceError, RejectedTile
+from extract.pictures import decoder_pool as module
 from extract.pictures.archives import open_images
-from extract.pictures.decoders import DecoderError, Decoders
-from extract.pictures.images import ImagesError, RejectedTile
-from extract.reader import Reader
-from extract.run import ExtractError, run_extraction
-from extract.settings import Settings, TilesSettings, read_settings
-from extract.tiles import read_tiles
+from extract.pictures.decoder_pool import Decoders
+from extract.pictures.tile_reader import Reader
+from extract.run import run_extraction
+from extract.settings import ExtractSettings, TilesSection, read_settings
+from extract.tables.tile_table import read_tiles
+from extract.timing.clock import Clock
 from tests.test_extract_archives import write
 
 
@@ -30,7 +30,7 @@ from tests.test_extract_archives import write
 def reader(experiment):
     path = experiment()
     (path.parent / "tiles" / "3.png").write_text("no picture")
-    settings = read_settings(path, Settings)
+    settings = read_settings(path, ExtractSettings)
     return Reader(settings, read_tiles(settings))
 
 
@@ -43,12 +43,18 @@ def decoders(reader):
 
 
 def processes():
-    """Give the processes that decode for this one, and that live."""
-    alive = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in alive if "extract.pictures.decoders" in " ".join(child.cmdline())]
+    """Return the processes that decode for this one, and that live."""
+    alive = [
+        child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE
+    ]
+    return [
+        child for child in alive if "extract.pictures.decoder_pool" in " ".join(child.cmdline())
+    ]
 
 
-def test_pictures_equal_those_read_in_this_process_also_in_memory_that_was_used_before(reader, decoders):
+def test_pictures_equal_those_read_in_this_process_also_in_memory_that_was_used_before(
+    reader, decoders
+):
     for rows in (range(4), range(4, 8), range(8, 10), range(2, 6), range(1)):
         decoding = decoders.submit(reader.find(rows))
         batch, clock = decoding.done.result()
@@ -65,14 +71,21 @@ def test_batches_that_are_not_released_keep_their_pictures_and_no_more_are_taken
     with pytest.raises(IndexError):
         decoders.submit(reader.find(range(4)))
     for i, decoding in enumerate(taken):
-        np.testing.assert_array_equal(decoding.done.result()[0].pictures, reader.read(range(4 * i, 4 * i + 4), Clock()).pictures)
+        np.testing.assert_array_equal(
+            decoding.done.result()[0].pictures,
+            reader.read(range(4 * i, 4 * i + 4), Clock()).pictures,
+        )
     decoders.reset()
     assert len([decoders.submit(reader.find(range(4))) for _ in range(3)]) == 3
 
 
 def test_processes_load_neither_networks_nor_tables():
-    text = "import sys, extract.pictures.decoders, extract.pictures.archives; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True).stdout.split()
+    text = (
+        "import sys, extract.pictures.decoder_pool, extract.pictures.archives; print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", text], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert not {"keras", "tensorflow", "pandas", "pydantic", "h5py"} & set(loaded)
 
 
@@ -81,7 +94,7 @@ def test_an_archive_is_sent_without_its_index(experiment):
     files = {f"{i}.png": (path.parent / "tiles" / f"{i}.png").read_bytes() for i in range(12)}
     write(path.parent / "tiles.zip", files | {f"{i}.txt": b"" for i in range(5000)})
     path.write_text(path.read_text().replace('images = "tiles"', 'images = "tiles.zip"'))
-    settings = read_settings(path, Settings)
+    settings = read_settings(path, ExtractSettings)
     images = open_images(settings.tiles)
     sent = pickle.dumps(images)
     assert len(sent) < 1000
@@ -97,23 +110,23 @@ def test_an_archive_that_is_written_to_during_a_run_is_refused(experiment):
     pictures = {p.name: p.read_bytes() for p in (path.parent / "tiles").iterdir()}
     archive = write(path.parent / "tiles.tar", pictures)
     path.write_text(path.read_text().replace('images = "tiles"', 'images = "tiles.tar"'))
-    settings = read_settings(path, Settings)
+    settings = read_settings(path, ExtractSettings)
 
     def change(*args, **options):
         write(archive, dict(reversed(pictures.items())))
         return open_stub(*args, **options)
 
-    with pytest.raises(ImagesError, match="archive has changed"):
+    with pytest.raises(ImageSourceError, match="archive has changed"):
         run_extraction(settings, open_forward=change)
     assert run_extraction(settings, open_forward=open_stub).n_rejected == 0
 
 
 def test_an_archive_that_was_replaced_before_a_process_opened_it_is_refused_there(tmp_path):
     archive = write(tmp_path / "tiles.tar", {"a.png": b"first", "b.png": b"other"})
-    images = open_images(TilesSettings(table=tmp_path / "t.csv", area="area", images=archive))
+    images = open_images(TilesSection(table=tmp_path / "t.csv", area="area", images=archive))
     place, sent = images.find("a.png"), pickle.dumps(images)
     write(tmp_path / "new.tar", {"b.png": b"other", "a.png": b"first"}).replace(archive)
-    with pytest.raises(ImagesError, match="archive has changed"):
+    with pytest.raises(ImageSourceError, match="archive has changed"):
         pickle.loads(sent).read(place)
     assert images.read(place) == b"first"  # what was opened before stays what it was
 
@@ -131,27 +144,29 @@ def test_closing_ends_the_processes(reader):
 
 def test_a_run_ends_its_processes_also_when_it_fails(experiment):
     path = experiment()
-    run_extraction(read_settings(path, Settings), open_forward=open_stub)
+    run_extraction(read_settings(path, ExtractSettings), open_forward=open_stub)
     assert processes() == []
 
     def fail(*args, **options):
         raise ValueError("no such network")
 
     with pytest.raises(ValueError, match="no such network"):
-        run_extraction(read_settings(path, Settings), fresh=True, open_forward=fail)
+        run_extraction(read_settings(path, ExtractSettings), fresh=True, open_forward=fail)
     assert processes() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_process_that_is_killed_is_one_clear_error_and_the_run_goes_on_afterwards(experiment, monkeypatch, number):
-    settings = read_settings(experiment(n=40), Settings)
+def test_a_process_that_is_killed_is_one_clear_error_and_the_run_goes_on_afterwards(
+    experiment, monkeypatch, number
+):
+    settings = read_settings(experiment(n=40), ExtractSettings)
     monkeypatch.setenv("STUB_SECONDS", "0.05")
 
     def kill(done, todo, rejected):
         for process in processes():
             process.send_signal(number)
 
-    with pytest.raises(ExtractError, match=rf"ended by {number.name}.*Complete shards are kept"):
+    with pytest.raises(ExtractionError, match=rf"ended by {number.name}.*Complete shards are kept"):
         run_extraction(settings, open_forward=open_stub, on_tiles=kill)
     assert list(settings.folder.rglob("*.partial")) == []
     monkeypatch.setenv("STUB_SECONDS", "0")
@@ -160,8 +175,11 @@ def test_a_process_that_is_killed_is_one_clear_error_and_the_run_goes_on_afterwa
 
 def test_a_process_that_cannot_start_says_why(experiment, monkeypatch):
     monkeypatch.setattr(module, "_PROGRAM", "raise ImportError('libGL.so.1 is not there')")
-    with pytest.raises(ExtractError, match=r"ended with code 1: ImportError: libGL.so.1 is not there.*shards are kept"):
-        run_extraction(read_settings(experiment(), Settings), open_forward=open_stub)
+    with pytest.raises(
+        ExtractionError,
+        match=r"ended with code 1: ImportError: libGL.so.1 is not there.*shards are kept",
+    ):
+        run_extraction(read_settings(experiment(), ExtractSettings), open_forward=open_stub)
 
 
 def test_nobody_waits_for_a_process_that_is_gone(reader):
@@ -178,7 +196,7 @@ def test_nobody_waits_for_a_process_that_is_gone(reader):
 
 
 def test_a_process_that_ends_at_its_work_names_the_rows(experiment, monkeypatch):
-    settings = read_settings(experiment(), Settings)
+    settings = read_settings(experiment(), ExtractSettings)
     submit = Decoders.submit
 
     def kill_at_work(self, places):
@@ -191,21 +209,31 @@ def test_a_process_that_ends_at_its_work_names_the_rows(experiment, monkeypatch)
         return decoding
 
     monkeypatch.setattr(Decoders, "submit", kill_at_work)
-    with pytest.raises(ExtractError, match=r"SIGKILL, at one of the pictures of rows 1 to 4 of the table.*take its row out"):
+    with pytest.raises(
+        ExtractionError,
+        match=r"SIGKILL, at one of the pictures of rows 1 to 4 of the table.*take its row out",
+    ):
         run_extraction(settings, open_forward=open_stub)
 
 
 def test_what_a_process_runs_into_is_raised_here(reader, decoders):
     with pytest.raises(TypeError):
         decoders.submit([b"no", 5]).done.result()
-    assert decoders.submit(reader.find(range(4))).done.result()[0].reasons == ["", "", "", "not an image"]
+    assert decoders.submit(reader.find(range(4))).done.result()[0].reasons == [
+        "",
+        "",
+        "",
+        "not an image",
+    ]
 
 
 def test_processes_end_with_a_run_that_is_killed(experiment):
     path = experiment(n=40)
-    text = ("from pathlib import Path; from extract.run import run_extraction; from tests.stub_network import open_stub; "
-            "from extract.settings import Settings, read_settings; "
-            f"run_extraction(read_settings(Path({str(path)!r}), Settings), open_forward=open_stub)")
+    text = (
+        "from pathlib import Path; from extract.run import run_extraction; from tests.stub_network import open_stub; "
+        "from extract.settings import ExtractSettings, read_settings; "
+        f"run_extraction(read_settings(Path({str(path)!r}), ExtractSettings), open_forward=open_stub)"
+    )
     run = subprocess.Popen([sys.executable, "-c", text], env={**os.environ, "STUB_SECONDS": "5"})
     while not (children := psutil.Process(run.pid).children()):
         time.sleep(0.05)

@@ -18,22 +18,27 @@ import pytest
 from joblib.externals.loky import get_reusable_executor
 from stub_network import open_stub
 
-from extract import engine
-from extract.embeddings import Embeddings, dataset_names
-from extract.engine import _ranges
-from extract.jobs import ExtractError
-from extract.lock import LockError, claim_device, locked
+from extract.errors import ExtractionError, LockError, SettingsError
+from extract.execution import engine as engine
+from extract.execution.engine import _ranges
+from extract.files.locks import claim_device, locked
 from extract.run import run_extraction
-from extract.settings import Settings, SettingsError, read_settings
+from extract.settings import ExtractSettings, read_settings
+from extract.store.embeddings import Embeddings, dataset_names
 
 CUTS = ["block_1_expand_relu:avg", "block_3_expand_relu:map"]
 EXTRACT = 'weights = "random:0"'
 
-QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": ":0"}}  # 8787 may be taken by a test beside
+QUIET = {
+    "dashboard_address": None,
+    "scheduler_kwargs": {"dashboard_address": ":0"},
+}  # 8787 may be taken by a test beside
 
 
 def extract(path, open_forward=open_stub, **options):
-    return run_extraction(read_settings(path, Settings), open_forward=open_forward, **options)
+    return run_extraction(
+        read_settings(path, ExtractSettings), open_forward=open_forward, **options
+    )
 
 
 def features(path) -> Path:
@@ -44,7 +49,12 @@ def data(path, out="out"):
     """Everything that a reader sees, and what each shard's checksums say."""
     folder = path.parent / out / "features"
     with Embeddings(folder / "mobilenetv2.h5") as embeddings:
-        seen = [embeddings.ids, embeddings.is_ok, embeddings.pictures, *(embeddings.read(cut) for cut in CUTS)]
+        seen = [
+            embeddings.ids,
+            embeddings.is_ok,
+            embeddings.pictures,
+            *(embeddings.read(cut) for cut in CUTS),
+        ]
     sums = []
     for shard in sorted((folder / "mobilenetv2").glob("part-*.h5")):
         with h5py.File(shard) as file:
@@ -68,11 +78,18 @@ def alone(experiment):
     expected = data(path)
 
     def other(line: str) -> Path:
-        text = path.read_text().replace(EXTRACT, f"{EXTRACT}\n{line}").replace('out = "out"', 'out = "other/out"')
+        text = (
+            path.read_text()
+            .replace(EXTRACT, f"{EXTRACT}\n{line}")
+            .replace('out = "out"', 'out = "other/out"')
+        )
         (path.parent / "other").mkdir(exist_ok=True)
         changed = path.parent / "other" / "other.toml"
-        changed.write_text(text.replace('"tiles.csv"', '"../tiles.csv"').replace('"tiles"', '"../tiles"')
-                           .replace('"other/out"', '"out"'))
+        changed.write_text(
+            text.replace('"tiles.csv"', '"../tiles.csv"')
+            .replace('"tiles"', '"../tiles"')
+            .replace('"other/out"', '"out"')
+        )
         return changed
 
     return other, expected
@@ -88,9 +105,15 @@ def unlimited(monkeypatch):
 
 def test_two_processes_give_what_one_gives_bit_for_bit_by_a_real_network(experiment, unlimited):
     path = experiment(n=20)
-    subprocess.run([sys.executable, "-m", "extract", "run", "--config", str(path)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "extract", "run", "--config", str(path)],
+        check=True,
+        capture_output=True,
+    )
     expected = data(path)  # of a process that nothing else has been run in, as the workers are
-    path = experiment(n=20, replace={EXTRACT: f"{EXTRACT}\nworkers = 2", 'out = "out"': 'out = "other/out"'})
+    path = experiment(
+        n=20, replace={EXTRACT: f"{EXTRACT}\nworkers = 2", 'out = "out"': 'out = "other/out"'}
+    )
     extract(path, open_forward=None)
     _, sums = data(path, "other/out")
     assert sums == expected[1]
@@ -153,7 +176,7 @@ def test_a_local_worker_that_dies_is_one_clear_error_and_the_run_goes_on(alone, 
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    with pytest.raises(ExtractError, match=r"a worker process died.*run the same command again"):
+    with pytest.raises(ExtractionError, match=r"a worker process died.*run the same command again"):
         extract(path)
     killer.join()
     assert extract(path).done == ["mobilenetv2"]
@@ -161,13 +184,24 @@ def test_a_local_worker_that_dies_is_one_clear_error_and_the_run_goes_on(alone, 
 
 
 def test_ctrl_c_ends_several_workers_in_the_middle_of_their_shards(experiment):
-    path = experiment(replace={"{id}.png": "{file}.png", "shard = 5": "shard = 50000\nworkers = 2",
-                               '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"pixels/8:flat"'})
+    path = experiment(
+        replace={
+            "{id}.png": "{file}.png",
+            "shard = 5": "shard = 50000\nworkers = 2",
+            '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"pixels/8:flat"',
+        }
+    )
     rows = np.arange(200_000)
-    pd.DataFrame({"id": rows, "file": rows % 12, "area": "A", "x": 0.0, "y": 0.0, "income": 0.0}).to_csv(
-        path.parent / "tiles.csv", index=False)
-    run = psutil.Popen([sys.executable, "-m", "extract", "run", "--config", str(path)], stderr=subprocess.PIPE, text=True,
-                       preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler), stdout=subprocess.DEVNULL)
+    pd.DataFrame(
+        {"id": rows, "file": rows % 12, "area": "A", "x": 0.0, "y": 0.0, "income": 0.0}
+    ).to_csv(path.parent / "tiles.csv", index=False)
+    run = psutil.Popen(
+        [sys.executable, "-m", "extract", "run", "--config", str(path)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        stdout=subprocess.DEVNULL,
+    )
     while run.poll() is None and len(list(features(path).rglob("*.partial"))) < 2:
         time.sleep(0.01)
     others = run.children(recursive=True)
@@ -194,21 +228,26 @@ def test_resuming_on_workers_makes_just_the_missing_shards(alone):
 
 
 def test_a_scheduler_that_is_not_there_is_one_clear_error(experiment):
-    path = experiment(replace={EXTRACT: f'{EXTRACT}\nengine = "dask"\nscheduler = "tcp://127.0.0.1:9"'})
-    with pytest.raises(ExtractError, match="nobody answers"):
+    path = experiment(
+        replace={EXTRACT: f'{EXTRACT}\nengine = "dask"\nscheduler = "tcp://127.0.0.1:9"'}
+    )
+    with pytest.raises(ExtractionError, match="nobody answers"):
         extract(path)
 
 
-@pytest.mark.parametrize(("lines", "message"), [
-    ('scheduler = "tcp://a:1"', 'belongs to engine = "dask"'),
-    ('engine = "dask"\nscheduler = "tcp://a:1"\nworkers = 2', "not both"),
-    ('engine = "spark"', "engine: input should be 'local' or 'dask'"),
-    ("workers = 0", "workers"),
-])
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ('scheduler = "tcp://a:1"', 'belongs to engine = "dask"'),
+        ('engine = "dask"\nscheduler = "tcp://a:1"\nworkers = 2', "not both"),
+        ('engine = "spark"', "engine: input should be 'local' or 'dask'"),
+        ("workers = 0", "workers"),
+    ],
+)
 def test_settings_that_contradict_are_refused(experiment, lines, message):
     path = experiment(replace={EXTRACT: f"{EXTRACT}\n{lines}"})
     with pytest.raises(SettingsError, match=message):
-        read_settings(path, Settings)
+        read_settings(path, ExtractSettings)
 
 
 def test_every_missing_shard_is_in_one_range():
@@ -258,7 +297,7 @@ def test_workers_that_live_on_read_a_mended_archive_anew(experiment):
         line = f'{EXTRACT}\nengine = "dask"\nscheduler = "{cluster.scheduler_address}"'
         path = experiment(n=20, replace={EXTRACT: line})
         zipped(path, [*range(19), "gone"])
-        with pytest.raises(ExtractError, match="strict"):
+        with pytest.raises(ExtractionError, match="strict"):
             extract(path, strict=True)
         zipped(path, reversed(range(20)))
         assert extract(path, strict=True, fresh=True).n_rejected == 0
@@ -270,7 +309,11 @@ def test_workers_that_live_on_read_a_mended_archive_anew(experiment):
 
 
 def decoders_of(process):
-    return [child for child in process.children(recursive=True) if "extract.pictures.decoders" in " ".join(child.cmdline())]
+    return [
+        child
+        for child in process.children(recursive=True)
+        if "extract.pictures.decoder_pool" in " ".join(child.cmdline())
+    ]
 
 
 def test_a_cluster_s_worker_recovers_from_a_lost_decoder_and_keeps_none(experiment, monkeypatch):
@@ -278,7 +321,12 @@ def test_a_cluster_s_worker_recovers_from_a_lost_decoder_and_keeps_none(experime
 
     monkeypatch.setenv("STUB_SECONDS", "0.05")
     with LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster:
-        path = experiment(n=60, replace={EXTRACT: f'{EXTRACT}\nengine = "dask"\nscheduler = "{cluster.scheduler_address}"'})
+        path = experiment(
+            n=60,
+            replace={
+                EXTRACT: f'{EXTRACT}\nengine = "dask"\nscheduler = "{cluster.scheduler_address}"'
+            },
+        )
         worker = psutil.Process(next(iter(cluster.workers.values())).process.pid)
 
         def kill():
@@ -289,7 +337,7 @@ def test_a_cluster_s_worker_recovers_from_a_lost_decoder_and_keeps_none(experime
 
         killer = threading.Thread(target=kill)
         killer.start()
-        with pytest.raises(ExtractError, match="ended by SIGKILL"):
+        with pytest.raises(ExtractionError, match="ended by SIGKILL"):
             extract(path)
         killer.join()
         assert extract(path).n_rejected == 0
@@ -307,7 +355,10 @@ def test_a_run_of_several_processes_leaves_none_behind(alone):
 
 def test_the_end_of_a_run_leaves_what_another_has_opened_in_the_same_worker(monkeypatch):
     closed = []
-    opened = {name: type("B", (), {"close": lambda self, name=name: closed.append(name)})() for name in ("mine", "other")}
+    opened = {
+        name: type("B", (), {"close": lambda self, name=name: closed.append(name)})()
+        for name in ("mine", "other")
+    }
     monkeypatch.setattr(engine, "_benches", dict(opened))
     engine.close_worker("mine")
     engine.close_worker("mine")

@@ -14,25 +14,30 @@ import keras
 import numpy as np
 import pytest
 
-from extract.cuts import parse_cut
+from extract.config.cuts import parse_cut
+from extract.errors import NetworkError
 from extract.networks import forward as forward_module
-from extract.networks import runtimes
 from extract.networks.backbones import Store, build_base, build_network
-from extract.networks.folding import fold_batch_norms
+from extract.networks.batchnorm_folding import fold_batch_norms
 from extract.networks.forward import least_cosine, open_forward
-from extract.networks.runtimes import RuntimeChoiceError, choose_runtime
-from extract.settings import Settings, read_settings
+from extract.networks.runtimes import selection as runtimes
+from extract.networks.runtimes.selection import choose_runtime
+from extract.settings import ExtractSettings, read_settings
 
 BACKEND = keras.backend.backend()
-CUTS = ["mobilenetv2/block_3_expand_relu:map", "mobilenetv2/block_1_expand_BN:max", "mobilenetv2/block_2_expand:avg",
-        "mobilenetv2/block_3_depthwise_relu:flat"]
+CUTS = [
+    "mobilenetv2/block_3_expand_relu:map",
+    "mobilenetv2/block_1_expand_BN:max",
+    "mobilenetv2/block_2_expand:avg",
+    "mobilenetv2/block_3_depthwise_relu:flat",
+]
 PICTURES = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 SCRIPT = """
 import sys, numpy as np
 from pathlib import Path
 from extract.networks.forward import open_forward
-from extract.settings import Settings, read_settings
-settings = read_settings(Path(sys.argv[1]), Settings)
+from extract.settings import ExtractSettings, read_settings
+settings = read_settings(Path(sys.argv[1]), ExtractSettings)
 forward = open_forward(settings, "mobilenetv2", np.load(sys.argv[2]), allow_random=False)
 print(forward.versions)
 assert forward.runtime in sys.argv[4:], forward.runtime
@@ -44,7 +49,7 @@ np.savez(sys.argv[3], **rows)
 
 
 @pytest.fixture
-def settings(experiment, tmp_path) -> Settings:
+def settings(experiment, tmp_path) -> ExtractSettings:
     """Four cuts of a small network, its weights in a file, none of its batch norms trivial."""
     rng = np.random.default_rng(0)
     with h5py.File(tmp_path / "weights.h5", "w") as file:
@@ -54,20 +59,33 @@ def settings(experiment, tmp_path) -> Settings:
             is_norm = isinstance(layer, keras.layers.BatchNormalization)
             for i, weight in enumerate(layer.weights):
                 fan_in = np.prod(weight.shape[:-1])
-                values = rng.uniform(0.5, 1.5, weight.shape) if is_norm else rng.normal(0, (2 / fan_in) ** 0.5, weight.shape)
+                values = (
+                    rng.uniform(0.5, 1.5, weight.shape)
+                    if is_norm
+                    else rng.normal(0, (2 / fan_in) ** 0.5, weight.shape)
+                )
                 group[f"w{i}"] = values.astype(np.float32)
-    path = experiment(replace={
-        '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': ", ".join(f'"{cut}"' for cut in CUTS),
-        'weights = "random:0"': f'weights = {{ mobilenetv2 = "{tmp_path}/weights.h5" }}\ndtype = "float32"'})
-    return read_settings(path, Settings)
+    path = experiment(
+        replace={
+            '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': ", ".join(
+                f'"{cut}"' for cut in CUTS
+            ),
+            'weights = "random:0"': f'weights = {{ mobilenetv2 = "{tmp_path}/weights.h5" }}\ndtype = "float32"',
+        }
+    )
+    return read_settings(path, ExtractSettings)
 
 
-def with_extract(settings: Settings, **values) -> Settings:
+def with_extract(settings: ExtractSettings, **values) -> ExtractSettings:
     return settings.model_copy(update={"extract": settings.extract.model_copy(update=values)})
 
 
-def plain(settings: Settings) -> dict[str, np.ndarray]:
-    network = build_network(settings.extract.cuts_of("mobilenetv2"), size=32, weights=settings.extract.weights_of("mobilenetv2"))
+def plain(settings: ExtractSettings) -> dict[str, np.ndarray]:
+    network = build_network(
+        settings.extract.cuts_of("mobilenetv2"),
+        size=32,
+        weights=settings.extract.weights_of("mobilenetv2"),
+    )
     return dict(zip(network.shapes, network.model.predict_on_batch(PICTURES), strict=True))
 
 
@@ -85,10 +103,20 @@ def test_every_backend_gives_the_same(settings, tmp_path, backend, runtime):
     path = tmp_path / "small.toml"
     path.write_text(path.read_text().replace('runtime = "keras"', f'runtime = "{runtime}"'))
     np.save(tmp_path / "pictures.npy", PICTURES)
-    arguments = [str(tmp_path / "small.toml"), str(tmp_path / "pictures.npy"), str(tmp_path / "rows.npz"), backend]
+    arguments = [
+        str(tmp_path / "small.toml"),
+        str(tmp_path / "pictures.npy"),
+        str(tmp_path / "rows.npz"),
+        backend,
+    ]
     arguments += ["openvino"] if (backend, runtime) == ("tensorflow", "auto") else []
-    result = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], cwd=Path(__file__).parents[1], text=True,
-                            capture_output=True, env={**os.environ, "KERAS_BACKEND": backend})
+    result = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        cwd=Path(__file__).parents[1],
+        text=True,
+        capture_output=True,
+        env={**os.environ, "KERAS_BACKEND": backend},
+    )
     assert result.returncode == 0, result.stderr
     assert_agree(np.load(tmp_path / "rows.npz"), plain(settings))
 
@@ -100,16 +128,22 @@ def test_a_network_that_openvino_cannot_read_names_the_remedy(settings, monkeypa
         """As OpenVINO's, of no other kind."""
 
     def fail(self, *args, **options):
-        raise OpConversionFailure("Check 'false' failed:\nNo conversion rule found for operations: XlaCallModule\n\n")
+        raise OpConversionFailure(
+            "Check 'false' failed:\nNo conversion rule found for operations: XlaCallModule\n\n"
+        )
 
     monkeypatch.setattr(keras.Model, "export", fail)
-    with pytest.raises(RuntimeChoiceError, match=r"cannot read the network.*KERAS_BACKEND=tensorflow"):
-        open_forward(with_extract(settings, runtime="openvino"), "mobilenetv2", PICTURES, allow_random=False)
+    with pytest.raises(NetworkError, match=r"cannot read the network.*KERAS_BACKEND=tensorflow"):
+        open_forward(
+            with_extract(settings, runtime="openvino"), "mobilenetv2", PICTURES, allow_random=False
+        )
 
 
 def test_openvino_gives_the_same(settings):
     pytest.importorskip("openvino")
-    forward = open_forward(with_extract(settings, runtime="openvino"), "mobilenetv2", PICTURES, allow_random=False)
+    forward = open_forward(
+        with_extract(settings, runtime="openvino"), "mobilenetv2", PICTURES, allow_random=False
+    )
     assert (forward.runtime, forward.device, forward.precision) == ("openvino", "cpu", "float32")
     first, second = forward.submit(PICTURES), forward.submit(PICTURES[:3])
     rows, fewer = first.result(), second.result()
@@ -118,21 +152,40 @@ def test_openvino_gives_the_same(settings):
 
 
 @pytest.fixture
-def chain(experiment) -> Settings:
+def chain(experiment) -> ExtractSettings:
     """Cuts of VGG16's convolutions by every pooling, not in their order, of pictures whose sides become odd."""
-    cuts = ["vgg16/block3_conv2:map", "vgg16/block2_pool:flat", "vgg16/block4_pool:avg", "vgg16/block1_pool:max"]
-    path = experiment(replace={'"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"':
-                               ", ".join(f'"{cut}"' for cut in cuts), "size = 32": "size = 54", "batch = 4": "batch = 3"})
-    return read_settings(path, Settings)
+    cuts = [
+        "vgg16/block3_conv2:map",
+        "vgg16/block2_pool:flat",
+        "vgg16/block4_pool:avg",
+        "vgg16/block1_pool:max",
+    ]
+    path = experiment(
+        replace={
+            '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': ", ".join(
+                f'"{cut}"' for cut in cuts
+            ),
+            "size = 32": "size = 54",
+            "batch = 4": "batch = 3",
+        }
+    )
+    return read_settings(path, ExtractSettings)
 
 
 def test_ncnn_gives_the_same(chain):
     pytest.importorskip("ncnn")
     pictures = np.random.default_rng(2).integers(0, 256, (3, 54, 54, 3), dtype=np.uint8)
     chain = with_extract(chain, precision="float32")
-    ncnn, keras_own = (open_forward(with_extract(chain, runtime=name), "vgg16", pictures, allow_random=False)
-                       for name in ("auto", "keras"))
-    assert (ncnn.runtime, ncnn.device, ncnn.precision, keras_own.runtime) == ("ncnn", "cpu", "float32", BACKEND)
+    ncnn, keras_own = (
+        open_forward(with_extract(chain, runtime=name), "vgg16", pictures, allow_random=False)
+        for name in ("auto", "keras")
+    )
+    assert (ncnn.runtime, ncnn.device, ncnn.precision, keras_own.runtime) == (
+        "ncnn",
+        "cpu",
+        "float32",
+        BACKEND,
+    )
     first, second = ncnn.submit(pictures), ncnn.submit(pictures[:2])
     rows, fewer = first.result(), second.result()
     assert ncnn.shapes == keras_own.shapes
@@ -142,20 +195,35 @@ def test_ncnn_gives_the_same(chain):
         np.testing.assert_array_equal(fewer[name], rows[name][:2])
 
 
-@pytest.mark.parametrize(("values", "said"), [
-    ({"precision": "bfloat16"}, 'it computes in float32, and precision is "bfloat16"'),
-    ({"cuts": ["vgg16/fc2:avg"]}, "runs vgg16 and vgg19, up to block5_pool, and a cut is another"),
-    ({"cuts": ["mobilenetv2/block_1_expand_relu:avg"]}, "runs vgg16 and vgg19, up to block5_pool, and a cut is another")])
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"precision": "bfloat16"}, 'it computes in float32, and precision is "bfloat16"'),
+        (
+            {"cuts": ["vgg16/fc2:avg"]},
+            "runs vgg16 and vgg19, up to block5_pool, and a cut is another",
+        ),
+        (
+            {"cuts": ["mobilenetv2/block_1_expand_relu:avg"]},
+            "runs vgg16 and vgg19, up to block5_pool, and a cut is another",
+        ),
+    ],
+)
 def test_ncnn_refuses_what_it_cannot_run(chain, values, said):
     pytest.importorskip("ncnn")
     chain = with_extract(chain, runtime="ncnn", **values)
-    with pytest.raises(RuntimeChoiceError, match=rf'runtime = "ncnn": .*{said}.*runtime = "auto"'):
+    with pytest.raises(NetworkError, match=rf'runtime = "ncnn": .*{said}.*runtime = "auto"'):
         open_forward(chain, chain.extract.cuts[0].split("/")[0], PICTURES, allow_random=False)
 
 
 def test_ncnn_refuses_pictures_of_another_shape(chain):
     pytest.importorskip("ncnn")
-    forward = open_forward(with_extract(chain, runtime="ncnn"), "vgg16", np.zeros((1, 54, 54, 3), np.uint8), allow_random=False)
+    forward = open_forward(
+        with_extract(chain, runtime="ncnn"),
+        "vgg16",
+        np.zeros((1, 54, 54, 3), np.uint8),
+        allow_random=False,
+    )
     with pytest.raises(ValueError, match=r"expected shape \(n, 54, 54, 3\), got \(3, 54, 54, 4\)"):
         forward.submit(np.zeros((3, 54, 54, 4), np.uint8))
 
@@ -164,8 +232,13 @@ def test_ncnn_refuses_pictures_of_another_shape(chain):
 def test_shards_of_a_runtime_that_is_gone_say_so(chain, monkeypatch, runtime):
     monkeypatch.setattr(runtimes, "find_gpu", lambda: None)
     monkeypatch.setattr(runtimes, "is_installed", lambda name: False)
-    with pytest.raises(RuntimeChoiceError, match=rf"{runtime} is not installed here, and the shards that are there .*--fresh"):
-        open_forward(chain, "vgg16", PICTURES, allow_random=False, precision="float32", runtime=runtime)
+    with pytest.raises(
+        NetworkError,
+        match=rf"{runtime} is not installed here, and the shards that are there .*--fresh",
+    ):
+        open_forward(
+            chain, "vgg16", PICTURES, allow_random=False, precision="float32", runtime=runtime
+        )
 
 
 def test_a_runtime_that_cannot_be_loaded_is_named(chain, monkeypatch):
@@ -175,7 +248,9 @@ def test_a_runtime_that_cannot_be_loaded_is_named(chain, monkeypatch):
         raise ImportError("libgomp.so.1: cannot open shared object file")
 
     monkeypatch.setattr(runtimes.importlib, "import_module", fail)
-    with pytest.raises(RuntimeChoiceError, match=r'ncnn is installed, and cannot be loaded: libgomp.*runtime = "keras"'):
+    with pytest.raises(
+        NetworkError, match=r'ncnn is installed, and cannot be loaded: libgomp.*runtime = "keras"'
+    ):
         runtimes.compile_network("ncnn", None, batch=1, precision="float32")
 
 
@@ -183,15 +258,17 @@ def test_ncnn_takes_float32_where_the_precision_is_left_to_it(chain, monkeypatch
     pytest.importorskip("ncnn")
     monkeypatch.setattr(forward_module, "has_bfloat16", lambda: True)
     pictures = np.zeros((3, 54, 54, 3), np.uint8)
-    forward = open_forward(with_extract(chain, runtime="ncnn"), "vgg16", pictures, allow_random=False)
+    forward = open_forward(
+        with_extract(chain, runtime="ncnn"), "vgg16", pictures, allow_random=False
+    )
     assert (forward.runtime, forward.precision) == ("ncnn", "float32")
 
 
 def test_a_network_that_is_no_chain_is_not_written_for_ncnn():
     pytest.importorskip("ncnn")
-    from extract.networks.runtime_ncnn import convert_chain
+    from extract.networks.runtimes.ncnn_runtime import convert_chain
 
-    with pytest.raises(RuntimeChoiceError, match="layer 'Conv1': ncnn runs nothing but"):
+    with pytest.raises(NetworkError, match="layer 'Conv1': ncnn runs nothing but"):
         convert_chain(build_base("mobilenetv2", size=32))
 
 
@@ -204,8 +281,8 @@ import sys
 import numpy as np
 from pathlib import Path
 from extract.networks.forward import open_forward
-from extract.settings import Settings, read_settings
-settings = read_settings(Path(sys.argv[1]), Settings)
+from extract.settings import ExtractSettings, read_settings
+settings = read_settings(Path(sys.argv[1]), ExtractSettings)
 extract = settings.extract.model_copy(update={"runtime": sys.argv[2], "precision": "float32", "size": 96, "batch": 16})
 pictures = np.zeros((16, 96, 96, 3), np.uint8)
 forward = open_forward(settings.model_copy(update={"extract": extract}), "vgg16", pictures[:1], allow_random=False)
@@ -224,11 +301,18 @@ print("left")
 
 def test_openvino_batches_in_flight_and_rows_that_were_fetched_stay_what_they_are(settings):
     pytest.importorskip("openvino")
-    forward = open_forward(with_extract(settings, runtime="openvino", batch=4), "mobilenetv2", PICTURES, allow_random=False)
+    forward = open_forward(
+        with_extract(settings, runtime="openvino", batch=4),
+        "mobilenetv2",
+        PICTURES,
+        allow_random=False,
+    )
     others = [np.ascontiguousarray(PICTURES[::-1]), PICTURES // 2, 255 - PICTURES]
     flight = [forward.submit(pictures) for pictures in (PICTURES, *others)]
     rows = [pending.result() for pending in flight]
-    again = forward.submit(others[0][:, :, ::-1])  # a view that does not lie in one piece takes a slot that was used
+    again = forward.submit(
+        others[0][:, :, ::-1]
+    )  # a view that does not lie in one piece takes a slot that was used
     for name in forward.cuts:
         assert not np.array_equal(again.result()[name], rows[1][name])
         np.testing.assert_array_equal(rows[1][name], rows[0][name][::-1])
@@ -253,7 +337,9 @@ def test_values_come_in_the_stored_type_and_never_infinite():
 @pytest.mark.parametrize("name", ["mobilenet", "mobilenetv2", "xception"])
 def test_random_weights_of_deep_depthwise_networks_do_not_end_in_zeros(name):
     layer = build_base(name, size=96).layers[-1].name
-    network = build_network([parse_cut(f"{name}/{layer}:avg")], size=96, weights="random:0", stored="float16")
+    network = build_network(
+        [parse_cut(f"{name}/{layer}:avg")], size=96, weights="random:0", stored="float16"
+    )
     pictures = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3)).astype(np.uint8)
     rows = network.model.predict_on_batch(pictures)
     assert np.isfinite(rows).all()
@@ -262,12 +348,16 @@ def test_random_weights_of_deep_depthwise_networks_do_not_end_in_zeros(name):
 
 def test_auto_takes_bfloat16_where_it_agrees_with_float32(settings, monkeypatch):
     monkeypatch.setattr(forward_module, "has_bfloat16", lambda: True)
-    forward = open_forward(with_extract(settings, precision="auto"), "mobilenetv2", PICTURES, allow_random=False)
+    forward = open_forward(
+        with_extract(settings, precision="auto"), "mobilenetv2", PICTURES, allow_random=False
+    )
     assert (forward.precision, forward.note) == ("bfloat16", "")
     assert 0.9999 <= least_cosine(forward(PICTURES), plain(settings))[0] < 1
 
 
-def test_auto_refuses_bfloat16_that_differs_says_so_and_holds_one_model_at_a_time(settings, monkeypatch):
+def test_auto_refuses_bfloat16_that_differs_says_so_and_holds_one_model_at_a_time(
+    settings, monkeypatch
+):
     models, compile_network = [], runtimes.compile_network
 
     def count(runtime, network, **options):
@@ -278,7 +368,9 @@ def test_auto_refuses_bfloat16_that_differs_says_so_and_holds_one_model_at_a_tim
     monkeypatch.setattr(forward_module, "has_bfloat16", lambda: True)
     monkeypatch.setattr(forward_module, "_LEAST_COSINE", 1.0)
     monkeypatch.setattr(forward_module, "compile_network", count)
-    forward = open_forward(with_extract(settings, precision="auto"), "mobilenetv2", PICTURES, allow_random=False)
+    forward = open_forward(
+        with_extract(settings, precision="auto"), "mobilenetv2", PICTURES, allow_random=False
+    )
     assert (forward.precision, len(models)) == ("float32", 3)
     assert forward.note.startswith("bfloat16 refused: cosine 0.9")
     assert any(parse_cut(cut).dataset in forward.note for cut in CUTS)
@@ -310,7 +402,9 @@ def small_model(*, cut_first: bool = False) -> keras.Model:
 
 
 def norms(model: keras.Model) -> set[str]:
-    return {layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)}
+    return {
+        layer.name for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)
+    }
 
 
 def test_batch_norms_are_folded_where_that_is_exact_and_nowhere_else():
@@ -318,7 +412,9 @@ def test_batch_norms_are_folded_where_that_is_exact_and_nowhere_else():
     folded = fold_batch_norms(model)
     assert norms(folded) == {"after_norm", "after_shared"}
     pictures = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
-    np.testing.assert_allclose(folded.predict_on_batch(pictures), model.predict_on_batch(pictures), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        folded.predict_on_batch(pictures), model.predict_on_batch(pictures), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_convolution_that_is_a_cut_keeps_its_own_output():
@@ -326,7 +422,9 @@ def test_a_convolution_that_is_a_cut_keeps_its_own_output():
     folded = fold_batch_norms(model)
     assert "after_first" in norms(folded)
     pictures = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
-    for ours, theirs in zip(folded.predict_on_batch(pictures), model.predict_on_batch(pictures), strict=True):
+    for ours, theirs in zip(
+        folded.predict_on_batch(pictures), model.predict_on_batch(pictures), strict=True
+    ):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
@@ -335,9 +433,15 @@ def test_what_has_no_batch_norm_to_fold_is_left_alone():
     assert fold_batch_norms(base) is base
 
 
-@pytest.mark.parametrize(("gpu", "installed", "precision", "expected"), [
-    (None, True, "float32", "openvino"), (None, True, "float16", BACKEND), (None, False, "float32", BACKEND),
-    (runtimes.Gpu("a GPU", True), True, "float32", BACKEND)])
+@pytest.mark.parametrize(
+    ("gpu", "installed", "precision", "expected"),
+    [
+        (None, True, "float32", "openvino"),
+        (None, True, "float16", BACKEND),
+        (None, False, "float32", BACKEND),
+        (runtimes.Gpu("a GPU", True), True, "float32", BACKEND),
+    ],
+)
 def test_auto_takes_openvino_on_a_cpu_that_has_it(monkeypatch, gpu, installed, precision, expected):
     monkeypatch.setattr(runtimes, "find_gpu", lambda: gpu)
     monkeypatch.setattr(runtimes, "is_installed", lambda name: bool(installed))
@@ -353,11 +457,19 @@ def test_auto_leaves_openvino_to_tensorflow_whose_networks_it_reads(monkeypatch)
     assert choose_runtime("auto", precision="float32", is_chain=True) == "ncnn"
 
 
-@pytest.mark.parametrize(("gpu", "installed", "precision", "expected"), [
-    (None, ("ncnn", "openvino"), "float32", "ncnn"), (None, ("ncnn", "openvino"), "bfloat16", "openvino"),
-    (None, ("openvino",), "float32", "openvino"), (None, (), "float32", BACKEND),
-    (runtimes.Gpu("a GPU", True), ("ncnn", "openvino"), "float32", BACKEND)])
-def test_auto_takes_ncnn_for_a_chain_of_convolutions_in_float32(monkeypatch, gpu, installed, precision, expected):
+@pytest.mark.parametrize(
+    ("gpu", "installed", "precision", "expected"),
+    [
+        (None, ("ncnn", "openvino"), "float32", "ncnn"),
+        (None, ("ncnn", "openvino"), "bfloat16", "openvino"),
+        (None, ("openvino",), "float32", "openvino"),
+        (None, (), "float32", BACKEND),
+        (runtimes.Gpu("a GPU", True), ("ncnn", "openvino"), "float32", BACKEND),
+    ],
+)
+def test_auto_takes_ncnn_for_a_chain_of_convolutions_in_float32(
+    monkeypatch, gpu, installed, precision, expected
+):
     monkeypatch.setattr(runtimes, "find_gpu", lambda: gpu)
     monkeypatch.setattr(runtimes, "has_bfloat16", lambda: True)
     monkeypatch.setattr(runtimes, "is_installed", lambda name: name in installed)
@@ -366,13 +478,13 @@ def test_auto_takes_ncnn_for_a_chain_of_convolutions_in_float32(monkeypatch, gpu
 
 def test_a_runtime_that_cannot_be_had_names_the_remedy(monkeypatch):
     monkeypatch.setattr(runtimes, "is_installed", lambda name: False)
-    with pytest.raises(RuntimeChoiceError, match=r"pip install '?\"?\.\[openvino\]"):
+    with pytest.raises(NetworkError, match=r"pip install '?\"?\.\[openvino\]"):
         choose_runtime("openvino", precision="float32", is_chain=False)
     monkeypatch.setattr(runtimes, "is_installed", lambda name: True)
-    with pytest.raises(RuntimeChoiceError, match=r'float16.*runtime = "keras"'):
+    with pytest.raises(NetworkError, match=r'float16.*runtime = "keras"'):
         choose_runtime("openvino", precision="float16", is_chain=False)
     other = "torch" if BACKEND != "torch" else "jax"
-    with pytest.raises(RuntimeChoiceError, match=f"KERAS_BACKEND={other}"):
+    with pytest.raises(NetworkError, match=f"KERAS_BACKEND={other}"):
         choose_runtime(other, precision="float32", is_chain=False)
 
 
@@ -380,8 +492,13 @@ def test_a_backend_that_is_not_installed_is_told_with_the_remedy():
     missing = next((name for name in ("jax", "torch", "tensorflow") if not find_spec(name)), None)
     if missing is None:
         pytest.skip("every backend is installed")
-    result = subprocess.run([sys.executable, "-c", "import extract.networks.forward"], cwd=Path(__file__).parents[1], text=True,
-                            capture_output=True, env={**os.environ, "KERAS_BACKEND": missing})
+    result = subprocess.run(
+        [sys.executable, "-c", "import extract.networks.forward"],
+        cwd=Path(__file__).parents[1],
+        text=True,
+        capture_output=True,
+        env={**os.environ, "KERAS_BACKEND": missing},
+    )
     assert "Keras cannot load its backend" in result.stderr
     assert f"KERAS_BACKEND={'torch' if missing != 'torch' else 'jax'}" in result.stderr
 

@@ -10,12 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from extract.embeddings import Embeddings
-from extract.importing import import_embeddings
-from extract.jobs import ExtractError
+from extract.errors import ExtractionError, VectorFileError
 from extract.run import run_extraction
-from extract.settings import Settings, read_settings
-from extract.vectors import VectorsError
+from extract.settings import ExtractSettings, read_settings
+from extract.store.embeddings import Embeddings
+from extract.store.import_vectors import import_embeddings
 
 CUTS = 'cuts = ["mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"]'
 ORDER = np.random.default_rng(1).permutation(12)
@@ -23,7 +22,7 @@ X = np.random.default_rng(0).normal(size=(12, 5)).astype(np.float32)
 
 
 def settings_of(path):
-    return read_settings(path, Settings)
+    return read_settings(path, ExtractSettings)
 
 
 def take(path, cut="dinov2/cls:avg", **said):
@@ -45,11 +44,17 @@ def saved(folder, kind, ids=ORDER, values=None):
         with h5py.File(folder / "x.h5", "w") as file:
             file["id"], file["deep/x"] = [str(i) for i in ids], values
         return {"ids": str(folder / "x.h5"), "vectors": str(folder / "x.h5:deep/x")}
-    frame = pd.DataFrame({"id": ids, "name": "text", **{f"e{i}": values[:, i] for i in range(values.shape[1])}})
+    frame = pd.DataFrame(
+        {"id": ids, "name": "text", **{f"e{i}": values[:, i] for i in range(values.shape[1])}}
+    )
     if kind == "columns":
         frame.to_parquet(folder / "x.parquet", row_group_size=5)
         return {"ids": str(folder / "x.parquet"), "vectors": f"{folder / 'x.parquet'}:e*"}
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 5) if kind == "fixed" else pa.array(values.tolist())
+    lists = (
+        pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 5)
+        if kind == "fixed"
+        else pa.array(values.tolist())
+    )
     pq.write_table(pa.table({"tile": ids, "x": lists}), folder / "x.parquet")
     return {"ids": f"{folder / 'x.parquet'}:tile", "vectors": f"{folder / 'x.parquet'}:x"}
 
@@ -66,7 +71,9 @@ def test_absent_extra_and_broken_vectors_are_counted_and_rejected(experiment):
     path = experiment()
     values = X.copy()
     values[3, 1], values[5, 0] = np.nan, np.inf
-    said = saved(path.parent, "npy", ids=np.array([77, *range(11)]), values=np.vstack([X[:1], values[:11]]))
+    said = saved(
+        path.parent, "npy", ids=np.array([77, *range(11)]), values=np.vstack([X[:1], values[:11]])
+    )
     done, found, is_ok = take(path, **said)
     assert (done.n_absent, done.n_bad, done.n_extra) == (1, 2, 1)
     assert np.flatnonzero(~is_ok).tolist() == [3, 5, 11]
@@ -76,7 +83,9 @@ def test_absent_extra_and_broken_vectors_are_counted_and_rejected(experiment):
 
 def test_numbers_beyond_float16_are_clipped_and_counted(experiment):
     path = experiment()
-    done, values, _ = take(path, **saved(path.parent, "npy", ids=np.arange(12), values=np.where(X > 1, 1e6, X)))
+    done, values, _ = take(
+        path, **saved(path.parent, "npy", ids=np.arange(12), values=np.where(X > 1, 1e6, X))
+    )
     assert done.n_clipped == (X > 1).sum() > 0
     assert values.max() == np.finfo(np.float16).max
 
@@ -87,7 +96,10 @@ def test_text_ids_and_maps_and_several_cuts_are_taken(experiment):
     np.save(path.parent / "ids.npy", np.array([f"00{i}" for i in range(12)]))
     np.save(path.parent / "x.npy", X)
     np.save(path.parent / "maps.npy", maps)
-    cuts = {"student/top:avg": str(path.parent / "x.npy"), "student/deep:map": str(path.parent / "maps.npy")}
+    cuts = {
+        "student/top:avg": str(path.parent / "x.npy"),
+        "student/deep:map": str(path.parent / "maps.npy"),
+    }
     done = import_embeddings(settings_of(path), cuts, ids=str(path.parent / "ids.npy"))
     with Embeddings(done.path) as embeddings:
         assert embeddings.ids[0] == "000"
@@ -97,19 +109,25 @@ def test_text_ids_and_maps_and_several_cuts_are_taken(experiment):
         assert len(embeddings.attributes["weights_sha256"]) == 64
 
 
-@pytest.mark.parametrize(("said", "message"), [
-    ({"ids": np.array([0, *range(11)])}, "1 ids stand in more than one row .0."),
-    ({"ids": np.arange(11)}, "12 vectors, but .* has 11 ids"),
-    ({"ids": np.arange(100, 112)}, "none of its ids is one of the table's: 100, 101, 102 …, expected such as 0, 1, 2"),
-    ({"ids": np.arange(12) + 0.5}, "whole numbers or texts, got float64"),
-    ({"ids": np.zeros((12, 2))}, r"one id a row, got an array of shape \(12, 2\)"),
-    ({"values": X[:, 0]}, r"expected numbers, one row a tile, got float32 of shape \(12,\)"),
-    ({"values": X.astype(str)}, "expected numbers"),
-    ({"values": X.reshape(12, 1, 1, 5)}, "Use map"),
-])
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"ids": np.array([0, *range(11)])}, "1 ids stand in more than one row .0."),
+        ({"ids": np.arange(11)}, "12 vectors, but .* has 11 ids"),
+        (
+            {"ids": np.arange(100, 112)},
+            "none of its ids is one of the table's: 100, 101, 102 …, expected such as 0, 1, 2",
+        ),
+        ({"ids": np.arange(12) + 0.5}, "whole numbers or texts, got float64"),
+        ({"ids": np.zeros((12, 2))}, r"one id a row, got an array of shape \(12, 2\)"),
+        ({"values": X[:, 0]}, r"expected numbers, one row a tile, got float32 of shape \(12,\)"),
+        ({"values": X.astype(str)}, "expected numbers"),
+        ({"values": X.reshape(12, 1, 1, 5)}, "Use map"),
+    ],
+)
 def test_what_does_not_fit_is_refused_with_the_remedy(experiment, said, message):
     path = experiment()
-    with pytest.raises(VectorsError, match=message):
+    with pytest.raises(VectorFileError, match=message):
         take(path, **saved(path.parent, "npy", **said))
     assert not (path.parent / "out" / "features" / "dinov2.h5").exists()
 
@@ -118,27 +136,32 @@ def test_objects_in_a_npy_are_never_unpickled(experiment):
     path = experiment()
     said = saved(path.parent, "npy")
     np.save(path.parent / "ids.npy", np.array(["a", "b"], dtype=object), allow_pickle=True)
-    with pytest.raises(VectorsError, match=r"not a plain .npy array.*astype\(str\)"):
+    with pytest.raises(VectorFileError, match=r"not a plain .npy array.*astype\(str\)"):
         take(path, **said)
 
 
-@pytest.mark.parametrize(("kind", "name", "message"), [
-    ("hdf5", "x.h5:deep/y", "no dataset 'deep/y'; it has deep/x, id.*Did you mean 'deep/x'"),
-    ("columns", "x.parquet:f*", "expected columns of numbers or one column of lists, got none"),
-    ("npy", "nothing.npy", "no such file"),
-    ("npy", "small.toml", "expected .npy, .h5 or .parquet"),
-])
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("hdf5", "x.h5:deep/y", "no dataset 'deep/y'; it has deep/x, id.*Did you mean 'deep/x'"),
+        ("columns", "x.parquet:f*", "expected columns of numbers or one column of lists, got none"),
+        ("npy", "nothing.npy", "no such file"),
+        ("npy", "small.toml", "expected .npy, .h5 or .parquet"),
+    ],
+)
 def test_names_that_are_not_there_are_said(experiment, kind, name, message):
     path = experiment()
     said = saved(path.parent, kind)
-    with pytest.raises(VectorsError, match=message):
+    with pytest.raises(VectorFileError, match=message):
         take(path, **{**said, "vectors": str(path.parent / name)})
 
 
 def test_lists_of_different_lengths_are_refused(experiment):
     path = experiment()
-    pq.write_table(pa.table({"id": range(12), "x": [[1.0, 2.0]] * 11 + [[1.0]]}), path.parent / "x.parquet")
-    with pytest.raises(VectorsError, match="lists of 1 and 2 numbers; expected one length"):
+    pq.write_table(
+        pa.table({"id": range(12), "x": [[1.0, 2.0]] * 11 + [[1.0]]}), path.parent / "x.parquet"
+    )
+    with pytest.raises(VectorFileError, match="lists of 1 and 2 numbers; expected one length"):
         take(path, ids=str(path.parent / "x.parquet"), vectors=str(path.parent / "x.parquet"))
 
 
@@ -146,11 +169,13 @@ def test_a_second_import_is_refused_unless_fresh_and_leaves_nothing_behind(exper
     path = experiment()
     said = saved(path.parent, "columns")
     take(path, **said)
-    with pytest.raises(VectorsError, match=r"there are features of 'dinov2' already.*--fresh"):
+    with pytest.raises(VectorFileError, match=r"there are features of 'dinov2' already.*--fresh"):
         take(path, **said)
     take(path, **said, fresh=True)
     features = path.parent / "out" / "features"
-    assert sorted(p.name for p in (features / "dinov2").iterdir()) == [f"part-0000{i}.h5" for i in range(3)]
+    assert sorted(p.name for p in (features / "dinov2").iterdir()) == [
+        f"part-0000{i}.h5" for i in range(3)
+    ]
 
 
 def test_features_leave_an_import_as_it_is_and_need_no_picture_for_it(experiment):
@@ -164,35 +189,57 @@ def test_features_leave_an_import_as_it_is_and_need_no_picture_for_it(experiment
         summary = run_extraction(settings_of(path), fresh=fresh)
         assert (summary.done, summary.n_rejected) == ([], 1)
         assert done.path.read_bytes() == before
-    assert "no vector in the import" in (path.parent / "out" / "features" / "rejects.csv").read_text()
+    assert (
+        "no vector in the import" in (path.parent / "out" / "features" / "rejects.csv").read_text()
+    )
 
 
 def test_an_import_for_other_tiles_or_not_complete_is_refused(experiment):
     path = experiment(replace={CUTS: 'cuts = ["dinov2/cls:avg"]'})
     done, *_ = take(path, **saved(path.parent, "npy"))
     path = experiment(n=11, replace={CUTS: 'cuts = ["dinov2/cls:avg"]'})
-    with pytest.raises(ExtractError, match=r"imported for other tiles.*import.*--fresh"):
+    with pytest.raises(ExtractionError, match=r"imported for other tiles.*import.*--fresh"):
         run_extraction(settings_of(path))
     (done.path.parent / "dinov2" / "part-00001.h5").unlink()
-    with pytest.raises(ExtractError, match="an import that is not complete"):
+    with pytest.raises(ExtractionError, match="an import that is not complete"):
         run_extraction(settings_of(path))
 
 
 def test_cuts_that_the_import_lacks_are_said(experiment):
     path = experiment(replace={CUTS: 'cuts = ["dinov2/cls:avg", "dinov2/patch:avg"]'})
     take(path, **saved(path.parent, "npy"))
-    with pytest.raises(ExtractError, match=r"imported without the cuts dinov2/patch:avg.*--fresh"):
+    with pytest.raises(
+        ExtractionError, match=r"imported without the cuts dinov2/patch:avg.*--fresh"
+    ):
         run_extraction(settings_of(path))
 
 
 def test_the_command_says_what_it_did(experiment):
     path = experiment()
     said = saved(path.parent, "hdf5")
-    command = [sys.executable, "-m", "extract", "import", "-c", str(path), "--ids", said["ids"], "--vectors", said["vectors"],
-               "--as", "dinov2/cls:avg"]
+    command = [
+        sys.executable,
+        "-m",
+        "extract",
+        "import",
+        "-c",
+        str(path),
+        "--ids",
+        said["ids"],
+        "--vectors",
+        said["vectors"],
+        "--as",
+        "dinov2/cls:avg",
+    ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert "tiles: 12, without a vector: 0, not finite: 0; vectors that the table lacks: 0" in result.stdout
+    assert (
+        "tiles: 12, without a vector: 0, not finite: 0; vectors that the table lacks: 0"
+        in result.stdout
+    )
     assert "add to [extract] cuts: dinov2/cls:avg" in result.stdout
     result = subprocess.run([*command[:-1], "cls"], capture_output=True, text=True)
-    assert (result.returncode, "expected '<backbone>/<layer>:<pooling>'" in result.stderr) == (1, True)
+    assert (result.returncode, "expected '<backbone>/<layer>:<pooling>'" in result.stderr) == (
+        1,
+        True,
+    )

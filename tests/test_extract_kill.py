@@ -15,33 +15,44 @@ import psutil
 import pytest
 from stub_network import open_stub
 
-from extract.embeddings import Embeddings
-from extract.jobs import ExtractError
-from extract.lock import LockError, locked
+from extract.errors import ExtractionError, LockError
+from extract.files.locks import locked
 from extract.run import run_extraction
-from extract.settings import Settings, read_settings
-from extract.verify import find_damage
+from extract.settings import ExtractSettings, read_settings
+from extract.store.embeddings import Embeddings
+from extract.store.verify import find_damage
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = """
 import sys
 from pathlib import Path
 from extract.run import run_extraction
-from extract.settings import Settings, read_settings
+from extract.settings import ExtractSettings, read_settings
 from stub_network import open_stub
-run_extraction(read_settings(Path(sys.argv[1]), Settings), open_forward=open_stub)
+run_extraction(read_settings(Path(sys.argv[1]), ExtractSettings), open_forward=open_stub)
 """
 
 
 def start(path, seconds):
     """Start an extraction whose network takes some seconds a batch, in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "STUB_SECONDS": str(seconds)}
-    return subprocess.Popen([sys.executable, "-c", RUN, str(path)], env=environment, stderr=subprocess.DEVNULL)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+        "STUB_SECONDS": str(seconds),
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN, str(path)], env=environment, stderr=subprocess.DEVNULL
+    )
 
 
 def read_all(settings):
     with Embeddings(settings.folder / "features" / "mobilenetv2.h5") as embeddings:
-        return [embeddings.ids, embeddings.is_ok, embeddings.pictures, *(embeddings.read(cut) for cut in embeddings.cuts)]
+        return [
+            embeddings.ids,
+            embeddings.is_ok,
+            embeddings.pictures,
+            *(embeddings.read(cut) for cut in embeddings.cuts),
+        ]
 
 
 def complete(settings):
@@ -50,7 +61,7 @@ def complete(settings):
 
 def test_killed_at_20_random_moments_nothing_is_lost_torn_or_done_twice(experiment):
     path = experiment(n=300)
-    settings = read_settings(path, Settings)
+    settings = read_settings(path, ExtractSettings)
     run_extraction(settings, open_forward=open_stub)
     whole = read_all(settings)
     shutil.rmtree(settings.folder)
@@ -77,7 +88,7 @@ def test_killed_at_20_random_moments_nothing_is_lost_torn_or_done_twice(experime
 
 def test_two_processes_on_one_folder_the_second_names_the_first(experiment):
     path = experiment()
-    settings = read_settings(path, Settings)
+    settings = read_settings(path, ExtractSettings)
     process = start(path, seconds=2)
     try:
         lock = settings.folder / "features" / ".lock"
@@ -88,15 +99,21 @@ def test_two_processes_on_one_folder_the_second_names_the_first(experiment):
     finally:
         process.kill()
         process.wait()
-    assert run_extraction(settings, open_forward=open_stub).done == ["mobilenetv2"]  # its lock went with it
+    assert run_extraction(settings, open_forward=open_stub).done == [
+        "mobilenetv2"
+    ]  # its lock went with it
 
 
 def test_workers_end_with_a_killed_run(experiment):
     path = experiment(n=60, replace={'weights = "random:0"': 'weights = "random:0"\nworkers = 2'})
     process = start(path, seconds=0.2)
-    while not complete(read_settings(path, Settings)):
+    while not complete(read_settings(path, ExtractSettings)):
         time.sleep(0.01)
-    workers = [p for p in psutil.Process(process.pid).children(recursive=True) if "popen_loky" in " ".join(p.cmdline())]
+    workers = [
+        p
+        for p in psutil.Process(process.pid).children(recursive=True)
+        if "popen_loky" in " ".join(p.cmdline())
+    ]
     process.kill()
     process.wait()
     assert len(workers) == 2
@@ -128,11 +145,15 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", folder], check=True)
 
 
-def test_a_full_disk_is_one_clear_error_and_after_room_is_made_the_run_goes_on(experiment, small_disk):
-    settings = read_settings(experiment(n=40), Settings)
+def test_a_full_disk_is_one_clear_error_and_after_room_is_made_the_run_goes_on(
+    experiment, small_disk
+):
+    settings = read_settings(experiment(n=40), ExtractSettings)
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"0" * 700_000)
-    with pytest.raises(ExtractError, match=r"writing failed:.*No space left on device.*make room"):
+    with pytest.raises(
+        ExtractionError, match=r"writing failed:.*No space left on device.*make room"
+    ):
         run_extraction(settings, open_forward=open_stub)
     kept = complete(settings)
     assert 0 < len(kept) < 8
@@ -145,14 +166,19 @@ def test_a_full_disk_is_one_clear_error_and_after_room_is_made_the_run_goes_on(e
 
 
 def test_a_limit_on_the_size_of_files_is_one_clear_error(experiment):
-    settings = read_settings(experiment(n=2000, replace={"shard = 5": "shard = 2000"}), Settings)
+    settings = read_settings(
+        experiment(n=2000, replace={"shard = 5": "shard = 2000"}), ExtractSettings
+    )
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    said = {20_000: r"no memory for.*File too large.*ulimit.*are kept", 400_000: r"writing failed:.*File too large.*make room"}
+    said = {
+        20_000: r"no memory for.*File too large.*ulimit.*are kept",
+        400_000: r"writing failed:.*File too large.*make room",
+    }
     try:
         for limit, text in said.items():
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
-            with pytest.raises(ExtractError, match=text):
+            with pytest.raises(ExtractionError, match=text):
                 run_extraction(settings, open_forward=open_stub)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -22,13 +22,32 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 def peak_kib(experiment, n_tiles: int, pooling: str) -> int:
     """Peak memory of one extraction by a small real network, in a process of its own [KiB]."""
-    path = experiment(n=12, replace={
-        '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': f'"mobilenetv2/Conv1:{pooling}"',
-        "shard = 5": "shard = 500", "batch = 4": "batch = 50", 'out = "out"': f'out = "out-{n_tiles}"', "{id}.png": "{file}.png"})
-    table = {"id": range(n_tiles), "file": np.arange(n_tiles) % 12, "area": "A", "x": 0.0, "y": 0.0, "income": 0.5}
+    path = experiment(
+        n=12,
+        replace={
+            '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': f'"mobilenetv2/Conv1:{pooling}"',
+            "shard = 5": "shard = 500",
+            "batch = 4": "batch = 50",
+            'out = "out"': f'out = "out-{n_tiles}"',
+            "{id}.png": "{file}.png",
+        },
+    )
+    table = {
+        "id": range(n_tiles),
+        "file": np.arange(n_tiles) % 12,
+        "area": "A",
+        "x": 0.0,
+        "y": 0.0,
+        "income": 0.5,
+    }
     pd.DataFrame(table).to_csv(path.parent / "tiles.csv", index=False)
-    done = subprocess.run([sys.executable, "-c", MEASURE, str(path)], env={**os.environ, "PYTHONPATH": str(ROOT)},
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(path)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return int(done.stdout)
 
 

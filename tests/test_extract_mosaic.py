@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from made_rasters import NORTH, WEST, make_heights, write_areas, write_mosaic, write_raster
 
-from extract.tiling.boundaries import BoundaryError, read_areas
+from extract.errors import BoundaryError, RasterError
+from extract.tiling.boundaries import read_areas
 from extract.tiling.geo import read_crs
-from extract.tiling.mosaic import Mosaic, RasterError, open_mosaic
+from extract.tiling.mosaic import Mosaic, open_mosaic
 
 rasterio = pytest.importorskip("rasterio")
 HEIGHTS = make_heights(60, 90)
@@ -52,7 +53,9 @@ def test_an_ascii_grid_and_a_vrt_read_as_the_geotiff(tmp_path: Path) -> None:
 
     copy(str(tif), str(vrt), driver="VRT")
     (tmp_path / "a.prj").unlink(missing_ok=True)
-    np.testing.assert_allclose(read_all(open_mosaic(tmp_path / "a.asc", crs="EPSG:27700")), HEIGHTS, atol=1e-3)
+    np.testing.assert_allclose(
+        read_all(open_mosaic(tmp_path / "a.asc", crs="EPSG:27700")), HEIGHTS, atol=1e-3
+    )
     np.testing.assert_array_equal(read_all(open_mosaic(vrt)), HEIGHTS)
 
 
@@ -71,30 +74,40 @@ def test_undeclared_nodata_is_no_height_and_the_option_is_named(tmp_path: Path) 
     heights = HEIGHTS.copy()
     heights[3, 4] = -9999
     path = write_raster(tmp_path / "a.tif", heights, nodata=None)
-    with pytest.raises(RasterError, match=r"1 cells of -9999 m, which is no height.*--nodata -9999"):
+    with pytest.raises(
+        RasterError, match=r"1 cells of -9999 m, which is no height.*--nodata -9999"
+    ):
         read_all(open_mosaic(path))
     assert np.isnan(read_all(open_mosaic(path, nodata=-9999))).sum() == 1
 
 
-@pytest.mark.parametrize(("said", "message"), [
-    ({"crs": None}, r"does not say what its coordinates mean. Say it, as --crs EPSG:27700"),
-    ({"crs": "EPSG:4326"}, r"projected metres, got EPSG:4326 \(degree\).*gdalwarp -t_srs"),
-    ({"crs": "EPSG:2263"}, r"projected metres, got EPSG:2263 \(US survey foot\)"),
-    ({"transform": rasterio.Affine(2, 0.1, WEST, 0, -2, NORTH)}, "square cells, north up"),
-    ({"transform": rasterio.Affine(2, 0, WEST, 0, -3, NORTH)}, "square cells, north up"),
-    ({"transform": rasterio.Affine(2, 0, WEST, 0, 2, NORTH)}, "square cells, north up"),
-])
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"crs": None}, r"does not say what its coordinates mean. Say it, as --crs EPSG:27700"),
+        ({"crs": "EPSG:4326"}, r"projected metres, got EPSG:4326 \(degree\).*gdalwarp -t_srs"),
+        ({"crs": "EPSG:2263"}, r"projected metres, got EPSG:2263 \(US survey foot\)"),
+        ({"transform": rasterio.Affine(2, 0.1, WEST, 0, -2, NORTH)}, "square cells, north up"),
+        ({"transform": rasterio.Affine(2, 0, WEST, 0, -3, NORTH)}, "square cells, north up"),
+        ({"transform": rasterio.Affine(2, 0, WEST, 0, 2, NORTH)}, "square cells, north up"),
+    ],
+)
 def test_rasters_of_no_use_say_why(tmp_path: Path, said: dict[str, Any], message: str) -> None:
     with pytest.raises(RasterError, match=message):
         open_mosaic(write_raster(tmp_path / "a.tif", HEIGHTS, **said))
 
 
-@pytest.mark.parametrize(("said", "message"), [
-    ({"west": WEST + 181}, "0.5 cells beside the grid of"),
-    ({"cell_m": 1.0}, "cells of 1 m, .* beside the grid .*gdalwarp -tr 2 2 -tap"),
-    ({"crs": "EPSG:32630"}, "in EPSG:32630, but .* is in EPSG:27700"),
-])
-def test_sheets_that_do_not_fit_together_say_which(tmp_path: Path, said: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"west": WEST + 181}, "0.5 cells beside the grid of"),
+        ({"cell_m": 1.0}, "cells of 1 m, .* beside the grid .*gdalwarp -tr 2 2 -tap"),
+        ({"crs": "EPSG:32630"}, "in EPSG:32630, but .* is in EPSG:27700"),
+    ],
+)
+def test_sheets_that_do_not_fit_together_say_which(
+    tmp_path: Path, said: dict[str, Any], message: str
+) -> None:
     write_raster(tmp_path / "a.tif", HEIGHTS)
     write_raster(tmp_path / "b.tif", HEIGHTS, **said)
     with pytest.raises(RasterError, match=message):
@@ -105,7 +118,9 @@ def test_a_crs_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
     path = write_raster(tmp_path / "a.tif", HEIGHTS)
     with pytest.raises(RasterError, match="says that it is in EPSG:27700, not in EPSG:32630"):
         open_mosaic(path, crs="EPSG:32630")
-    with pytest.raises(ValueError, match="expected a coordinate reference system, as EPSG:27700, got 'here'"):
+    with pytest.raises(
+        ValueError, match="expected a coordinate reference system, as EPSG:27700, got 'here'"
+    ):
         open_mosaic(path, crs="here")
 
 
@@ -125,9 +140,15 @@ def find(path: str, code: str = "code", **said: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.geojson"])
 def test_boundaries_of_every_format_are_read(tmp_path: Path, name: str) -> None:
-    areas = find(str(write_areas(tmp_path / name, {**BOX, "B": (WEST + 1e5, NORTH, WEST + 2e5, NORTH + 1e5)})))
+    areas = find(
+        str(
+            write_areas(tmp_path / name, {**BOX, "B": (WEST + 1e5, NORTH, WEST + 2e5, NORTH + 1e5)})
+        )
+    )
     assert areas.codes.tolist() == ["A"]
-    assert areas.find(np.array([[WEST, NORTH - 60], [WEST + 170, NORTH - 60]]), size_m=40, rule="centre").tolist() == ["A", ""]
+    assert areas.find(
+        np.array([[WEST, NORTH - 60], [WEST + 170, NORTH - 60]]), size_m=40, rule="centre"
+    ).tolist() == ["A", ""]
 
 
 def test_polygons_without_a_crs_need_one_stated(tmp_path: Path) -> None:
@@ -149,7 +170,10 @@ def test_boundaries_of_no_use_say_why(tmp_path: Path) -> None:
     (tmp_path / "b.geojson").write_text("{")
     with pytest.raises(BoundaryError, match="cannot be read"):
         find(str(tmp_path / "b.geojson"))
-    with pytest.raises(BoundaryError, match=r"says that it is in EPSG:27700, not in EPSG:4326. Leave --areas-crs out"):
+    with pytest.raises(
+        BoundaryError,
+        match=r"says that it is in EPSG:27700, not in EPSG:4326. Leave --areas-crs out",
+    ):
         find(path, stated="EPSG:4326")
 
 
@@ -159,21 +183,37 @@ def test_layers_are_named_and_codes_that_are_numbers_are_whole(tmp_path: Path) -
 
     path = tmp_path / "two.gpkg"
     for layer, code in (("old", 7.0), ("new", 8.0)):
-        geopandas.GeoDataFrame({"code": [code]}, geometry=[shapely.box(*BOX["A"])], crs="EPSG:27700").to_file(path, layer=layer)
-    with pytest.raises(BoundaryError, match=r"expected a layer of old, new. Write it as two.gpkg:old"):
+        geopandas.GeoDataFrame(
+            {"code": [code]}, geometry=[shapely.box(*BOX["A"])], crs="EPSG:27700"
+        ).to_file(path, layer=layer)
+    with pytest.raises(
+        BoundaryError, match=r"expected a layer of old, new. Write it as two.gpkg:old"
+    ):
         find(str(path))
     assert find(f"{path}:new").codes.tolist() == ["8"]
 
 
-@pytest.mark.parametrize(("geometry", "message"),
-                         [("POINT (400010 299990)", "expected polygons, got Point"), ("code", "1 polygons have no 'code'")])
-def test_points_and_polygons_without_a_code_are_refused(tmp_path: Path, geometry: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        ("POINT (400010 299990)", "expected polygons, got Point"),
+        ("code", "1 polygons have no 'code'"),
+    ],
+)
+def test_points_and_polygons_without_a_code_are_refused(
+    tmp_path: Path, geometry: str, message: str
+) -> None:
     import geopandas
     import shapely
 
-    shapes = [shapely.box(*BOX["A"]), shapely.box(*BOX["A"]) if geometry == "code" else shapely.from_wkt(geometry)]
+    shapes = [
+        shapely.box(*BOX["A"]),
+        shapely.box(*BOX["A"]) if geometry == "code" else shapely.from_wkt(geometry),
+    ]
     codes = ["A", None if geometry == "code" else "B"]
-    geopandas.GeoDataFrame({"code": codes}, geometry=shapes, crs="EPSG:27700").to_file(tmp_path / "a.gpkg")
+    geopandas.GeoDataFrame({"code": codes}, geometry=shapes, crs="EPSG:27700").to_file(
+        tmp_path / "a.gpkg"
+    )
     with pytest.raises(BoundaryError, match=message):
         find(str(tmp_path / "a.gpkg"))
 
@@ -182,8 +222,12 @@ def test_a_polygon_that_crosses_itself_is_mended_and_it_is_said(tmp_path: Path) 
     import geopandas
     import shapely
 
-    bow = shapely.Polygon([(WEST, NORTH), (WEST + 100, NORTH - 100), (WEST + 100, NORTH), (WEST, NORTH - 100)])
-    geopandas.GeoDataFrame({"code": ["A"]}, geometry=[bow], crs="EPSG:27700").to_file(tmp_path / "a.gpkg")
+    bow = shapely.Polygon(
+        [(WEST, NORTH), (WEST + 100, NORTH - 100), (WEST + 100, NORTH), (WEST, NORTH - 100)]
+    )
+    geopandas.GeoDataFrame({"code": ["A"]}, geometry=[bow], crs="EPSG:27700").to_file(
+        tmp_path / "a.gpkg"
+    )
     areas = find(str(tmp_path / "a.gpkg"))
     assert areas.notes == ["a.gpkg: 1 polygons cross themselves, and were mended"]
     assert areas.find(np.array([[WEST, NORTH - 60]]), size_m=20, rule="overlap").tolist() == ["A"]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract.pictures.images import RejectedTile
-from extract.pictures.pixels import Look, decode_tile, describe
+from extract.errors import RejectedTile
+from extract.pictures.decode import Look, decode_tile, describe
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
 
@@ -66,19 +66,25 @@ def test_other_sizes_are_resized(shape):
     np.testing.assert_array_equal(decode(encoded(image), size=32), np.full((32, 32, 3), 90))
 
 
-@pytest.mark.parametrize(("data", "reason"), [
-    (b"hello, I am a text", "not an image"),
-    (encoded(RGB)[:200], "truncated"),
-    (encoded(RGB)[:-12], "truncated"),
-    (encoded(RGB, ".jpg")[:-200], "truncated"),
-    (encoded(np.zeros((200, 200), np.uint8)), "200 × 200 pixels, larger than"),
-    (cv2.imencode(".tiff", np.zeros((9, 9), np.float32))[1].tobytes(), "float32.*set .tiles. scale"),
-    (b"", "not an image"),
-    (b"\x89PNG\r\n\x1a\n", "not an image"),
-    (b"II*\0\xff\xff\xff\xff", "not an image"),
-    (encoded(RGB, ".webp")[:-200], "not an image|truncated"),
-    (encoded(RGB, ".tiff")[:300], "not an image|truncated"),
-])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"hello, I am a text", "not an image"),
+        (encoded(RGB)[:200], "truncated"),
+        (encoded(RGB)[:-12], "truncated"),
+        (encoded(RGB, ".jpg")[:-200], "truncated"),
+        (encoded(np.zeros((200, 200), np.uint8)), "200 × 200 pixels, larger than"),
+        (
+            cv2.imencode(".tiff", np.zeros((9, 9), np.float32))[1].tobytes(),
+            "float32.*set .tiles. scale",
+        ),
+        (b"", "not an image"),
+        (b"\x89PNG\r\n\x1a\n", "not an image"),
+        (b"II*\0\xff\xff\xff\xff", "not an image"),
+        (encoded(RGB, ".webp")[:-200], "not an image|truncated"),
+        (encoded(RGB, ".tiff")[:300], "not an image|truncated"),
+    ],
+)
 def test_what_cannot_be_used_is_rejected_with_its_reason(data, reason):
     with pytest.raises(RejectedTile, match=reason):
         decode(data)
@@ -86,7 +92,9 @@ def test_what_cannot_be_used_is_rejected_with_its_reason(data, reason):
 
 def test_a_bomb_is_refused_by_its_header_before_it_is_decoded():
     header = struct.pack(">II5B", 60_000, 60_000, 8, 2, 0, 0, 0)
-    chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    chunk = (
+        struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    )
     with pytest.raises(RejectedTile, match="60000 × 60000 pixels, larger than"):
         decode(b"\x89PNG\r\n\x1a\n" + chunk + b"IEND", max_pixels=100_000_000)
 
@@ -111,7 +119,9 @@ def test_single_bands_are_stretched_by_the_stated_limits_and_never_by_the_tile(d
     values = np.array([[-1, 0, 50], [80, 100, 120]]).repeat(10, 0).repeat(10, 1)
     values = np.maximum(values, 0 if dtype.startswith("u") else -1).astype(dtype)
     found = decode(cv2.imencode(".tiff", values)[1].tobytes(), size=32, scale=(50.0, 100.0))
-    assert set(np.unique(decode_tile(encoded(values[:10, 20:], ".tiff"), look(scale=(50.0, 100.0)))[0])) == {0}
+    assert set(
+        np.unique(decode_tile(encoded(values[:10, 20:], ".tiff"), look(scale=(50.0, 100.0)))[0])
+    ) == {0}
     assert (found.min(), found.max()) == (0, 255)
     np.testing.assert_array_equal(found[-1, 5], [153] * 3)
     np.testing.assert_array_equal(found[0, 0], [0] * 3)
@@ -121,21 +131,28 @@ def test_eight_bit_colours_are_not_stretched():
     np.testing.assert_array_equal(decode(encoded(RGB[..., ::-1]), scale=(50.0, 100.0)), RGB)
 
 
-@pytest.mark.parametrize(("value", "data", "said"), [
-    (-9999.0, {}, {"nodata": -9999.0}),
-    (-9999.0, {"nodata": "-9999"}, {}),
-    (-3.4028234663852886e38, {"nodata": "-3.40282346638528859e+38"}, {}),
-    (np.nan, {}, {}),
-    (np.inf, {}, {}),
-])
+@pytest.mark.parametrize(
+    ("value", "data", "said"),
+    [
+        (-9999.0, {}, {"nodata": -9999.0}),
+        (-9999.0, {"nodata": "-9999"}, {}),
+        (-3.4028234663852886e38, {"nodata": "-3.40282346638528859e+38"}, {}),
+        (np.nan, {}, {}),
+        (np.inf, {}, {}),
+    ],
+)
 def test_nodata_is_counted_takes_the_background_and_does_not_bleed(value, data, said):
     heights = np.full((40, 40), 80.0, np.float32)
     heights[:, :12] = value
     for size, columns in ((40, 12), (20, 6), (32, 9), (64, 19)):
-        rgb, share = decode_tile(tiff(heights, **data), look(size=size, scale=(0.0, 100.0), background=(1, 2, 3), **said))
+        rgb, share = decode_tile(
+            tiff(heights, **data), look(size=size, scale=(0.0, 100.0), background=(1, 2, 3), **said)
+        )
         assert share == pytest.approx(0.3)
-        np.testing.assert_array_equal(rgb[:, :columns], np.broadcast_to([1, 2, 3], (size, columns, 3)))
-        np.testing.assert_array_equal(rgb[:, columns + 1:], 204)
+        np.testing.assert_array_equal(
+            rgb[:, :columns], np.broadcast_to([1, 2, 3], (size, columns, 3))
+        )
+        np.testing.assert_array_equal(rgb[:, columns + 1 :], 204)
     black, _ = decode_tile(tiff(heights, **data), look(scale=(0.0, 100.0), **said))
     assert black[0, 0].tolist() == [0, 0, 0]
 
@@ -155,7 +172,11 @@ def test_transparency_lies_over_the_background_where_one_is_stated():
         dropped, share = decode_tile(data, look())
         assert (share, dropped[0, 0].tolist()) == (0.5, [200, 100, 10])
         over, share = decode_tile(data, look(background=(255, 255, 0)))
-        assert (share, over[0, 0].tolist(), over[-1, 0].tolist()) == (0.5, [255, 255, 0], [200, 100, 10])
+        assert (share, over[0, 0].tolist(), over[-1, 0].tolist()) == (
+            0.5,
+            [255, 255, 0],
+            [200, 100, 10],
+        )
         np.testing.assert_allclose(over[10, 0], (244, 224, 2), atol=1)
 
 
@@ -165,22 +186,29 @@ def cmyk_tiff():
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("data", "reason"), [
-    (cmyk_tiff(), "4 channels that are no colours"),
-    (encoded(np.zeros((9, 9, 4), np.float32), ".tiff"), "4 channels of float32"),
-    (encoded(np.zeros((9, 9), np.float64), ".tiff"), "float64.*scale"),
-    (encoded(np.zeros((9, 9), np.int16), ".tiff"), "int16.*scale"),
-    (encoded(np.zeros((9, 9), np.uint32), ".tiff"), "uint32.*scale"),
-])
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (cmyk_tiff(), "4 channels that are no colours"),
+        (encoded(np.zeros((9, 9, 4), np.float32), ".tiff"), "4 channels of float32"),
+        (encoded(np.zeros((9, 9), np.float64), ".tiff"), "float64.*scale"),
+        (encoded(np.zeros((9, 9), np.int16), ".tiff"), "int16.*scale"),
+        (encoded(np.zeros((9, 9), np.uint32), ".tiff"), "uint32.*scale"),
+    ],
+)
 def test_odd_tiffs_are_rejected_with_the_remedy(data, reason):
     with pytest.raises(RejectedTile, match=reason):
         decode(data)
 
 
 def test_equal_pictures_have_equal_hashes_and_like_ones_near_hashes():
-    smooth = cv2.resize(np.random.default_rng(1).integers(0, 256, (6, 6, 3), dtype=np.uint8), (64, 64))
+    smooth = cv2.resize(
+        np.random.default_rng(1).integers(0, 256, (6, 6, 3), dtype=np.uint8), (64, 64)
+    )
     brighter = (smooth * 0.8 + 20).astype(np.uint8)
-    a, b, c = (describe(x, n_bytes=7, nodata=0.5) for x in (smooth, brighter, smooth[:, ::-1].copy()))
+    a, b, c = (
+        describe(x, n_bytes=7, nodata=0.5) for x in (smooth, brighter, smooth[:, ::-1].copy())
+    )
     assert a["content"] != b["content"]
     assert a == describe(smooth.copy(), n_bytes=7, nodata=0.5)
     assert (a["bytes"], a["nodata"]) == (7, 0.5)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.embeddings import Embeddings
-from extract.jobs import ExtractError
-from extract.plan import Speed, plan_extraction, predict, read_speed
+from extract.checks.plan import Speed, plan_extraction, predict, read_speed
+from extract.errors import ExtractionError
 from extract.run import run_extraction
-from extract.settings import Settings, read_settings
+from extract.settings import ExtractSettings, read_settings
+from extract.store.embeddings import Embeddings
 
 
 class Stub:
@@ -30,7 +30,12 @@ class Stub:
 
     def submit(self, pictures):
         time.sleep(self.seconds)
-        return Done({name: np.zeros((len(pictures), *shape), np.float16) for name, shape in self.shapes.items()})
+        return Done(
+            {
+                name: np.zeros((len(pictures), *shape), np.float16)
+                for name, shape in self.shapes.items()
+            }
+        )
 
 
 class Done(dict):
@@ -39,20 +44,25 @@ class Done(dict):
 
 
 def settings_of(path):
-    return read_settings(path, Settings)
+    return read_settings(path, ExtractSettings)
 
 
-SPEED = Speed(forward={"a": 0.1, "b": 0.3}, reading=0.2, overhead=1.5, startup=7.0, verdict="", n_tiles=64)
+SPEED = Speed(
+    forward={"a": 0.1, "b": 0.3}, reading=0.2, overhead=1.5, startup=7.0, verdict="", n_tiles=64
+)
 
 
-@pytest.mark.parametrize(("missing", "loop"), [
-    ([], 0.0),
-    ([(0, "b", 100)], 100 * 0.3 * 1.5),
-    ([(0, "a", 100)], 100 * 0.2 * 1.5),
-    ([(0, "a", 100), (0, "b", 100)], 100 * 0.4 * 1.5),
-    ([(0, "a", 100), (1, "b", 50)], (100 * 0.2 + 50 * 0.3) * 1.5),
-    ([(0, "b", 91)], 100 * 0.3 * 1.5),
-])
+@pytest.mark.parametrize(
+    ("missing", "loop"),
+    [
+        ([], 0.0),
+        ([(0, "b", 100)], 100 * 0.3 * 1.5),
+        ([(0, "a", 100)], 100 * 0.2 * 1.5),
+        ([(0, "a", 100), (0, "b", 100)], 100 * 0.4 * 1.5),
+        ([(0, "a", 100), (1, "b", 50)], (100 * 0.2 + 50 * 0.3) * 1.5),
+        ([(0, "b", 91)], 100 * 0.3 * 1.5),
+    ],
+)
 def test_a_shard_costs_the_longer_of_device_and_decoding_and_whole_batches(missing, loop):
     plan = predict(SPEED, missing, batch=10)
     assert plan["loop_seconds"] == pytest.approx(loop)
@@ -61,8 +71,14 @@ def test_a_shard_costs_the_longer_of_device_and_decoding_and_whole_batches(missi
 
 def test_a_probe_that_waits_for_decoding_is_read_as_such():
     part = {"tiles": 100, "seconds": {"read": 2.0, "decode": 6.0, "forward": 1.0, "write": 0.1}}
-    record = {"backbones": {"a": part}, "decoders": 2, "seconds": 4.4, "startup_seconds": 3.0, "n_rejected": 0,
-              "waited": {"decode": 3.0, "write": 0.0}}
+    record = {
+        "backbones": {"a": part},
+        "decoders": 2,
+        "seconds": 4.4,
+        "startup_seconds": 3.0,
+        "n_rejected": 0,
+        "waited": {"decode": 3.0, "write": 0.0},
+    }
     speed = read_speed(record)
     assert (speed.forward["a"], speed.reading, speed.startup) == (0.01, 0.04, 3.0)
     assert speed.overhead == pytest.approx(1.1)
@@ -70,15 +86,22 @@ def test_a_probe_that_waits_for_decoding_is_read_as_such():
 
 
 def test_the_plan_foretells_the_bytes_of_the_run_and_no_less_than_its_network_takes(experiment):
-    settings = settings_of(experiment(n=200, replace={"shard = 5": "shard = 100", "batch = 4": "batch = 20"}))
+    settings = settings_of(
+        experiment(n=200, replace={"shard = 5": "shard = 100", "batch = 4": "batch = 20"})
+    )
     plan = plan_extraction(settings, seconds=0.5, open_forward=Stub(0.2))
     run_extraction(settings, open_forward=Stub(0.2))
-    assert plan["loop_seconds"] >= 10 * 0.2  # how near it comes is measured, not tested: other work on the machine comes and goes
+    assert (
+        plan["loop_seconds"] >= 10 * 0.2
+    )  # how near it comes is measured, not tested: other work on the machine comes and goes
     shards = list((settings.folder / "features" / "mobilenetv2").glob("part-*.h5"))
     assert plan["bytes"] == pytest.approx(sum(shard.stat().st_size for shard in shards), rel=0.1)
     with Embeddings(settings.folder / "features" / "mobilenetv2.h5") as embeddings:
         for name, cut in plan["backbones"]["mobilenetv2"]["cuts"].items():
-            assert (tuple(cut["shape"]), cut["all"]) == (embeddings.shape(name), embeddings.read(name).nbytes)
+            assert (tuple(cut["shape"]), cut["all"]) == (
+                embeddings.shape(name),
+                embeddings.read(name).nbytes,
+            )
 
 
 def test_a_plan_counts_only_what_is_missing_and_leaves_nothing_behind(experiment):
@@ -101,8 +124,10 @@ def test_a_plan_counts_only_what_is_missing_and_leaves_nothing_behind(experiment
 
 def test_a_plan_refuses_what_the_run_would_refuse(experiment):
     run_extraction(settings_of(experiment()), open_forward=Stub(0.001))
-    with pytest.raises(ExtractError, match="size was 32, now 48"):
-        plan_extraction(settings_of(experiment(replace={"size = 32": "size = 48"})), open_forward=Stub())
+    with pytest.raises(ExtractionError, match="size was 32, now 48"):
+        plan_extraction(
+            settings_of(experiment(replace={"size = 32": "size = 48"})), open_forward=Stub()
+        )
 
 
 def test_the_command_prints_a_table_or_json(experiment):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract.pictures.png import _rooms, decode_png
+from extract.pictures.fast_png import _rooms, decode_png
 
 pytest.importorskip("imagecodecs")
 RNG = np.random.default_rng(0)
@@ -25,7 +25,9 @@ def opencv(data):
 def png(mode="RGB", size=(61, 47), smooth=True, **options):
     n = len(mode)
     noise = RNG.integers(0, 256, (size[1], size[0], n))
-    ramp = np.add.outer(np.arange(size[1]), np.arange(size[0]))[..., None] * np.arange(1, n + 1) % 256
+    ramp = (
+        np.add.outer(np.arange(size[1]), np.arange(size[0]))[..., None] * np.arange(1, n + 1) % 256
+    )
     pixels = (ramp + noise // 32 if smooth else noise).astype(np.uint8)
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if n == 1 else pixels).save(file, "PNG", **options)
@@ -33,13 +35,29 @@ def png(mode="RGB", size=(61, 47), smooth=True, **options):
 
 
 def with_chunk(data, kind, content):
-    chunk = struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    chunk = (
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+    )
     return data[:33] + chunk + data[33:]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-@pytest.mark.parametrize("options", [{}, {"smooth": False}, {"compress_level": 0}, {"compress_level": 9}, {"size": (1, 1)},
-                                     {"size": (300, 300)}, {"icc_profile": b"x" * 200}, {"dpi": (72, 72)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"smooth": False},
+        {"compress_level": 0},
+        {"compress_level": 9},
+        {"size": (1, 1)},
+        {"size": (300, 300)},
+        {"icc_profile": b"x" * 200},
+        {"dpi": (72, 72)},
+    ],
+)
 def test_the_quick_way_gives_the_pixels_that_opencv_gives(mode, options):
     data = png(mode, **options)
     quick = decode_png(data)
@@ -48,7 +66,9 @@ def test_the_quick_way_gives_the_pixels_that_opencv_gives(mode, options):
 
 
 def test_a_picture_that_was_decoded_stays_as_it_is_when_the_next_is():
-    files = [png(mode, size) for mode in ("RGB", "RGBA") for size in ((40, 30), (40, 30), (300, 290))]
+    files = [
+        png(mode, size) for mode in ("RGB", "RGBA") for size in ((40, 30), (40, 30), (300, 290))
+    ]
     quick = [decode_png(data) for data in files]
     assert all(np.array_equal(one, opencv(data)) for one, data in zip(quick, files, strict=True))
 
@@ -60,12 +80,33 @@ def test_a_thread_keeps_no_room_for_large_pictures():
     assert len(_rooms.last.raw) == 30 * 161
 
 
-@pytest.mark.parametrize("data", [
-    png("L"), b"", b"\x89PNG\r\n\x1a\n", png()[:-20], png()[:40], with_chunk(png(), b"tRNS", bytes(6)),
-    with_chunk(png(), b"acTL", struct.pack(">II", 1, 0)), with_chunk(png(), b"abCD", b"private"),
-    cv2.imencode(".png", np.zeros((4, 4, 3), np.uint16))[1].tobytes(),
-    cv2.imencode(".jpg", np.zeros((4, 4, 3), np.uint8))[1].tobytes(),
-], ids=["grey", "empty", "signature", "no-end", "cut", "transparent-colour", "animated", "private-chunk", "16-bit", "jpeg"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        png("L"),
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+        png()[:-20],
+        png()[:40],
+        with_chunk(png(), b"tRNS", bytes(6)),
+        with_chunk(png(), b"acTL", struct.pack(">II", 1, 0)),
+        with_chunk(png(), b"abCD", b"private"),
+        cv2.imencode(".png", np.zeros((4, 4, 3), np.uint16))[1].tobytes(),
+        cv2.imencode(".jpg", np.zeros((4, 4, 3), np.uint8))[1].tobytes(),
+    ],
+    ids=[
+        "grey",
+        "empty",
+        "signature",
+        "no-end",
+        "cut",
+        "transparent-colour",
+        "animated",
+        "private-chunk",
+        "16-bit",
+        "jpeg",
+    ],
+)
 def test_what_leaves_a_doubt_is_left_to_opencv(data):
     assert decode_png(data) is None
 
@@ -78,7 +119,7 @@ def test_a_damaged_file_never_gives_other_pixels_than_opencv():
         data[at] ^= 1 << int(RNG.integers(8))
         if i % 2 and 41 < at < len(data) - 20:  # with a checksum that says all is well
             size = struct.unpack_from(">I", data, 33)[0]
-            data[41 + size:45 + size] = struct.pack(">I", zlib.crc32(data[37:41 + size]))
+            data[41 + size : 45 + size] = struct.pack(">I", zlib.crc32(data[37 : 41 + size]))
         quick = decode_png(bytes(data))
         n_refused += quick is None
         if quick is not None:

@@ -15,13 +15,12 @@ import pandas as pd
 import pytest
 from made_rasters import NORTH, WEST, make_heights, write_areas, write_mosaic, write_raster
 
-from extract.clock import Clock
-from extract.settings import Settings, read_settings
-from extract.tiles import read_tiles
-from extract.tiling.labels import LabelsError
-from extract.tiling.rasters import make_tiles
-from extract.tiling.tile_request import Request, RequestError, parse_stretch
-from extract.tiling.tileset import TilesetError
+from extract.errors import OptionError, RasterError, TableError
+from extract.settings import ExtractSettings, read_settings
+from extract.tables.tile_table import read_tiles
+from extract.tiling.make_tiles import make_tiles
+from extract.tiling.options import Request, parse_stretch
+from extract.timing.clock import Clock
 
 pytest.importorskip("rasterio")
 SOUTH = NORTH - 800.0
@@ -59,24 +58,39 @@ def test_tiles_lie_on_the_lattice_and_show_the_heights_that_are_there(tmp_path: 
     heights = np.zeros((400, 400), np.float32)
     heights[:100, 100:200] = 20.0  # the northern tile of the second column
     terrain = write_raster(tmp_path / "dtm.tif", np.zeros_like(heights))
-    folder = make(write_raster(tmp_path / "dsm.tif", heights), terrain=terrain, channels=("height",))
+    folder = make(
+        write_raster(tmp_path / "dsm.tif", heights), terrain=terrain, channels=("height",)
+    )
     table = pd.read_csv(folder / "tiles.csv")
     assert len(table) == 16
     assert table["x"].tolist() == [WEST + 100 + 200 * (k // 4) for k in range(16)]
     assert table["y"].tolist() == [SOUTH + 100 + 200 * (k % 4) for k in range(16)]
     for name in table["id"]:
-        inside = picture(folder, f"{name}.png")[1:-1, 1:-1]  # at its edge a tile blends into the next
+        inside = picture(folder, f"{name}.png")[
+            1:-1, 1:-1
+        ]  # at its edge a tile blends into the next
         assert (inside == (128 if name == "e400200n299800" else 0)).all(), name
 
 
 def test_the_written_settings_are_read_by_the_next_command(survey: Path, tmp_path: Path) -> None:
     areas = halves(tmp_path)
-    folder = make(survey, areas=areas, area_code="code", labels=write_labels(tmp_path), targets=("income",), groups=("kind",))
-    settings = read_settings(folder / "town.toml", Settings)
+    folder = make(
+        survey,
+        areas=areas,
+        area_code="code",
+        labels=write_labels(tmp_path),
+        targets=("income",),
+        groups=("kind",),
+    )
+    settings = read_settings(folder / "town.toml", ExtractSettings)
     tiles = read_tiles(settings)
     assert Path(settings.reports["boundaries"]).samefile(areas)
     assert settings.reports["boundaries_code"] == "code"
-    assert (settings.tiles.size_m, settings.tiles.crs, settings.name) == (200.0, "EPSG:27700", "town")
+    assert (settings.tiles.size_m, settings.tiles.crs, settings.name) == (
+        200.0,
+        "EPSG:27700",
+        "town",
+    )
     assert tiles.area.tolist() == ["W"] * 8 + ["E"] * 8
     assert tiles.targets["income"].tolist() == [1.5] * 8 + [2.5] * 8
     assert tiles.groups["kind"].tolist() == ["x"] * 8 + ["y"] * 8
@@ -88,11 +102,16 @@ def test_the_written_settings_are_read_by_the_next_command(survey: Path, tmp_pat
 @pytest.mark.parametrize("cell_m", [2.0, 0.5])
 def test_tiles_have_no_seams(tmp_path: Path, channels: tuple[str, ...], cell_m: float) -> None:
     side = round(400 / cell_m)
-    surface = write_raster(tmp_path / "dsm.tif", make_heights(side, side, cell_m=cell_m), cell_m=cell_m)
+    surface = write_raster(
+        tmp_path / "dsm.tif", make_heights(side, side, cell_m=cell_m), cell_m=cell_m
+    )
     said = {"channels": channels, "opening_m": 20.0, "format": "tiff"}
     small = make(surface, "small", **said)
     large = make(surface, "large", size_m=400, pixels=448, **said)
-    parts = [[picture(small, f"e{400000 + east}n{299600 + north}.tiff") for east in (0, 200)] for north in (200, 0)]
+    parts = [
+        [picture(small, f"e{400000 + east}n{299600 + north}.tiff") for east in (0, 200)]
+        for north in (200, 0)
+    ]
     together = np.vstack([np.hstack(row) for row in parts])
     np.testing.assert_allclose(together, picture(large, "e400000n299600.tiff"), atol=1e-3)
 
@@ -109,7 +128,9 @@ def test_a_mosaic_gives_the_tiles_of_the_merged_raster(tmp_path: Path) -> None:
     assert all((picture(one, name) == picture(many, name)).all() for name in names)
 
 
-def test_many_small_blocks_give_the_same_tiles_as_one(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_small_blocks_give_the_same_tiles_as_one(
+    survey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = make(survey, "one", stride_m=100)
     monkeypatch.setattr("extract.tiling.lattice._BLOCK_CELLS", 1)
     many = make(survey, "many", stride_m=100, workers=3)
@@ -142,35 +163,51 @@ def test_one_stretch_holds_for_all_tiles_and_is_written_down(survey: Path) -> No
     for path in (narrow / "images").iterdir():
         one, other = picture(narrow, path.name).astype(int), picture(wide, path.name).astype(int)
         assert (np.abs(one - 2 * other)[one < 254] <= 2).all()
-    assert json.loads((narrow / "tiles.json").read_text())["stretch"] == {"height": [0.0, 10.0, "m"]}
+    assert json.loads((narrow / "tiles.json").read_text())["stretch"] == {
+        "height": [0.0, 10.0, "m"]
+    }
     assert "height 0 to 10 m" in (narrow / "narrow.toml").read_text()
 
 
 def test_float_tiles_decode_to_the_pixels_of_the_others(survey: Path) -> None:
-    from extract.reader import Reader
+    from extract.pictures.tile_reader import Reader
 
     batches = []
     for kind in ("png", "tiff"):
         folder = make(survey, kind, format=kind)
-        (folder / f"{kind}.toml").write_text((folder / f"{kind}.toml").read_text() + '[targets]\ncolumns = ["nodata"]\n')
-        settings = read_settings(folder / f"{kind}.toml", Settings)
+        (folder / f"{kind}.toml").write_text(
+            (folder / f"{kind}.toml").read_text() + '[targets]\ncolumns = ["nodata"]\n'
+        )
+        settings = read_settings(folder / f"{kind}.toml", ExtractSettings)
         batches.append(Reader(settings, read_tiles(settings)).read(range(16), Clock()))
     assert batches[1].reasons == [""] * 16
     assert np.abs(batches[0].pictures.astype(int) - batches[1].pictures).max() <= 1
 
 
-def test_the_area_is_that_of_the_centre_or_of_the_largest_overlap(survey: Path, tmp_path: Path) -> None:
-    boxes = {"small": (WEST + 90, NORTH - 110, WEST + 110, NORTH - 90), "large": (WEST, NORTH - 90, WEST + 800, NORTH)}
+def test_the_area_is_that_of_the_centre_or_of_the_largest_overlap(
+    survey: Path, tmp_path: Path
+) -> None:
+    boxes = {
+        "small": (WEST + 90, NORTH - 110, WEST + 110, NORTH - 90),
+        "large": (WEST, NORTH - 90, WEST + 800, NORTH),
+    }
     areas = str(write_areas(tmp_path / "areas.gpkg", boxes))
     centre = pd.read_csv(make(survey, "c", areas=areas, area_code="code") / "tiles.csv")
     assert centre[["id", "area"]].to_numpy().tolist() == [["e400000n299800", "small"]]
-    overlap = pd.read_csv(make(survey, "o", areas=areas, area_code="code", rule="overlap") / "tiles.csv")
+    overlap = pd.read_csv(
+        make(survey, "o", areas=areas, area_code="code", rule="overlap") / "tiles.csv"
+    )
     assert overlap["area"].tolist() == ["large"] * 4
     skipped = pd.read_csv(survey.parent / "c" / "skipped.csv")
-    assert (len(skipped), skipped["reason"].unique().tolist()) == (15, ["its centre lies in no area"])
+    assert (len(skipped), skipped["reason"].unique().tolist()) == (
+        15,
+        ["its centre lies in no area"],
+    )
 
 
-def test_polygons_in_another_crs_are_brought_into_the_rasters_and_it_is_said(survey: Path, tmp_path: Path) -> None:
+def test_polygons_in_another_crs_are_brought_into_the_rasters_and_it_is_said(
+    survey: Path, tmp_path: Path
+) -> None:
     here = make(survey, "here", areas=halves(tmp_path), area_code="code")
     away = halves(tmp_path / "other", to="EPSG:4326")
     made = make_tiles(Request(surface=survey, out=tmp_path / "away", areas=away, area_code="code"))
@@ -181,7 +218,11 @@ def test_polygons_in_another_crs_are_brought_into_the_rasters_and_it_is_said(sur
 def test_a_second_call_does_nothing_and_keeps_settings_that_were_edited(survey: Path) -> None:
     folder = make(survey)
     (folder / "town.toml").write_text("# mine\n")
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     made = make_tiles(Request(surface=survey, out=folder))
     assert (made.n_tiles, made.n_new) == (16, 0)
     assert before == {path: path.stat().st_mtime_ns for path in before}
@@ -196,19 +237,19 @@ def test_pictures_that_were_deleted_are_made_again(survey: Path) -> None:
 
 def test_other_options_and_other_rasters_are_refused_until_fresh(survey: Path) -> None:
     folder = make(survey)
-    with pytest.raises(TilesetError, match=r"options.pixels was 224, now 100"):
+    with pytest.raises(RasterError, match=r"options.pixels was 224, now 100"):
         make(survey, pixels=100)
     make_tiles(Request(surface=survey, out=folder, pixels=100), fresh=True)
     assert picture(folder, "e400000n299600.png").shape == (100, 100, 3)
     write_raster(survey / "r0c0.tif", make_heights(200, 200, seed=1).astype(np.float64))
-    with pytest.raises(TilesetError, match=r"inputs.surface"):
+    with pytest.raises(RasterError, match=r"inputs.surface"):
         make(survey, pixels=100)
 
 
 def test_a_folder_with_files_of_someone_else_is_refused(survey: Path) -> None:
     (survey.parent / "town").mkdir()
     (survey.parent / "town" / "thesis.docx").touch()
-    with pytest.raises(TilesetError, match=r"holds files \(thesis.docx\) and no tiles made before"):
+    with pytest.raises(RasterError, match=r"holds files \(thesis.docx\) and no tiles made before"):
         make(survey)
 
 
@@ -216,18 +257,23 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import extract.tiling.lattice, extract.tiling.tileset
-from extract.tiling.rasters import make_tiles
-from extract.tiling.tile_request import Request
+from extract.tiling.make_tiles import make_tiles
+from extract.tiling.options import Request
 extract.tiling.lattice._BLOCK_CELLS = 1
 make_tiles(Request(surface=Path(sys.argv[1]), out=Path(sys.argv[2]), workers=1),
            on_tiles=lambda done, *_: os.kill(os.getpid(), signal.SIGKILL) if done == 5 else None)
 """
 
 
-def test_a_killed_call_goes_on_and_gives_the_same_folder(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_call_goes_on_and_gives_the_same_folder(
+    survey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("extract.tiling.lattice._BLOCK_CELLS", 1)
     whole, killed = make(survey, "whole"), survey.parent / "killed"
-    assert subprocess.run([sys.executable, "-c", KILLED, survey, killed], check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", KILLED, survey, killed], check=False).returncode
+        == -signal.SIGKILL
+    )
     assert not (killed / "tiles.csv").exists()
     with (killed / "progress.jsonl").open("a") as file:
         file.write("[9, [0.")  # a line that the kill cut off
@@ -238,106 +284,188 @@ def test_a_killed_call_goes_on_and_gives_the_same_folder(survey: Path, monkeypat
     assert not (killed / "progress.jsonl").exists()
 
 
-@pytest.mark.parametrize(("said", "message"), [
-    ({"channels": ("height", "slop", "hillshade")}, "unknown channel 'slop'.*Did you mean 'slope'"),
-    ({"channels": ("height", "slope")}, "expected one or three of .* or colours alone, got height, slope"),
-    ({"areas": "a.shp"}, "--areas and --area-code go together"),
-    ({"labels": Path("l.csv")}, "name the polygons with --areas"),
-    ({"targets": ("income",)}, "name that file with --labels"),
-    ({"size_m": 0.0}, "--size-m: expected metres above 0"),
-    ({"opening_m": 9e5}, "--opening-m: expected metres above 0 and at most 1,000, got 900000"),
-    ({"max_nodata": 1.0}, "--max-nodata: expected a share"),
-    ({"stretch": {"roughness": (0, 1)}}, "'roughness' is none of the channels"),
-    ({"stretch": {"colours": (0, 1)}, "channels": ("colours",)}, "colours have none"),
-    ({"channels": ("height", "height", "height")}, "expected three that differ"),
-    ({"targets": ("a", "a"), **LABELLED}, "--targets: 'a' stands there twice"),
-    ({"targets": ("a",), "groups": ("b", "a"), **LABELLED}, "'a' stands in both"),
-    ({"targets": ("code",), **LABELLED}, "'code' is the column of the area codes"),
-])
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (
+            {"channels": ("height", "slop", "hillshade")},
+            "unknown channel 'slop'.*Did you mean 'slope'",
+        ),
+        (
+            {"channels": ("height", "slope")},
+            "expected one or three of .* or colours alone, got height, slope",
+        ),
+        ({"areas": "a.shp"}, "--areas and --area-code go together"),
+        ({"labels": Path("l.csv")}, "name the polygons with --areas"),
+        ({"targets": ("income",)}, "name that file with --labels"),
+        ({"size_m": 0.0}, "--size-m: expected metres above 0"),
+        ({"opening_m": 9e5}, "--opening-m: expected metres above 0 and at most 1,000, got 900000"),
+        ({"max_nodata": 1.0}, "--max-nodata: expected a share"),
+        ({"stretch": {"roughness": (0, 1)}}, "'roughness' is none of the channels"),
+        ({"stretch": {"colours": (0, 1)}, "channels": ("colours",)}, "colours have none"),
+        ({"channels": ("height", "height", "height")}, "expected three that differ"),
+        ({"targets": ("a", "a"), **LABELLED}, "--targets: 'a' stands there twice"),
+        ({"targets": ("a",), "groups": ("b", "a"), **LABELLED}, "'a' stands in both"),
+        ({"targets": ("code",), **LABELLED}, "'code' is the column of the area codes"),
+    ],
+)
 def test_options_that_cannot_be_are_refused(said: dict[str, Any], message: str) -> None:
-    with pytest.raises(RequestError, match=message):
+    with pytest.raises(OptionError, match=message):
         Request(surface=Path("s"), out=Path("o"), **said)
 
 
 def test_a_tile_smaller_than_a_cell_is_refused_before_anything_is_planned(survey: Path) -> None:
     for option, said in (("--size-m", {"size_m": 0.5}), ("--stride-m", {"stride_m": 0.5})):
-        with pytest.raises(RequestError, match=f"{option}: expected at least a cell of the surface, . m, got 0.5"):
+        with pytest.raises(
+            OptionError, match=f"{option}: expected at least a cell of the surface, . m, got 0.5"
+        ):
             make(survey, "small", **said)
 
 
-@pytest.mark.parametrize("text", ["height", "height=3", "height=3:1", "height=a:b", "height=0:inf", "height=nan:1"])
+@pytest.mark.parametrize(
+    "text", ["height", "height=3", "height=3:1", "height=a:b", "height=0:inf", "height=nan:1"]
+)
 def test_a_stretch_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="expected CHANNEL=LOW:HIGH with LOW below HIGH"):
+    with pytest.raises(OptionError, match="expected CHANNEL=LOW:HIGH with LOW below HIGH"):
         parse_stretch([text])
-    with pytest.raises(RequestError, match="each channel once"):
+    with pytest.raises(OptionError, match="each channel once"):
         parse_stretch(["height=0:1", "height=0:2"])
 
 
-@pytest.mark.parametrize(("text", "targets", "message"), [
-    ("code,income\nW,1\nW,2\n", ("income",), r"1 areas stand in more than one row \(W\)"),
-    ("code,income\nX,1\n", ("income",), r"none of its areas \(X, …\) holds a tile; the tiles lie in E, W"),
-    ("code,income\nW,1\n", ("incom",), "no column 'incom'; it has code, income. Did you mean 'income'"),
-    ("code,income\nW,1\n", (), "say what is to be predicted, as --targets income"),
-    ("code,area\nW,1\n", ("area",), "'area' has a name that the tile table needs"),
-    ("", ("income",), "cannot be read as CSV"),
-    ("code,income\n", ("income",), "no rows below the header"),
-    ("code;income\nW;1\n", ("income",), "parted by ';'"),
-    ("code,income\nW,1,7\nE,2,8\n", ("income",), "Expected 2 fields in line 2, saw 3"),
-    ("code,income,income\nW,1,7\n", ("income",), "'income' names two columns"),
-    ("code,income\nW,1\nE,n.a.\n", ("income",), "is not a number in 1 of 2 areas \\(E: 'n.a.'\\)"),
-    ('code,income\nW,"1,5"\nE,"2,5"\n', ("income",), "is not a number in 2 of 2 areas"),
-    ("code,income\nW,1\nE,inf\n", ("income",), "is not a number in 1 of 2 areas"),
-    ("code,income\nW,\nE\nX,1\n", ("income",), "empty in all 2 areas that hold tiles"),
-    ("code,name\nW,Westham\nE,Eastham\n", ("name",), "text that no two of 2 areas share"),
-])
-def test_labels_that_cannot_be_used_say_why(survey: Path, text: str, targets: tuple[str, ...], message: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "targets", "message"),
+    [
+        ("code,income\nW,1\nW,2\n", ("income",), r"1 areas stand in more than one row \(W\)"),
+        (
+            "code,income\nX,1\n",
+            ("income",),
+            r"none of its areas \(X, …\) holds a tile; the tiles lie in E, W",
+        ),
+        (
+            "code,income\nW,1\n",
+            ("incom",),
+            "no column 'incom'; it has code, income. Did you mean 'income'",
+        ),
+        ("code,income\nW,1\n", (), "say what is to be predicted, as --targets income"),
+        ("code,area\nW,1\n", ("area",), "'area' has a name that the tile table needs"),
+        ("", ("income",), "cannot be read as CSV"),
+        ("code,income\n", ("income",), "no rows below the header"),
+        ("code;income\nW;1\n", ("income",), "parted by ';'"),
+        ("code,income\nW,1,7\nE,2,8\n", ("income",), "Expected 2 fields in line 2, saw 3"),
+        ("code,income,income\nW,1,7\n", ("income",), "'income' names two columns"),
+        (
+            "code,income\nW,1\nE,n.a.\n",
+            ("income",),
+            "is not a number in 1 of 2 areas \\(E: 'n.a.'\\)",
+        ),
+        ('code,income\nW,"1,5"\nE,"2,5"\n', ("income",), "is not a number in 2 of 2 areas"),
+        ("code,income\nW,1\nE,inf\n", ("income",), "is not a number in 1 of 2 areas"),
+        ("code,income\nW,\nE\nX,1\n", ("income",), "empty in all 2 areas that hold tiles"),
+        ("code,name\nW,Westham\nE,Eastham\n", ("name",), "text that no two of 2 areas share"),
+    ],
+)
+def test_labels_that_cannot_be_used_say_why(
+    survey: Path, text: str, targets: tuple[str, ...], message: str
+) -> None:
     tmp_path = survey.parent
-    with pytest.raises(LabelsError, match=message):
-        make(survey, areas=halves(tmp_path), area_code="code", labels=write_labels(tmp_path, text), targets=targets)
+    with pytest.raises(TableError, match=message):
+        make(
+            survey,
+            areas=halves(tmp_path),
+            area_code="code",
+            labels=write_labels(tmp_path, text),
+            targets=targets,
+        )
     assert not (tmp_path / "town").exists()
 
 
 def test_spaces_and_a_byte_order_mark_in_labels_are_no_part_of_them(survey: Path) -> None:
     labels = write_labels(survey.parent, "\ufeff code , income \n W ,1\n E ,2\n")
-    folder = make(survey, areas=halves(survey.parent), area_code="code", labels=labels, targets=("income",))
+    folder = make(
+        survey, areas=halves(survey.parent), area_code="code", labels=labels, targets=("income",)
+    )
     table = pd.read_csv(folder / "tiles.csv")
     assert table.groupby("area")["income"].unique().map(list).to_dict() == {"E": [2.0], "W": [1.0]}
 
 
 def test_where_no_tile_is_left_it_says_why(tmp_path: Path) -> None:
-    with pytest.raises(TilesetError, match=r"no tile is left of 1: 1 lack data, 0 lie in no area"):
+    with pytest.raises(RasterError, match=r"no tile is left of 1: 1 lack data, 0 lie in no area"):
         make(write_raster(tmp_path / "dsm.tif", np.full((100, 100), -9999, np.float32)))
 
 
 def test_the_command_says_what_came_of_it_and_what_is_next(survey: Path, tmp_path: Path) -> None:
-    words = ["tiles", "--surface", survey, "--areas", halves(tmp_path), "--area-code", "code", "--labels",
-             write_labels(tmp_path), "--targets", "income", "--out", tmp_path / "town"]
-    done = subprocess.run([sys.executable, "-m", "extract", *words], capture_output=True, text=True, check=True)
+    words = [
+        "tiles",
+        "--surface",
+        survey,
+        "--areas",
+        halves(tmp_path),
+        "--area-code",
+        "code",
+        "--labels",
+        write_labels(tmp_path),
+        "--targets",
+        "income",
+        "--out",
+        tmp_path / "town",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "extract", *words], capture_output=True, text=True, check=True
+    )
     assert "tiles: 16; left out: 0 for want of data, 0 in no area" in done.stdout
     assert f"next: make features CONFIG={tmp_path / 'town' / 'town.toml'}" in done.stdout
     words += ["--format", "pgn"]
-    done = subprocess.run([sys.executable, "-m", "extract", *words], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "error: --format: expected png or tiff, got 'pgn'. Did you mean 'png'?\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "extract", *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: --format: expected png or tiff, got 'pgn'. Did you mean 'png'?\n",
+    )
 
 
-def test_without_the_extra_the_error_names_it(survey: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_error_names_it(
+    survey: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(ImportError, match=r"need rasterio.*pip install -c constraints.txt -e '.\[geo\]'"):
+    with pytest.raises(
+        ImportError, match=r"need rasterio.*pip install -c constraints.txt -e '.\[geo\]'"
+    ):
         make(survey)
 
 
-def test_real_tiles_have_the_area_and_labels_of_their_centres_polygon(shared: Path, tmp_path: Path) -> None:
+def test_real_tiles_have_the_area_and_labels_of_their_centres_polygon(
+    shared: Path, tmp_path: Path
+) -> None:
     import geopandas
 
-    areas, labels = shared / "data/london_areas/london-2011-lsoa-gen20.shp", shared / "data/london_areas/london_lsoa_labels.csv"
+    areas, labels = (
+        shared / "data/london_areas/london-2011-lsoa-gen20.shp",
+        shared / "data/london_areas/london_lsoa_labels.csv",
+    )
     surface = shared / "data/london_lidar/tq3080_DSM_2M.asc"
-    made = make_tiles(Request(surface=surface, out=tmp_path / "tq", crs="EPSG:27700", areas=str(areas), area_code="LSOA11CD",
-                              labels=labels, targets=("income", "health")))
+    made = make_tiles(
+        Request(
+            surface=surface,
+            out=tmp_path / "tq",
+            crs="EPSG:27700",
+            areas=str(areas),
+            area_code="LSOA11CD",
+            labels=labels,
+            targets=("income", "health"),
+        )
+    )
     table = pd.read_csv(tmp_path / "tq" / "tiles.csv")
-    assert (len(table), made.n_outside, made.n_nodata) == (19, 6, 0)  # the centres of six lie in the Thames
+    assert (len(table), made.n_outside, made.n_nodata) == (
+        19,
+        6,
+        0,
+    )  # the centres of six lie in the Thames
     polygons = geopandas.read_file(areas).set_index("LSOA11CD").geometry
     centres = geopandas.GeoSeries.from_xy(table["x"], table["y"], crs=polygons.crs)
-    assert [polygons[area].contains(centre) for area, centre in zip(table["area"], centres, strict=True)] == [True] * 19
+    assert [
+        polygons[area].contains(centre) for area, centre in zip(table["area"], centres, strict=True)
+    ] == [True] * 19
     wanted = pd.read_csv(labels).set_index("LSOA11CD").loc[table["area"]]
     assert table["health"].tolist() == wanted["health"].tolist()
     skipped = pd.read_csv(tmp_path / "tq" / "skipped.csv")
@@ -345,18 +473,37 @@ def test_real_tiles_have_the_area_and_labels_of_their_centres_polygon(shared: Pa
     assert not any(polygons.contains(centre).any() for centre in outside)
 
 
-def test_real_tiles_look_and_are_placed_as_the_well_known_ones(shared: Path, tmp_path: Path) -> None:
+def test_real_tiles_look_and_are_placed_as_the_well_known_ones(
+    shared: Path, tmp_path: Path
+) -> None:
     import geopandas
 
     known = pd.read_csv(shared / "data/london_lidar/EmbeddingData.csv").iloc[::12]
     areas = str(shared / "data/london_areas/london-2011-lsoa-gen20.shp")
-    make_tiles(Request(surface=shared / "data/london_lidar/tq3080_DSM_2M.asc", out=tmp_path / "tq", crs="EPSG:27700",
-                       stride_m=50, channels=("colours",), areas=areas, area_code="LSOA11CD"))
+    make_tiles(
+        Request(
+            surface=shared / "data/london_lidar/tq3080_DSM_2M.asc",
+            out=tmp_path / "tq",
+            crs="EPSG:27700",
+            stride_m=50,
+            channels=("colours",),
+            areas=areas,
+            area_code="LSOA11CD",
+        )
+    )
     table = pd.read_csv(tmp_path / "tq" / "tiles.csv").set_index(["x", "y"])
     polygons = geopandas.read_file(areas).set_index("LSOA11CD").geometry
     for row in known.itertuples():
         ours = table.loc[row.centre_e, row.centre_n]
         one = cv2.imread(str(shared / f"data/london_lidar/LIDAR/LIDAR_{row.id}.png"))
-        polygon, centre = polygons[row.LSOA11CD], polygons.from_xy([row.centre_e], [row.centre_n])[0]
-        assert ours["area"] == row.LSOA11CD or polygon.distance(centre) < 20  # the boundaries are generalised to 20 m
-        assert np.corrcoef(one.ravel(), picture(tmp_path / "tq", f"{ours['id']}.png").ravel())[0, 1] > 0.9
+        polygon, centre = (
+            polygons[row.LSOA11CD],
+            polygons.from_xy([row.centre_e], [row.centre_n])[0],
+        )
+        assert (
+            ours["area"] == row.LSOA11CD or polygon.distance(centre) < 20
+        )  # the boundaries are generalised to 20 m
+        assert (
+            np.corrcoef(one.ravel(), picture(tmp_path / "tq", f"{ours['id']}.png").ravel())[0, 1]
+            > 0.9
+        )

@@ -15,17 +15,22 @@ ROUGH = (10 * RNG.random((60, 80))).astype(np.float32)
 
 
 def test_a_plane_has_the_slope_and_the_light_of_its_angle() -> None:
-    east = np.tile(np.arange(50) * 2.0, (40, 1)).astype(np.float32)  # rises by 1 in 1 to the east: faces west
+    east = np.tile(np.arange(50) * 2.0, (40, 1)).astype(
+        np.float32
+    )  # rises by 1 in 1 to the east: faces west
     slope, light = build_channels(east, np.zeros_like(east), ["slope", "hillshade"], cell_m=2.0)
     np.testing.assert_allclose(slope, 45.0, atol=1e-4)
-    np.testing.assert_allclose(light, 0.5 + np.sqrt(0.5) / 2 - 0.0, atol=1e-5)  # normal (-1, 0, 1)/√2, light (-½, -½, √½)
+    np.testing.assert_allclose(
+        light, 0.5 + np.sqrt(0.5) / 2 - 0.0, atol=1e-5
+    )  # normal (-1, 0, 1)/√2, light (-½, -½, √½)
 
 
 def test_flat_ground_has_the_light_of_its_height_and_no_roughness() -> None:
     surface = np.full((30, 30), 700.0, np.float32)
     planes = build_channels(surface, surface - 10, list(CHANNELS), cell_m=1.0)
     assert dict(zip(CHANNELS, planes[:, 15, 15].round(4), strict=True)) == pytest.approx(
-        {"height": 10.0, "slope": 0.0, "hillshade": np.sqrt(0.5), "roughness": 0.0}, abs=1e-3)
+        {"height": 10.0, "slope": 0.0, "hillshade": np.sqrt(0.5), "roughness": 0.0}, abs=1e-3
+    )
 
 
 def test_roughness_is_the_standard_deviation_in_its_square() -> None:
@@ -34,7 +39,9 @@ def test_roughness_is_the_standard_deviation_in_its_square() -> None:
 
 
 def test_the_ground_is_the_opening_and_houses_stand_on_it() -> None:
-    np.testing.assert_array_equal(find_ground(ROUGH, cell_m=2.0, opening_m=12.0), grey_opening(ROUGH, (7, 7)))
+    np.testing.assert_array_equal(
+        find_ground(ROUGH, cell_m=2.0, opening_m=12.0), grey_opening(ROUGH, (7, 7))
+    )
     flat = np.full((100, 100), 5.0, np.float32)
     flat[40:60, 30:55] = 17.0
     assert (find_ground(flat, cell_m=1.0, opening_m=40.0) == 5.0).all()
@@ -56,21 +63,31 @@ def test_cells_without_data_are_lost_alone_and_change_only_what_is_within_the_ma
     holed = ROUGH.copy()
     holed[30, 40] = np.nan
     names = list(CHANNELS)
-    whole, other = (build_channels(h, find_ground(h, cell_m=2.0, opening_m=12.0), names, cell_m=2.0) for h in (ROUGH, holed))
+    whole, other = (
+        build_channels(h, find_ground(h, cell_m=2.0, opening_m=12.0), names, cell_m=2.0)
+        for h in (ROUGH, holed)
+    )
     assert np.isnan(other).any(axis=0).sum() == 1
     near = margin_cells(cell_m=2.0, opening_m=12.0)
     far = np.ones(ROUGH.shape, bool)
-    far[30 - near:31 + near, 40 - near:41 + near] = False
+    far[30 - near : 31 + near, 40 - near : 41 + near] = False
     np.testing.assert_allclose(other[:, far], whole[:, far], atol=1e-4)
 
 
-@pytest.mark.parametrize(("cells", "pixels", "first"),
-                         [(20, 32, (5, 7)), (40, 16, (2, 3)), (20.5, 33, (4.25, 6.5)), (30.4, 8, (3.3, 1.7))])
+@pytest.mark.parametrize(
+    ("cells", "pixels", "first"),
+    [(20, 32, (5, 7)), (40, 16, (2, 3)), (20.5, 33, (4.25, 6.5)), (30.4, 8, (3.3, 1.7))],
+)
 def test_a_ramp_stays_where_it_is(cells: float, pixels: int, first: tuple[float, float]) -> None:
     down, across = np.mgrid[:60, :60].astype(np.float32) + np.float32(0.5)
     found = resample(np.stack([down, across]), first=first, cells=cells, pixels=pixels)
-    centres, near = (np.arange(pixels) + 0.5) * cells / pixels, 0.125 if cells > pixels else 1e-3  # cells are flat
-    np.testing.assert_allclose(found[0], np.tile(first[0] + centres[:, None], (1, pixels)), atol=near)
+    centres, near = (
+        (np.arange(pixels) + 0.5) * cells / pixels,
+        0.125 if cells > pixels else 1e-3,
+    )  # cells are flat
+    np.testing.assert_allclose(
+        found[0], np.tile(first[0] + centres[:, None], (1, pixels)), atol=near
+    )
     np.testing.assert_allclose(found[1], np.tile(first[1] + centres, (pixels, 1)), atol=near)
 
 

@@ -14,17 +14,16 @@ import pandas as pd
 import pytest
 from stub_network import open_stub
 
-from extract.embeddings import Embeddings, EmbeddingsError
-from extract.lock import LockError
-from extract.networks.backbones import BackboneError
-from extract.run import ExtractError, run_extraction
-from extract.settings import Settings, read_settings
+from extract.errors import EmbeddingsError, ExtractionError, LockError, NetworkError
+from extract.run import run_extraction
+from extract.settings import ExtractSettings, read_settings
+from extract.store.embeddings import Embeddings
 
 AVG, MAP = "block_1_expand_relu:avg", "block_3_expand_relu:map"
 
 
 def extract(path, **options):
-    return run_extraction(read_settings(path, Settings), **options)
+    return run_extraction(read_settings(path, ExtractSettings), **options)
 
 
 def features(path) -> Path:
@@ -44,13 +43,32 @@ def test_every_tile_has_its_row_and_its_status(experiment):
         assert values.dtype == np.float16
         assert np.flatnonzero(np.isnan(values).any(axis=1)).tolist() == [3, 4]
         assert embeddings.read(MAP).ndim == 4
-        names = {"schema", "schema_version", "settings", "weights_sha256", "tiles_sha256", "created_with"}
+        names = {
+            "schema",
+            "schema_version",
+            "settings",
+            "weights_sha256",
+            "tiles_sha256",
+            "created_with",
+        }
         assert names <= set(embeddings.attributes)
     rejects = pd.read_csv(features(path) / "rejects.csv")
-    assert rejects.to_dict("list") == {"id": [3, 4], "path": ["3.png", "4.png"], "reason": ["not an image", "file missing"]}
+    assert rejects.to_dict("list") == {
+        "id": [3, 4],
+        "path": ["3.png", "4.png"],
+        "reason": ["not an image", "file missing"],
+    }
     assert (summary.n_rejected, summary.n_unlisted) == (2, 1)
     stages = json.loads((features(path) / "stages.json").read_text())["mobilenetv2"]
-    assert {"tiles", "tiles_per_second", "seconds", "device", "precision", "peak_rss_bytes", "startup_seconds"} <= set(stages)
+    assert {
+        "tiles",
+        "tiles_per_second",
+        "seconds",
+        "device",
+        "precision",
+        "peak_rss_bytes",
+        "startup_seconds",
+    } <= set(stages)
     assert set(stages["seconds"]) == {"read", "decode", "forward", "write", "total"}
 
 
@@ -65,7 +83,7 @@ def test_a_second_call_does_nothing(experiment):
 def test_other_settings_are_refused_by_name_unless_fresh(experiment):
     extract(experiment())
     path = experiment(replace={"size = 32": "size = 48"})
-    with pytest.raises(ExtractError, match=r"size was 32, now 48.*--fresh"):
+    with pytest.raises(ExtractionError, match=r"size was 32, now 48.*--fresh"):
         extract(path)
     assert extract(path, fresh=True).done == ["mobilenetv2"]
 
@@ -126,17 +144,19 @@ def test_a_folder_that_cannot_be_written_is_one_clear_error(experiment):
 def test_strict_makes_a_reject_an_error_and_all_rejected_is_one(experiment):
     path = experiment()
     (path.parent / "tiles" / "3.png").write_text("no picture")
-    with pytest.raises(ExtractError, match="not an image"):
+    with pytest.raises(ExtractionError, match="not an image"):
         extract(path, strict=True)
     for tile in (path.parent / "tiles").iterdir():
         tile.unlink()
-    with pytest.raises(ExtractError, match=r"every tile was rejected, the first as 0.png: file missing"):
+    with pytest.raises(
+        ExtractionError, match=r"every tile was rejected, the first as 0.png: file missing"
+    ):
         extract(path)
 
 
 def test_a_run_that_rejects_every_tile_stands_in_no_other_s_way(experiment):
     path = experiment(replace={"{id}.png": "{id}.PNG"})
-    with pytest.raises(ExtractError, match=r"0.PNG: file missing .*rejects.csv"):
+    with pytest.raises(ExtractionError, match=r"0.PNG: file missing .*rejects.csv"):
         extract(path)
     path.write_text(path.read_text().replace("PNG", "png"))
     assert extract(path).n_rejected == 0
@@ -163,13 +183,20 @@ def test_pictures_that_were_missing_are_taken_in_by_retry_alone(experiment):
 def test_a_full_disk_is_one_clear_error_and_the_run_goes_on(experiment, runtime):
     if runtime == "openvino":
         pytest.importorskip("openvino")
-    path = experiment(n=1000, replace={'runtime = "keras"': f'runtime = "{runtime}"', "shard = 5": "shard = 1000"})
+    path = experiment(
+        n=1000, replace={'runtime = "keras"': f'runtime = "{runtime}"', "shard = 5": "shard = 1000"}
+    )
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000));"
         f"import sys; sys.argv = ['extract', 'run', '--config', {str(path)!r}]; from extract.cli import main; main()"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "COLUMNS": "200"})
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
     assert result.returncode == 1
     assert "make room" in result.stderr.lower()
     assert "Traceback" not in result.stderr
@@ -185,57 +212,91 @@ def test_a_newer_schema_is_refused(experiment):
         Embeddings(features(path) / "mobilenetv2.h5")
 
 
-@pytest.mark.parametrize(("old", "new", "message"), [
-    ("block_1_expand_relu", "block_1_expand_rely", "unknown layer.*Did you mean 'block_1_expand_relu'"),
-    ("mobilenetv2/", "mobilnetv2/", "backbone 'mobilnetv2': unknown.*Did you mean 'mobilenetv2'"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "block_1_expand_relu",
+            "block_1_expand_rely",
+            "unknown layer.*Did you mean 'block_1_expand_relu'",
+        ),
+        (
+            "mobilenetv2/",
+            "mobilnetv2/",
+            "backbone 'mobilnetv2': unknown.*Did you mean 'mobilenetv2'",
+        ),
+    ],
+)
 def test_unknown_layers_and_backbones_name_the_nearest(experiment, old, new, message):
-    with pytest.raises(BackboneError, match=message):
+    with pytest.raises(NetworkError, match=message):
         extract(experiment(replace={old: new}))
 
 
 def test_a_file_that_does_not_cover_a_cut_names_the_layer(experiment, shared):
     weights = shared / "weights" / "resnet50v2_to_conv4_block6_out.h5"
-    path = experiment(replace={
-        '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"resnet50v2/post_relu:avg"',
-        'weights = "random:0"': f'weights = {{ resnet50v2 = "{weights}" }}'})
-    with pytest.raises(BackboneError, match="layer 'conv5_block1_preact_bn' is not covered"):
+    path = experiment(
+        replace={
+            '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"resnet50v2/post_relu:avg"',
+            'weights = "random:0"': f'weights = {{ resnet50v2 = "{weights}" }}',
+        }
+    )
+    with pytest.raises(NetworkError, match="layer 'conv5_block1_preact_bn' is not covered"):
         extract(path)
 
 
-@pytest.mark.parametrize(("backbone", "layers", "weights"), [
-    ("mobilenetv2", ["block_13_expand_relu", "out_relu"], "mobilenetv2_notop.h5"),
-    ("resnet50v2", ["conv3_block4_out", "conv4_block6_out"], "resnet50v2_to_conv4_block6_out.h5"),
-    ("vgg16", ["block4_pool", "block5_pool", "fc2"], "random:0"),
-    ("vgg19", ["block5_pool"], "random:0"),
-])
+@pytest.mark.parametrize(
+    ("backbone", "layers", "weights"),
+    [
+        ("mobilenetv2", ["block_13_expand_relu", "out_relu"], "mobilenetv2_notop.h5"),
+        (
+            "resnet50v2",
+            ["conv3_block4_out", "conv4_block6_out"],
+            "resnet50v2_to_conv4_block6_out.h5",
+        ),
+        ("vgg16", ["block4_pool", "block5_pool", "fc2"], "random:0"),
+        ("vgg19", ["block5_pool"], "random:0"),
+    ],
+)
 def test_embeddings_equal_plain_keras(shared, tmp_path, backbone, layers, weights):
     import keras
 
-    from extract.cuts import Cut
+    from extract.config.cuts import Cut
     from extract.networks.backbones import build_network, load_base
-    from extract.networks.zoo import REGISTRY
-    from extract.pictures.pixels import Look, decode_tile
+    from extract.networks.registry import REGISTRY
+    from extract.pictures.decode import Look, decode_tile
 
     paths = sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:8]
     source = weights if weights.startswith("random") else str(shared / "weights" / weights)
     cuts = [Cut(backbone, layer, "avg") for layer in layers]
     network = build_network(cuts, size=224, weights=source)
-    pictures = np.stack([decode_tile(p.read_bytes(), Look(size=224, max_pixels=10**6))[0] for p in paths])
-    ours = dict(zip(network.shapes, network.model.predict_on_batch(pictures), strict=True)) if len(cuts) > 1 else {
-        cuts[0].dataset: network.model.predict_on_batch(pictures)}
+    pictures = np.stack(
+        [decode_tile(p.read_bytes(), Look(size=224, max_pixels=10**6))[0] for p in paths]
+    )
+    ours = (
+        dict(zip(network.shapes, network.model.predict_on_batch(pictures), strict=True))
+        if len(cuts) > 1
+        else {cuts[0].dataset: network.model.predict_on_batch(pictures)}
+    )
 
     module = getattr(keras.applications, REGISTRY[backbone].module)
-    plain = getattr(module, REGISTRY[backbone].network)(weights=None, include_top="fc2" in layers, input_shape=(224, 224, 3))
+    plain = getattr(module, REGISTRY[backbone].network)(
+        weights=None, include_top="fc2" in layers, input_shape=(224, 224, 3)
+    )
     if source == "random:0":
-        plain.set_weights(load_base(backbone, size=224, with_top="fc2" in layers, weights=source).get_weights())
+        plain.set_weights(
+            load_base(backbone, size=224, with_top="fc2" in layers, weights=source).get_weights()
+        )
     if source.endswith(".h5"):
         keras.Model(plain.inputs, plain.get_layer(layers[-1]).output).load_weights(source)
-    x = module.preprocess_input(np.stack([keras.utils.img_to_array(keras.utils.load_img(p)) for p in paths]))
+    x = module.preprocess_input(
+        np.stack([keras.utils.img_to_array(keras.utils.load_img(p)) for p in paths])
+    )
     for layer in layers:
         expected = keras.Model(plain.inputs, plain.get_layer(layer).output).predict_on_batch(x)
         expected = expected.mean(axis=(1, 2)) if expected.ndim == 4 else expected
-        np.testing.assert_allclose(np.float16(ours[f"{layer}:avg"]), np.float16(expected), rtol=2e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            np.float16(ours[f"{layer}:avg"]), np.float16(expected), rtol=2e-3, atol=1e-4
+        )
 
 
 def test_names_with_line_ends_and_commas_are_one_row_each(experiment):
@@ -243,6 +304,6 @@ def test_names_with_line_ends_and_commas_are_one_row_each(experiment):
     names = ["a\rb.png", "c\nd.png", 'e,"f.png']
     for name in names:
         (path.parent / "tiles" / name).write_bytes((path.parent / "tiles" / "0.png").read_bytes())
-    settings = read_settings(path, Settings)
+    settings = read_settings(path, ExtractSettings)
     assert run_extraction(settings, open_forward=open_stub).n_unlisted == 3
     assert pd.read_csv(settings.folder / "features" / "unlisted.csv")["path"].tolist() == names

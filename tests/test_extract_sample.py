@@ -25,15 +25,34 @@ from extract.city.town import Town, plan_town
 from extract.city.truth import CORRELATION, TARGETS
 
 N_TILES, N_AREAS = 300, 100
-COLUMNS = ["id", "LSOA11CD", "LSOA11NM", "SOAC11CD", "SOAC11NM", "MSOA11CD", "MSOA11NM", "LAD17CD", "LAD17NM",
-           "LACCD", "LACNM", "income", "employment", "education", "health", "crime", "barriers",
-           "living_environment"]
+COLUMNS = [
+    "id",
+    "LSOA11CD",
+    "LSOA11NM",
+    "SOAC11CD",
+    "SOAC11NM",
+    "MSOA11CD",
+    "MSOA11NM",
+    "LAD17CD",
+    "LAD17NM",
+    "LACCD",
+    "LACNM",
+    "income",
+    "employment",
+    "education",
+    "health",
+    "crime",
+    "barriers",
+    "living_environment",
+]
 NAMES = list(TARGETS)
 
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_city(tmp_path_factory.mktemp("city"), n_tiles=N_TILES, n_areas=N_AREAS, seed=0).parent
+    return write_city(
+        tmp_path_factory.mktemp("city"), n_tiles=N_TILES, n_areas=N_AREAS, seed=0
+    ).parent
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +67,10 @@ def town() -> Town:
 
 def hashes(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }
 
 
 def is_contiguous(town: Town, group: NDArray[np.int64]) -> bool:
@@ -60,6 +82,7 @@ def is_contiguous(town: Town, group: NDArray[np.int64]) -> bool:
 
 # -- files -----------------------------------------------------------------------------------------------
 
+
 def test_the_table_has_the_columns_of_the_real_one(table: pd.DataFrame) -> None:
     assert list(table) == COLUMNS
     assert len(table) == N_TILES
@@ -67,7 +90,9 @@ def test_the_table_has_the_columns_of_the_real_one(table: pd.DataFrame) -> None:
     assert not table.isna().any(axis=None)
 
 
-def test_every_row_has_its_picture_and_every_picture_its_row(city: Path, table: pd.DataFrame) -> None:
+def test_every_row_has_its_picture_and_every_picture_its_row(
+    city: Path, table: pd.DataFrame
+) -> None:
     written = {path.name for path in (city / "tiles").iterdir()}
     assert written == {f"LIDAR_{number}.png" for number in table["id"]}
 
@@ -91,7 +116,9 @@ def test_the_settings_name_what_is_there(city: Path, table: pd.DataFrame) -> Non
     tiles = settings["tiles"]
     assert (city / tiles["table"]).is_file()
     assert (city / tiles["images"] / tiles["path"].format(id=table["id"][0])).is_file()
-    assert {tiles["id"], tiles["area"], *tiles["groups"], *settings["targets"]["columns"]} <= set(table)
+    assert {tiles["id"], tiles["area"], *tiles["groups"], *settings["targets"]["columns"]} <= set(
+        table
+    )
     assert (city / settings["targets"]["ceiling"]).is_file()
 
 
@@ -116,11 +143,16 @@ def test_another_seed_gives_another_city(tmp_path: Path) -> None:
 
 # -- plan ------------------------------------------------------------------------------------------------
 
+
 def test_ids_give_each_tile_its_own_place_in_the_town(city: Path, table: pd.DataFrame) -> None:
     grid = tomllib.loads((city / "demo.toml").read_text(encoding="utf-8"))["tiles"]["grid"]
     rows, size, (east, north) = grid["rows"], grid["size_m"], grid["origin"]
-    xy = np.column_stack([east + size * (table["id"] // rows) + size / 2,
-                          north - size * (table["id"] % rows) - size / 2])
+    xy = np.column_stack(
+        [
+            east + size * (table["id"] // rows) + size / 2,
+            north - size * (table["id"] % rows) - size / 2,
+        ]
+    )
     assert len(np.unique(xy, axis=0)) == N_TILES
     assert (table["id"].diff().dropna() > 0).all()
     assert table["id"].diff().max() > 1
@@ -149,22 +181,45 @@ def test_areas_nest_in_larger_ones(table: pd.DataFrame) -> None:
         assert (table.groupby(inner)[outer].nunique() == 1).all()
 
 
-@pytest.mark.parametrize("pair", [("LSOA11CD", "LSOA11NM"), ("MSOA11CD", "MSOA11NM"), ("LAD17CD", "LAD17NM"),
-                                  ("SOAC11CD", "SOAC11NM"), ("LACCD", "LACNM")])
-def test_a_code_has_one_name_and_a_name_one_code(table: pd.DataFrame, pair: tuple[str, str]) -> None:
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("LSOA11CD", "LSOA11NM"),
+        ("MSOA11CD", "MSOA11NM"),
+        ("LAD17CD", "LAD17NM"),
+        ("SOAC11CD", "SOAC11NM"),
+        ("LACCD", "LACNM"),
+    ],
+)
+def test_a_code_has_one_name_and_a_name_one_code(
+    table: pd.DataFrame, pair: tuple[str, str]
+) -> None:
     code, name = pair
-    assert table[list(pair)].drop_duplicates().shape[0] == table[code].nunique() == table[name].nunique()
+    assert (
+        table[list(pair)].drop_duplicates().shape[0]
+        == table[code].nunique()
+        == table[name].nunique()
+    )
 
 
-@pytest.mark.parametrize(("column", "form"), [
-    ("LSOA11CD", r"E019\d{5}"), ("MSOA11CD", r"E029\d{5}"), ("LAD17CD", r"E099\d{5}"),
-    ("SOAC11CD", r"[1-3][abc]"), ("LACCD", r"[1-3]a1r"),
-    ("LSOA11NM", r"[A-Z][a-z]+ \d{3}[A-Z]+"), ("MSOA11NM", r"[A-Z][a-z]+ \d{3}")])
+@pytest.mark.parametrize(
+    ("column", "form"),
+    [
+        ("LSOA11CD", r"E019\d{5}"),
+        ("MSOA11CD", r"E029\d{5}"),
+        ("LAD17CD", r"E099\d{5}"),
+        ("SOAC11CD", r"[1-3][abc]"),
+        ("LACCD", r"[1-3]a1r"),
+        ("LSOA11NM", r"[A-Z][a-z]+ \d{3}[A-Z]+"),
+        ("MSOA11NM", r"[A-Z][a-z]+ \d{3}"),
+    ],
+)
 def test_codes_and_names_are_well_formed(table: pd.DataFrame, column: str, form: str) -> None:
     assert table[column].str.fullmatch(form).all()
 
 
 # -- labels ----------------------------------------------------------------------------------------------
+
 
 def test_labels_are_constant_inside_an_area(table: pd.DataFrame) -> None:
     assert (table.groupby("LSOA11CD")[NAMES].nunique() == 1).all(axis=None)
@@ -201,7 +256,9 @@ def test_the_ceiling_is_the_r2_of_the_noise_free_function(city: Path, table: pd.
     for name in NAMES:
         of_tiles = r2_score(table[name], expected[name][plan.area])
         assert ceiling[name, "tile"] == pytest.approx(of_tiles, abs=1e-4)
-        assert ceiling[name, "area"] == pytest.approx(r2_score(areas[name], expected[name]), abs=1e-4)
+        assert ceiling[name, "area"] == pytest.approx(
+            r2_score(areas[name], expected[name]), abs=1e-4
+        )
 
 
 def test_the_noise_free_function_is_the_mean_over_the_noise() -> None:
@@ -237,6 +294,7 @@ def test_area_groups_are_a_noisy_class_of_the_form(table: pd.DataFrame) -> None:
 
 # -- pictures --------------------------------------------------------------------------------------------
 
+
 def test_streets_and_roofs_go_on_over_tile_borders(town: Town) -> None:
     frame = np.repeat(np.repeat(np.arange(4).reshape(2, 2), 2, axis=0), 2, axis=1)
     plan = City(frame=frame, forms=build_forms(town.scores[:4], np.random.default_rng(0)), seed=0)
@@ -260,8 +318,10 @@ def test_walls_facing_north_east_are_black() -> None:
     heights = np.zeros((side, side), dtype=np.float32)
     heights[40:70, 40:70] = 15.0
     tile = colour_heights(heights)[..., :3].max(axis=-1)
-    north, south, east, west = (tile[int((row - 8) * 2.24), int((column - 8) * 2.24)]
-                                for row, column in ((40, 55), (70, 55), (55, 70), (55, 40)))
+    north, south, east, west = (
+        tile[int((row - 8) * 2.24), int((column - 8) * 2.24)]
+        for row, column in ((40, 55), (70, 55), (55, 70), (55, 40))
+    )
     assert max(north, east) < 20
     assert min(south, west) > 100
 
@@ -281,11 +341,14 @@ def picture_statistics(path: Path) -> list[float]:
 
 
 def test_simple_picture_statistics_predict_every_target(city: Path, table: pd.DataFrame) -> None:
-    X = np.array([picture_statistics(city / "tiles" / f"LIDAR_{number}.png") for number in table["id"]])
+    X = np.array(
+        [picture_statistics(city / "tiles" / f"LIDAR_{number}.png") for number in table["id"]]
+    )
     Y = table[NAMES].to_numpy()
     folds = GroupKFold(5, shuffle=True, random_state=0)
-    predicted = cross_val_predict(make_pipeline(StandardScaler(), Ridge(100.0)), X, Y,
-                                  groups=table["LSOA11CD"], cv=folds)
+    predicted = cross_val_predict(
+        make_pipeline(StandardScaler(), Ridge(100.0)), X, Y, groups=table["LSOA11CD"], cv=folds
+    )
     r2 = dict(zip(NAMES, r2_score(Y, predicted, multioutput="raw_values"), strict=True))
     ceiling = pd.read_csv(city / "ceiling.csv").query("level == 'tile'").set_index("target")["r2"]
     assert min(r2.values()) > 0.15, r2
@@ -294,14 +357,22 @@ def test_simple_picture_statistics_predict_every_target(city: Path, table: pd.Da
 
 # -- refusals --------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"n_tiles": 19, "n_areas": 5}, r"n_tiles: expected 20 or more, got 19\. Ask for more tiles"),
-    ({"n_tiles": 30, "n_areas": 1}, r"n_areas: expected 2 or more, got 1\. Ask for more areas"),
-    ({"n_tiles": 30, "n_areas": 31}, r"got 31 areas for 30 tiles\. Ask for 30 areas or fewer"),
-    ({"n_tiles": 30, "n_areas": 5, "seed": -1}, r"seed: expected 0 or more, got -1"),
-])
-def test_bad_arguments_are_refused_before_anything_is_written(tmp_path: Path, arguments: dict[str, int],
-                                                              message: str) -> None:
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"n_tiles": 19, "n_areas": 5},
+            r"n_tiles: expected 20 or more, got 19\. Ask for more tiles",
+        ),
+        ({"n_tiles": 30, "n_areas": 1}, r"n_areas: expected 2 or more, got 1\. Ask for more areas"),
+        ({"n_tiles": 30, "n_areas": 31}, r"got 31 areas for 30 tiles\. Ask for 30 areas or fewer"),
+        ({"n_tiles": 30, "n_areas": 5, "seed": -1}, r"seed: expected 0 or more, got -1"),
+    ],
+)
+def test_bad_arguments_are_refused_before_anything_is_written(
+    tmp_path: Path, arguments: dict[str, int], message: str
+) -> None:
     with pytest.raises(ValueError, match=message):
         write_city(tmp_path / "city", **arguments)
     assert not (tmp_path / "city").exists()
@@ -309,7 +380,9 @@ def test_bad_arguments_are_refused_before_anything_is_written(tmp_path: Path, ar
 
 def test_a_folder_with_other_files_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"no demo\.toml of a city made before\. Name an empty or"):
+    with pytest.raises(
+        FileExistsError, match=r"no demo\.toml of a city made before\. Name an empty or"
+    ):
         write_city(tmp_path, n_tiles=20, n_areas=4)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
@@ -335,7 +408,8 @@ def test_a_city_made_before_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_a_city_that_was_not_finished_has_no_settings_and_can_be_made_again(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError("no space left on device")
 

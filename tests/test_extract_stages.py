@@ -6,34 +6,62 @@ import numpy as np
 import pytest
 from stub_network import open_stub
 
-from extract.embeddings import SCHEMA_VERSION, Embeddings
-from extract.jobs import ExtractError, check_jobs
+from extract.errors import ExtractionError
 from extract.loop import make_shards, open_bench
-from extract.pictures.decoders import Decoders
+from extract.pictures.decoder_pool import Decoders
 from extract.run import run_extraction
-from extract.settings import Settings, read_settings
-from extract.shards import ShardWriter
-from extract.stages import say_verdict, sum_records
-from extract.tiles import read_tiles
+from extract.settings import ExtractSettings, read_settings
+from extract.store.backbone_shards import check_jobs
+from extract.store.embeddings import SCHEMA_VERSION, Embeddings
+from extract.store.shards import ShardWriter
+from extract.tables.tile_table import read_tiles
+from extract.timing.stages import say_verdict, sum_records
 
 TWO = {'"mobilenetv2/block_3_expand_relu:map"': '"vgg16/block1_pool:avg"'}
 
 
 def record(worker="a", seconds=10.0, decode_wait=0.0, write_wait=0.0, **backbones):
     """One worker's seconds; a backbone is (tiles, decode, forward)."""
-    return {"worker": worker, "decoders": 2, "n_rejected": 0, "seconds": seconds, "startup_seconds": 1.0, "peak_rss_bytes": 5,
-            "waited": {"decode": decode_wait, "write": write_wait},
-            "backbones": {name: {"tiles": tiles, "device": "cpu", "precision": "float32", "runtime": "stub", "note": "",
-                                 "seconds": {"read": 0.1, "decode": decode, "forward": forward, "write": 0.1}}
-                          for name, (tiles, decode, forward) in backbones.items()}}
+    return {
+        "worker": worker,
+        "decoders": 2,
+        "n_rejected": 0,
+        "seconds": seconds,
+        "startup_seconds": 1.0,
+        "peak_rss_bytes": 5,
+        "waited": {"decode": decode_wait, "write": write_wait},
+        "backbones": {
+            name: {
+                "tiles": tiles,
+                "device": "cpu",
+                "precision": "float32",
+                "runtime": "stub",
+                "note": "",
+                "seconds": {"read": 0.1, "decode": decode, "forward": forward, "write": 0.1},
+            }
+            for name, (tiles, decode, forward) in backbones.items()
+        },
+    }
 
 
-@pytest.mark.parametrize(("one", "said"), [
-    (record(net=(10, 1.0, 9.7)), "forward-bound: 97 % of the time"),
-    (record(net=(10, 20.0, 3.0), decode_wait=7.0), "decode-bound: 70 % of the time; more cores would help"),
-    (record(net=(10, 0.01, 3.0), decode_wait=7.0), "read-bound: 70 % of the time; faster storage for the pictures would help"),
-    (record(net=(10, 1.0, 3.0), write_wait=6.0), "write-bound: 60 % of the time; a faster disk for the features would help"),
-])
+@pytest.mark.parametrize(
+    ("one", "said"),
+    [
+        (record(net=(10, 1.0, 9.7)), "forward-bound: 97 % of the time"),
+        (
+            record(net=(10, 20.0, 3.0), decode_wait=7.0),
+            "decode-bound: 70 % of the time; more cores would help",
+        ),
+        (
+            record(net=(10, 0.01, 3.0), decode_wait=7.0),
+            "read-bound: 70 % of the time; faster storage for the pictures would help",
+        ),
+        (
+            record(net=(10, 1.0, 3.0), write_wait=6.0),
+            "write-bound: 60 % of the time; a faster disk for the features would help",
+        ),
+    ],
+)
 def test_the_verdict_names_what_bounds_a_run_and_what_would_help(one, said):
     assert say_verdict([one]) == said
 
@@ -52,16 +80,25 @@ def test_a_backbone_s_rate_is_never_above_what_decoding_allows():
 
 
 def test_workers_add_up_and_the_busiest_counts():
-    parts = [record("a", 4.0, net=(40, 1.0, 3.0)), record("a", 2.0, net=(20, 1.0, 2.0)), record("b", 5.0, net=(50, 1.0, 5.0))]
+    parts = [
+        record("a", 4.0, net=(40, 1.0, 3.0)),
+        record("a", 2.0, net=(20, 1.0, 2.0)),
+        record("b", 5.0, net=(50, 1.0, 5.0)),
+    ]
     stage = sum_records(parts)["net"]
-    assert (stage["tiles"], stage["workers"], stage["seconds"]["total"], stage["seconds"]["forward"]) == (110, 2, 6.0, 10.0)
+    assert (
+        stage["tiles"],
+        stage["workers"],
+        stage["seconds"]["total"],
+        stage["seconds"]["forward"],
+    ) == (110, 2, 6.0, 10.0)
     assert stage["tiles_per_second"] == pytest.approx(110 / 6.0)
     json.dumps(stage)
 
 
 def test_slow_writing_and_slow_networks_are_told_apart(experiment, monkeypatch):
     monkeypatch.setenv("STUB_SECONDS", "0.2")
-    settings = read_settings(experiment(n=20), Settings)
+    settings = read_settings(experiment(n=20), ExtractSettings)
     assert run_extraction(settings, open_forward=open_stub).verdict.startswith("forward-bound")
     monkeypatch.setenv("STUB_SECONDS", "0")
     append = ShardWriter.append
@@ -71,11 +108,13 @@ def test_slow_writing_and_slow_networks_are_told_apart(experiment, monkeypatch):
         append(self, *rows)
 
     monkeypatch.setattr(ShardWriter, "append", slow)
-    assert run_extraction(settings, open_forward=open_stub, fresh=True).verdict.startswith("write-bound")
+    assert run_extraction(settings, open_forward=open_stub, fresh=True).verdict.startswith(
+        "write-bound"
+    )
 
 
 def test_a_write_that_fails_stops_the_run_at_once_and_leaves_no_partial(experiment, monkeypatch):
-    settings = read_settings(experiment(n=200), Settings)
+    settings = read_settings(experiment(n=200), ExtractSettings)
     n_appended = []
 
     def fail(self, *rows):
@@ -84,25 +123,29 @@ def test_a_write_that_fails_stops_the_run_at_once_and_leaves_no_partial(experime
 
     monkeypatch.setattr(ShardWriter, "append", fail)
     seen = []
-    with pytest.raises(ExtractError, match="writing failed"):
-        run_extraction(settings, open_forward=open_stub, on_tiles=lambda done, todo, bad: seen.append(done))
+    with pytest.raises(ExtractionError, match="writing failed"):
+        run_extraction(
+            settings, open_forward=open_stub, on_tiles=lambda done, todo, bad: seen.append(done)
+        )
     assert len(n_appended) == 1
     assert seen[-1] < 60
     assert list(settings.folder.rglob("*.partial")) == []
 
 
 def test_both_backbones_share_one_decode(experiment, monkeypatch):
-    settings = read_settings(experiment(n=20, replace=TWO), Settings)
+    settings = read_settings(experiment(n=20, replace=TWO), ExtractSettings)
     decoded = []
     submit = Decoders.submit
-    monkeypatch.setattr(Decoders, "submit", lambda self, places: decoded.extend(places) or submit(self, places))
+    monkeypatch.setattr(
+        Decoders, "submit", lambda self, places: decoded.extend(places) or submit(self, places)
+    )
     summary = run_extraction(settings, open_forward=open_stub)
     assert summary.done == ["mobilenetv2", "vgg16"]
     assert decoded == [f"{i}.png" for i in range(20)]
 
 
 def test_batches_go_on_across_shards_without_a_pause(experiment):
-    settings = read_settings(experiment(n=40), Settings)
+    settings = read_settings(experiment(n=40), ExtractSettings)
     tiles = read_tiles(settings)
     jobs = check_jobs(settings, tiles)
     bench = open_bench(settings, tiles, jobs, open_stub)
@@ -118,7 +161,9 @@ def test_batches_go_on_across_shards_without_a_pause(experiment):
         def submit(self, pictures):
             events.append("submit")
             pending = self._network.submit(pictures)
-            return type("P", (), {"result": lambda _: events.append("result") or pending.result()})()
+            return type(
+                "P", (), {"result": lambda _: events.append("result") or pending.result()}
+            )()
 
     bench.networks = {name: Watched(network) for name, network in bench.networks.items()}
     make_shards(bench, jobs[0].missing)
@@ -131,7 +176,7 @@ def test_a_run_goes_on_beside_shards_of_the_first_schema(experiment):
     import h5py
 
     path = experiment(replace={'runtime = "keras"': ""})  # the first schema knew no runtime
-    settings = read_settings(path, Settings)
+    settings = read_settings(path, ExtractSettings)
     run_extraction(settings, open_forward=open_stub)
     folder = settings.folder / "features"
     with h5py.File(folder / "mobilenetv2" / "part-00000.h5", "r+") as file:  # as version 1 wrote it

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from extract import doctor, run
+from extract import run
+from extract.checks import doctor
 from extract.cli import app
-from extract.embeddings import read_attributes
 from extract.networks import backbones, forward
+from extract.store.embeddings import read_attributes
 
 
 @pytest.fixture
@@ -30,7 +31,10 @@ def test_bfloat16_that_was_refused_is_said(experiment, monkeypatch, say):
     out, err = say("run", path)
     assert f"note: mobilenetv2: {note}" in err
     assert "float32 by tensorflow on cpu" in out
-    assert read_attributes(path.parent / "out" / "features" / "mobilenetv2.h5")["precision_note"] == note
+    assert (
+        read_attributes(path.parent / "out" / "features" / "mobilenetv2.h5")["precision_note"]
+        == note
+    )
 
 
 def test_bfloat16_that_was_taken_is_said(experiment, monkeypatch, say):
@@ -41,7 +45,9 @@ def test_bfloat16_that_was_taken_is_said(experiment, monkeypatch, say):
     assert "note" not in err
 
 
-def test_random_weights_in_the_place_of_those_that_cannot_be_had_are_said(experiment, monkeypatch, say):
+def test_random_weights_in_the_place_of_those_that_cannot_be_had_are_said(
+    experiment, monkeypatch, say
+):
     build_base = backbones.build_base
 
     def without_internet(name, *, weights=None, **said):
@@ -53,7 +59,9 @@ def test_random_weights_in_the_place_of_those_that_cannot_be_had_are_said(experi
     path = experiment(replace={'weights = "random:0"': 'weights = "imagenet"'})
     _, err = say("run", path, "--allow-random-weights")
     assert "WARNING: mobilenetv2 has random weights (random:0)." in err
-    assert read_attributes(path.parent / "out" / "features" / "mobilenetv2.h5")["weights_are_random"]
+    assert read_attributes(path.parent / "out" / "features" / "mobilenetv2.h5")[
+        "weights_are_random"
+    ]
     assert "has random weights" in say("run", path)[1], "said again where nothing was to do"
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from stub_network import open_stub
 
-from extract.embeddings import Embeddings, EmbeddingsError
-from extract.jobs import ExtractError, Job
+from extract.errors import EmbeddingsError, ExtractionError
 from extract.run import run_extraction
-from extract.settings import Settings, read_settings
-from extract.tiles import read_tiles
-from extract.verify import find_damage, move_aside
+from extract.settings import ExtractSettings, read_settings
+from extract.store.backbone_shards import Job
+from extract.store.embeddings import Embeddings
+from extract.store.verify import find_damage, move_aside
+from extract.tables.tile_table import read_tiles
 
 AVG = "block_1_expand_relu:avg"
 
@@ -23,7 +24,7 @@ AVG = "block_1_expand_relu:avg"
 @pytest.fixture
 def made(experiment):
     """Twelve tiles in three shards; gives settings and the folder of the shards."""
-    settings = read_settings(experiment(), Settings)
+    settings = read_settings(experiment(), ExtractSettings)
     run_extraction(settings, open_forward=open_stub)
     return settings, settings.folder / "features" / "mobilenetv2"
 
@@ -46,18 +47,24 @@ def test_whole_files_are_found_whole(made):
     assert find_damage(made[0]) == []
 
 
-@pytest.mark.parametrize("dataset", [f"cuts/{AVG}", "cuts/block_3_expand_relu:map", "id", "status", "pictures"])
+@pytest.mark.parametrize(
+    "dataset", [f"cuts/{AVG}", "cuts/block_3_expand_relu:map", "id", "status", "pictures"]
+)
 def test_one_turned_bit_is_found_and_named(made, dataset):
     settings, folder = made
     flip(folder / "part-00001.h5", dataset)
-    assert names(find_damage(settings)) == {"part-00001.h5": f"{dataset}: data differ from their checksum"}
+    assert names(find_damage(settings)) == {
+        "part-00001.h5": f"{dataset}: data differ from their checksum"
+    }
 
 
 def test_changed_attributes_are_found(made):
     settings, folder = made
     with h5py.File(folder / "part-00001.h5", "r+") as file:
         file.attrs["precision"] = "float16"
-    assert names(find_damage(settings)) == {"part-00001.h5": "attributes: differ from their checksum"}
+    assert names(find_damage(settings)) == {
+        "part-00001.h5": "attributes: differ from their checksum"
+    }
 
 
 def test_cut_short_and_missing_shards_are_found(made):
@@ -93,7 +100,7 @@ def test_only_what_was_set_aside_is_made_again_and_equals_the_first(made):
 
 def shard_of(path, index):
     """Run with other settings; gives one of its shards."""
-    settings = read_settings(path, Settings)
+    settings = read_settings(path, ExtractSettings)
     run_extraction(settings, open_forward=open_stub)
     return settings.folder / "features" / "mobilenetv2" / f"part-0000{index}.h5"
 
@@ -104,9 +111,14 @@ def test_a_shard_of_another_run_is_refused_and_named_and_made_again(made, experi
         whole = embeddings.read(AVG)
     other = experiment(replace={"size = 32": "size = 48", 'out = "out"': 'out = "other"'})
     shutil.copy(shard_of(other, 1), folder / "part-00001.h5")
-    with pytest.raises(ExtractError, match=r"1 of 3 shards were made with other settings \(first: part-00001.h5: size was 48"):
+    with pytest.raises(
+        ExtractionError,
+        match=r"1 of 3 shards were made with other settings \(first: part-00001.h5: size was 48",
+    ):
         run_extraction(settings, open_forward=open_stub)
-    assert names(find_damage(settings)) == {"part-00001.h5": "made with other settings: size was 48, now 32"}
+    assert names(find_damage(settings)) == {
+        "part-00001.h5": "made with other settings: size was 48, now 32"
+    }
     move_aside(find_damage(settings))
     run_extraction(settings, open_forward=open_stub)
     assert find_damage(settings) == []
@@ -118,47 +130,83 @@ def test_a_shard_made_in_another_precision_is_refused(made):
     settings, folder = made
     with h5py.File(folder / "part-00002.h5", "r+") as file:
         file.attrs["precision"] = "bfloat16"
-    with pytest.raises(ExtractError, match=r"first: part-00002.h5: precision was bfloat16, float32 in the shards before"):
+    with pytest.raises(
+        ExtractionError,
+        match=r"first: part-00002.h5: precision was bfloat16, float32 in the shards before",
+    ):
         run_extraction(settings, open_forward=open_stub)
 
 
 def test_features_of_another_table_are_whole_but_not_of_this_one(made, experiment):
     for n in (11, 20):
-        settings = read_settings(experiment(n=n), Settings)
-        with pytest.raises(EmbeddingsError, match=r"whole, but made with other settings: the table had other ids.*FRESH=1"):
+        settings = read_settings(experiment(n=n), ExtractSettings)
+        with pytest.raises(
+            EmbeddingsError,
+            match=r"whole, but made with other settings: the table had other ids.*FRESH=1",
+        ):
             find_damage(settings)
-        with pytest.raises(ExtractError, match="the table had other ids or paths"):
+        with pytest.raises(ExtractionError, match="the table had other ids or paths"):
             run_extraction(settings, open_forward=open_stub)
 
 
 def test_a_shard_too_many_is_named(made):
     settings, folder = made
     shutil.copy(folder / "part-00001.h5", folder / "part-00007.h5")
-    assert names(find_damage(settings))["part-00007.h5"] == "one too many: the table's 12 rows need 3 shards"
+    assert (
+        names(find_damage(settings))["part-00007.h5"]
+        == "one too many: the table's 12 rows need 3 shards"
+    )
 
 
 def test_fresh_replaces_what_cannot_be_read(made):
     settings, folder = made
     (folder / "part-00000.h5").write_text("no shard")
-    with pytest.raises(EmbeddingsError, match=r"part-00000.h5: not a readable HDF5 file.*--set-aside"):
+    with pytest.raises(
+        EmbeddingsError, match=r"part-00000.h5: not a readable HDF5 file.*--set-aside"
+    ):
         run_extraction(settings, open_forward=open_stub)
-    assert run_extraction(settings, open_forward=open_stub, fresh=True).stages["mobilenetv2"]["tiles"] == 12
+    assert (
+        run_extraction(settings, open_forward=open_stub, fresh=True).stages["mobilenetv2"]["tiles"]
+        == 12
+    )
 
 
 def test_a_moved_weight_file_is_the_same_setting(tmp_path, made):
     settings, _ = made
     tiles = read_tiles(settings)
-    here, there = (settings.model_copy(update={"extract": settings.extract.model_copy(
-        update={"weights": {"mobilenetv2": str(folder / "net.h5")}})}) for folder in (tmp_path, tmp_path / "moved"))
-    shard = {"recipe": json.dumps({**Job(here, tiles, "mobilenetv2", tiles_sha256="t").recipe, "weights": "/old/net.h5"})}
+    here, there = (
+        settings.model_copy(
+            update={
+                "extract": settings.extract.model_copy(
+                    update={"weights": {"mobilenetv2": str(folder / "net.h5")}}
+                )
+            }
+        )
+        for folder in (tmp_path, tmp_path / "moved")
+    )
+    shard = {
+        "recipe": json.dumps(
+            {**Job(here, tiles, "mobilenetv2", tiles_sha256="t").recipe, "weights": "/old/net.h5"}
+        )
+    }
     assert Job(there, tiles, "mobilenetv2", tiles_sha256="t").difference(shard) == ""
     assert "weights was" in Job(settings, tiles, "mobilenetv2", tiles_sha256="t").difference(shard)
 
 
 def test_the_command_names_the_damage_and_exits_with_1(made):
     settings, folder = made
-    command = [sys.executable, "-m", "extract", "verify", "--config", str(settings.folder.parent / "small.toml")]
-    assert "3 shards, all whole" in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    command = [
+        sys.executable,
+        "-m",
+        "extract",
+        "verify",
+        "--config",
+        str(settings.folder.parent / "small.toml"),
+    ]
+    assert (
+        "3 shards, all whole"
+        in subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    )
     flip(folder / "part-00001.h5", f"cuts/{AVG}")
     done = subprocess.run([*command, "--set-aside"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -172,8 +220,10 @@ def test_shards_whose_names_were_swapped_are_named_and_made_again(made):
     first, second, aside = (folder / name for name in ("part-00000.h5", "part-00001.h5", "aside"))
     for old, new in ((first, aside), (second, first), (aside, second)):
         old.rename(new)
-    assert names(find_damage(settings)) == dict.fromkeys(["part-00000.h5", "part-00001.h5"],
-                                                         "id: not those of its rows of the table; was it renamed?")
+    assert names(find_damage(settings)) == dict.fromkeys(
+        ["part-00000.h5", "part-00001.h5"],
+        "id: not those of its rows of the table; was it renamed?",
+    )
     move_aside(find_damage(settings))
     assert run_extraction(settings, open_forward=open_stub).stages["mobilenetv2"]["tiles"] == 10
     assert find_damage(settings) == []

@@ -9,25 +9,26 @@ import cv2
 import numpy as np
 import pytest
 
-from extract.doctor import check_network
-from extract.embeddings import Embeddings
-from extract.jobs import ExtractError, Job
-from extract.plan import plan_extraction
+from extract.checks.doctor import check_network
+from extract.checks.plan import plan_extraction
+from extract.config.views import VIEWS, list_views, mirror
+from extract.errors import ExtractionError, SettingsError
 from extract.run import run_extraction
-from extract.settings import Settings, SettingsError, read_settings
-from extract.tiles import read_tiles
-from extract.verify import find_damage
-from extract.views import VIEWS, list_views, mirror
+from extract.settings import ExtractSettings, read_settings
+from extract.store.backbone_shards import Job
+from extract.store.embeddings import Embeddings
+from extract.store.verify import find_damage
+from extract.tables.tile_table import read_tiles
 
 VIEWED = {"[extract]\n": '[extract]\nviews = ["hflip", "hvflip"]\n'}
 CUT = "block_3_expand_relu:map"
 
 
-def read(path: Path) -> Settings:
-    return read_settings(path, Settings)
+def read(path: Path) -> ExtractSettings:
+    return read_settings(path, ExtractSettings)
 
 
-def values(settings: Settings, name: str) -> np.ndarray:
+def values(settings: ExtractSettings, name: str) -> np.ndarray:
     with Embeddings(settings.folder / "features" / "mobilenetv2.h5") as file:
         return file.read(name)
 
@@ -37,7 +38,10 @@ def test_views_are_the_embeddings_of_mirrored_pictures(experiment: Callable[...,
     run_extraction(settings)
     seen = values(settings, f"{CUT}@hflip")
     with Embeddings(settings.folder / "features" / "mobilenetv2.h5") as file:
-        assert (file.cuts, file.views) == (["block_1_expand_relu:avg", CUT], [f"{CUT}@hflip", f"{CUT}@hvflip"])
+        assert (file.cuts, file.views) == (
+            ["block_1_expand_relu:avg", CUT],
+            [f"{CUT}@hflip", f"{CUT}@hvflip"],
+        )
     path = experiment()
     for tile in sorted((path.parent / "tiles").iterdir()):
         cv2.imwrite(str(tile), cv2.flip(cv2.imread(str(tile)), 1))
@@ -46,24 +50,33 @@ def test_views_are_the_embeddings_of_mirrored_pictures(experiment: Callable[...,
 
 
 def test_flips_make_their_views_and_a_view_twice_is_the_tile() -> None:
-    assert [list_views(flips) for flips in ((), ("hflip",), ("vflip", "hflip"))] == [[], ["hflip"], ["hflip", "vflip", "hvflip"]]
+    assert [list_views(flips) for flips in ((), ("hflip",), ("vflip", "hflip"))] == [
+        [],
+        ["hflip"],
+        ["hflip", "vflip", "hvflip"],
+    ]
     pictures = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
     for view in VIEWS:
         assert (mirror(pictures, view) != pictures).any()
         np.testing.assert_array_equal(mirror(mirror(pictures, view), view), pictures)
 
 
-def test_views_are_resumed_and_verified_and_rejected_tiles_are_rows_without_numbers(experiment: Callable[..., Path]) -> None:
+def test_views_are_resumed_and_verified_and_rejected_tiles_are_rows_without_numbers(
+    experiment: Callable[..., Path],
+) -> None:
     path = experiment(replace=VIEWED)
     (path.parent / "tiles" / "3.png").write_bytes(b"broken")
     settings = read(path)
     run_extraction(settings)
-    before, shard = values(settings, f"{CUT}@hflip"), settings.folder / "features" / "mobilenetv2" / "part-00001.h5"
+    before, shard = (
+        values(settings, f"{CUT}@hflip"),
+        settings.folder / "features" / "mobilenetv2" / "part-00001.h5",
+    )
     assert np.isnan(before[3]).all()
     assert not find_damage(settings)
     data = shard.read_bytes()
     where = data.index(before[7].tobytes()[:64])
-    shard.write_bytes(data[:where] + bytes(8) + data[where + 8:])
+    shard.write_bytes(data[:where] + bytes(8) + data[where + 8 :])
     assert [damage.path for damage in find_damage(settings)] == [shard]
     shard.unlink()
     run_extraction(settings)
@@ -75,23 +88,38 @@ def test_plan_and_doctor_count_their_bytes(experiment: Callable[..., Path]) -> N
     cuts = plan_extraction(settings, seconds=0.1)["backbones"]["mobilenetv2"]["cuts"]
     assert cuts[f"{CUT}@hvflip"] == cuts[f"{CUT}@hflip"] == cuts[CUT]
     found: dict[str, int] = {}
-    check_network(Job(settings, read_tiles(settings), "mobilenetv2", tiles_sha256=""), None, found, None)
+    check_network(
+        Job(settings, read_tiles(settings), "mobilenetv2", tiles_sha256=""), None, found, None
+    )
     assert found["mobilenetv2"] == sum(cut["all"] for cut in cuts.values()) / 12
 
 
-def test_features_without_the_views_that_are_asked_for_are_refused(experiment: Callable[..., Path]) -> None:
+def test_features_without_the_views_that_are_asked_for_are_refused(
+    experiment: Callable[..., Path],
+) -> None:
     run_extraction(read(experiment()))
-    with pytest.raises(ExtractError, match=r"views was \[\], now \['hflip', 'hvflip'\]"):
+    with pytest.raises(ExtractionError, match=r"views was \[\], now \['hflip', 'hvflip'\]"):
         run_extraction(read(experiment(replace=VIEWED)))
 
 
-@pytest.mark.parametrize(("views", "message"), [
-    ('["hflip", "hflip"]', "listed twice"), ('["flip"]', "input should be 'hflip', 'vflip' or 'hvflip', got 'flip'")])
-def test_views_that_are_none_say_so(experiment: Callable[..., Path], views: str, message: str) -> None:
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        ('["hflip", "hflip"]', "listed twice"),
+        ('["flip"]', "input should be 'hflip', 'vflip' or 'hvflip', got 'flip'"),
+    ],
+)
+def test_views_that_are_none_say_so(
+    experiment: Callable[..., Path], views: str, message: str
+) -> None:
     with pytest.raises(SettingsError, match=message):
         read(experiment(replace={"[extract]\n": f"[extract]\nviews = {views}\n"}))
 
 
 def test_views_without_a_map_are_refused(experiment: Callable[..., Path]) -> None:
     with pytest.raises(SettingsError, match="no cut is one: add one to cuts"):
-        read(experiment(replace={**VIEWED, ', "mobilenetv2/block_3_expand_relu:map"': ', "pixels/16:map"'}))
+        read(
+            experiment(
+                replace={**VIEWED, ', "mobilenetv2/block_3_expand_relu:map"': ', "pixels/16:map"'}
+            )
+        )

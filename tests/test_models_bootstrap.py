@@ -13,7 +13,7 @@ TILES = 5  # of each area, in the simulated sets
 
 
 def simulate(n_areas: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Give labels, predictions and areas of the tiles of one data set.
+    """Return labels, predictions and areas of the tiles of one data set.
 
     A fixed rule predicts half the label, plus an error of the area and one of the tile, each of variance a quarter. Over all
     areas that could be drawn, its R² is 1 − (1/4 + 1/4 + 1/4) of tiles, and 1 − (1/4 + 1/4 + 1/20) of areas of five.
@@ -53,7 +53,9 @@ def test_intervals_of_tiles_drawn_as_if_they_were_independent_do_not_hold_the_tr
     for seed in range(200):
         truth, predicted, _ = simulate(100, seed)
         at_tiles.append(holds(truth, predicted, np.arange(len(truth)), 0.25))
-        mean = np.einsum("rat,at->ra", counts, predicted.reshape(100, TILES)) / np.where(n > 0, n, np.nan)
+        mean = np.einsum("rat,at->ra", counts, predicted.reshape(100, TILES)) / np.where(
+            n > 0, n, np.nan
+        )
         label = np.where(n > 0, average(truth), np.nan)
         r2 = 1 - np.nanmean((label - mean) ** 2, axis=1) / np.nanvar(label, axis=1)
         low, high = np.quantile(r2, [0.025, 0.975])
@@ -64,7 +66,9 @@ def test_intervals_of_tiles_drawn_as_if_they_were_independent_do_not_hold_the_tr
 
 @pytest.mark.parametrize("step", [0, 0.5])
 @pytest.mark.parametrize("noise", [0.6, 3])
-def test_ranks_to_first_order_are_those_of_ranking_every_resample(step: float, noise: float) -> None:
+def test_ranks_to_first_order_are_those_of_ranking_every_resample(
+    step: float, noise: float
+) -> None:
     rng = np.random.default_rng(3)
     area = np.unique(rng.integers(0, 80, 300), return_inverse=True)[1]
     truth = rng.normal(size=area.max() + 1)[area]
@@ -111,6 +115,11 @@ def test_intervals_hold_the_score_and_are_wider_for_fewer_units() -> None:
 
 def test_a_constant_truth_and_a_single_unit_have_no_interval_of_r2() -> None:
     predicted = np.random.default_rng(0).normal(size=(12, 1))
-    for truth, unit in ((np.full(12, 0.1), np.arange(12)), (np.full(12, 0.1), np.zeros(12, dtype=int))):
-        drawn = bootstrap_scores(sum_units(truth, predicted, unit), draw_units(int(unit.max()) + 1, 0))
+    for truth, unit in (
+        (np.full(12, 0.1), np.arange(12)),
+        (np.full(12, 0.1), np.zeros(12, dtype=int)),
+    ):
+        drawn = bootstrap_scores(
+            sum_units(truth, predicted, unit), draw_units(int(unit.max()) + 1, 0)
+        )
         assert np.isnan([*drawn.r2, *drawn.spearman]).all()

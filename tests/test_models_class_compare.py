@@ -17,7 +17,7 @@ CODE = RNG.integers(0, N_CLASSES, AREA.max() + 1)[AREA]
 
 
 def guess(model: str, right: float, seed: int) -> Guess:
-    """Give a cell that finds a share of the areas, and the same class on all their tiles."""
+    """Return a cell that finds a share of the areas, and the same class on all their tiles."""
     rng, n_areas = np.random.default_rng(seed), AREA.max() + 1
     found = np.where(rng.random(n_areas) < right, CODE[::3], rng.integers(0, N_CLASSES, n_areas))
     return Guess(CellName("none" if model == "mean" else "net/l:avg", model), found[AREA], found)
@@ -30,14 +30,22 @@ def measure(*guesses: Guess, code: np.ndarray = CODE) -> dict[str, Measured]:
 def test_values_are_scikit_learns_at_both_levels() -> None:
     one, other = guess("ridge", 0.8, 1), guess("knn", 0.3, 2)
     measured = measure(one, other)
-    assert measured["tile"].values == pytest.approx([balanced_accuracy_score(CODE, g.tile) for g in (one, other)])
-    assert measured["area"].values == pytest.approx([balanced_accuracy_score(CODE[::3], g.area) for g in (one, other)])
+    assert measured["tile"].values == pytest.approx(
+        [balanced_accuracy_score(CODE, g.tile) for g in (one, other)]
+    )
+    assert measured["area"].values == pytest.approx(
+        [balanced_accuracy_score(CODE[::3], g.area) for g in (one, other)]
+    )
     assert (measured["area"].n, measured["area"].n_units) == (100, 100)
-    assert measured["area"].replicates.mean(axis=0) == pytest.approx(measured["area"].values, abs=0.02)
+    assert measured["area"].replicates.mean(axis=0) == pytest.approx(
+        measured["area"].values, abs=0.02
+    )
 
 
 def test_the_better_is_better_and_equals_are_not_told_apart() -> None:
-    rows, (winner,) = compare_cells(measure(guess("ridge", 0.8, 1), guess("knn", 0.8, 3), guess("mean", 0.0, 4))["area"])
+    rows, (winner,) = compare_cells(
+        measure(guess("ridge", 0.8, 1), guess("knn", 0.8, 3), guess("mean", 0.0, 4))["area"]
+    )
     verdict = {row["model"]: row["verdict"] for row in rows if row["kind"] == "best against other"}
     assert sorted(verdict.values()) == ["better", "not distinguishable"]
     assert verdict["mean"] == "better"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.predicting.conformal import Errors, find_half_width, measure_coverage
+from models.uncertainty.conformal import Errors, find_half_width, measure_coverage
 
 
 def draw(rng: np.random.Generator, n_areas: int) -> Errors:
@@ -43,9 +43,13 @@ def test_one_score_an_area_is_split_conformal() -> None:
 
 def test_tiles_of_one_large_area_do_not_decide() -> None:
     size = np.r_[np.full(10_000, 100.0), np.ones(99)]
-    errors = Errors(size, np.r_[np.zeros(10_000, np.int64), np.arange(1, 100)], np.zeros(10_099, np.int64))
+    errors = Errors(
+        size, np.r_[np.zeros(10_000, np.int64), np.arange(1, 100)], np.zeros(10_099, np.int64)
+    )
     assert find_half_width(errors, 0.95) == 1
 
 
 def test_too_few_areas_give_no_interval() -> None:
-    assert find_half_width(Errors(np.ones(3), np.arange(3), np.zeros(3, np.int64)), 0.95) == float("inf")
+    assert find_half_width(Errors(np.ones(3), np.arange(3), np.zeros(3, np.int64)), 0.95) == float(
+        "inf"
+    )

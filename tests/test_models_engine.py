@@ -16,21 +16,26 @@ import pytest
 from made_experiment import change, fit, make_experiment
 from pydantic import ValidationError
 
-from extract.settings import SettingsError
-from models.engine import Engine, read_engine
-from models.families.neighbours import Neighbours
-from models.runs import read_predictions, read_run
-from models.settings import ModelsSettings
+from extract.errors import SettingsError
+from models.execution.engine import Engine, read_engine
+from models.families.nearest_neighbours import Neighbours
+from models.settings import ModelsSection
+from models.store.runs import read_predictions, read_run
 
 NAMES = ["mean", "ridge", "knn", "ridge@area", "stack"]
 
-QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": ":0"}}  # 8787 may be taken by a test beside
+QUIET = {
+    "dashboard_address": None,
+    "scheduler_kwargs": {"dashboard_address": ":0"},
+}  # 8787 may be taken by a test beside
 
 
 def predictions(path: Path) -> pd.DataFrame:
     folder = change(path).folder
     runs = sorted(p.parent.relative_to(folder / "runs") for p in folder.glob("runs/**/run.json"))
-    return pd.concat([read_predictions(folder, r.parts[0], "/".join(r.parts[1:-1]), r.parts[-1]) for r in runs])
+    return pd.concat(
+        [read_predictions(folder, r.parts[0], "/".join(r.parts[1:-1]), r.parts[-1]) for r in runs]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,9 @@ def test_two_processes_give_what_one_gives(tmp_path: Path, local: pd.DataFrame) 
 def test_a_cluster_gives_what_one_process_gives(tmp_path: Path, local: pd.DataFrame) -> None:
     distributed = pytest.importorskip("distributed")
     path = make_experiment(tmp_path, names=NAMES)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, **QUIET) as cluster:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, **QUIET
+    ) as cluster:
         heard = fit(path, engine="dask", scheduler=cluster.scheduler_address)
         assert len(heard.fitted) == 10
         assert fit(path).fitted == set()
@@ -59,12 +66,14 @@ def test_a_cluster_gives_what_one_process_gives(tmp_path: Path, local: pd.DataFr
 def test_one_worker_up_to_eight_cores_then_more(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, workers, threads in ((2, 1, 2), (8, 1, 8), (64, 8, 8), (3, 1, 3)):
         monkeypatch.setattr(joblib, "cpu_count", lambda cores=cores: cores)
-        engine = read_engine(ModelsSettings())
+        engine = read_engine(ModelsSection())
         assert (engine.workers, engine.threads) == (workers, threads)
-    assert read_engine(ModelsSettings(workers=2)).threads == 1
+    assert read_engine(ModelsSection(workers=2)).threads == 1
 
 
-def test_a_unit_that_fails_is_named_and_the_finished_ones_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_unit_that_fails_is_named_and_the_finished_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = make_experiment(tmp_path, names=["mean", "ridge", "knn"])
 
     def broken(*_: object, **__: object) -> None:
@@ -80,7 +89,7 @@ def test_a_unit_that_fails_is_named_and_the_finished_ones_stay(tmp_path: Path, m
 
 def test_every_fit_is_told_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told, path = [], make_experiment(tmp_path, names=["forest"])
-    from models.families.forest import Forest
+    from models.families.trees.forest import Forest
 
     def cross_fit(self: Forest, X: object, Y: np.ndarray, **_: object) -> None:
         told.append(self.n_jobs)
@@ -95,7 +104,7 @@ def test_every_fit_is_told_its_threads(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("values", [{"engine": "dask"}, {"scheduler": "tcp://10.0.0.1:8786"}])
 def test_a_cluster_needs_both_its_keys(values: dict[str, str]) -> None:
     with pytest.raises(ValidationError, match="go together"):
-        ModelsSettings.model_validate(values)
+        ModelsSection.model_validate(values)
 
 
 def test_a_stack_without_members_is_refused(tmp_path: Path) -> None:
@@ -103,8 +112,10 @@ def test_a_stack_without_members_is_refused(tmp_path: Path) -> None:
         make_experiment(tmp_path, names=["mean", "ridge+groups", "stack"])
 
 
-def test_no_scheduler_at_the_address_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.engine.CONNECT_SECONDS", 1)
+def test_no_scheduler_at_the_address_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.execution.engine.CONNECT_SECONDS", 1)
     path = make_experiment(tmp_path)
     with pytest.raises(ValueError, match="no Dask scheduler answers there"):
         fit(path, engine="dask", scheduler="tcp://127.0.0.1:9")
@@ -130,18 +141,28 @@ def die(_: int) -> None:
 
 
 def test_a_worker_that_is_killed_is_said_in_a_line_with_a_remedy() -> None:
-    with pytest.raises(ValueError, match=r"a worker process was killed.*Lower \[models\] workers.*SIGKILL\(-9\)") as caught:
-        list(Engine(workers=2, threads=1, scheduler=None).each(joblib.delayed(die)(i) for i in range(2)))
+    with pytest.raises(
+        ValueError, match=r"a worker process was killed.*Lower \[models\] workers.*SIGKILL\(-9\)"
+    ) as caught:
+        list(
+            Engine(workers=2, threads=1, scheduler=None).each(
+                joblib.delayed(die)(i) for i in range(2)
+            )
+        )
     assert "\n" not in str(caught.value)
 
 
 def test_workers_end_with_a_parent_that_is_killed_outright() -> None:
-    code = ("import joblib; from models.engine import Engine; from test_models_engine import name_and_sleep as job\n"
-            "for pid in Engine(workers=2, threads=1, scheduler=None).each(joblib.delayed(job)(s) for s in (0, 0, 60, 60)):"
-            " print(pid, flush=True)")
+    code = (
+        "import joblib; from models.execution.engine import Engine; from test_models_engine import name_and_sleep as job\n"
+        "for pid in Engine(workers=2, threads=1, scheduler=None).each(joblib.delayed(job)(s) for s in (0, 0, 60, 60)):"
+        " print(pid, flush=True)"
+    )
     tests = Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{tests.parent}:{tests}"}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
         workers = {int(process.stdout.readline()) for _ in range(2)}
         process.kill()
     give_up = time.monotonic() + 15

@@ -12,26 +12,36 @@ from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
+from models.data.features import Features
+from models.data.folds import assign_folds, build_folds
+from models.execution.keep_models import load_model, save_model
 from models.families.family import Family
-from models.families.features import Features
-from models.families.head import Head
+from models.families.linear.ridge import SharedRidge
+from models.families.networks.head import Head
 from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
-from models.families.ridge import SharedRidge
-from models.folds import assign_folds, build_folds
-from models.keep import load_model, save_model
 
-LEARNERS = [name for name in FAMILIES if name not in ("cnn", "tail", "finetune")]  # fed maps: they have tests of their own
+LEARNERS = [
+    name for name in FAMILIES if name not in ("cnn", "tail", "finetune")
+]  # fed maps: they have tests of their own
 NAMES = [*BASELINES, *LEARNERS]
 RNG = np.random.default_rng(0)
 N = 300
 AREA = np.repeat(np.arange(60), 5)
 XY = RNG.uniform(0, 1e4, (N, 2))
 SIGNAL = RNG.normal(size=N)
-X = np.column_stack([np.tile(SIGNAL[:, None], 8) + 0.5 * RNG.normal(size=(N, 8)), RNG.normal(size=(N, 12))]).astype(np.float32)
+X = np.column_stack(
+    [np.tile(SIGNAL[:, None], 8) + 0.5 * RNG.normal(size=(N, 8)), RNG.normal(size=(N, 12))]
+).astype(np.float32)
 Y = np.column_stack([SIGNAL + 0.3 * RNG.normal(size=N), 5 - 2 * SIGNAL, RNG.permutation(SIGNAL)])
 GIVEN = {"region": (AREA % 7)[:, None].astype(float), "location": XY}
-FOLDS = build_folds("area", assign_folds("area", area=AREA, xy=XY, targets=None, n_folds=4, seed=0, block_m=1), area=AREA, xy=XY,
-                    block_m=1, buffer_m=0)
+FOLDS = build_folds(
+    "area",
+    assign_folds("area", area=AREA, xy=XY, targets=None, n_folds=4, seed=0, block_m=1),
+    area=AREA,
+    xy=XY,
+    block_m=1,
+    buffer_m=0,
+)
 TRAIN, TEST = np.arange(200), np.arange(200, N)
 
 
@@ -40,7 +50,9 @@ def feed(name: str) -> Features:
 
 
 def fit(model: Family, name: str, labels: np.ndarray, rows: np.ndarray = TRAIN) -> Family:
-    return model.fit(feed(name).rows(rows), labels[rows], folds=FOLDS.take(rows), weight=np.ones(len(rows)))
+    return model.fit(
+        feed(name).rows(rows), labels[rows], folds=FOLDS.take(rows), weight=np.ones(len(rows))
+    )
 
 
 def fitted(name: str, labels: np.ndarray = Y) -> Family:
@@ -77,7 +89,9 @@ def test_ridge_equals_scikit_learn() -> None:
         model = fit(SharedRidge(alphas=(3.0,)), "ridge", Y, rows)
         scaler = StandardScaler().fit(X[rows])
         theirs = Ridge(alpha=3.0).fit(scaler.transform(X[rows]), Y[rows])
-        np.testing.assert_allclose(model.predict(Features(X)), theirs.predict(scaler.transform(X)), atol=1e-4)
+        np.testing.assert_allclose(
+            model.predict(Features(X)), theirs.predict(scaler.transform(X)), atol=1e-4
+        )
 
 
 def test_towers_do_not_depend_on_each_other_stopping() -> None:
@@ -94,7 +108,9 @@ def test_every_row_is_predicted_by_a_model_that_has_not_seen_its_fold(name: str)
     mine, seen = np.flatnonzero(folds.fold == 2), folds.training(folds.parts_of(2))
     near = np.setdiff1d(np.setdiff1d(np.arange(N), seen), mine)
     assert len(near) > 20
-    moved = np.concatenate([mine[::2], near])  # of these features are changed, of the fold's other rows labels alone
+    moved = np.concatenate(
+        [mine[::2], near]
+    )  # of these features are changed, of the fold's other rows labels alone
     given, labels = GIVEN.get(name, X).copy(), Y.copy()
     given[moved] = given[moved[::-1]] if name in GIVEN else 20 * given[moved]
     labels[np.concatenate([mine, near])] += 100
@@ -104,15 +120,23 @@ def test_every_row_is_predicted_by_a_model_that_has_not_seen_its_fold(name: str)
     rows = mine[1::2]
     np.testing.assert_allclose(again.predicted[rows], fit.predicted[rows], atol=1e-6)
     assert np.abs(again.predicted[seen] - fit.predicted[seen]).max() > 1
-    nested = np.concatenate([rows, np.setdiff1d(np.flatnonzero(folds.fold == 3), near)])  # the fold after has not seen it either
+    nested = np.concatenate(
+        [rows, np.setdiff1d(np.flatnonzero(folds.fold == 3), near)]
+    )  # the fold after has not seen it either
     np.testing.assert_allclose(again.nested[nested], fit.nested[nested], atol=1e-6)
     assert np.isfinite(fit.nested).all()
     assert [sorted(one) for one in fit.chosen] == [["0", "1", "2", "3"]] * 3
 
 
-@pytest.mark.parametrize(("name", "message"), [
-    ("rigde", "Did you mean 'ridge'"), ("ridge@areas", "expected '<family>"), ("mean@area", "takes neither"),
-    ("ridge+pca:0", "expected")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rigde", "Did you mean 'ridge'"),
+        ("ridge@areas", "expected '<family>"),
+        ("mean@area", "takes neither"),
+        ("ridge+pca:0", "expected"),
+    ],
+)
 def test_unknown_models_say_what_is_known(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_model(name)
@@ -124,6 +148,16 @@ def test_names_come_back_as_they_were_written() -> None:
 
 
 def test_importing_models_loads_no_library_that_a_run_with_nothing_to_do_could_do_without() -> None:
-    slow = {"keras", "tensorflow", "xgboost", "sklearn", "scipy.stats", "scipy.optimize", "scipy.linalg", "skops", "distributed"}
+    slow = {
+        "keras",
+        "tensorflow",
+        "xgboost",
+        "sklearn",
+        "scipy.stats",
+        "scipy.optimize",
+        "scipy.linalg",
+        "skops",
+        "distributed",
+    }
     code = f"import models.cli, sys; found = {slow} & set(sys.modules); assert not found, found"
     subprocess.run([sys.executable, "-c", code], check=True)

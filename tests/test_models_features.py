@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from extract.shards import ShardWriter, write_virtual
-from models.design import pool_rows
-from models.families import features
-from models.families.features import Features, FeaturesError, OnDisk, open_features
-from models.families.halves import is_finite, widen
-from models.families.ridge import SharedRidge
-from models.folds import Folds
+from extract.errors import FeaturesError
+from extract.store.shards import ShardWriter, write_virtual
+from models.data import features as features
+from models.data.design import pool_rows
+from models.data.features import Features, OnDisk, open_features
+from models.data.float16 import is_finite, widen
+from models.data.folds import Folds
+from models.families.linear.ridge import SharedRidge
 
 N, CUT = 90, "last:map"
 STORED = np.random.default_rng(0).normal(size=(N, 2, 2, 5)).astype(np.float16)
@@ -32,7 +33,9 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for start in range(0, N, 40):
         rows = np.arange(start, min(start + 40, N))
         shards.append(tmp_path / "net" / f"part-{start}.h5")
-        writer = ShardWriter(shards[-1], pd.Series(rows), {CUT: (2, 2, 5)}, dtype="float16", attributes={})
+        writer = ShardWriter(
+            shards[-1], pd.Series(rows), {CUT: (2, 2, 5)}, dtype="float16", attributes={}
+        )
         writer.append({CUT: STORED[rows]}, ["broken" if r % 7 == 3 else "" for r in rows])
         writer.close()
     write_virtual(tmp_path / "net.h5", shards)
@@ -43,8 +46,11 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_rows_and_chunks_are_those_of_the_file(path: Path, memory: int | None) -> None:
     X = open_features(path, CUT, USABLE, memory=memory)
     assert X.shape == (len(USABLE), 20)
-    for view, expected in ((X, FLAT[USABLE]), (X.rows(np.array([5, 1, 70, 1])), FLAT[USABLE[[5, 1, 70, 1]]]),
-                           (X.rows(np.arange(3, 60, 2)).rows(np.arange(9)), FLAT[USABLE[3:60:2][:9]])):
+    for view, expected in (
+        (X, FLAT[USABLE]),
+        (X.rows(np.array([5, 1, 70, 1])), FLAT[USABLE[[5, 1, 70, 1]]]),
+        (X.rows(np.arange(3, 60, 2)).rows(np.arange(9)), FLAT[USABLE[3:60:2][:9]]),
+    ):
         chunks = list(view.chunks())
         assert max(len(chunk) for _, chunk in chunks) <= 17
         assert [rows.start for rows, _ in chunks] == list(range(0, len(view), 17))
@@ -61,10 +67,18 @@ def test_what_does_not_fit_stays_on_disk_and_is_refused_whole(path: Path) -> Non
 
 
 def test_a_model_from_disk_is_the_model_from_memory(path: Path) -> None:
-    folds = Folds(kind="random", part=np.arange(len(USABLE)) % 4, near=np.zeros((len(USABLE), 0), dtype=np.bool_))
+    folds = Folds(
+        kind="random",
+        part=np.arange(len(USABLE)) % 4,
+        near=np.zeros((len(USABLE), 0), dtype=np.bool_),
+    )
     Y, weight = FLAT[USABLE][:, :2] + 1, np.ones(len(USABLE))
     X = [open_features(path, CUT, USABLE, memory=memory) for memory in (100, 10_000)]
-    fits = [SharedRidge(exact_limit=limit).cross_fit(x, Y, folds=folds, weight=weight) for limit in (4096, 4) for x in X]
+    fits = [
+        SharedRidge(exact_limit=limit).cross_fit(x, Y, folds=folds, weight=weight)
+        for limit in (4096, 4)
+        for x in X
+    ]
     np.testing.assert_array_equal(fits[0].predicted, fits[1].predicted)
     np.testing.assert_array_equal(fits[2].predicted, fits[3].predicted)
 
@@ -90,18 +104,25 @@ def test_columns_beside_follow_the_rows() -> None:
 
 def test_chunks_may_be_changed_by_nobody_but_their_reader() -> None:
     stored = FLAT.copy()
-    SharedRidge(exact_limit=4).fit(Features(stored), FLAT[:, :1].astype(float), weight=np.ones(N),
-                                   folds=Folds(kind="random", part=np.arange(N) % 3, near=np.zeros((N, 0), dtype=np.bool_)))
+    SharedRidge(exact_limit=4).fit(
+        Features(stored),
+        FLAT[:, :1].astype(float),
+        weight=np.ones(N),
+        folds=Folds(kind="random", part=np.arange(N) % 3, near=np.zeros((N, 0), dtype=np.bool_)),
+    )
     np.testing.assert_array_equal(stored, FLAT)
 
 
 def test_areas_are_pooled_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     row = np.random.default_rng(1).permutation(np.repeat(np.arange(30), 3))
     X, beside = Features(FLAT, beside=FLAT[:, :2] > 0), FLAT[:, :2] > 0
-    monkeypatch.setattr("models.design._POOL_BYTES", 8 * 22 * 7)
+    monkeypatch.setattr("models.data.design._POOL_BYTES", 8 * 22 * 7)
     pooled = pool_rows(X, row)
-    expected = [np.concatenate([v[row == r].mean(axis=0), v[row == r].std(axis=0)])
-                for r in range(30) for v in (FLAT.astype(float), beside.astype(float))]
+    expected = [
+        np.concatenate([v[row == r].mean(axis=0), v[row == r].std(axis=0)])
+        for r in range(30)
+        for v in (FLAT.astype(float), beside.astype(float))
+    ]
     np.testing.assert_allclose(pooled.core().array(), np.array(expected[::2]), atol=1e-6)
     np.testing.assert_allclose(pooled.beside(), np.array(expected[1::2]), atol=1e-6)
 
@@ -109,10 +130,16 @@ def test_areas_are_pooled_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) 
 def test_halves_are_widened_exactly_and_what_is_no_number_is_found():
     every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
     finite = every[np.isfinite(every)]
-    np.testing.assert_array_equal(widen(finite).view(np.uint32), finite.astype(np.float32).view(np.uint32))
-    np.testing.assert_array_equal(widen(finite[:63000].reshape(2, -1)[:, ::7]), finite[:63000].reshape(2, -1)[:, ::7])
-    assert [is_finite(finite), *(is_finite(np.array([1, bad], np.float16)) for bad in (np.nan, np.inf, -np.inf))] == [
-        True, False, False, False]
+    np.testing.assert_array_equal(
+        widen(finite).view(np.uint32), finite.astype(np.float32).view(np.uint32)
+    )
+    np.testing.assert_array_equal(
+        widen(finite[:63000].reshape(2, -1)[:, ::7]), finite[:63000].reshape(2, -1)[:, ::7]
+    )
+    assert [
+        is_finite(finite),
+        *(is_finite(np.array([1, bad], np.float16)) for bad in (np.nan, np.inf, -np.inf)),
+    ] == [True, False, False, False]
     assert is_finite(np.zeros(0, np.float16))
 
 

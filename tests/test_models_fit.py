@@ -16,14 +16,15 @@ from made_experiment import N, change, fit, make_experiment, write_features, wri
 from rich.console import Console
 from typer.testing import CliRunner
 
+from extract.errors import RunFileError
 from extract.settings import read_settings
 from models.cli import app
-from models.display import Display, name_seconds
+from models.execution.keep_models import load_model
+from models.execution.progress import Watch
+from models.execution.progress_display import Display, name_seconds
 from models.fit import fit_all
-from models.keep import load_model
-from models.runs import SCORE_COLUMNS, RunError, read_predictions, read_run, read_scores
-from models.settings import Settings
-from models.watch import Watch
+from models.settings import FitSettings
+from models.store.runs import SCORE_COLUMNS, read_predictions, read_run, read_scores
 
 NAMES = ["mean", "location", "ridge", "ridge@area", "knn", "stack"]
 
@@ -72,23 +73,33 @@ def test_a_stack_is_not_touched_by_the_labels_that_it_predicts(tmp_path: Path) -
     write_table(tmp_path, income=labels)
     fit(path)
     after = read_predictions(change(path).folder, "area", "all", "stack").set_index("id")
-    np.testing.assert_allclose(after.loc[rows, "prediction"], before.loc[rows, "prediction"], atol=1e-3)  # float32, labels of 50
+    np.testing.assert_allclose(
+        after.loc[rows, "prediction"], before.loc[rows, "prediction"], atol=1e-3
+    )  # float32, labels of 50
     assert np.abs(after["prediction"] - before["prediction"]).max() > 1
 
 
 def killed_fit(path: Path, folder: Path, n_runs: int, seconds: float) -> None:
     """Start a fit in a process of its own, and kill it some seconds after there are some runs, whatever it does then."""
-    process = multiprocessing.get_context("spawn").Process(target=fit, args=(path,))  # a fork would share its threads' locks
+    process = multiprocessing.get_context("spawn").Process(
+        target=fit, args=(path,)
+    )  # a fork would share its threads' locks
     process.start()
     give_up = time.monotonic() + 60
-    while len(list(folder.glob("runs/**/run.json"))) < n_runs and process.is_alive() and time.monotonic() < give_up:
+    while (
+        len(list(folder.glob("runs/**/run.json"))) < n_runs
+        and process.is_alive()
+        and time.monotonic() < give_up
+    ):
         time.sleep(0.002)
     time.sleep(seconds)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
 
 
-def test_killed_at_random_moments_a_fit_goes_on_and_ends_with_the_same_numbers(tmp_path: Path) -> None:
+def test_killed_at_random_moments_a_fit_goes_on_and_ends_with_the_same_numbers(
+    tmp_path: Path,
+) -> None:
     whole = make_experiment(tmp_path / "whole", names=NAMES, splits=["area", "random"])
     fit(whole)
     rng = np.random.default_rng()
@@ -96,13 +107,20 @@ def test_killed_at_random_moments_a_fit_goes_on_and_ends_with_the_same_numbers(t
     folder, kept = change(path).folder, {}
     for n_runs in (1, 5, 11):
         killed_fit(path, folder, n_runs, rng.uniform(0, 0.05))
-        assert {p: p.stat().st_mtime_ns for p in kept} == kept  # what was finished is not done again
+        assert {
+            p: p.stat().st_mtime_ns for p in kept
+        } == kept  # what was finished is not done again
         kept = {p: p.stat().st_mtime_ns for p in folder.glob("runs/**/run.json")}
     fit(path)
-    runs = sorted(p.relative_to(change(whole).folder) for p in change(whole).folder.glob("runs/**/predictions.parquet"))
+    runs = sorted(
+        p.relative_to(change(whole).folder)
+        for p in change(whole).folder.glob("runs/**/predictions.parquet")
+    )
     assert len(runs) == 12
     for run in runs:
-        pd.testing.assert_frame_equal(pd.read_parquet(folder / run), pd.read_parquet(change(whole).folder / run))
+        pd.testing.assert_frame_equal(
+            pd.read_parquet(folder / run), pd.read_parquet(change(whole).folder / run)
+        )
     assert not list(folder.rglob("*.partial"))
     one, other = (read_scores(change(p).folder).drop(columns="fit_seconds") for p in (whole, path))
     pd.testing.assert_frame_equal(one, other)
@@ -125,9 +143,14 @@ def test_labels_that_differ_in_an_area_end_the_fit_before_it_begins(tmp_path: Pa
 
 
 def test_a_target_without_labels_to_learn_from_is_named_with_the_folds(tmp_path: Path) -> None:
-    path = make_experiment(tmp_path, names=["mean", "ridge", "stack"], accept=["labels-differ", "missing-labels"])
+    path = make_experiment(
+        tmp_path, names=["mean", "ridge", "stack"], accept=["labels-differ", "missing-labels"]
+    )
     write_table(tmp_path, health=np.where(np.arange(N) < 12, np.arange(N) // 4, np.nan))
-    with pytest.raises(ValueError, match=r"ridge: target 'health': without folds \d and \d no label is left.*take stack out"):
+    with pytest.raises(
+        ValueError,
+        match=r"ridge: target 'health': without folds \d and \d no label is left.*take stack out",
+    ):
         fit(path)
 
 
@@ -150,24 +173,32 @@ def test_a_kept_model_says_how_it_is_fed_and_how_good_it_is(fitted: Path) -> Non
     assert facts["feed"]["group_columns"] == ["district"]
     assert facts["feed"]["pooling"] == ["mean", "sd"]
     assert "district=D0" in " ".join(facts["feed"]["names"])
-    assert facts["scores"][0]["r2"] == pytest.approx(of(fitted, level="area").loc["ridge+groups@area", "r2"])
+    assert facts["scores"][0]["r2"] == pytest.approx(
+        of(fitted, level="area").loc["ridge+groups@area", "r2"]
+    )
     assert facts["training"]["labels_sha256"]
     region = json.loads((kept(fitted)["income/none/region"] / "model.json").read_text())["feed"]
-    assert (region["group_columns"], sorted(region["values"])) == (["district"], ["D0", "D1", "D2", "D3"])
+    assert (region["group_columns"], sorted(region["values"])) == (
+        ["district"],
+        ["D0", "D1", "D2", "D3"],
+    )
     load_model(folder)
 
 
 def test_a_kept_model_of_areas_pools_whole_areas_on_the_random_split(tmp_path: Path) -> None:
     path = make_experiment(tmp_path / "made", names=["ridge@area"], splits=["random"])
     fit(path)
-    assert {json.loads((p / "model.json").read_text())["training"]["n_rows"] for p in kept(path).values()} == {25}
+    assert {
+        json.loads((p / "model.json").read_text())["training"]["n_rows"]
+        for p in kept(path).values()
+    } == {25}
 
 
 def test_a_kept_model_that_was_changed_is_refused(fitted: Path) -> None:
     folder = kept(fitted).popitem()[1]
     file = next(p for p in folder.iterdir() if p.name != "model.json")
     file.write_bytes(file.read_bytes()[:-1] + b"x")
-    with pytest.raises(RunError, match="not the file that `make models` wrote"):
+    with pytest.raises(RunFileError, match="not the file that `make models` wrote"):
         load_model(folder)
 
 
@@ -194,7 +225,10 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(fitted: Path) -> None:
     said = run("fit", "--dry-run", "--config", fitted)
     assert "2 cells stale: the labels of health changed" in said
     assert "2 cells done, 2 stale, 4 to fit in 3 runs." in said
-    assert "from the runs in this folder for mean, ridge; from costs known from elsewhere" in " ".join(said.split())
+    assert (
+        "from the runs in this folder for mean, ridge; from costs known from elsewhere"
+        in " ".join(said.split())
+    )
     assert before == {p: p.stat().st_mtime_ns for p in change(fitted).folder.rglob("*")}
 
 
@@ -229,7 +263,9 @@ def test_the_display_shows_cells_and_the_best_so_far(tmp_path: Path) -> None:
 
 def test_without_a_target_there_is_nothing_to_fit(tmp_path: Path) -> None:
     path = make_experiment(tmp_path)
-    settings = read_settings(path, Settings)
-    bare = settings.model_copy(update={"targets": settings.targets.model_copy(update={"columns": []})})
+    settings = read_settings(path, FitSettings)
+    bare = settings.model_copy(
+        update={"targets": settings.targets.model_copy(update={"columns": []})}
+    )
     with pytest.raises(ValueError, match="nothing to predict; name at least one column"):
         fit_all(bare)

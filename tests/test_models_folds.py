@@ -12,10 +12,10 @@ import verde
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from extract.tiles import Tiles
-from models.foldfile import Opened, hash_array, open_folds, read_folds, write_folds
-from models.folds import Folds, assign_folds, build_folds
-from models.settings import Settings
+from extract.tables.tile_table import Tiles
+from models.data.fold_file import Opened, hash_array, open_folds, read_folds, write_folds
+from models.data.folds import Folds, assign_folds, build_folds
+from models.settings import FitSettings
 
 RNG = np.random.default_rng(1)
 AREA = RNG.integers(0, 60, 500)
@@ -25,12 +25,18 @@ XY = np.column_stack([AREA % 8 * 1500.0, AREA // 8 * 1500.0]) + RNG.uniform(0, 9
 LABELS = RNG.normal(size=60)[AREA][:, None]
 
 
-def assign(kind: str, area: np.ndarray = AREA, xy: np.ndarray | None = XY, n_folds: int = 5) -> np.ndarray:
-    return assign_folds(kind, area=area, xy=xy, targets=LABELS[:len(area)], n_folds=n_folds, seed=2, block_m=2000)
+def assign(
+    kind: str, area: np.ndarray = AREA, xy: np.ndarray | None = XY, n_folds: int = 5
+) -> np.ndarray:
+    return assign_folds(
+        kind, area=area, xy=xy, targets=LABELS[: len(area)], n_folds=n_folds, seed=2, block_m=2000
+    )
 
 
 def build(kind: str, n_folds: int = 5, buffer_m: float = 0) -> Folds:
-    return build_folds(kind, assign(kind, n_folds=n_folds), area=AREA, xy=XY, block_m=2000, buffer_m=buffer_m)
+    return build_folds(
+        kind, assign(kind, n_folds=n_folds), area=AREA, xy=XY, block_m=2000, buffer_m=buffer_m
+    )
 
 
 @pytest.mark.parametrize("kind", ["random", "area", "block"])
@@ -46,7 +52,9 @@ def test_folds_are_balanced_and_keep_areas_whole(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["random", "area", "block"])
 @pytest.mark.parametrize("n_folds", [2, 5])
-def test_inner_folds_are_of_the_same_kind_and_inside_the_training_rows(kind: str, n_folds: int) -> None:
+def test_inner_folds_are_of_the_same_kind_and_inside_the_training_rows(
+    kind: str, n_folds: int
+) -> None:
     folds = build(kind, n_folds=n_folds)
     for fold in folds.folds:
         train = folds.training(folds.parts_of(fold))
@@ -77,15 +85,27 @@ def test_blocks_are_those_of_verde_and_as_balanced() -> None:
     corner = np.ceil(xy.max(axis=0) / side) * side
     framed = np.vstack([xy, [0.0, 0.0], corner])
     ours = assign_folds("block", area=each, xy=xy, targets=None, n_folds=5, seed=0, block_m=side)
-    _, block = verde.block_split((framed[:, 0], framed[:, 1]), spacing=side, region=(0, corner[0], 0, corner[1]))
+    _, block = verde.block_split(
+        (framed[:, 0], framed[:, 1]), spacing=side, region=(0, corner[0], 0, corner[1])
+    )
     assert all(len(set(ours[block[:n] == b])) == 1 for b in set(block[:n]))
-    theirs = [len(test) for _, test in verde.BlockKFold(spacing=side, n_splits=5, shuffle=True, random_state=0).split(xy)]
+    theirs = [
+        len(test)
+        for _, test in verde.BlockKFold(
+            spacing=side, n_splits=5, shuffle=True, random_state=0
+        ).split(xy)
+    ]
     assert np.ptp(np.bincount(ours)) <= np.ptp(theirs)
 
 
 def test_folds_changed_by_hand_are_refused(tmp_path) -> None:
     fold = assign("area")
-    write_folds(tmp_path / "folds.parquet", np.arange(500), {"area": fold[::-1]}, {"area": {"fold_sha256": hash_array(fold)}})
+    write_folds(
+        tmp_path / "folds.parquet",
+        np.arange(500),
+        {"area": fold[::-1]},
+        {"area": {"fold_sha256": hash_array(fold)}},
+    )
     with pytest.raises(ValueError, match="not those that were written"):
         read_folds(tmp_path / "folds.parquet")
 
@@ -101,7 +121,9 @@ def test_block_without_places_is_refused() -> None:
 
 
 def test_missing_and_constant_targets_do_not_disturb_the_balance() -> None:
-    targets = np.column_stack([LABELS, np.full(500, 3.0), np.full(500, np.nan), np.where(AREA < 30, np.nan, LABELS[:, 0])])
+    targets = np.column_stack(
+        [LABELS, np.full(500, 3.0), np.full(500, np.nan), np.where(AREA < 30, np.nan, LABELS[:, 0])]
+    )
     fold = assign_folds("area", area=AREA, xy=None, targets=targets, n_folds=5, seed=0, block_m=1)
     assert np.ptp(np.bincount(fold)) <= 4
     assert np.ptp([np.nanmean(targets[fold == f, 3]) for f in range(5)]) < 0.1 * LABELS.std()
@@ -109,7 +131,9 @@ def test_missing_and_constant_targets_do_not_disturb_the_balance() -> None:
 
 def test_as_many_areas_as_folds_gives_each_its_own() -> None:
     area = np.repeat(np.arange(5), [1, 90, 2, 3, 4])
-    fold = assign_folds("area", area=area, xy=None, targets=RNG.normal(size=(100, 7)), n_folds=5, seed=0, block_m=1)
+    fold = assign_folds(
+        "area", area=area, xy=None, targets=RNG.normal(size=(100, 7)), n_folds=5, seed=0, block_m=1
+    )
     assert [len(set(fold[area == a])) for a in range(5)] == [1] * 5
     assert len(set(fold)) == 5
 
@@ -119,7 +143,9 @@ def test_as_many_areas_as_folds_gives_each_its_own() -> None:
 def test_no_fold_is_empty_and_no_area_is_cut(sizes: list[int], n_folds: int, seed: int) -> None:
     area = np.repeat(np.arange(len(sizes)), sizes)
     labels = np.random.default_rng(seed).normal(size=(len(sizes), 2))[area] * 100
-    fold = assign_folds("area", area=area, xy=None, targets=labels, n_folds=n_folds, seed=seed, block_m=1)
+    fold = assign_folds(
+        "area", area=area, xy=None, targets=labels, n_folds=n_folds, seed=seed, block_m=1
+    )
     assert set(fold) == set(range(n_folds))
     assert all(len(set(fold[area == a])) == 1 for a in range(len(sizes)))
 
@@ -138,16 +164,31 @@ def test_a_buffer_that_leaves_nothing_to_train_on_is_refused() -> None:
         build("block", buffer_m=1e6)
 
 
-SETTINGS = {"name": "x", "tiles": {"table": "t", "images": ".", "area": "a", "x": "x", "y": "y"}, "targets": {"columns": ["t0"]},
-            "extract": {"cuts": ["net/last:avg"]}}
+SETTINGS = {
+    "name": "x",
+    "tiles": {"table": "t", "images": ".", "area": "a", "x": "x", "y": "y"},
+    "targets": {"columns": ["t0"]},
+    "extract": {"cuts": ["net/last:avg"]},
+}
 
 
-def opened(folder: Path, area: np.ndarray = AREA, targets: np.ndarray = LABELS, **models: Any) -> Opened:
-    asked = Settings.model_validate({**SETTINGS, "out": folder, "models": {"splits": ["area", "block"], **models}})
-    labels = pd.DataFrame(targets[:len(area)]).rename(columns=str)
-    tiles = Tiles(id=pd.Series(np.arange(len(area))), path=pd.Series([""] * len(area)), area=pd.Series(area.astype(str)),
-                  xy=XY[:len(area)], target_names=list(labels), targets=labels, classes=pd.DataFrame(index=labels.index),
-                  groups=pd.DataFrame())
+def opened(
+    folder: Path, area: np.ndarray = AREA, targets: np.ndarray = LABELS, **models: Any
+) -> Opened:
+    asked = FitSettings.model_validate(
+        {**SETTINGS, "out": folder, "models": {"splits": ["area", "block"], **models}}
+    )
+    labels = pd.DataFrame(targets[: len(area)]).rename(columns=str)
+    tiles = Tiles(
+        id=pd.Series(np.arange(len(area))),
+        path=pd.Series([""] * len(area)),
+        area=pd.Series(area.astype(str)),
+        xy=XY[: len(area)],
+        target_names=list(labels),
+        targets=labels,
+        classes=pd.DataFrame(index=labels.index),
+        groups=pd.DataFrame(),
+    )
     return open_folds(asked, tiles)
 
 
@@ -160,7 +201,9 @@ def test_folds_on_disk_serve_a_target_that_is_added(tmp_path: Path) -> None:
 
 def test_folds_are_made_anew_for_other_tiles_and_seeds_and_it_is_said(tmp_path: Path) -> None:
     assert opened(tmp_path).notes == ["folds of split 'area' made", "folds of split 'block' made"]
-    assert opened(tmp_path, block_m=3000).notes == ["folds of split 'block' made anew: block_m was 2000, is 3000"]
+    assert opened(tmp_path, block_m=3000).notes == [
+        "folds of split 'block' made anew: block_m was 2000, is 3000"
+    ]
     assert "seed was 0, is 1" in opened(tmp_path, block_m=3000, seed=1).notes[0]
     notes = opened(tmp_path, area=AREA[:400], block_m=3000, seed=1).notes
     assert "n_tiles was 500, is 400" in notes[0]

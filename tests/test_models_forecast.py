@@ -8,35 +8,67 @@ from typing import Any
 import pytest
 from made_experiment import change, fit, make_experiment
 
-from extract.networks.zoo import REGISTRY
-from models.costs import FORMULAS, NETWORK_GMACS, Work, count_seconds
-from models.families.registry import BASELINES, FAMILIES, FINETUNE, STACK, build_model, find_family, parse_model
+from extract.networks.registry import REGISTRY
+from models.execution.costs import FORMULAS, NETWORK_GMACS, Work, count_seconds
+from models.execution.progress import Heard
+from models.families.registry import (
+    BASELINES,
+    FAMILIES,
+    FINETUNE,
+    STACK,
+    build_model,
+    find_family,
+    parse_model,
+)
 from models.fit import plan_all
-from models.watch import Heard
 
-WORK = Work(n_tiles=12_000, n_areas=2400, n_features=512, grid=(14, 14, 512), backbone="vgg16", side=224, outputs=(1,) * 7,
-            folds=5, is_nested=False)
+WORK = Work(
+    n_tiles=12_000,
+    n_areas=2400,
+    n_features=512,
+    grid=(14, 14, 512),
+    backbone="vgg16",
+    side=224,
+    outputs=(1,) * 7,
+    folds=5,
+    is_nested=False,
+)
 
 
 def seconds(name: str, *, params: dict[str, Any] | None = None, **work: Any) -> float:
     spec = parse_model(name)
-    return count_seconds(spec, build_model(spec, seed=0, params=params).get_params(), WORK._replace(**work))
+    return count_seconds(
+        spec, build_model(spec, seed=0, params=params).get_params(), WORK._replace(**work)
+    )
 
 
 def test_a_search_grows_with_the_square_of_the_tiles_and_nothing_else_does() -> None:
-    growth = {m: seconds(m, n_tiles=480_000) / seconds(m, n_tiles=120_000) for m in ("ridge", "xgboost", "forest", "head", "knn")}
+    growth = {
+        m: seconds(m, n_tiles=480_000) / seconds(m, n_tiles=120_000)
+        for m in ("ridge", "xgboost", "forest", "head", "knn")
+    }
     assert growth.pop("knn") > 12
     assert max(growth.values()) < 7
 
 
-@pytest.mark.parametrize(("name", "few", "many", "factor"), [
-    ("forest", {"n_trees": 20}, {"n_trees": 200}, 10), ("forest", {}, {"search": True}, 3.5),
-    ("xgboost", {"rounds": 10}, {"rounds": 60}, 2), ("xgboost", {"depth": 2}, {"depth": 6}, 1.1),
-    ("xgboost", {}, {"columns": 1.0}, 3.5),
-    ("head", {"epochs": 2}, {"epochs": 10}, 5), ("cnn", {"epochs": 2}, {"epochs": 10}, 5),
-    ("tail", {"epochs": 1}, {"epochs": 5}, 5),
-    ("tail", {"joint": True}, {}, 7), ("finetune:vgg16", {"epochs": 1, "warm_epochs": 0}, {"epochs": 5, "warm_epochs": 0}, 5)])
-def test_the_forecast_follows_the_parameters(name: str, few: dict[str, Any], many: dict[str, Any], factor: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "few", "many", "factor"),
+    [
+        ("forest", {"n_trees": 20}, {"n_trees": 200}, 10),
+        ("forest", {}, {"search": True}, 3.5),
+        ("xgboost", {"rounds": 10}, {"rounds": 60}, 2),
+        ("xgboost", {"depth": 2}, {"depth": 6}, 1.1),
+        ("xgboost", {}, {"columns": 1.0}, 3.5),
+        ("head", {"epochs": 2}, {"epochs": 10}, 5),
+        ("cnn", {"epochs": 2}, {"epochs": 10}, 5),
+        ("tail", {"epochs": 1}, {"epochs": 5}, 5),
+        ("tail", {"joint": True}, {}, 7),
+        ("finetune:vgg16", {"epochs": 1, "warm_epochs": 0}, {"epochs": 5, "warm_epochs": 0}, 5),
+    ],
+)
+def test_the_forecast_follows_the_parameters(
+    name: str, few: dict[str, Any], many: dict[str, Any], factor: float
+) -> None:
     assert seconds(name, params=many) / seconds(name, params=few) == pytest.approx(factor, rel=0.3)
 
 

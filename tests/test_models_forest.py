@@ -8,23 +8,27 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from models.families.features import Features
-from models.families.forest import Forest
-from models.folds import assign_folds, build_folds
-from models.keep import load_model, save_model
+from models.data.features import Features
+from models.data.folds import assign_folds, build_folds
+from models.execution.keep_models import load_model, save_model
+from models.families.trees.forest import Forest
 
 RNG = np.random.default_rng(0)
 N = 400
 AREA = np.repeat(np.arange(80), 5)
 SIGNAL = np.repeat(RNG.normal(size=80), 5)
-X = np.column_stack([SIGNAL[:, None] + 0.7 * RNG.normal(size=(N, 6)), RNG.normal(size=(N, 6))]).astype(np.float16)
+X = np.column_stack(
+    [SIGNAL[:, None] + 0.7 * RNG.normal(size=(N, 6)), RNG.normal(size=(N, 6))]
+).astype(np.float16)
 Y = np.column_stack([SIGNAL, np.maximum(SIGNAL, 0), RNG.permutation(80)[AREA]])
 ONES = np.ones(N)
 FOLD = assign_folds("area", area=AREA, xy=None, targets=None, n_folds=4, seed=0, block_m=1)
 FOLDS = build_folds("area", FOLD, area=AREA, xy=None, block_m=1, buffer_m=0)
 
 
-def fit(labels: np.ndarray, weight: np.ndarray = ONES, rows: np.ndarray | None = None, **changes: object) -> Forest:
+def fit(
+    labels: np.ndarray, weight: np.ndarray = ONES, rows: np.ndarray | None = None, **changes: object
+) -> Forest:
     rows = np.arange(N) if rows is None else rows
     model = Forest(n_trees=40, n_jobs=1).set_params(**changes)
     return model.fit(Features(X[rows]), labels[rows], folds=FOLDS.take(rows), weight=weight[rows])
@@ -35,17 +39,26 @@ def r2(predicted: np.ndarray, truth: np.ndarray = Y) -> np.ndarray:
 
 
 def test_planted_truth_is_found_out_of_fold_and_noise_is_not() -> None:
-    found = r2(Forest(n_trees=40, n_jobs=1).cross_fit(Features(X), Y, folds=FOLDS, weight=ONES).predicted)
+    found = r2(
+        Forest(n_trees=40, n_jobs=1).cross_fit(Features(X), Y, folds=FOLDS, weight=ONES).predicted
+    )
     assert (found[:2] > 0.6).all(), found
     assert found[2] < 0.1, found
 
 
 def test_as_good_as_a_searching_forest_out_of_fold() -> None:
-    ours = r2(Forest(n_trees=40, n_jobs=1).cross_fit(Features(X), Y[:, :1], folds=FOLDS, weight=ONES).predicted, Y[:, :1])
+    ours = r2(
+        Forest(n_trees=40, n_jobs=1)
+        .cross_fit(Features(X), Y[:, :1], folds=FOLDS, weight=ONES)
+        .predicted,
+        Y[:, :1],
+    )
     theirs = np.empty((N, 1))
     for fold in FOLDS.folds:
         train, held = FOLDS.training(frozenset({fold})), FOLDS.held(frozenset({fold}))
-        forest = RandomForestRegressor(40, max_features=1 / 3, min_samples_leaf=3, random_state=0).fit(X[train], Y[train, 0])
+        forest = RandomForestRegressor(
+            40, max_features=1 / 3, min_samples_leaf=3, random_state=0
+        ).fit(X[train], Y[train, 0])
         theirs[held, 0] = forest.predict(X[held])
     assert ours[0] > r2(theirs, Y[:, :1])[0] - 0.02
 
@@ -67,7 +80,9 @@ def test_weights_count() -> None:
 
 def test_a_target_is_predicted_the_same_whatever_else_and_how_many_threads() -> None:
     together, alone = fit(Y, n_jobs=16), fit(Y[:, [1]])
-    np.testing.assert_allclose(alone.predict(Features(X))[:, 0], together.predict(Features(X))[:, 1], rtol=1e-12)
+    np.testing.assert_allclose(
+        alone.predict(Features(X))[:, 0], together.predict(Features(X))[:, 1], rtol=1e-12
+    )
 
 
 def test_another_seed_is_another_forest() -> None:
@@ -77,7 +92,7 @@ def test_another_seed_is_another_forest() -> None:
 def test_prediction_in_pieces_equals_prediction_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = fit(Y)
     whole = model.predict(Features(X))
-    monkeypatch.setattr("models.families.features._CHUNK_BYTES", 4 * 12 * 37)
+    monkeypatch.setattr("models.data.features._CHUNK_BYTES", 4 * 12 * 37)
     np.testing.assert_array_equal(model.predict(Features(X)), whole)
 
 
@@ -89,4 +104,6 @@ def test_a_target_without_a_label_is_an_error() -> None:
 def test_a_kept_forest_predicts_the_same(tmp_path: Path) -> None:
     model = fit(Y[:, :1], n_trees=4)
     save_model(tmp_path / "kept", "forest", model, {})
-    np.testing.assert_allclose(load_model(tmp_path / "kept").predict(Features(X)), model.predict(Features(X)), atol=1e-6)
+    np.testing.assert_allclose(
+        load_model(tmp_path / "kept").predict(Features(X)), model.predict(Features(X)), atol=1e-6
+    )

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.networks.zoo import Origin
-from models.explaining.gradients import read_gradients, run_batches, shuffled, split_network
-from models.families.cnn import Convolutional
-from models.families.features import Features
-from models.families.head import Head
-from models.families.tail import Tail
-from models.folds import Folds
+from extract.networks.registry import Origin
+from models.data.features import Features
+from models.data.folds import Folds
+from models.explaining.methods.gradients import read_gradients, run_batches, shuffled, split_network
+from models.families.networks.cnn import Convolutional
+from models.families.networks.head import Head
+from models.families.networks.tail import Tail
 
 N = 24
 RNG = np.random.default_rng(0)
@@ -26,7 +26,7 @@ Y = RNG.normal(5, 2, (N, 1))
 
 LINEAR = """
 import keras, numpy as np
-from models.explaining.gradients import read_gradients
+from models.explaining.methods.gradients import read_gradients
 given = keras.Input((3,))
 network = keras.Model(given, keras.layers.Dense(1)(keras.ops.square(given)))
 weights = network.get_weights()[0][:, 0]
@@ -39,8 +39,14 @@ np.testing.assert_allclose(read_gradients(network, X), 2 * X * weights, rtol=1e-
 def test_gradients_are_those_of_the_function_on_every_backend(backend: str) -> None:
     if not find_spec(backend):
         pytest.skip(f"{backend} is not installed")
-    done = subprocess.run([sys.executable, "-c", LINEAR], capture_output=True, text=True, check=False,
-                          cwd=Path(__file__).resolve().parents[1], env={**os.environ, "KERAS_BACKEND": backend})
+    done = subprocess.run(
+        [sys.executable, "-c", LINEAR],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).resolve().parents[1],
+        env={**os.environ, "KERAS_BACKEND": backend},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
@@ -49,7 +55,9 @@ def test_gradients_of_a_head_tell_how_its_prediction_moves() -> None:
     model = Head(epochs=10).fit(Features(X), Y, folds=FOLDS, weight=np.ones(N))
     step = 1e-3 * RNG.normal(size=X.shape).astype(np.float32)
     moved = (model.predict(Features(X + step)) - model.predict(Features(X - step)))[:, 0]
-    np.testing.assert_allclose(moved, 2 * (read_gradients(model.network(0), X) * step).sum(axis=1), atol=2e-4)
+    np.testing.assert_allclose(
+        moved, 2 * (read_gradients(model.network(0), X) * step).sum(axis=1), atol=2e-4
+    )
 
 
 def check_split(model: object, maps: np.ndarray, places: int) -> None:

@@ -8,9 +8,10 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from models.families.features import Features, FeaturesError
-from models.families.neighbours import Neighbours
-from models.folds import Folds, assign_folds, build_folds
+from extract.errors import FeaturesError
+from models.data.features import Features
+from models.data.folds import Folds, assign_folds, build_folds
+from models.families.nearest_neighbours import Neighbours
 
 RNG = np.random.default_rng(0)
 N = 200
@@ -35,9 +36,13 @@ def theirs(k: int, weighting: str, metric: str) -> object:
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 @pytest.mark.parametrize(("kind", "buffer_m"), [("area", 0), ("block", 400)])
-def test_every_fold_equals_scikit_learn_with_what_was_chosen(kind: str, buffer_m: float, metric: str) -> None:
+def test_every_fold_equals_scikit_learn_with_what_was_chosen(
+    kind: str, buffer_m: float, metric: str
+) -> None:
     folds = folds_of(kind, buffer_m)
-    ours = Neighbours(KS, WEIGHTINGS, metric).cross_fit(Features(X), Y, folds=folds, weight=ONES, nested=True)
+    ours = Neighbours(KS, WEIGHTINGS, metric).cross_fit(
+        Features(X), Y, folds=folds, weight=ONES, nested=True
+    )
     for f in folds.folds:
         train, rows = folds.training(folds.parts_of(f)), folds.held(folds.parts_of(f))
         for t in range(2):
@@ -53,8 +58,17 @@ def test_the_choice_is_the_best_of_a_loop_over_the_folds() -> None:
     for k in KS:
         for weighting in WEIGHTINGS:
             errors[k, weighting] = sum(
-                ((KNeighborsRegressor(k, weights=weighting).fit(scaled[a], Y[a, 0]).predict(scaled[b]) - Y[b, 0]) ** 2).sum()
-                for a, b in folds.splits())
+                (
+                    (
+                        KNeighborsRegressor(k, weights=weighting)
+                        .fit(scaled[a], Y[a, 0])
+                        .predict(scaled[b])
+                        - Y[b, 0]
+                    )
+                    ** 2
+                ).sum()
+                for a, b in folds.splits()
+            )
     assert tuple(model.chosen_[0].values()) == min(errors, key=errors.get)
 
 
@@ -62,7 +76,10 @@ def test_the_choice_is_the_best_of_a_loop_over_the_folds() -> None:
 def test_a_weight_of_two_is_the_row_twice(weighting: str) -> None:
     twice = np.concatenate([np.arange(N), np.arange(50)])
     predicted = []
-    for rows, weight in ((np.arange(N), np.where(np.arange(N) < 50, 2.0, 1.0)), (twice, np.ones(len(twice)))):
+    for rows, weight in (
+        (np.arange(N), np.where(np.arange(N) < 50, 2.0, 1.0)),
+        (twice, np.ones(len(twice))),
+    ):
         model = Neighbours(KS, WEIGHTINGS, "euclidean", standardise=False)
         model.fit(Features(X[rows]), Y[rows], folds=folds_of("area").take(rows), weight=weight)
         model.chosen_ = [{"k": len(rows), "weighting": weighting}] * 2
@@ -77,17 +94,27 @@ def test_a_missing_label_is_no_neighbour() -> None:
     changed = labels.copy()
     known = np.flatnonzero(np.isfinite(labels[:, 1]))
     chosen = model.chosen_[1]
-    expected = KNeighborsRegressor(chosen["k"], weights=chosen["weighting"]).fit(model.X_[known], changed[known, 1])
-    np.testing.assert_allclose(model.predict(Features(X))[:, 1], expected.predict(model.X_), atol=1e-5)
+    expected = KNeighborsRegressor(chosen["k"], weights=chosen["weighting"]).fit(
+        model.X_[known], changed[known, 1]
+    )
+    np.testing.assert_allclose(
+        model.predict(Features(X))[:, 1], expected.predict(model.X_), atol=1e-5
+    )
 
 
 def test_too_large_a_search_asks_for_a_sample() -> None:
     folds = folds_of("area")
-    with pytest.raises(ValueError, match=r"at most 100 training tiles, got 200\. Set knn_sample = 25 in"):
+    with pytest.raises(
+        ValueError, match=r"at most 100 training tiles, got 200\. Set knn_sample = 25 in"
+    ):
         Neighbours(max_search=100).fit(Features(X), Y, folds=folds, weight=ONES)
-    model = Neighbours(max_search=100, sample=80, seed=1).fit(Features(X), Y, folds=folds, weight=ONES)
+    model = Neighbours(max_search=100, sample=80, seed=1).fit(
+        Features(X), Y, folds=folds, weight=ONES
+    )
     assert model.X_.shape == (80, 6)
-    again = Neighbours(max_search=100, sample=80, seed=1).fit(Features(X), Y, folds=folds, weight=ONES)
+    again = Neighbours(max_search=100, sample=80, seed=1).fit(
+        Features(X), Y, folds=folds, weight=ONES
+    )
     np.testing.assert_array_equal(model.predict(Features(X)), again.predict(Features(X)))
 
 
@@ -97,7 +124,9 @@ def test_what_does_not_fit_into_memory_is_refused_with_a_way_out() -> None:
 
 
 def test_the_order_in_which_settings_list_the_choices_changes_nothing() -> None:
-    ordered, mixed = (Neighbours(ks, WEIGHTINGS).cross_fit(Features(X), Y, folds=folds_of("area"), weight=ONES)
-                      for ks in ((1, 4, 9), (4, 9, 1, 9, 5000)))
+    ordered, mixed = (
+        Neighbours(ks, WEIGHTINGS).cross_fit(Features(X), Y, folds=folds_of("area"), weight=ONES)
+        for ks in ((1, 4, 9), (4, 9, 1, 9, 5000))
+    )
     assert mixed.chosen == ordered.chosen
     np.testing.assert_array_equal(mixed.predicted, ordered.predicted)

@@ -15,28 +15,29 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from extract.networks.zoo import REGISTRY, Origin
+from extract.networks.registry import REGISTRY, Origin
 from extract.run import run_extraction
-from extract.settings import Settings as ExtractSettings
-from extract.settings import read_settings
+from extract.settings import ExtractSettings, read_settings
 from models.cli import app
+from models.data.features import Features
+from models.data.folds import Folds
+from models.execution.keep_models import save_model
 from models.explaining.explanations import read_explanation
-from models.families.features import Features
-from models.families.finetune import Finetune
-from models.families.head import Head
-from models.families.mapnet import MapNetwork
-from models.families.tail import Tail
+from models.families.networks.finetune import Finetune
+from models.families.networks.head import Head
+from models.families.networks.map_network import MapNetwork
+from models.families.networks.tail import Tail
 from models.fit import fit_all
-from models.folds import Folds
-from models.keep import save_model
-from models.settings import Settings
+from models.settings import FitSettings
 
-TINY = {'"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"tiny/relu2:map", "pixels/32:map"'}
+TINY = {
+    '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"tiny/relu2:map", "pixels/32:map"'
+}
 AGAIN = """import sys, numpy as np
 from pathlib import Path
 import made_networks
-from models.families.features import Features
-from models.keep import load_model
+from models.data.features import Features
+from models.execution.keep_models import load_model
 made_networks.register()
 rows = np.load(sys.argv[2])
 np.save(sys.argv[3], load_model(Path(sys.argv[1])).predict(Features(rows.reshape(len(rows), -1), grid=rows.shape[1:])))
@@ -45,7 +46,7 @@ np.save(sys.argv[3], load_model(Path(sys.argv[1])).predict(Features(rows.reshape
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the weight file of the small network, which is one of the zoo meanwhile."""
+    """Return the weight file of the small network, which is one of the zoo meanwhile."""
     path = tmp_path_factory.mktemp("tiny") / "tiny.h5"
     made.write_tiny(path)
     made.register()
@@ -54,19 +55,33 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def make(kind: str, weights: str, **params: Any) -> tuple[MapNetwork, Features]:
-    """Give a tail with maps, or a whole network with pictures."""
+    """Return a tail with maps, or a whole network with pictures."""
     family, layer = (Tail, "relu2") if kind == "tail" else (Finetune, "")
-    rows = np.random.default_rng(1).random((made.N, 8, 8, 8)) + made.SIGNAL[:, None, None, None] if layer else made.PICTURES
+    rows = (
+        np.random.default_rng(1).random((made.N, 8, 8, 8)) + made.SIGNAL[:, None, None, None]
+        if layer
+        else made.PICTURES
+    )
     X = Features(rows.reshape(made.N, -1).astype(np.float32), grid=rows.shape[1:])
     return family(**{**made.PARAMS, "dropout": 0.3, **params}), X.from_network(
-        Origin(backbone="tiny", layer=layer, size=made.SIDE, weights=weights))
+        Origin(backbone="tiny", layer=layer, size=made.SIDE, weights=weights)
+    )
 
 
 def test_a_tower_trained_beside_others_is_the_one_trained_alone() -> None:
     rng, n = np.random.default_rng(0), 240
-    signal, folds = rng.normal(size=(n, 2)), Folds(kind="random", part=np.arange(n) % 4, near=np.zeros((n, 0), bool))
+    signal, folds = (
+        rng.normal(size=(n, 2)),
+        Folds(kind="random", part=np.arange(n) % 4, near=np.zeros((n, 0), bool)),
+    )
     X = Features(np.hstack([signal, rng.normal(size=(n, 6))]).astype(np.float32))
-    Y = np.column_stack([signal[:, 0] + 0.3 * rng.normal(size=n), 50 - 4 * signal[:, 1]**2, signal[:, 0] * signal[:, 1]])
+    Y = np.column_stack(
+        [
+            signal[:, 0] + 0.3 * rng.normal(size=n),
+            50 - 4 * signal[:, 1] ** 2,
+            signal[:, 0] * signal[:, 1],
+        ]
+    )
     Y[::7, 2] = np.nan
     head, weight = Head(epochs=25), np.ones(n)
     together = head.fit(X, Y, folds=folds, weight=weight).predict(X)
@@ -79,13 +94,17 @@ def test_a_tower_trained_beside_others_is_the_one_trained_alone() -> None:
     assert (np.abs(together - other).max(axis=0) > 0.05 * np.nanstd(Y, axis=0)).all()
 
 
-def test_a_target_without_labels_in_the_first_inner_fold_stops_on_another_and_learns_as_well() -> None:
+def test_a_target_without_labels_in_the_first_inner_fold_stops_on_another_and_learns_as_well() -> (
+    None
+):
     rng = np.random.default_rng(0)
     X, part = rng.normal(size=(300, 8)), np.arange(300) % 4
     y = X[:, 0] - X[:, 1] + 0.3 * rng.normal(size=300)
     Y = np.column_stack([y, np.where(part == 0, np.nan, y), y])
     folds = Folds(kind="random", part=part, near=np.zeros((300, 0), bool))
-    head = Head(dropout=0.0, rate=1e-2).fit(Features(X.astype(np.float32)), Y, folds=folds, weight=np.ones(300))
+    head = Head(dropout=0.0, rate=1e-2).fit(
+        Features(X.astype(np.float32)), Y, folds=folds, weight=np.ones(300)
+    )
     assert min(one["epochs"] for one in head.chosen_) > 3
     error = ((head.predict(Features(X.astype(np.float32))) - y[:, None]) ** 2).mean(axis=0)
     assert (error < 0.15 * y.var()).all()
@@ -103,30 +122,51 @@ def test_the_same_seed_gives_the_same_and_another_another(kind: str, weights: st
 
 
 @pytest.mark.parametrize("kind", ["tail", "finetune"])
-def test_a_kept_network_predicts_the_same_in_a_new_process(kind: str, weights: str, tmp_path: Path) -> None:
+def test_a_kept_network_predicts_the_same_in_a_new_process(
+    kind: str, weights: str, tmp_path: Path
+) -> None:
     model, X = make(kind, weights)
     expected = model.fit(X, made.Y, folds=made.FOLDS, weight=np.ones(made.N)).predict(X)
     save_model(tmp_path / "kept", "tail" if kind == "tail" else "finetune:mobilenetv2", model, {})
     np.save(tmp_path / "rows.npy", X.array().reshape(-1, *X.grid or ()))
     root = Path(__file__).parents[1]
-    subprocess.run([sys.executable, "-c", AGAIN, *(str(tmp_path / name) for name in ("kept", "rows.npy", "out.npy"))], check=True,
-                   env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"})
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            AGAIN,
+            *(str(tmp_path / name) for name in ("kept", "rows.npy", "out.npy")),
+        ],
+        check=True,
+        env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"},
+    )
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-6)
 
 
-def test_every_kept_network_is_explained_end_to_end(weights: str, experiment: Callable[..., Path],
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:
-    path = experiment(n=24, replace={**TINY, 'weights = "random:0"': f'weights = {{ tiny = "{weights}" }}'})
-    path.write_text(path.read_text() + '[models]\nnames = ["mean", "tail", "finetune:tiny"]\nfolds = 3\nworkers = 1\n'
-                    'keep = ["tail", "finetune:tiny"]\naccept = ["labels-differ"]\n[models.params.tail]\nepochs = 2\n'
-                    'rate = 1e-2\npool = "avg"\n[models.params.finetune]\nepochs = 1\nwarm_rate = 1e-2\npool = "avg"\n')
+def test_every_kept_network_is_explained_end_to_end(
+    weights: str, experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = experiment(
+        n=24, replace={**TINY, 'weights = "random:0"': f'weights = {{ tiny = "{weights}" }}'}
+    )
+    path.write_text(
+        path.read_text()
+        + '[models]\nnames = ["mean", "tail", "finetune:tiny"]\nfolds = 3\nworkers = 1\n'
+        'keep = ["tail", "finetune:tiny"]\naccept = ["labels-differ"]\n[models.params.tail]\nepochs = 2\n'
+        'rate = 1e-2\npool = "avg"\n[models.params.finetune]\nepochs = 1\nwarm_rate = 1e-2\npool = "avg"\n'
+    )
     run_extraction(read_settings(path, ExtractSettings))
-    fit_all(read_settings(path, Settings))
+    fit_all(read_settings(path, FitSettings))
     done = CliRunner().invoke(app, ["explain", "--config", str(path)])
     assert done.exit_code == 0, done.output
     for cut, model in (("tiny/relu2:map", "tail"), ("pixels/32:map", "finetune:tiny")):
-        folder, facts, tiles = read_explanation(path.parent / "out" / "explain" / "income" / cut / model)
+        folder, facts, tiles = read_explanation(
+            path.parent / "out" / "explain" / "income" / cut / model
+        )
         assert facts["method"] == "gradients"
         assert len(tiles) == 20
-        assert all((folder / name).is_file() for name in tiles[["tile", "heat", "overlay"]].to_numpy().ravel())
+        assert all(
+            (folder / name).is_file()
+            for name in tiles[["tile", "heat", "overlay"]].to_numpy().ravel()
+        )
         assert pd.notna(facts["sanity"]["rank_correlation"])

@@ -10,25 +10,50 @@ from models.families.params import check_params
 from models.families.registry import BASELINES, FAMILIES, find_family
 
 
-@pytest.mark.parametrize(("name", "key", "value"), [
-    ("head", "epochs", 0), ("head", "batch", 0), ("head", "patience", 0), ("head", "dropout", 1.0), ("head", "rate", -1e-3),
-    ("head", "rate", float("nan")), ("head:joint", "hidden", [64, 0]), ("finetune", "zoom", [0.0, 1.2]), ("forest", "n_trees", 0),
-    ("forest", "features", 3.0), ("xgboost", "rounds", 0), ("xgboost", "columns", 2.0), ("xgboost", "max_bin", 1),
-    ("knn", "k_choices", [5, 0]), ("knn", "sample", 0), ("ridge", "alphas", [1.0, 0.0]), ("ridge", "exact_limit", -5)])
-def test_a_value_with_which_nothing_can_be_learnt_is_refused_by_name(name: str, key: str, value: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("head", "epochs", 0),
+        ("head", "batch", 0),
+        ("head", "patience", 0),
+        ("head", "dropout", 1.0),
+        ("head", "rate", -1e-3),
+        ("head", "rate", float("nan")),
+        ("head:joint", "hidden", [64, 0]),
+        ("finetune", "zoom", [0.0, 1.2]),
+        ("forest", "n_trees", 0),
+        ("forest", "features", 3.0),
+        ("xgboost", "rounds", 0),
+        ("xgboost", "columns", 2.0),
+        ("xgboost", "max_bin", 1),
+        ("knn", "k_choices", [5, 0]),
+        ("knn", "sample", 0),
+        ("ridge", "alphas", [1.0, 0.0]),
+        ("ridge", "exact_limit", -5),
+    ],
+)
+def test_a_value_with_which_nothing_can_be_learnt_is_refused_by_name(
+    name: str, key: str, value: Any
+) -> None:
     with pytest.raises(ValueError, match=rf"^{name}\.{key}: expected (at least|more than) [012]"):
         check_params(name, {key: value})
 
 
 def test_a_choice_among_nothing_is_refused_but_a_head_without_layers_is_not() -> None:
-    with pytest.raises(ValueError, match=r"^knn\.k_choices: expected at least one value, got none$"):
+    with pytest.raises(
+        ValueError, match=r"^knn\.k_choices: expected at least one value, got none$"
+    ):
         check_params("knn", {"k_choices": []})
     assert check_params("head", {"hidden": []}) == {"hidden": ()}
 
 
-@pytest.mark.parametrize(("key", "value", "expected"), [
-    ("rounds", True, "a number"), ("rounds", "5", "a number"), ("rate", "0.1", "a number")])
-def test_a_value_of_another_kind_is_refused_and_not_turned_into_one(key: str, value: Any, expected: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("rounds", True, "a number"), ("rounds", "5", "a number"), ("rate", "0.1", "a number")],
+)
+def test_a_value_of_another_kind_is_refused_and_not_turned_into_one(
+    key: str, value: Any, expected: str
+) -> None:
     with pytest.raises(ValueError, match=rf"^xgboost\.{key}: expected {expected}, got {value!r}$"):
         check_params("xgboost", {key: value})
     with pytest.raises(ValueError, match=r"^forest\.search: expected true or false, got 1$"):
@@ -39,5 +64,9 @@ def test_a_value_of_another_kind_is_refused_and_not_turned_into_one(key: str, va
 
 @pytest.mark.parametrize("name", [*BASELINES, *FAMILIES])
 def test_what_a_family_has_by_itself_may_be_set(name: str) -> None:
-    own = {k: v for k, v in find_family(name)().get_params().items() if k not in ("task", "seed", "n_jobs") and v is not None}
+    own = {
+        k: v
+        for k, v in find_family(name)().get_params().items()
+        if k not in ("task", "seed", "n_jobs") and v is not None
+    }
     assert check_params(name, own) == own

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
+from models.data.features import Features
+from models.data.folds import Folds
+from models.execution.keep_models import load_model, save_model
 from models.families import pca
-from models.families.features import Features
 from models.families.pca import Reduced, find_axes, reduce_features
 from models.families.registry import build_model, parse_model
-from models.folds import Folds
-from models.keep import load_model, save_model
 
 RNG = np.random.default_rng(0)
 N = 200
@@ -28,7 +28,9 @@ ONES = np.ones(N)
 def test_components_are_those_of_scikit_learn(k: int) -> None:
     ours = reduce_features(Features(X), find_axes(Features(X), k, 0)).array()
     theirs = PCA(k).fit_transform(X.astype(float))
-    np.testing.assert_allclose(np.abs(ours[:, :3]), np.abs(theirs[:, :3]), atol=1e-3 * np.abs(theirs).max())
+    np.testing.assert_allclose(
+        np.abs(ours[:, :3]), np.abs(theirs[:, :3]), atol=1e-3 * np.abs(theirs).max()
+    )
     np.testing.assert_allclose(ours.var(axis=0), theirs.var(axis=0), rtol=1e-3, atol=1e-6)
 
 
@@ -48,7 +50,11 @@ def test_held_out_rows_have_no_part_in_the_axes() -> None:
     axes = []
     for model, rows in zip(models, (features, strange), strict=True):
         train = FOLDS.training(frozenset({1}))
-        axes.append(model.fit(Features(rows).rows(train), Y[train], folds=FOLDS.take(train), weight=ONES[train]).axes_)
+        axes.append(
+            model.fit(
+                Features(rows).rows(train), Y[train], folds=FOLDS.take(train), weight=ONES[train]
+            ).axes_
+        )
     np.testing.assert_array_equal(axes[0].axes, axes[1].axes)
 
 
@@ -69,5 +75,8 @@ def test_a_reduced_model_finds_what_is_there_and_is_kept(name: str, tmp_path: Pa
 
 
 def test_more_components_than_rows_or_columns_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"pca:61: expected at most 60 components for 200 training rows of 60 features"):
+    with pytest.raises(
+        ValueError,
+        match=r"pca:61: expected at most 60 components for 200 training rows of 60 features",
+    ):
         find_axes(Features(X), 61, 0)

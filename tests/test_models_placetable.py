@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from extract.errors import TableError
 from extract.settings import read_settings
-from extract.tiles import TableError, read_tiles
-from models.predicting import placetable
-from models.predicting.placefile import PlaceSettings
-from models.predicting.placetable import CopiedTable, copy_table, hash_tiles
+from extract.tables.tile_table import read_tiles
+from models.predicting import place_table as placetable
+from models.predicting.place_settings import PlaceSettings
+from models.predicting.place_table import CopiedTable, copy_table, hash_tiles
 
 N = 50
 TEXT = """name = "new"
@@ -29,8 +30,16 @@ groups = ["district", "area"]
 
 def write(folder: Path, name: str, **columns: Any) -> PlaceSettings:
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"id": np.arange(N) + 7, "area": [f"é{i % 9}" for i in range(N)], "x": rng.normal(size=N), "y": 2.5,
-                          "district": rng.choice(["a", "", "NA"], N), **columns})
+    frame = pd.DataFrame(
+        {
+            "id": np.arange(N) + 7,
+            "area": [f"é{i % 9}" for i in range(N)],
+            "x": rng.normal(size=N),
+            "y": 2.5,
+            "district": rng.choice(["a", "", "NA"], N),
+            **columns,
+        }
+    )
     if name.endswith("csv"):
         frame.to_csv(folder / name, index=False)
     else:
@@ -45,8 +54,16 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
-@pytest.mark.parametrize("ids", [np.arange(N) + 7, [f"00{i}" for i in range(N)], np.arange(N) * 1.0, np.arange(N) + 0.5,
-                                 [str(i) if i else "a" for i in range(N)]])
+@pytest.mark.parametrize(
+    "ids",
+    [
+        np.arange(N) + 7,
+        [f"00{i}" for i in range(N)],
+        np.arange(N) * 1.0,
+        np.arange(N) + 0.5,
+        [str(i) if i else "a" for i in range(N)],
+    ],
+)
 def test_any_rows_are_those_of_the_whole_table(tmp_path: Path, name: str, ids: Any) -> None:
     settings = write(tmp_path, name, id=ids)
     copy_table(settings, tmp_path / "table.parquet", [])
@@ -62,21 +79,43 @@ def test_any_rows_are_those_of_the_whole_table(tmp_path: Path, name: str, ids: A
     assert hash_tiles(settings) == whole.sha256
 
 
-@pytest.mark.parametrize(("columns", "text"), [
-    ({"x": [*range(N - 1), np.nan]}, r"1 rows have no place \(first: line 51\)"),
-    ({"area": [*["a"] * 40, "", *["b"] * 9]}, r"column 'area' is empty in 1 rows \(first: line 42\)"),
-    ({"id": [*range(N - 1), 0]}, r"1 ids stand in more than one row \(0\)|an id stands in more than one row"),
-    ({"y": [*["1"] * 48, "far", "2"]}, r"column 'y' is not a number in 1 rows \(first: line 50, 'far'\)"),
-    ({"x": np.inf}, "column 'x' is not a number"),
-])
-def test_what_is_wrong_in_a_later_piece_is_told_with_its_line(tmp_path: Path, columns: dict[str, Any], text: str) -> None:
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        ({"x": [*range(N - 1), np.nan]}, r"1 rows have no place \(first: line 51\)"),
+        (
+            {"area": [*["a"] * 40, "", *["b"] * 9]},
+            r"column 'area' is empty in 1 rows \(first: line 42\)",
+        ),
+        (
+            {"id": [*range(N - 1), 0]},
+            r"1 ids stand in more than one row \(0\)|an id stands in more than one row",
+        ),
+        (
+            {"y": [*["1"] * 48, "far", "2"]},
+            r"column 'y' is not a number in 1 rows \(first: line 50, 'far'\)",
+        ),
+        ({"x": np.inf}, "column 'x' is not a number"),
+    ],
+)
+def test_what_is_wrong_in_a_later_piece_is_told_with_its_line(
+    tmp_path: Path, columns: dict[str, Any], text: str
+) -> None:
     with pytest.raises(TableError, match=text):
         copy_table(write(tmp_path, "t.csv", **columns), tmp_path / "table.parquet", [])
     assert not (tmp_path / "table.parquet").exists()
 
 
-@pytest.mark.parametrize(("name", "data"), [("t.csv", b""), ("t.csv", b"id,area,x,y,district\n"), ("t.parquet", b"PAR1PAR1"),
-                                            ("t.csv", b"id,area\n1,2\n"), ("t.csv", b"\xff\xfe\x00")])
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("t.csv", b""),
+        ("t.csv", b"id,area,x,y,district\n"),
+        ("t.parquet", b"PAR1PAR1"),
+        ("t.csv", b"id,area\n1,2\n"),
+        ("t.csv", b"\xff\xfe\x00"),
+    ],
+)
 def test_what_is_no_such_table_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
     settings = write(tmp_path, name)
     (tmp_path / name).write_bytes(data)

@@ -16,20 +16,21 @@ import pytest
 from made_experiment import N, change, make_experiment, read_signal, write_features, write_table
 from typer.testing import CliRunner
 
+from extract.errors import PlaceError
 from extract.settings import read_settings
-from extract.shards import ShardWriter, write_virtual
-from extract.tiles import read_tiles
+from extract.store.shards import ShardWriter, write_virtual
+from extract.tables.tile_table import read_tiles
 from models.cli import app
+from models.execution.keep_models import load_model
 from models.fit import fit_all
-from models.keep import load_model
-from models.kept import find_kept
-from models.predicting import parts
-from models.predicting.feeding import read_part
-from models.predicting.newplace import PlaceError, open_place
-from models.predicting.placefile import PlaceSettings
+from models.predicting import batches as parts
+from models.predicting.model_inputs import read_part
+from models.predicting.place import open_place
+from models.predicting.place_settings import PlaceSettings
 from models.predicting.predict import predict_place
-from models.predicting.told import _Files
-from models.settings import Settings
+from models.predicting.write_predictions import _Files
+from models.settings import FitSettings
+from models.store.kept_models import find_kept
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = """
@@ -48,35 +49,57 @@ groups = ["district"]
 cuts = ["net/last:avg"]
 """
 
-QUIET = {"dashboard_address": None, "scheduler_kwargs": {"dashboard_address": ":0"}}  # 8787 may be taken by a test beside
+QUIET = {
+    "dashboard_address": None,
+    "scheduler_kwargs": {"dashboard_address": ":0"},
+}  # 8787 may be taken by a test beside
 
 
-def fitted(folder: Path, names: list[str], **models: Any) -> Settings:
-    path = make_experiment(folder, names=names, keep="all", splits=["area", "block"], block_m=400, **models)
-    settings = read_settings(path, Settings)
+def fitted(folder: Path, names: list[str], **models: Any) -> FitSettings:
+    path = make_experiment(
+        folder, names=names, keep="all", splits=["area", "block"], block_m=400, **models
+    )
+    settings = read_settings(path, FitSettings)
     fit_all(settings)
     return settings
 
 
-def new_place(folder: Path, n: int = 50, *, weights: str = "w", shift: float = 0.0, **columns: Any) -> PlaceSettings:
+def new_place(
+    folder: Path, n: int = 50, *, weights: str = "w", shift: float = 0.0, **columns: Any
+) -> PlaceSettings:
     folder.mkdir()
     rng = np.random.default_rng(5)
-    table = {"id": np.arange(n) + 1000, "area": [f"Z{i // 7}" for i in range(n)], "x": 530000.0 + 50 * np.arange(n),
-             "y": 180000.0, "district": "D1", **columns}
+    table = {
+        "id": np.arange(n) + 1000,
+        "area": [f"Z{i // 7}" for i in range(n)],
+        "x": 530000.0 + 50 * np.arange(n),
+        "y": 180000.0,
+        "district": "D1",
+        **columns,
+    }
     pd.DataFrame(table).to_csv(folder / "t.csv", index=False)
     (folder / "new.toml").write_text(PLACE)
     settings = read_settings(folder / "new.toml", PlaceSettings)
     shard = settings.folder / "features/net/part-00000.h5"
     shard.parent.mkdir(parents=True)
-    writer = ShardWriter(shard, read_tiles(settings).id, {"last:avg": (6,)}, dtype="float16",
-                         attributes={"weights": "random:0", "weights_sha256": weights})
-    writer.append({"last:avg": rng.normal(size=(n, 6)) + shift}, ["" if i != 4 else "torn" for i in range(n)])
+    writer = ShardWriter(
+        shard,
+        read_tiles(settings).id,
+        {"last:avg": (6,)},
+        dtype="float16",
+        attributes={"weights": "random:0", "weights_sha256": weights},
+    )
+    writer.append(
+        {"last:avg": rng.normal(size=(n, 6)) + shift}, ["" if i != 4 else "torn" for i in range(n)]
+    )
     writer.close()
     write_virtual(settings.folder / "features/net.h5", [shard])
     return settings
 
 
-@pytest.mark.parametrize("model", ["ridge", "ridge@area", "ridge+groups", "knn", "mean", "region", "location"])
+@pytest.mark.parametrize(
+    "model", ["ridge", "ridge@area", "ridge+groups", "knn", "mean", "region", "location"]
+)
 def test_every_feed_is_made_again_for_a_new_place(tmp_path: Path, model: str) -> None:
     settings, place = fitted(tmp_path / "town", [model]), new_place(tmp_path / "new")
     facts = predict_place(settings, place, "income", tmp_path / "p", model=model)
@@ -94,9 +117,26 @@ def test_every_feed_is_made_again_for_a_new_place(tmp_path: Path, model: str) ->
 def test_a_new_process_predicts_what_the_model_in_memory_predicts(tmp_path: Path) -> None:
     settings = fitted(tmp_path / "town", ["ridge"])
     kept = find_kept(settings.folder, "income")
-    done = subprocess.run([sys.executable, "-m", "models", "predict", "--config", str(tmp_path / "town/s.toml"), "--target",
-                           "income", "--cut", kept.cell.cut, "--out", str(tmp_path / "p")], cwd=ROOT, capture_output=True,
-                          text=True, check=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "models",
+            "predict",
+            "--config",
+            str(tmp_path / "town/s.toml"),
+            "--target",
+            "income",
+            "--cut",
+            kept.cell.cut,
+            "--out",
+            str(tmp_path / "p"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     told = pd.read_parquet(tmp_path / "p/income/predictions.parquet")
     model = load_model(kept.path)
     place = open_place(read_settings(tmp_path / "town/s.toml", PlaceSettings), kept, tmp_path)
@@ -106,8 +146,13 @@ def test_a_new_process_predicts_what_the_model_in_memory_predicts(tmp_path: Path
     assert "fitted on" in done.stdout
 
 
-def test_parts_give_what_one_pass_gives_and_a_kill_loses_no_done_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings, place = fitted(tmp_path / "town", ["ridge", "ridge@area"]), new_place(tmp_path / "new", 700)
+def test_parts_give_what_one_pass_gives_and_a_kill_loses_no_done_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, place = (
+        fitted(tmp_path / "town", ["ridge", "ridge@area"]),
+        new_place(tmp_path / "new", 700),
+    )
     for model in ("ridge", "ridge@area"):
         predict_place(settings, place, "income", tmp_path / f"whole {model}", model=model)
     monkeypatch.setattr(parts, "_PART_TILES", 256)
@@ -121,9 +166,19 @@ def test_parts_give_what_one_pass_gives_and_a_kill_loses_no_done_one(tmp_path: P
 
         with pytest.raises(KeyboardInterrupt):
             predict_place(settings, place, "income", out, model=model, report=stop)
-        predict_place(settings, place, "income", out, model=model, report=lambda done, todo, seen=seen: seen.append(done))
+        predict_place(
+            settings,
+            place,
+            "income",
+            out,
+            model=model,
+            report=lambda done, todo, seen=seen: seen.append(done),
+        )
         assert seen == [0, 1, 1, 2, 3]
-        pieces, whole = (pd.read_parquet(f / "predictions.parquet").sort_values("id") for f in (out, tmp_path / f"whole {model}"))
+        pieces, whole = (
+            pd.read_parquet(f / "predictions.parquet").sort_values("id")
+            for f in (out, tmp_path / f"whole {model}")
+        )
         np.testing.assert_allclose(pieces["prediction"], whole["prediction"], atol=1e-9)
         assert not (out / "parts").exists()
 
@@ -131,8 +186,20 @@ def test_parts_give_what_one_pass_gives_and_a_kill_loses_no_done_one(tmp_path: P
 def test_what_lies_far_from_the_training_tiles_is_flagged(tmp_path: Path) -> None:
     settings = fitted(tmp_path / "town", ["ridge"])
     cut = find_kept(settings.folder, "income").cell.cut
-    near = predict_place(settings, read_settings(tmp_path / "town/s.toml", PlaceSettings), "income", tmp_path / "a", cut=cut)
-    far = predict_place(settings, new_place(tmp_path / "new", shift=30.0), "income", tmp_path / "b", cut="net/last:avg")
+    near = predict_place(
+        settings,
+        read_settings(tmp_path / "town/s.toml", PlaceSettings),
+        "income",
+        tmp_path / "a",
+        cut=cut,
+    )
+    far = predict_place(
+        settings,
+        new_place(tmp_path / "new", shift=30.0),
+        "income",
+        tmp_path / "b",
+        cut="net/last:avg",
+    )
     assert near["n_outside"] <= 0.05 * N
     assert far["n_outside"] == 49
 
@@ -152,13 +219,20 @@ def test_squares_are_in_longitude_and_latitude(tmp_path: Path) -> None:
     ring = np.array(features[0]["geometry"]["coordinates"][0])
     assert len(features) == 50
     assert ring.shape == (5, 2)
-    assert (np.abs(ring - [-0.128, 51.504]) < 0.01).all()  # 530000, 180000 of the National Grid is Trafalgar Square's south
+    assert (
+        np.abs(ring - [-0.128, 51.504]) < 0.01
+    ).all()  # 530000, 180000 of the National Grid is Trafalgar Square's south
     assert features[4]["properties"]["prediction"] is None
 
 
-@pytest.mark.parametrize(("crs", "text"), [
-    ("EPSG:4326", "crs of 'new': expected that of x and y in metres.*which has degrees"),
-    ("EPSG:999999", r"\[tiles\] crs: expected"), ("EPSG:27700", "tile 1000: its place .* is far from where")])
+@pytest.mark.parametrize(
+    ("crs", "text"),
+    [
+        ("EPSG:4326", "crs of 'new': expected that of x and y in metres.*which has degrees"),
+        ("EPSG:999999", r"\[tiles\] crs: expected"),
+        ("EPSG:27700", "tile 1000: its place .* is far from where"),
+    ],
+)
 def test_coordinates_that_are_no_place_are_refused(tmp_path: Path, crs: str, text: str) -> None:
     settings, place = fitted(tmp_path / "town", ["mean"]), new_place(tmp_path / "new", y=1e12)
     place = place.model_copy(update={"tiles": place.tiles.model_copy(update={"crs": crs})})
@@ -170,14 +244,22 @@ def test_coordinates_that_are_no_place_are_refused(tmp_path: Path, crs: str, tex
 def test_help_names_what_it_speaks_of() -> None:
     shown = " ".join(CliRunner().invoke(app, ["predict", "--help"]).output.split())
     assert "a name and [tiles], its table and pictures" in shown
-    assert "Example: python -m models predict --config town.toml --tiles new.toml --target income" in shown
+    assert (
+        "Example: python -m models predict --config town.toml --tiles new.toml --target income"
+        in shown
+    )
 
 
-@pytest.mark.parametrize(("change_place", "text"), [
-    ({"weights": "other"}, "other weights than the model was fitted on.*Remove them"),
-    ({"groups": "[]"}, "no district: name them"),
-])
-def test_a_place_that_does_not_fit_is_refused(tmp_path: Path, change_place: dict[str, str], text: str) -> None:
+@pytest.mark.parametrize(
+    ("change_place", "text"),
+    [
+        ({"weights": "other"}, "other weights than the model was fitted on.*Remove them"),
+        ({"groups": "[]"}, "no district: name them"),
+    ],
+)
+def test_a_place_that_does_not_fit_is_refused(
+    tmp_path: Path, change_place: dict[str, str], text: str
+) -> None:
     settings = fitted(tmp_path / "town", ["ridge+groups"])
     place = new_place(tmp_path / "new", weights=change_place.get("weights", "w"))
     if "groups" in change_place:
@@ -189,7 +271,9 @@ def test_a_place_that_does_not_fit_is_refused(tmp_path: Path, change_place: dict
 def test_features_alone_give_the_same_tiles(tmp_path: Path) -> None:
     settings, place = fitted(tmp_path / "town", ["ridge", "mean"]), new_place(tmp_path / "new")
     predict_place(settings, place, "income", tmp_path / "a", cut="net/last:avg")
-    facts = predict_place(settings, place.folder / "features", "income", tmp_path / "b", cut="net/last:avg")
+    facts = predict_place(
+        settings, place.folder / "features", "income", tmp_path / "b", cut="net/last:avg"
+    )
     whole, bare = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("a", "b"))
     pd.testing.assert_frame_equal(whole[bare.columns], bare)
     assert "area" not in bare
@@ -199,7 +283,9 @@ def test_features_alone_give_the_same_tiles(tmp_path: Path) -> None:
         predict_place(settings, place.folder / "features", "income", tmp_path / "c", model="mean")
 
 
-def test_a_folder_of_other_predictions_is_left_alone_and_the_same_ones_are_not_made_again(tmp_path: Path) -> None:
+def test_a_folder_of_other_predictions_is_left_alone_and_the_same_ones_are_not_made_again(
+    tmp_path: Path,
+) -> None:
     settings, place = fitted(tmp_path / "town", ["ridge", "mean"]), new_place(tmp_path / "new")
     first = predict_place(settings, place, "income", tmp_path / "p", model="mean")
     stamp = (tmp_path / "p/predictions.csv").stat().st_mtime_ns
@@ -214,7 +300,11 @@ def test_the_intervals_and_their_coverage_stand_beside_the_model(tmp_path: Path)
     facts = find_kept(settings.folder, "income").facts
     assert set(facts["intervals"]) == {"tile", "area"}
     assert {(row["split"], row["level"], row["nominal"]) for row in facts["coverage"]} == {
-        (split, level, nominal) for split in ("area", "block") for level in ("tile", "area") for nominal in (0.8, 0.95)}
+        (split, level, nominal)
+        for split in ("area", "block")
+        for level in ("tile", "area")
+        for nominal in (0.8, 0.95)
+    }
 
 
 def test_classes_come_with_sets_that_hold_the_true_one(tmp_path: Path) -> None:
@@ -247,7 +337,9 @@ def test_worker_processes_give_what_this_one_gives(tmp_path: Path) -> None:
     predict_place(settings, place, "income", tmp_path / "one", cut="net/last:avg")
     two = settings.model_copy(update={"models": settings.models.model_copy(update={"workers": 2})})
     predict_place(two, place, "income", tmp_path / "two", cut="net/last:avg")
-    one, other = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two"))
+    one, other = (
+        pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two")
+    )
     pd.testing.assert_frame_equal(one, other)
 
 
@@ -260,7 +352,9 @@ def test_a_dask_cluster_gives_what_one_process_gives(tmp_path: Path) -> None:
         update = {"engine": "dask", "scheduler": cluster.scheduler_address}
         there = settings.model_copy(update={"models": settings.models.model_copy(update=update)})
         predict_place(there, place, "income", tmp_path / "two", cut="net/last:avg")
-    one, other = (pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two"))
+    one, other = (
+        pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two")
+    )
     pd.testing.assert_frame_equal(one, other)
 
 
@@ -268,9 +362,9 @@ SLOW = """
 import sys, time
 from pathlib import Path
 from extract.settings import read_settings
-from models.predicting import parts, placetable, predict, told
-from models.predicting.placefile import PlaceSettings
-from models.settings import Settings
+from models.predicting import batches as parts, place_table as placetable, predict, write_predictions as told
+from models.predicting.place_settings import PlaceSettings
+from models.settings import FitSettings
 
 def slow(module, name):
     quick = getattr(module, name)
@@ -281,21 +375,32 @@ for module, name in ((placetable, "_as_table"), (predict, "read_part"), (predict
                      (told, "publish")):
     slow(module, name)
 folder, model = Path(sys.argv[1]), sys.argv[2]
-predict.predict_place(read_settings(folder / "town/s.toml", Settings), read_settings(folder / "new/new.toml", PlaceSettings),
+predict.predict_place(read_settings(folder / "town/s.toml", FitSettings), read_settings(folder / "new/new.toml", PlaceSettings),
                       "income", folder / "p", model=model)
 """
-MOMENTS = {"the table is copied": "parts/*/table.parquet.partial", "a part is written": "parts/*/part-00001.parquet.partial",
-           "most are done": "parts/*/part-00008.parquet", "they are joined": "predictions.csv.partial",
-           "the first file has its name": "predictions.parquet"}
+MOMENTS = {
+    "the table is copied": "parts/*/table.parquet.partial",
+    "a part is written": "parts/*/part-00001.parquet.partial",
+    "most are done": "parts/*/part-00008.parquet",
+    "they are joined": "predictions.csv.partial",
+    "the first file has its name": "predictions.parquet",
+}
 
 
-@pytest.mark.parametrize(("model", "asked"), [("ridge", list(MOMENTS)), ("ridge@area", ["most are done"])])
-def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(tmp_path: Path, model: str, asked: list[str],
-                                                                monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("model", "asked"), [("ridge", list(MOMENTS)), ("ridge@area", ["most are done"])]
+)
+def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(
+    tmp_path: Path, model: str, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(parts, "_PART_TILES", 256)
     settings, place = fitted(tmp_path / "town", [model]), new_place(tmp_path / "new", 3000)
     predict_place(settings, place, "income", tmp_path / "whole", model=model)
-    command, before, moments = [sys.executable, "-c", SLOW, str(tmp_path), model], dict[str, int](), np.random.default_rng(0)
+    command, before, moments = (
+        [sys.executable, "-c", SLOW, str(tmp_path), model],
+        dict[str, int](),
+        np.random.default_rng(0),
+    )
     for moment in asked:
         process = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
         while not list((tmp_path / "p").glob(MOMENTS[moment])):
@@ -305,7 +410,9 @@ def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(tmp_path: Path, 
         process.kill()
         process.wait()
         after = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "p").glob("parts/*/*.parquet")}
-        assert {name: after[name] for name in before} == before  # what was done is neither lost nor done again
+        assert {
+            name: after[name] for name in before
+        } == before  # what was done is neither lost nor done again
         assert not (tmp_path / "p/predict.json").exists()
         before = after
     assert len(before) >= 10  # the table and 9 parts

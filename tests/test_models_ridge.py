@@ -11,10 +11,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from models.families import krylov
-from models.families.features import Features
-from models.families.ridge import SharedRidge
-from models.folds import Folds, assign_folds, build_folds
+from models.data.features import Features
+from models.data.folds import Folds, assign_folds, build_folds
+from models.families.linear import iterative_ridge as krylov
+from models.families.linear.ridge import SharedRidge
 
 RNG = np.random.default_rng(0)
 N, ALPHAS = 240, (1.0, 30.0, 1000.0)
@@ -37,9 +37,15 @@ def folds_of(kind: str, buffer_m: float = 0, n_folds: int = 4) -> Folds:
 
 
 def planted(n_features: int, *, missing: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    X = (RNG.normal(size=(N, n_features)) * RNG.uniform(0.1, 30, n_features) + 200).astype(np.float16)
+    X = (RNG.normal(size=(N, n_features)) * RNG.uniform(0.1, 30, n_features) + 200).astype(
+        np.float16
+    )
     X[:, 0] = 0
-    coef = RNG.normal(size=(n_features, 3)) / np.sqrt(n_features) / X.astype(float).std(axis=0).clip(1e-3)[:, None]
+    coef = (
+        RNG.normal(size=(n_features, 3))
+        / np.sqrt(n_features)
+        / X.astype(float).std(axis=0).clip(1e-3)[:, None]
+    )
     Y = X.astype(float) @ coef + RNG.normal(size=(N, 3)) + [0, 50, -3]
     if missing:
         Y[RNG.choice(N, 50, replace=False), 1] = np.nan
@@ -60,29 +66,45 @@ def choose(X: np.ndarray, y: np.ndarray, folds: Folds, outer: frozenset[int]) ->
         asked = np.intersect1d(folds.held(frozenset({p})), folds.training(outer))
         asked = asked[np.isfinite(y[asked])]
         for i, alpha in enumerate(ALPHAS):
-            predicted = theirs(X, y, folds.training(outer | {p}), alpha).predict(X[asked].astype(float))
+            predicted = theirs(X, y, folds.training(outer | {p}), alpha).predict(
+                X[asked].astype(float)
+            )
             errors[i] += WEIGHT[asked] @ (predicted - y[asked]) ** 2
     return ALPHAS[errors.argmin()]
 
 
-@pytest.mark.parametrize(("kind", "buffer_m", "n_folds", "missing"),
-                         [("random", 0, 4, True), ("block", 300, 4, False), ("block", 300, 4, True), ("area", 0, 2, False)])
+@pytest.mark.parametrize(
+    ("kind", "buffer_m", "n_folds", "missing"),
+    [
+        ("random", 0, 4, True),
+        ("block", 300, 4, False),
+        ("block", 300, 4, True),
+        ("area", 0, 2, False),
+    ],
+)
 @pytest.mark.parametrize(("solver", "n_features"), [("gram", 20), ("dual", 250), ("krylov", 40)])
-def test_every_fold_and_choice_equals_a_loop_over_scikit_learn(solver: str, n_features: int, kind: str, buffer_m: float,
-                                                               n_folds: int, missing: bool) -> None:
+def test_every_fold_and_choice_equals_a_loop_over_scikit_learn(
+    solver: str, n_features: int, kind: str, buffer_m: float, n_folds: int, missing: bool
+) -> None:
     X, Y = planted(n_features, missing=missing)
     folds = folds_of(kind, buffer_m, n_folds)
-    ours = SharedRidge(ALPHAS, LIMITS[solver]).cross_fit(Features(X), Y, folds=folds, weight=WEIGHT, nested=n_folds > 2)
+    ours = SharedRidge(ALPHAS, LIMITS[solver]).cross_fit(
+        Features(X), Y, folds=folds, weight=WEIGHT, nested=n_folds > 2
+    )
     for t in range(3):
         for f in folds.folds:
             outer, rows = folds.parts_of(f), folds.held(folds.parts_of(f))
             alpha = choose(X, Y[:, t], folds, outer)
             assert ours.chosen[t][str(f)] == {"alpha": alpha}
-            expected = theirs(X, Y[:, t], folds.training(outer), alpha).predict(X[rows].astype(float))
+            expected = theirs(X, Y[:, t], folds.training(outer), alpha).predict(
+                X[rows].astype(float)
+            )
             np.testing.assert_allclose(ours.predicted[rows, t], expected, atol=1e-4)
     if ours.nested is not None:
         outer, rows = folds.parts_of(2, 1), folds.held(folds.parts_of(2))
-        expected = theirs(X, Y[:, 0], folds.training(outer), choose(X, Y[:, 0], folds, outer)).predict(X[rows].astype(float))
+        expected = theirs(
+            X, Y[:, 0], folds.training(outer), choose(X, Y[:, 0], folds, outer)
+        ).predict(X[rows].astype(float))
         np.testing.assert_allclose(ours.nested[rows, 0], expected, atol=1e-4)
 
 
@@ -100,14 +122,22 @@ def test_a_value_unseen_in_training_changes_nothing() -> None:
     rare = np.where(folds.fold == 1, 1.0, 0.0)[:, None] * (np.arange(N) % 7 == 0)[:, None]
     plain = SharedRidge(ALPHAS).cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
     beside = SharedRidge(ALPHAS).cross_fit(Features(X, beside=rare), Y, folds=folds, weight=WEIGHT)
-    np.testing.assert_allclose(beside.predicted[folds.fold == 1], plain.predicted[folds.fold == 1], atol=1e-8)
+    np.testing.assert_allclose(
+        beside.predicted[folds.fold == 1], plain.predicted[folds.fold == 1], atol=1e-8
+    )
 
 
-def test_penalties_that_are_not_reached_are_said_and_not_chosen(caplog: pytest.LogCaptureFixture) -> None:
+def test_penalties_that_are_not_reached_are_said_and_not_chosen(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     X, Y = planted(60)
-    X = (X.astype(float) @ np.diag(10.0 ** -np.linspace(0, 3, 60)) @ RNG.normal(size=(60, 60))).astype(np.float32)
+    X = (
+        X.astype(float) @ np.diag(10.0 ** -np.linspace(0, 3, 60)) @ RNG.normal(size=(60, 60))
+    ).astype(np.float32)
     with caplog.at_level(logging.WARNING):
-        model = SharedRidge((1e-9, 1e4), 4).fit(Features(X), Y, folds=folds_of("area"), weight=WEIGHT)
+        model = SharedRidge((1e-9, 1e4), 4).fit(
+            Features(X), Y, folds=folds_of("area"), weight=WEIGHT
+        )
     assert "penalties up to 1e-09" in caplog.text
     assert [c["alpha"] for c in model.chosen_] == [1e4] * 3
     with pytest.raises(ValueError, match=r"could be solved.*ridge\+pca"):
@@ -116,12 +146,16 @@ def test_penalties_that_are_not_reached_are_said_and_not_chosen(caplog: pytest.L
 
 def test_one_fold_alone_takes_a_penalty_of_the_number_of_columns() -> None:
     X, Y = planted(20)
-    folds = Folds(kind="area", part=np.zeros(N, dtype=np.int64), near=np.zeros((N, 0), dtype=np.bool_))
+    folds = Folds(
+        kind="area", part=np.zeros(N, dtype=np.int64), near=np.zeros((N, 0), dtype=np.bool_)
+    )
     model = SharedRidge().fit(Features(X), Y, folds=folds, weight=WEIGHT)
     assert model.chosen_[0]["alpha"] == pytest.approx(10**1.5)
 
 
-def test_iterating_ends_once_smaller_penalties_predict_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_iterating_ends_once_smaller_penalties_predict_worse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (X, Y), folds, steps = planted(60), folds_of("area"), [0]
     product = krylov._Sets.product
 
@@ -133,7 +167,7 @@ def test_iterating_ends_once_smaller_penalties_predict_worse(monkeypatch: pytest
     Y = Y + 20 * RNG.normal(size=Y.shape)  # noise asks for a large penalty
     early = SharedRidge(exact_limit=4).cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
     n_early, steps[0] = steps[0], 0
-    monkeypatch.setattr("models.families.ridge._is_past", lambda _: False)
+    monkeypatch.setattr("models.families.linear.ridge._is_past", lambda _: False)
     late = SharedRidge(exact_limit=4).cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
     exact = SharedRidge().cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
     assert early.chosen == late.chosen == exact.chosen

@@ -14,8 +14,14 @@ RNG = np.random.default_rng(0)
 AREA = np.repeat(np.arange(40), [1, 2, 5, 12] * 10)
 N = len(AREA)
 TRUTH = RNG.normal(size=40)[AREA]
-RIDGE, POOLED, MEAN = CellName("net/l:avg", "ridge"), CellName("net/l:avg", "ridge@area"), CellName("none", "mean")
-PREDICTED = np.column_stack([TRUTH + RNG.normal(size=N), TRUTH + 0.3 * RNG.normal(size=40)[AREA], np.zeros(N)]).astype(np.float32)
+RIDGE, POOLED, MEAN = (
+    CellName("net/l:avg", "ridge"),
+    CellName("net/l:avg", "ridge@area"),
+    CellName("none", "mean"),
+)
+PREDICTED = np.column_stack(
+    [TRUTH + RNG.normal(size=N), TRUTH + 0.3 * RNG.normal(size=40)[AREA], np.zeros(N)]
+).astype(np.float32)
 
 
 def run(truth: np.ndarray = TRUTH, predicted: np.ndarray = PREDICTED, unit: np.ndarray = AREA):
@@ -49,7 +55,9 @@ def test_areas_of_equal_labels_and_predictions_stay_ties_whatever_their_tiles() 
     predicted[:, 0] = guess
     row = row_of(run(label, predicted), RIDGE, "area")
     first = np.unique(AREA, return_index=True)[1]
-    assert row["spearman"] == pytest.approx(spearmanr(label[first], guess[first]).statistic, abs=1e-12)
+    assert row["spearman"] == pytest.approx(
+        spearmanr(label[first], guess[first]).statistic, abs=1e-12
+    )
 
 
 def test_tiles_are_scored_as_they_are_and_models_of_areas_have_none() -> None:
@@ -68,7 +76,9 @@ def test_a_missing_label_or_prediction_loses_only_its_row_and_pairs_are_common_r
     assert row_of(scored, POOLED, "area")["n"] == 39
     assert {row["n"] for row in scored.comparisons if row["level"] == "area"} == {38}
     known = ~np.isin(AREA, (3, 7))
-    assert row_of(scored, RIDGE, "tile")["r2"] == pytest.approx(score(TRUTH[known], PREDICTED[known, 0])["r2"], abs=1e-6)
+    assert row_of(scored, RIDGE, "tile")["r2"] == pytest.approx(
+        score(TRUTH[known], PREDICTED[known, 0])["r2"], abs=1e-6
+    )
 
 
 def test_a_target_without_labels_and_a_cell_without_predictions_give_no_row() -> None:
@@ -83,7 +93,12 @@ def test_a_target_without_labels_and_a_cell_without_predictions_give_no_row() ->
 def test_areas_of_one_tile_are_counted_and_scored_apart() -> None:
     bins = [row for row in run().by_tiles if row["model"] == "ridge"]
     assert [(row["tiles_low"], row["tiles_high"], row["n"]) for row in bins] == [
-        (1, 1, 10), (2, 4, 10), (5, 9, 10), (10, 19, 10), (20, None, 0)]
+        (1, 1, 10),
+        (2, 4, 10),
+        (5, 9, 10),
+        (10, 19, 10),
+        (20, None, 0),
+    ]
     assert bins[0]["rmse"] > bins[3]["rmse"]
     assert np.isnan(bins[4]["r2"])
 

@@ -16,10 +16,16 @@ TRUTH = RNG.normal(size=50)
 PREDICTED = np.round(2 * TRUTH + RNG.normal(size=50), 1)
 
 
-@pytest.mark.parametrize(("truth", "predicted", "text"), [
-    (np.zeros(3), np.zeros((3, 1)), "same shape"), (np.zeros((3, 1)), np.zeros((3, 1)), "same shape"),
-    (np.zeros(0), np.zeros(0), "at least one"), (np.array([1, np.nan]), np.zeros(2), "finite"),
-    (np.zeros(2), np.array([1, np.inf]), "1 NaN or infinite in the prediction")])
+@pytest.mark.parametrize(
+    ("truth", "predicted", "text"),
+    [
+        (np.zeros(3), np.zeros((3, 1)), "same shape"),
+        (np.zeros((3, 1)), np.zeros((3, 1)), "same shape"),
+        (np.zeros(0), np.zeros(0), "at least one"),
+        (np.array([1, np.nan]), np.zeros(2), "finite"),
+        (np.zeros(2), np.array([1, np.inf]), "1 NaN or infinite in the prediction"),
+    ],
+)
 def test_scores_refuse(truth: np.ndarray, predicted: np.ndarray, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         score(truth, predicted)
@@ -33,11 +39,15 @@ def test_scores_are_those_of_scikit_learn_and_scipy() -> None:
     assert scores["nrmse"] == pytest.approx(scores["rmse"] / (TRUTH.max() - TRUTH.min()))
     assert scores["spearman"] == pytest.approx(spearmanr(TRUTH, PREDICTED).statistic)
     assert scores["calibration_slope"] == pytest.approx(np.polyfit(PREDICTED, TRUTH, 1)[0])
-    assert scores["r2_training_mean"] == pytest.approx(1 - scores["mse"] / np.mean((TRUTH - 0.3) ** 2))
+    assert scores["r2_training_mean"] == pytest.approx(
+        1 - scores["mse"] / np.mean((TRUTH - 0.3) ** 2)
+    )
     assert list(scores) == list(METRICS)
 
 
-def test_guessing_the_training_mean_is_worth_nothing_against_it_and_less_against_the_test_mean() -> None:
+def test_guessing_the_training_mean_is_worth_nothing_against_it_and_less_against_the_test_mean() -> (
+    None
+):
     scores = score(TRUTH, np.full(50, 0.3), training_mean=np.full(50, 0.3))
     assert scores["r2_training_mean"] == 0
     assert scores["r2"] < 0
@@ -70,8 +80,12 @@ def test_class_scores_are_those_of_scikit_learn() -> None:
     truth, probability = make_classes()
     likeliest, scores = probability.argmax(axis=1), score_classes(truth, probability)
     assert scores["accuracy"] == pytest.approx(metrics.accuracy_score(truth, likeliest))
-    assert scores["f1_macro"] == pytest.approx(metrics.f1_score(truth, likeliest, average="macro", zero_division=0))
-    assert scores["log_loss"] == pytest.approx(metrics.log_loss(truth, probability, labels=range(4)))
+    assert scores["f1_macro"] == pytest.approx(
+        metrics.f1_score(truth, likeliest, average="macro", zero_division=0)
+    )
+    assert scores["log_loss"] == pytest.approx(
+        metrics.log_loss(truth, probability, labels=range(4))
+    )
     recalls = metrics.recall_score(truth, likeliest, labels=[0, 1, 2], average="macro")
     assert scores["balanced_accuracy"] == pytest.approx(recalls)
 
@@ -80,17 +94,27 @@ def test_class_intervals_are_those_of_scoring_every_resample() -> None:
     truth, probability = make_classes()
     unit = np.arange(200) // 5
     counts = draw_units(40, 0, 200)
-    drawn = [score_classes(np.repeat(truth, c[unit]), np.repeat(probability, c[unit], axis=0)) for c in counts]
+    drawn = [
+        score_classes(np.repeat(truth, c[unit]), np.repeat(probability, c[unit], axis=0))
+        for c in counts
+    ]
     ends = bootstrap_classes(truth, probability, unit, counts)
     for name in CLASS_METRICS:
         expected = np.quantile([one[name] for one in drawn], [0.025, 0.975])
         np.testing.assert_allclose([ends[f"{name}_low"], ends[f"{name}_high"]], expected)
 
 
-@pytest.mark.parametrize(("truth", "probability", "text"), [
-    (np.zeros(3, int), np.zeros(3), "n_classes"), (np.zeros(2, int), np.full((2, 2), 0.4), "2 rows that do not"),
-    (np.array([0, 2]), np.full((2, 2), 0.5), "from 0 to 1"), (np.zeros(0, int), np.zeros((0, 2)), "at least one"),
-    (np.zeros(1, int), np.array([[np.nan, 1]]), "1 rows"), (np.array([0.0]), np.array([[0.5, 0.5]]), "whole numbers")])
+@pytest.mark.parametrize(
+    ("truth", "probability", "text"),
+    [
+        (np.zeros(3, int), np.zeros(3), "n_classes"),
+        (np.zeros(2, int), np.full((2, 2), 0.4), "2 rows that do not"),
+        (np.array([0, 2]), np.full((2, 2), 0.5), "from 0 to 1"),
+        (np.zeros(0, int), np.zeros((0, 2)), "at least one"),
+        (np.zeros(1, int), np.array([[np.nan, 1]]), "1 rows"),
+        (np.array([0.0]), np.array([[0.5, 0.5]]), "whole numbers"),
+    ],
+)
 def test_class_scores_refuse(truth: np.ndarray, probability: np.ndarray, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         score_classes(truth, probability)

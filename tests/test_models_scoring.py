@@ -10,14 +10,20 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from models.evaluation.scoring import FILES, Labels, build_labels, score_runs
+from extract.errors import RunFileError
+from models.data.folds import assign_folds, build_folds
+from models.evaluation.score_runs import FILES, Labels, build_labels, score_runs
 from models.evaluation.standings import build_standings, render_standings
-from models.folds import assign_folds, build_folds
-from models.runs import SCORE_COLUMNS, RunError, read_scores, read_table, run_folder, write_run
+from models.store.runs import SCORE_COLUMNS, read_scores, read_table, run_folder, write_run
 
 N = 120
 AREA = np.arange(N) // 4
-RUNS = [("area", "net/l:avg", "ridge"), ("area", "none", "mean"), ("random", "net/l:avg", "ridge"), ("random", "none", "mean")]
+RUNS = [
+    ("area", "net/l:avg", "ridge"),
+    ("area", "none", "mean"),
+    ("random", "net/l:avg", "ridge"),
+    ("random", "none", "mean"),
+]
 NOISE = {"ridge": 0.5, "mean": 2}
 
 
@@ -31,17 +37,37 @@ class Table:
         self.classes = pd.DataFrame(index=self.id.index)
 
     def labels(self) -> Labels:
-        folds = {split: build_folds(split, assign_folds(split, area=AREA, xy=None, targets=None, n_folds=5, seed=0, block_m=1),
-                                    area=AREA, xy=None, block_m=1, buffer_m=0) for split in ("area", "random")}
+        folds = {
+            split: build_folds(
+                split,
+                assign_folds(split, area=AREA, xy=None, targets=None, n_folds=5, seed=0, block_m=1),
+                area=AREA,
+                xy=None,
+                block_m=1,
+                buffer_m=0,
+            )
+            for split in ("area", "random")
+        }
         return build_labels(self, folds, block_m=1)
 
 
-def write(folder: Path, run: tuple[str, str, str], table: Table, *, seed: int = 0, first: int = 0) -> None:
+def write(
+    folder: Path, run: tuple[str, str, str], table: Table, *, seed: int = 0, first: int = 0
+) -> None:
     rng, frames = np.random.default_rng(seed), []
     for target in reversed(table.targets.columns):
         truth = table.targets[target].to_numpy()
-        frames.append(pd.DataFrame({"id": np.arange(N)[::-1] + first, "fold": 0, "target": target, "truth": truth[::-1],
-                                    "prediction": (truth + NOISE[run[2]] * rng.normal(size=N))[::-1]}))
+        frames.append(
+            pd.DataFrame(
+                {
+                    "id": np.arange(N)[::-1] + first,
+                    "fold": 0,
+                    "target": target,
+                    "truth": truth[::-1],
+                    "prediction": (truth + NOISE[run[2]] * rng.normal(size=N))[::-1],
+                }
+            )
+        )
     cells = {target: {"seconds": 1.5} for target in table.targets}
     write_run(run_folder(folder, *run), pd.concat(frames), None, {"cells": cells})
 
@@ -59,7 +85,9 @@ def test_files_hold_every_cell_level_and_comparison(scored: Path) -> None:
     assert list(scores.columns) == list(SCORE_COLUMNS)
     assert len(scores) == 4 * 2 * 2
     assert (scores["fit_seconds"] == 1.5).all()
-    income = scores[(scores["target"] == "income") & (scores["level"] == "area") & (scores["split"] == "area")].set_index("model")
+    income = scores[
+        (scores["target"] == "income") & (scores["level"] == "area") & (scores["split"] == "area")
+    ].set_index("model")
     assert income.loc["ridge", "r2"] > 0.8
     assert income.loc["mean", "backbone"] == "none"
     comparisons = read_table(scored / "comparisons.csv")
@@ -90,18 +118,25 @@ def test_nothing_is_made_again_until_a_prediction_a_label_or_the_seed_changes(sc
 
 def test_training_means_leave_the_held_fold_out() -> None:
     table = Table()
-    labels, fold = table.labels(), assign_folds("area", area=AREA, xy=None, targets=None, n_folds=5, seed=0, block_m=1)
+    labels, fold = (
+        table.labels(),
+        assign_folds("area", area=AREA, xy=None, targets=None, n_folds=5, seed=0, block_m=1),
+    )
     expected = [table.targets["income"][fold != f].mean() for f in fold]
     np.testing.assert_allclose(labels.training_means["area"][:, 0], expected)
 
 
 def test_predictions_of_tiles_that_the_table_does_not_have_are_refused(scored: Path) -> None:
     write(scored, RUNS[0], Table(), first=3)
-    with pytest.raises(RunError, match=r"predicts 3 tiles that the table does not have.*make models"):
+    with pytest.raises(
+        RunFileError, match=r"predicts 3 tiles that the table does not have.*make models"
+    ):
         score_runs(scored, RUNS, Table().labels(), seed=0)
 
 
-def test_standings_put_the_splits_side_by_side_and_keep_their_numbers_whole_on_80_columns(scored: Path) -> None:
+def test_standings_put_the_splits_side_by_side_and_keep_their_numbers_whole_on_80_columns(
+    scored: Path,
+) -> None:
     table = build_standings(scored, "income", split=None, level="area")
     assert table["model"].tolist() == ["ridge", "mean"]
     assert table["verdict"].tolist() == ["best", "worse"]
@@ -115,13 +150,17 @@ def test_standings_put_the_splits_side_by_side_and_keep_their_numbers_whole_on_8
         assert word in text.getvalue()
 
 
-@pytest.mark.parametrize(("split", "level", "text"), [("block", "area", "not scored"), (None, "blocks", "no scores")])
-def test_standings_of_what_was_not_scored_are_refused(scored: Path, split: str | None, level: str, text: str) -> None:
-    with pytest.raises(RunError, match=text):
+@pytest.mark.parametrize(
+    ("split", "level", "text"), [("block", "area", "not scored"), (None, "blocks", "no scores")]
+)
+def test_standings_of_what_was_not_scored_are_refused(
+    scored: Path, split: str | None, level: str, text: str
+) -> None:
+    with pytest.raises(RunFileError, match=text):
         build_standings(scored, "income", split=split, level=level)
 
 
 def test_standings_without_comparisons_say_what_to_run(scored: Path) -> None:
     (scored / "comparisons.csv").unlink()
-    with pytest.raises(RunError, match="make models"):
+    with pytest.raises(RunFileError, match="make models"):
         build_standings(scored, "income", split=None, level="area")

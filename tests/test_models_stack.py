@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
 
+from models.data.folds import Folds, assign_folds, build_folds
 from models.families.stack import fit_weights, stack_folds
-from models.folds import Folds, assign_folds, build_folds
 
 N, N_AREAS = 1000, 200
 AREA = np.repeat(np.arange(N_AREAS), N // N_AREAS)
@@ -23,10 +23,14 @@ def members(seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Truth, and two members that each see one half of it."""
     rng = np.random.default_rng(seed)
     halves = rng.normal(size=(N_AREAS, 2))[AREA]
-    return halves.sum(axis=1) + 0.3 * rng.normal(size=N_AREAS)[AREA], halves + 0.2 * rng.normal(size=(N, 2))
+    return halves.sum(axis=1) + 0.3 * rng.normal(size=N_AREAS)[AREA], halves + 0.2 * rng.normal(
+        size=(N, 2)
+    )
 
 
-def stack(truth: np.ndarray, predicted: np.ndarray, nested: np.ndarray | None = None, **given: object) -> np.ndarray:
+def stack(
+    truth: np.ndarray, predicted: np.ndarray, nested: np.ndarray | None = None, **given: object
+) -> np.ndarray:
     values = {"folds": folds(), "unit": AREA, "weight": np.ones(N), **given}
     return stack_folds(truth, predicted, predicted if nested is None else nested, **values)[0]
 
@@ -54,7 +58,7 @@ def test_a_member_that_knows_nothing_does_not_disturb(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_of_shuffled_labels_nothing_is_made(seed: int) -> None:
     truth, predicted = members(seed)
-    shuffled = np.random.default_rng(seed).permutation(truth[::N // N_AREAS])[AREA]
+    shuffled = np.random.default_rng(seed).permutation(truth[:: N // N_AREAS])[AREA]
     assert r2(shuffled, stack(shuffled, predicted)) < 0.03
 
 
@@ -64,7 +68,12 @@ def test_weights_of_a_fold_do_not_know_its_labels() -> None:
     changed = np.where(one.fold == 2, -100 * truth, truth)
     rows = one.fold == 2
     np.testing.assert_array_equal(stack(changed, predicted)[rows], stack(truth, predicted)[rows])
-    assert np.abs(stack(changed, predicted)[one.fold == 1] - stack(truth, predicted)[one.fold == 1]).max() > 1
+    assert (
+        np.abs(
+            stack(changed, predicted)[one.fold == 1] - stack(truth, predicted)[one.fold == 1]
+        ).max()
+        > 1
+    )
 
 
 def test_rows_within_the_buffer_of_a_fold_teach_it_nothing() -> None:
@@ -73,7 +82,9 @@ def test_rows_within_the_buffer_of_a_fold_teach_it_nothing() -> None:
     near = ~np.isin(np.arange(N), block.training(block.parts_of(2))) & (block.fold != 2)
     assert near.any()
     changed, rows = np.where(near, 50.0, truth), block.fold == 2
-    np.testing.assert_array_equal(stack(changed, predicted, folds=block)[rows], stack(truth, predicted, folds=block)[rows])
+    np.testing.assert_array_equal(
+        stack(changed, predicted, folds=block)[rows], stack(truth, predicted, folds=block)[rows]
+    )
 
 
 def test_rows_that_a_member_lacks_are_left_out() -> None:
@@ -87,7 +98,12 @@ def test_rows_that_a_member_lacks_are_left_out() -> None:
 def test_weights_are_not_negative_and_one_member_alone_works() -> None:
     truth, predicted = members(2)
     weight = np.ones(N)
-    assert fit_weights(truth, np.hstack([predicted, -predicted]), unit=AREA, weight=weight, mean=0.0).weights.min() >= 0
+    assert (
+        fit_weights(
+            truth, np.hstack([predicted, -predicted]), unit=AREA, weight=weight, mean=0.0
+        ).weights.min()
+        >= 0
+    )
     assert abs(r2(truth, stack(truth, predicted[:, :1])) - r2(truth, predicted[:, 0])) < 0.1
 
 
@@ -99,7 +115,13 @@ def test_members_that_say_next_to_nothing_are_not_stretched(spread: float) -> No
     predicted = truth.mean() + 0.3 * rng.normal(size=(N_AREAS, 3))[AREA]
     for share in (1, 5):  # all areas, and as few as forty
         some = np.arange(N) < N // share
-        learned = fit_weights(truth[some], nested[some], unit=AREA[some], weight=np.ones(some.sum()), mean=truth.mean())
+        learned = fit_weights(
+            truth[some],
+            nested[some],
+            unit=AREA[some],
+            weight=np.ones(some.sum()),
+            mean=truth.mean(),
+        )
         assert learned.weights.max() <= 1
     assert -0.1 < r2(truth, stack(truth, predicted, nested)) < 0.02
 
@@ -109,7 +131,9 @@ def test_weights_are_those_of_a_bounded_least_squares_on_the_rows() -> None:
     mean, shrunk = truth.mean(), predicted * [0.4, 1.0]  # the first would have to be stretched
     learned = fit_weights(truth, shrunk, unit=AREA, weight=np.ones(N), mean=mean)
     ridge = np.sqrt(N * learned.penalty * ((truth - mean) ** 2).mean()) * np.eye(2)
-    whole = lsq_linear(np.vstack([shrunk - mean, ridge]), np.r_[truth - mean, ridge.sum(axis=0) / 2], bounds=(0, 1))
+    whole = lsq_linear(
+        np.vstack([shrunk - mean, ridge]), np.r_[truth - mean, ridge.sum(axis=0) / 2], bounds=(0, 1)
+    )
     np.testing.assert_allclose(learned.weights, whole.x, atol=1e-6)
     assert learned.intercept == pytest.approx(mean * (1 - learned.weights.sum()))
 
@@ -118,5 +142,7 @@ def test_a_weight_of_two_is_a_row_twice() -> None:
     truth, predicted = members(0)
     twice = np.r_[np.arange(N), np.flatnonzero(AREA < 50)]
     weighed = fit_weights(truth, predicted, unit=AREA, weight=1.0 + (AREA < 50), mean=0.1)
-    doubled = fit_weights(truth[twice], predicted[twice], unit=AREA[twice], weight=np.ones(len(twice)), mean=0.1)
+    doubled = fit_weights(
+        truth[twice], predicted[twice], unit=AREA[twice], weight=np.ones(len(twice)), mean=0.1
+    )
     np.testing.assert_allclose(weighed.weights, doubled.weights, atol=1e-9)

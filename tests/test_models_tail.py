@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from extract.cuts import parse_cut
-from extract.networks.backbones import BackboneError, build_base, build_network, hash_weights, load_base
+from extract.config.cuts import parse_cut
+from extract.errors import DivergedError, FitError, NetworkError, SettingsError
+from extract.networks.backbones import build_base, build_network, hash_weights, load_base
+from extract.networks.registry import Origin
 from extract.networks.tails import build_tail
-from extract.networks.zoo import Origin
 from extract.run import run_extraction
-from extract.settings import Settings, SettingsError, read_settings
-from extract.tiles import read_tiles
-from models.design import DesignError, read_source
-from models.families.features import Features
-from models.families.finetune import Finetune
-from models.families.learning import DivergedError
-from models.families.tail import Tail, build_tail_program
-from models.families.training import EpochLoss, draw_batches
+from extract.settings import ExtractSettings, read_settings
+from extract.tables.tile_table import read_tiles
+from models.data.design import read_source
+from models.data.features import Features
+from models.data.folds import Folds, assign_folds, build_folds
+from models.execution.keep_models import load_model, save_model
+from models.execution.progress import Watch
+from models.families.networks.finetune import Finetune
+from models.families.networks.tail import Tail, build_tail_program
+from models.families.networks.training import EpochLoss, draw_batches
 from models.fit import fit_all, plan_all
-from models.folds import Folds, assign_folds, build_folds
-from models.keep import load_model, save_model
-from models.runs import CURVE_COLUMNS, read_curves, read_run
-from models.settings import Settings as ModelSettings
-from models.watch import Watch
+from models.settings import FitSettings
+from models.store.runs import CURVE_COLUMNS, read_curves, read_run
 
 N, SIZE, LAYER = 64, 64, "block_13_expand_relu"
 SIGNAL = np.random.default_rng(0).normal(size=N)
@@ -34,7 +34,9 @@ Y = np.column_stack([20 + 3 * SIGNAL, np.where(np.arange(N) % 4, 100 - SIGNAL, n
 
 
 def make_folds(n: int = N) -> Folds:
-    fold = assign_folds("random", area=np.arange(n), xy=None, targets=None, n_folds=4, seed=0, block_m=1)
+    fold = assign_folds(
+        "random", area=np.arange(n), xy=None, targets=None, n_folds=4, seed=0, block_m=1
+    )
     return build_folds("random", fold, area=np.arange(n), xy=None, block_m=1, buffer_m=0)
 
 
@@ -47,7 +49,17 @@ def make_maps(weights: str | Path) -> Features:
 
 
 def make_tail(**params: object) -> Tail:
-    return Tail(**{"hidden": (16,), "pool": "avg", "rate": 3e-4, "epochs": 20, "patience": 20, "dropout": 0.0, **params})
+    return Tail(
+        **{
+            "hidden": (16,),
+            "pool": "avg",
+            "rate": 3e-4,
+            "epochs": 20,
+            "patience": 20,
+            "dropout": 0.0,
+            **params,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +74,9 @@ def fitted(maps: Features) -> Tail:
 
 def test_the_recipe_of_the_last_two_convolutions_has_its_parameters() -> None:
     origin = Origin(backbone="vgg16", layer="block5_conv1", size=224)
-    model, _ = build_tail_program(origin, 1, 1, (64, 64), pool="flat", dropout=0.5, rate=1e-4, task="number")
+    model, _ = build_tail_program(
+        origin, 1, 1, (64, 64), pool="flat", dropout=0.5, rate=1e-4, task="number"
+    )
     assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 6_329_537
 
 
@@ -81,9 +95,15 @@ def test_the_curve_tells_which_epoch_was_kept(fitted: Tail) -> None:
     assert held.argmin() + 1 == fitted.chosen_[0]["epochs"]
 
 
-def test_a_kept_tail_predicts_the_same_without_the_weight_file(fitted: Tail, maps: Features, tmp_path: Path) -> None:
+def test_a_kept_tail_predicts_the_same_without_the_weight_file(
+    fitted: Tail, maps: Features, tmp_path: Path
+) -> None:
     save_model(tmp_path / "kept", "tail", fitted, {})
-    assert {p.name for p in (tmp_path / "kept").iterdir()} == {"tail.npz", "tail.json", "model.json"}
+    assert {p.name for p in (tmp_path / "kept").iterdir()} == {
+        "tail.npz",
+        "tail.json",
+        "model.json",
+    }
     loaded = load_model(tmp_path / "kept")
     assert loaded.origin_.weights == ""
     np.testing.assert_allclose(loaded.predict(maps), fitted.predict(maps), rtol=1e-5)
@@ -92,13 +112,18 @@ def test_a_kept_tail_predicts_the_same_without_the_weight_file(fitted: Tail, map
 def test_its_keras_model_gives_the_target_in_its_unit(fitted: Tail, maps: Features) -> None:
     model = fitted.network(1)
     rows = maps.array().reshape(-1, 4, 4, 576)[:8]
-    np.testing.assert_allclose(model.predict(rows, verbose=0)[:, 0], fitted.predict(maps)[:8, 1], rtol=1e-5)
+    np.testing.assert_allclose(
+        model.predict(rows, verbose=0)[:, 0], fitted.predict(maps)[:8, 1], rtol=1e-5
+    )
     assert model.get_layer("body").output.shape[1:] == (2, 2, 1280)
 
 
 def test_a_network_a_target_does_not_depend_on_the_others(maps: Features) -> None:
     labels = np.column_stack([Y[:, 0], Y[::-1, 0]])
-    both, one = (make_tail(epochs=2).fit(maps, y, folds=make_folds(), weight=np.ones(N)) for y in (labels, labels[:, 1:]))
+    both, one = (
+        make_tail(epochs=2).fit(maps, y, folds=make_folds(), weight=np.ones(N))
+        for y in (labels, labels[:, 1:])
+    )
     np.testing.assert_allclose(both.predict(maps)[:, 1], one.predict(maps)[:, 0], rtol=1e-5)
 
 
@@ -106,9 +131,18 @@ def test_twenty_steps_equal_training_the_same_layers_behind_the_frozen_network()
     pictures = np.random.default_rng(3).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
     cut, random = parse_cut("vgg16/block5_conv1:map"), "random:0"
     cached = np.asarray(build_network([cut], size=32, weights=random).model(pictures))
-    whole, tail = Finetune(hidden=(16,), dropout=0.0, rate=1e-4, frozen=cut.layer), make_tail(pool="flat", rate=1e-4)
-    whole.grid_, whole.origin_ = (32, 32, 3), Origin(backbone="vgg16", layer="", size=32, weights=random)
-    tail.grid_, tail.origin_ = cached.shape[1:], Origin(backbone="vgg16", layer=cut.layer, size=32, weights=random)
+    whole, tail = (
+        Finetune(hidden=(16,), dropout=0.0, rate=1e-4, frozen=cut.layer),
+        make_tail(pool="flat", rate=1e-4),
+    )
+    whole.grid_, whole.origin_ = (
+        (32, 32, 3),
+        Origin(backbone="vgg16", layer="", size=32, weights=random),
+    )
+    tail.grid_, tail.origin_ = (
+        cached.shape[1:],
+        Origin(backbone="vgg16", layer=cut.layer, size=32, weights=random),
+    )
     before, after = [], []
     for model, inputs in ((whole, pictures.astype(np.float32)), (tail, cached)):
         program, rng = model.build(1, 1), np.random.default_rng(0)
@@ -117,7 +151,9 @@ def test_twenty_steps_equal_training_the_same_layers_behind_the_frozen_network()
         before.append(np.asarray(program.model.predict_on_batch(inputs)).ravel())
         losses = EpochLoss(program.model)
         for rows, weight in [batch for _ in range(10) for batch in draw_batches(32, 16, rng)]:
-            losses.teach(inputs[rows], np.stack([SIGNAL[rows], weight], axis=1)[:, None].astype(np.float32))
+            losses.teach(
+                inputs[rows], np.stack([SIGNAL[rows], weight], axis=1)[:, None].astype(np.float32)
+            )
         after.append(np.asarray(program.model.predict_on_batch(inputs)).ravel())
     np.testing.assert_allclose(after[0], after[1], atol=1e-3)
     assert np.abs(after[1] - before[1]).max() > 0.05
@@ -130,22 +166,36 @@ def test_a_loss_that_is_no_number_names_target_and_epoch(maps: Features) -> None
         model.fit(maps, Y[:, :1], folds=make_folds(), weight=np.ones(N))
 
 
-@pytest.mark.parametrize(("layer", "message"), [
-    ("block_4_expand_relu", "others go round 'block_4_expand_relu'. The nearest that works: block_3_project_BN or block_4_add"),
-    ("block_4_expand_rel", "Did you mean 'block_4_expand_relu'"), ("out_relu", "nothing stands after 'out_relu'")])
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            "block_4_expand_relu",
+            "others go round 'block_4_expand_relu'. The nearest that works: block_3_project_BN or block_4_add",
+        ),
+        ("block_4_expand_rel", "Did you mean 'block_4_expand_relu'"),
+        ("out_relu", "nothing stands after 'out_relu'"),
+    ],
+)
 def test_layers_that_no_tail_can_start_from_say_why(layer: str, message: str) -> None:
-    with pytest.raises(BackboneError, match=message):
+    with pytest.raises(NetworkError, match=message):
         build_tail(Origin(backbone="mobilenetv2", layer=layer, size=32, weights="random:0"))
 
 
 def test_a_tail_starts_in_networks_whose_sums_are_no_layers() -> None:
     import keras
 
-    origin = Origin(backbone="mobilenetv3small", layer="expanded_conv_10_add", size=32, weights="random:0")
+    origin = Origin(
+        backbone="mobilenetv3small", layer="expanded_conv_10_add", size=32, weights="random:0"
+    )
     base = load_base("mobilenetv3small", size=32, with_top=False, weights="random:0")
     pictures = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
-    given, expected = keras.Model(base.input, [base.get_layer(origin.layer).output, base.output])(pictures)
-    np.testing.assert_allclose(build_tail(origin)(given), expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max()))
+    given, expected = keras.Model(base.input, [base.get_layer(origin.layer).output, base.output])(
+        pictures
+    )
+    np.testing.assert_allclose(
+        build_tail(origin)(given), expected, rtol=1e-4, atol=1e-4 * float(np.abs(expected).max())
+    )
 
 
 def test_other_weights_than_those_of_the_embeddings_are_refused() -> None:
@@ -153,8 +203,17 @@ def test_other_weights_than_those_of_the_embeddings_are_refused() -> None:
 
     base = build_base("mobilenetv2", size=32)
     digest = hash_weights(keras.Model(base.inputs, base.get_layer(LAYER).output))
-    with pytest.raises(BackboneError, match="expected those that its features were made with"):
-        build_tail(Origin(backbone="mobilenetv2", layer=LAYER, size=32, weights="random:0", cuts=(LAYER,), sha256=digest))
+    with pytest.raises(NetworkError, match="expected those that its features were made with"):
+        build_tail(
+            Origin(
+                backbone="mobilenetv2",
+                layer=LAYER,
+                size=32,
+                weights="random:0",
+                cuts=(LAYER,),
+                sha256=digest,
+            )
+        )
 
 
 def test_maps_that_no_network_made_are_refused(maps: Features) -> None:
@@ -166,7 +225,12 @@ class Recorded:
     """A matrix that knows which of its rows were read."""
 
     def __init__(self, values: np.ndarray) -> None:
-        self.values, self.shape, self.dtype, self.rows = values, values.shape, values.dtype, set[int]()
+        self.values, self.shape, self.dtype, self.rows = (
+            values,
+            values.shape,
+            values.dtype,
+            set[int](),
+        )
 
     def __len__(self) -> int:
         return len(self.values)
@@ -177,8 +241,14 @@ class Recorded:
 
 
 def test_views_of_training_tiles_alone_are_learnt_from(maps: Features) -> None:
-    views = {view: Recorded(maps.array().astype(np.float16)) for view in ("hflip", "vflip", "hvflip")}
-    seen, folds, model = maps.with_views(views), make_folds(), make_tail(augment=("hflip", "vflip"), epochs=3, hidden=(4,))
+    views = {
+        view: Recorded(maps.array().astype(np.float16)) for view in ("hflip", "vflip", "hvflip")
+    }
+    seen, folds, model = (
+        maps.with_views(views),
+        make_folds(),
+        make_tail(augment=("hflip", "vflip"), epochs=3, hidden=(4,)),
+    )
     mine = folds.training(folds.parts_of(2))
     inner = folds.take(mine)
     model.fit(seen.rows(mine), Y[mine, :1], folds=inner, weight=np.ones(len(mine))).predict(seen)
@@ -198,13 +268,19 @@ def test_a_row_to_learn_from_is_of_the_view_that_was_drawn(maps: Features) -> No
     np.testing.assert_array_equal(drawn, again)
 
 
-def test_from_pictures_to_curves_on_disk(experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    path = experiment(n=24, replace={"mobilenetv2/block_3_expand_relu:map": "mobilenetv2/block_15_add:map"})
+def test_from_pictures_to_curves_on_disk(
+    experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = experiment(
+        n=24, replace={"mobilenetv2/block_3_expand_relu:map": "mobilenetv2/block_15_add:map"}
+    )
     asked = 'names = ["mean", "ridge", "tail"]\nfolds = 3\nmaps = "networks"\nkeep = "all"\naccept = ["labels-differ"]\n'
-    path.write_text(f"{path.read_text()}[models]\n{asked}[models.params.tail]\nepochs = 2\nhidden = [4]\n")
+    path.write_text(
+        f"{path.read_text()}[models]\n{asked}[models.params.tail]\nepochs = 2\nhidden = [4]\n"
+    )
     monkeypatch.chdir(path.parent)
-    run_extraction(read_settings(path, Settings))
-    settings = read_settings(path, ModelSettings)
+    run_extraction(read_settings(path, ExtractSettings))
+    settings = read_settings(path, FitSettings)
     fit_all(settings)
     cell = ("area", "mobilenetv2/block_15_add:map", "tail")
     curves = read_curves(settings.folder, *cell)
@@ -216,28 +292,41 @@ def test_from_pictures_to_curves_on_disk(experiment: Callable[..., Path], monkey
     assert not (settings.folder / "checkpoints").exists()
 
 
-def test_views_that_are_not_cached_are_refused_before_anything_is_made(experiment: Callable[..., Path]) -> None:
+def test_views_that_are_not_cached_are_refused_before_anything_is_made(
+    experiment: Callable[..., Path],
+) -> None:
     path = experiment(replace={"[extract]\n": '[extract]\nviews = ["hflip"]\n'})
     asked = '[models]\nnames = ["mean", "tail", "ridge", "stack"]\n[models.params.tail]\naugment = ["hflip", "vflip"]\n'
     path.write_text(path.read_text() + asked)
-    with pytest.raises(SettingsError, match=r"\[extract\] views lacks vflip, hvflip: add them there, or remove augment"):
-        read_settings(path, ModelSettings)
+    with pytest.raises(
+        SettingsError,
+        match=r"\[extract\] views lacks vflip, hvflip: add them there, or remove augment",
+    ):
+        read_settings(path, FitSettings)
 
 
 def test_features_made_without_the_views_say_what_to_do(experiment: Callable[..., Path]) -> None:
     path, views = experiment(), {"[extract]\n": '[extract]\nviews = ["hflip"]\n'}
-    run_extraction(read_settings(path, Settings))
+    run_extraction(read_settings(path, ExtractSettings))
     path = experiment(replace=views)
-    path.write_text(path.read_text() + '[models]\nnames = ["tail"]\nfolds = 3\n[models.params.tail]\naugment = ["hflip"]\n')
-    with pytest.raises(DesignError, match=r"no mirrored views hflip of .*run `make features FRESH=1`"):
-        plan_all(read_settings(path, ModelSettings), Watch())
+    path.write_text(
+        path.read_text()
+        + '[models]\nnames = ["tail"]\nfolds = 3\n[models.params.tail]\naugment = ["hflip"]\n'
+    )
+    with pytest.raises(FitError, match=r"no mirrored views hflip of .*run `make features FRESH=1`"):
+        plan_all(read_settings(path, FitSettings), Watch())
 
 
 def test_other_views_make_other_cells(experiment: Callable[..., Path]) -> None:
     path = experiment(replace={"[extract]\n": '[extract]\nviews = ["hflip", "vflip"]\n'})
-    settings = read_settings(path, Settings)
+    settings = read_settings(path, ExtractSettings)
     run_extraction(settings)
-    where = settings.folder, read_tiles(settings), "mobilenetv2/block_3_expand_relu:map", settings.extract.backbones
+    where = (
+        settings.folder,
+        read_tiles(settings),
+        "mobilenetv2/block_3_expand_relu:map",
+        settings.extract.backbones,
+    )
     none, one, other = (read_source(*where, views=views) for views in ((), ("hflip",), ("vflip",)))
     assert "views_sha256" not in none
     assert one.pop("views_sha256") != other.pop("views_sha256")

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from made_report import CUTS, EVIL, Experiment
 
-from reports.features import CollectError
+from extract.errors import ReportError
 
 
 @pytest.fixture
@@ -27,7 +27,11 @@ class Resources(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.scripts += tag == "script"
-        self.loads += [v for k, v in attrs if k in ("src", "href", "srcset", "data", "action") and v and not v.startswith("#")]
+        self.loads += [
+            v
+            for k, v in attrs
+            if k in ("src", "href", "srcset", "data", "action") and v and not v.startswith("#")
+        ]
 
 
 def test_page_loads_nothing_from_outside(city):
@@ -37,7 +41,9 @@ def test_page_loads_nothing_from_outside(city):
     assert "@import" not in page.split("</style>")[0]
 
 
-@pytest.mark.parametrize("name", [EVIL, "a\"b'c`d", "🏚 Straße", "x" * 300, "</title>&amp;", "{{ 7 * 7 }}"])
+@pytest.mark.parametrize(
+    "name", [EVIL, "a\"b'c`d", "🏚 Straße", "x" * 300, "</title>&amp;", "{{ 7 * 7 }}"]
+)
 def test_strange_names_are_shown_as_they_are(city, name):
     page, seen = city.write(targets=(name, "b"), splits=("area",), title=name).render(), Resources()
     seen.feed(page)
@@ -48,9 +54,16 @@ def test_strange_names_are_shown_as_they_are(city, name):
 
 
 def test_one_target_one_cut_one_split_without_ceiling_rejects_and_places(city):
-    page = city.write(("income",), ("area",), CUTS[:1], ceiling=False, rejects=False, places=False).render()
+    page = city.write(
+        ("income",), ("area",), CUTS[:1], ceiling=False, rejects=False, places=False
+    ).render()
     assert "<b>0.51</b>" in page
-    for absent in ("Rejected tiles:", '<section id="ladder">', '<section id="maps">', 'href="#maps"'):
+    for absent in (
+        "Rejected tiles:",
+        '<section id="ladder">',
+        '<section id="maps">',
+        'href="#maps"',
+    ):
         assert absent not in page
 
 
@@ -83,7 +96,9 @@ def test_interval_that_is_not_known_is_not_written(city):
 
 def test_undefined_scores_are_dashes(city):
     city.write(("income",), ("area",))
-    city.change_scores(**dict.fromkeys(("r2", "r2_low", "r2_high", "rmse", "calibration_slope"), float("nan")))
+    city.change_scores(
+        **dict.fromkeys(("r2", "r2_low", "r2_high", "rmse", "calibration_slope"), float("nan"))
+    )
     page = city.render()
     assert "<b>–</b>" in page
     assert "NaN" not in re.search(r'id="figures">(.*?)</script>', page, re.S)[1]
@@ -120,21 +135,34 @@ def test_unfinished_run_is_shown_as_such(city):
 def test_run_of_other_folds_is_refused_by_name(city):
     city.write(("income",), ("area",))
     city.write_run("area", CUTS[1], "knn", ("income",), folds="0" * 64)
-    with pytest.raises(CollectError, match=rf"run area {CUTS[1]} knn: fitted on other folds than the rest \(1 of 6 runs"):
+    with pytest.raises(
+        ReportError,
+        match=rf"run area {CUTS[1]} knn: fitted on other folds than the rest \(1 of 6 runs",
+    ):
         city.render()
 
 
 def test_comparisons_of_another_form_are_refused(city):
     city.write(("income",), ("area",))
     (city.out / "comparisons.csv").write_text("split,target\n")
-    with pytest.raises(CollectError, match=r"comparisons.csv: no column level, .*make models"):
+    with pytest.raises(ReportError, match=r"comparisons.csv: no column level, .*make models"):
         city.render()
 
 
 def test_classes_alone(city):
     city.write(("income",), ("area",))
-    city.change_scores(r2=float("nan"), balanced_accuracy=0.6, balanced_accuracy_low=0.5, balanced_accuracy_high=0.7,
-                       accuracy=0.65, f1_macro=0.55, log_loss=1.1)
+    city.change_scores(
+        r2=float("nan"),
+        balanced_accuracy=0.6,
+        balanced_accuracy_low=0.5,
+        balanced_accuracy_high=0.7,
+        accuracy=0.65,
+        f1_macro=0.55,
+        log_loss=1.1,
+    )
     page = city.render()
-    assert "Of the classes of income, ridge finds 60 % on average; the best that sees no picture, mean, 60 %." in page
+    assert (
+        "Of the classes of income, ridge finds 60 % on average; the best that sees no picture, mean, 60 %."
+        in page
+    )
     assert "0.50 … 0.70" in page

@@ -13,13 +13,13 @@ from made_report import EVIL, Experiment
 from PIL import Image
 from typer.testing import CliRunner
 
-from extract.settings import SettingsError, read_settings
-from reports.boundaries import MAX_PIXELS, read_boundaries
+from extract.errors import ReportError, SettingsError
+from extract.settings import read_settings
 from reports.cli import app
-from reports.collect import collect
-from reports.features import CollectError
-from reports.maps import build_maps
-from reports.settings import Settings
+from reports.data.boundaries import MAX_PIXELS, read_boundaries
+from reports.data.collect import collect
+from reports.sections.maps import build_maps
+from reports.settings import ReportSettings
 
 geopandas = pytest.importorskip("geopandas")
 pytest.importorskip("rasterio")
@@ -30,21 +30,29 @@ def write_polygons(path: Path, codes: list[str], *, crs: str = "EPSG:27700") -> 
     """Write squares of 1 km side by side from west to east."""
     from shapely.geometry import box
 
-    squares = [box(530_000 + 1000 * i, 180_000, 531_000 + 1000 * i, 181_000) for i in range(len(codes))]
-    frame = geopandas.GeoDataFrame({"code": codes, "name": "a"}, geometry=squares, crs="EPSG:27700").to_crs(crs)
+    squares = [
+        box(530_000 + 1000 * i, 180_000, 531_000 + 1000 * i, 181_000) for i in range(len(codes))
+    ]
+    frame = geopandas.GeoDataFrame(
+        {"code": codes, "name": "a"}, geometry=squares, crs="EPSG:27700"
+    ).to_crs(crs)
     frame.to_file(path, engine="pyogrio")
     return path
 
 
 @pytest.fixture
 def city(tmp_path: Path) -> Experiment:
-    city = Experiment(tmp_path / "city").write(("income",), ("area",), places=False, reports=SETTINGS)
-    write_polygons(city.folder / "areas.gpkg", [EVIL, *(f"E{i}" for i in range(1, 19)), "elsewhere"])
+    city = Experiment(tmp_path / "city").write(
+        ("income",), ("area",), places=False, reports=SETTINGS
+    )
+    write_polygons(
+        city.folder / "areas.gpkg", [EVIL, *(f"E{i}" for i in range(1, 19)), "elsewhere"]
+    )
     return city
 
 
 def test_areas_have_their_colours_without_any_coordinates(city: Experiment) -> None:
-    maps = build_maps(collect(read_settings(city.config, Settings)), "income")
+    maps = build_maps(collect(read_settings(city.config, ReportSettings)), "income")
     assert maps.side_m is None
     picture = np.asarray(Image.open(io.BytesIO(maps.truth)).convert("RGB")).astype(int)
     order = maps.table.sort_values("x")
@@ -71,26 +79,39 @@ def test_degrees_are_projected_and_lines_part_the_areas(tmp_path: Path) -> None:
     assert 0 < read.is_line.sum() < 0.05 * (read.number > 0).sum()
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"code": "kode"}, r"no column 'kode'; there are code, name. Did you mean 'code'\? Name it in boundaries_code"),
-    ({"areas": ["E9"]}, r"no 'code' is an area of the tile table \(there as 'E9'\)"),
-    ({"path": Path("none.gpkg")}, "no such file none.gpkg"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"code": "kode"},
+            r"no column 'kode'; there are code, name. Did you mean 'code'\? Name it in boundaries_code",
+        ),
+        ({"areas": ["E9"]}, r"no 'code' is an area of the tile table \(there as 'E9'\)"),
+        ({"path": Path("none.gpkg")}, "no such file none.gpkg"),
+    ],
+)
 def test_what_does_not_fit_is_said(change: dict, message: str, tmp_path: Path) -> None:
-    how = {"path": write_polygons(tmp_path / "areas.gpkg", ["a"]), "code": "code", "areas": ["a"], **change}
-    with pytest.raises(CollectError, match=message):
+    how = {
+        "path": write_polygons(tmp_path / "areas.gpkg", ["a"]),
+        "code": "code",
+        "areas": ["a"],
+        **change,
+    }
+    with pytest.raises(ReportError, match=message):
         read_boundaries(how["path"], how["code"], how["areas"])
 
 
 def test_what_is_no_polygon_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.gpkg").write_text("no polygons")
-    with pytest.raises(CollectError, match=r"a.gpkg: not readable as polygons .*Expected GeoPackage"):
+    with pytest.raises(
+        ReportError, match=r"a.gpkg: not readable as polygons .*Expected GeoPackage"
+    ):
         read_boundaries(tmp_path / "a.gpkg", "code", ["a"])
 
 
 def test_what_leads_to_other_places_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "a.gpkg").write_text("<OGRVRTDataSource/>")
-    with pytest.raises(CollectError, match=r"XML, which may name data in other places"):
+    with pytest.raises(ReportError, match=r"XML, which may name data in other places"):
         read_boundaries(tmp_path / "a.gpkg", "code", ["a"])
 
 
@@ -99,9 +120,11 @@ def test_codes_that_are_numbers_are_written_as_tables_write_them(tmp_path: Path)
     assert read_boundaries(path, "code", ["1", "2", "3"]).codes == ["1", "2"]
 
 
-def test_without_the_extra_the_remedy_is_its_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_the_extra_the_remedy_is_its_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "geopandas", None)
-    with pytest.raises(CollectError, match=r"needs the extra geo. Install it: pip install"):
+    with pytest.raises(ReportError, match=r"needs the extra geo. Install it: pip install"):
         read_boundaries(tmp_path / "a.gpkg", "code", ["a"])
 
 
@@ -114,9 +137,11 @@ def test_check_finds_a_wrong_polygon_file_before_the_extraction(city: Experiment
 
 
 def test_a_file_without_its_column_is_refused_in_the_settings(tmp_path: Path) -> None:
-    city = Experiment(tmp_path / "city").write(("income",), ("area",), reports='boundaries = "areas.gpkg"\n')
+    city = Experiment(tmp_path / "city").write(
+        ("income",), ("area",), reports='boundaries = "areas.gpkg"\n'
+    )
     with pytest.raises(SettingsError, match="boundaries and boundaries_code go together"):
-        read_settings(city.config, Settings)
+        read_settings(city.config, ReportSettings)
 
 
 def test_all_of_london_is_drawn(shared: Path) -> None:

@@ -12,7 +12,7 @@ from made_report import CUTS, Experiment
 from extract.settings import read_settings
 from reports.build import build_report
 from reports.pdf import find_browser, write_pdf
-from reports.settings import Settings
+from reports.settings import ReportSettings
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = find_browser()
@@ -22,13 +22,15 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this ma
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Any:
     city = Experiment(tmp_path_factory.mktemp("report") / "city").write()
-    return build_report(read_settings(city.config, Settings))
+    return build_report(read_settings(city.config, ReportSettings))
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with warnings.catch_warnings(), sync_api.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        running = driver.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield running
         running.close()
 
@@ -38,7 +40,14 @@ def open_page(browser: Any, built: Any, **how: Any) -> tuple[Any, list[str]]:
     page, heard = browser.new_context(offline=True, **how).new_page(), []
     page.on("console", lambda message: heard.append(message.text))
     page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith(("file:", "data:", "blob:")) else heard.append(request.url))
+    page.on(
+        "request",
+        lambda request: (
+            None
+            if request.url.startswith(("file:", "data:", "blob:"))
+            else heard.append(request.url)
+        ),
+    )
     page.goto(built.as_uri())
     page.wait_for_selector("body[data-drawn]", timeout=60_000)
     return page, heard
@@ -52,12 +61,16 @@ def test_nothing_is_asked_for_and_no_error_is_said(browser, built):
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
 def test_nothing_is_wider_than_the_screen(browser, built, width, scheme):
-    page, _ = open_page(browser, built, viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page, _ = open_page(
+        browser, built, viewport={"width": width, "height": 800}, color_scheme=scheme
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#answer tbody tr").first.bounding_box()["y"] < 800
 
 
-@pytest.mark.parametrize(("scheme", "blue"), [("light", "rgb(0, 114, 178)"), ("dark", "rgb(86, 180, 233)")])
+@pytest.mark.parametrize(
+    ("scheme", "blue"), [("light", "rgb(0, 114, 178)"), ("dark", "rgb(86, 180, 233)")]
+)
 def test_marks_stand_out_from_the_paper(browser, built, scheme, blue):
     page, _ = open_page(browser, built, color_scheme=scheme)
     for figure in ("answer", "truth-0"):
@@ -72,7 +85,9 @@ def test_leaderboard_is_filtered_and_sorted(browser, built):
     page.fill("#board-controls input", "KNN")
     assert page.inner_text("#board-count") == "2 of 36 cells"
     names = page.locator("#board tbody tr:visible td:nth-child(5)")
-    before = names.all_text_contents()  # the inner text of rows out of sight is empty: they are not drawn yet
+    before = (
+        names.all_text_contents()
+    )  # the inner text of rows out of sight is empty: they are not drawn yet
     head = page.locator("#board thead button").nth(6)
     head.focus()
     page.keyboard.press("Enter")
@@ -94,13 +109,24 @@ def test_heat_map_follows_its_menus(browser, built):
     heat = page.locator("[data-figure=heat]")
     assert "0.51" in heat.inner_text()
     heat.locator("select").nth(1).select_option("random")
-    page.wait_for_function("document.querySelector('[data-figure=heat]').textContent.includes('0.81')")
+    page.wait_for_function(
+        "document.querySelector('[data-figure=heat]').textContent.includes('0.81')"
+    )
 
 
 def test_hostile_names_run_nothing_and_widen_nothing(browser, tmp_path):
-    names = ("<img src=x onerror=document.title='hacked'>", "'\"`</script><b>", "x" * 300, "🏚 Straße")
+    names = (
+        "<img src=x onerror=document.title='hacked'>",
+        "'\"`</script><b>",
+        "x" * 300,
+        "🏚 Straße",
+    )
     city = Experiment(tmp_path / "city").write(names, ("area", "random"), title=names[0] + names[2])
-    page, heard = open_page(browser, build_report(read_settings(city.config, Settings)), viewport={"width": 390, "height": 800})
+    page, heard = open_page(
+        browser,
+        build_report(read_settings(city.config, ReportSettings)),
+        viewport={"width": 390, "height": 800},
+    )
     assert heard == []
     assert page.title().startswith("<img src=x")
     assert page.locator("img[src=x]").count() == 0

@@ -12,16 +12,18 @@ from made_experiment import fit, make_experiment
 
 from extract.settings import read_settings
 from reports.build import build_report
-from reports.settings import Settings
+from reports.settings import ReportSettings
 
 
 def report(folder: Path, targets: str) -> Path:
     path = make_experiment(folder / "made", names=["mean", "ridge", "stack"])
     signal = made_experiment.read_signal()
-    made_experiment.write_table(path.parent, kind=np.where(signal > np.median(signal), "<high>", "low"))
+    made_experiment.write_table(
+        path.parent, kind=np.where(signal > np.median(signal), "<high>", "low")
+    )
     path.write_text(path.read_text().replace('columns = ["income", "health"]', targets))
     fit(path)
-    return build_report(read_settings(path, Settings))
+    return build_report(read_settings(path, ReportSettings))
 
 
 @pytest.mark.parametrize("targets", ['classes = ["kind"]', 'columns = ["income", "kind"]'])

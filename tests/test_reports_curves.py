@@ -10,18 +10,36 @@ import pandas as pd
 import pytest
 from made_report import CUTS, Experiment
 
-from models.runs import RunError, hash_file
-from reports.curves import MAX_EPOCHS, build_curves, describe_curves
+from extract.errors import RunFileError
+from models.store.runs import hash_file
+from reports.sections.curves import MAX_EPOCHS, build_curves, describe_curves
 
 N_EPOCHS, BEST = 200, 137
 
 
 def curves(*targets: str) -> pd.DataFrame:
-    """Give curves of two folds whose held-out loss is least at epoch 137, and then rises."""
+    """Return curves of two folds whose held-out loss is least at epoch 137, and then rises."""
     epoch = range(1, N_EPOCHS + 1)
-    losses = {"loss": [1 / e for e in epoch], "held_loss": [2 / BEST + abs(e - BEST) / 100 for e in epoch]}
-    return pd.concat([pd.DataFrame({"target": t, "fold": f, "epoch": epoch, **losses, "best": [e == BEST for e in epoch]})
-                      for t in targets for f in range(2)], ignore_index=True)
+    losses = {
+        "loss": [1 / e for e in epoch],
+        "held_loss": [2 / BEST + abs(e - BEST) / 100 for e in epoch],
+    }
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "target": t,
+                    "fold": f,
+                    "epoch": epoch,
+                    **losses,
+                    "best": [e == BEST for e in epoch],
+                }
+            )
+            for t in targets
+            for f in range(2)
+        ],
+        ignore_index=True,
+    )
 
 
 @pytest.fixture
@@ -33,7 +51,10 @@ def write(city: Experiment, table: pd.DataFrame, model: str = "knn") -> Path:
     path = city.out / "runs" / "block" / CUTS[0] / model / "curves.csv"
     table.to_csv(path, index=False)
     run = json.loads((path.parent / "run.json").read_text())
-    run.setdefault("files", {})["curves.csv"] = {"sha256": hash_file(path), "bytes": path.stat().st_size}
+    run.setdefault("files", {})["curves.csv"] = {
+        "sha256": hash_file(path),
+        "bytes": path.stat().st_size,
+    }
     (path.parent / "run.json").write_text(json.dumps(run))
     return path
 
@@ -79,5 +100,7 @@ def test_loss_that_reached_0_is_not_divided_by() -> None:
 def test_curves_that_the_run_did_not_write_are_refused(city: Experiment) -> None:
     path = write(city, curves("income"))
     path.write_text(path.read_text().replace("0.5", "0.4"))
-    with pytest.raises(RunError, match=r"curves.csv: not the file that `make models` wrote.*again"):
+    with pytest.raises(
+        RunFileError, match=r"curves.csv: not the file that `make models` wrote.*again"
+    ):
         city.render()

@@ -13,10 +13,11 @@ import pytest
 from made_experiment import change, fit, make_experiment, read_signal, write_table
 from typer.testing import CliRunner
 
-from models.runs import read_predictions, write_run
+from extract.errors import ReportError
+from models.store.runs import read_predictions, write_run
 from reports.cli import app
-from reports.diff import DiffError, compare_experiments
-from reports.serve import ServeError, open_server
+from reports.diff import compare_experiments
+from reports.serve import open_server
 
 
 @pytest.fixture(scope="module")
@@ -54,35 +55,48 @@ def test_a_planted_improvement_is_found_and_nothing_else(pair, tmp_path):
 def test_classes_are_compared_by_balanced_accuracy(tmp_path):
     first, signal = make_experiment(tmp_path / "first"), read_signal()
     write_table(first.parent, kind=np.where(signal > np.median(signal), "high", "low"))
-    first.write_text(first.read_text().replace('columns = ["income", "health"]', 'classes = ["kind"]'))
+    first.write_text(
+        first.read_text().replace('columns = ["income", "health"]', 'classes = ["kind"]')
+    )
     fit(first)
     second = tmp_path / "second"
     shutil.copytree(first.parent, second)
     fit(second / "s.toml", names=["mean", "knn"])
     rows = compare_experiments(first, second / "s.toml").set_index("what")
     assert set(rows["score"]) == {"balanced_accuracy"}
-    assert rows.loc["best of each", ["first", "second"]].tolist() == ["ridge on net/last:avg", "knn on net/last:avg"]
+    assert rows.loc["best of each", ["first", "second"]].tolist() == [
+        "ridge on net/last:avg",
+        "knn on net/last:avg",
+    ]
     assert rows.loc["same cell", "verdict"] == "the same"
-    assert rows.loc["best of each", "low"] <= rows.loc["best of each", "difference"] <= rows.loc["best of each", "high"]
+    assert (
+        rows.loc["best of each", "low"]
+        <= rows.loc["best of each", "difference"]
+        <= rows.loc["best of each", "high"]
+    )
 
 
 def test_other_folds_are_refused(pair, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(pair[1], other)
     fit(other / "s.toml", seed=5)
-    with pytest.raises(DiffError, match=r"not the same folds on the split 'area'.*same table, folds and seed"):
+    with pytest.raises(
+        ReportError, match=r"not the same folds on the split 'area'.*same table, folds and seed"
+    ):
         compare_experiments(pair[0] / "s.toml", other / "s.toml")
 
 
 def test_a_folder_without_runs_is_refused(pair, tmp_path):
-    with pytest.raises(DiffError, match=r"no finished run below it. Name a settings file"):
+    with pytest.raises(ReportError, match=r"no finished run below it. Name a settings file"):
         compare_experiments(pair[0] / "s.toml", tmp_path)
 
 
 def test_command_draws_a_table_and_writes_it(pair, tmp_path):
     change(pair[0] / "s.toml")
     csv = tmp_path / "diff.csv"
-    result = CliRunner().invoke(app, ["diff", str(pair[0] / "s.toml"), str(pair[1] / "s.toml"), "--csv", str(csv)])
+    result = CliRunner().invoke(
+        app, ["diff", str(pair[0] / "s.toml"), str(pair[1] / "s.toml"), "--csv", str(csv)]
+    )
     assert result.exit_code == 0, result.stderr
     assert "the second less the first" in result.stdout
     assert len(pd.read_csv(csv)) == 6
@@ -95,11 +109,11 @@ def test_report_is_served_from_this_machine_alone(tmp_path):
         assert server.server_address[0] == "127.0.0.1"
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/") as answer:
             assert answer.read() == b"<p>a page</p>"
-        with pytest.raises(ServeError, match=r"port \d+: .* Choose another with --port"):
+        with pytest.raises(ReportError, match=r"port \d+: .* Choose another with --port"):
             open_server(tmp_path, server.server_port)
         server.shutdown()
 
 
 def test_nothing_to_serve_is_said(tmp_path):
-    with pytest.raises(ServeError, match=r"index.html: no such file. Run `make report` first"):
+    with pytest.raises(ReportError, match=r"index.html: no such file. Run `make report` first"):
         open_server(tmp_path, 0)

@@ -11,34 +11,79 @@ import pandas as pd
 import pytest
 from made_report import CUTS, EVIL, Experiment
 
+from extract.errors import ReportError
+from models.execution.keep_models import SCHEMA, SCHEMA_VERSION, model_folder
 from models.explaining.drawing import encode_png
 from models.explaining.explanations import explanation_folder, name_file, write_explanation
-from models.keep import SCHEMA, SCHEMA_VERSION, model_folder
-from models.runs import write_json
-from models.sealed import seal
-from reports.features import CollectError
+from models.store.model_folder import seal
+from models.store.runs import write_json
 
 SANITY = {"rank_correlation": 0.1, "depends_on_weights": True, "n_tiles": 5, "shuffles": 3}
 
 
-def write_gallery(out: Path, target: str, *, model: str = "ridge", key: str = "k", n: int = 20, **facts: object) -> Path:
+def write_gallery(
+    out: Path, target: str, *, model: str = "ridge", key: str = "k", n: int = 20, **facts: object
+) -> Path:
     """Write an explanation and the kept model that it is of."""
     rng, ids = np.random.default_rng(0), [EVIL, *(str(i) for i in range(1, n))]
-    names = {kind: [f"{name_file(i)}_{kind}.png" for i in ids] for kind in ("tile", "heat", "overlay")}
+    names = {
+        kind: [f"{name_file(i)}_{kind}.png" for i in ids] for kind in ("tile", "heat", "overlay")
+    }
     roles = [("best", "worst", "range", "range")[i % 4] for i in range(n)]
-    tiles = pd.DataFrame({"id": ids, "truth": rng.normal(size=n), "prediction": rng.normal(size=n), "role": roles,
-                          "explained": 0.0, "method": "exact", **names, "neighbours": "",
-                          "neighbour_ids": [[]] * n, "neighbour_truths": [[]] * n})
+    tiles = pd.DataFrame(
+        {
+            "id": ids,
+            "truth": rng.normal(size=n),
+            "prediction": rng.normal(size=n),
+            "role": roles,
+            "explained": 0.0,
+            "method": "exact",
+            **names,
+            "neighbours": "",
+            "neighbour_ids": [[]] * n,
+            "neighbour_truths": [[]] * n,
+        }
+    )
     noise = np.kron(rng.integers(0, 255, (28, 28, 3)), np.ones((8, 8, 1))).astype(np.uint8)
     pictures = {name: encode_png(noise) for kind in names.values() for name in kind}
     path = explanation_folder(out, target, CUTS[0], model)
-    write_explanation(path, tiles, pictures, {"target": target, "task": "number", "cut": CUTS[0], "model": model,
-                                              "split": "block", "key": key, "method": "exact", "words": "exact: so",
-                                              "limit": 2.5, "sanity": SANITY, "refitted": "", "seconds": 1.0, **facts})
+    write_explanation(
+        path,
+        tiles,
+        pictures,
+        {
+            "target": target,
+            "task": "number",
+            "cut": CUTS[0],
+            "model": model,
+            "split": "block",
+            "key": key,
+            "method": "exact",
+            "words": "exact: so",
+            "limit": 2.5,
+            "sanity": SANITY,
+            "refitted": "",
+            "seconds": 1.0,
+            **facts,
+        },
+    )
     kept = model_folder(out, target, CUTS[0], model)
     kept.mkdir(parents=True, exist_ok=True)
-    write_json(kept / "model.json", seal({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "target": target, "cut": CUTS[0],
-                                          "model": model, "split": "block", "key": "k", "scores": []}))
+    write_json(
+        kept / "model.json",
+        seal(
+            {
+                "schema": SCHEMA,
+                "schema_version": SCHEMA_VERSION,
+                "target": target,
+                "cut": CUTS[0],
+                "model": model,
+                "split": "block",
+                "key": "k",
+                "scores": [],
+            }
+        ),
+    )
     return path
 
 
@@ -60,7 +105,10 @@ def test_every_tile_is_shown_with_truth_prediction_and_alternative_texts(tmp_pat
     assert text.count('alt="Heat map over tile ') == 20
     assert "data:image/jpeg;base64," in text
     assert re.findall("<h4>(.*?)</h4>", text) == [
-        "Across the range of the truth", "The best predicted", "The worst predicted"]
+        "Across the range of the truth",
+        "The best predicted",
+        "The worst predicted",
+    ]
     assert re.search(r"7: truth −?[\d.]+, predicted −?[\d.]+", text)
     assert "No kept model of this target" in text  # crime
     assert EVIL not in text
@@ -86,7 +134,9 @@ def test_a_model_that_was_fitted_anew_is_not_shown_as_it_was(tmp_path: Path) -> 
 
 def test_maps_that_do_not_depend_on_weights_are_warned_of(tmp_path: Path) -> None:
     city = Experiment(tmp_path / "city").write()
-    write_gallery(city.out, "crime", sanity=SANITY | {"rank_correlation": 0.93, "depends_on_weights": False})
+    write_gallery(
+        city.out, "crime", sanity=SANITY | {"rank_correlation": 0.93, "depends_on_weights": False}
+    )
     text = section(city.render())
     assert "Do not read the maps of crime" in text
     assert "correlate 0.93" in text
@@ -96,7 +146,9 @@ def test_a_picture_that_is_none_is_named(tmp_path: Path) -> None:
     city = Experiment(tmp_path / "city").write()
     path = write_gallery(city.out, "income")
     (path / "3_heat.png").write_bytes(b"no picture")
-    with pytest.raises(CollectError, match=r"3_heat.png: not a readable picture .* run `make explain` again"):
+    with pytest.raises(
+        ReportError, match=r"3_heat.png: not a readable picture .* run `make explain` again"
+    ):
         city.render()
 
 
@@ -105,4 +157,11 @@ def test_the_numbers_stand_in_the_document(tmp_path: Path) -> None:
     write_gallery(city.out, "income")
     city.build()
     (row,) = json.loads((city.out / "report" / "report.json").read_text())["galleries"]
-    assert row == {"target": "income", "cut": CUTS[0], "model": "ridge", "method": "exact", "limit": 2.5, "rank_correlation": 0.1}
+    assert row == {
+        "target": "income",
+        "cut": CUTS[0],
+        "model": "ridge",
+        "method": "exact",
+        "limit": 2.5,
+        "rank_correlation": 0.1,
+    }

@@ -7,12 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from models.predicting.intervals import COLUMNS
-from reports.intervals import build_interval_table, describe_intervals
+from models.uncertainty.coverage import COLUMNS
+from reports.sections.intervals import build_interval_table, describe_intervals
 
 
 def made(*coverage: float) -> Any:
-    rows = [("block", "net/last:avg", "ridge", f"t{i}", "area", 0.95, c, 30, 2.0) for i, c in enumerate(coverage)]
+    rows = [
+        ("block", "net/last:avg", "ridge", f"t{i}", "area", 0.95, c, 30, 2.0)
+        for i, c in enumerate(coverage)
+    ]
     return SimpleNamespace(coverage=pd.DataFrame(rows, columns=list(COLUMNS)))
 
 
@@ -23,7 +26,10 @@ def test_intervals_that_hold_are_said_to_hold() -> None:
 
 def test_the_widest_gap_is_named_and_its_row_marked() -> None:
     collected = made(0.93, 0.7, 0.9)
-    assert "in 1 of 3 cases; the widest gap is 70.0 % instead of 95 % (t1, areas, split block)" in describe_intervals(collected)
+    assert (
+        "in 1 of 3 cases; the widest gap is 70.0 % instead of 95 % (t1, areas, split block)"
+        in describe_intervals(collected)
+    )
     assert build_interval_table(collected)["is_short"].tolist() == [False, True, True]
 
 

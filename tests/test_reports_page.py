@@ -23,8 +23,18 @@ def city(tmp_path: Path) -> Experiment:
 def test_page_has_the_numbers_of_the_strictest_split(city):
     page = city.write().render()
     row = row_of(page, "income")
-    for text in ("ridge", "vgg16/block5_pool:avg", "<b>0.51</b>", "0.41 … 0.61", "location", "0.39", "0.20 … 0.50", "0.12",
-                 "0.81", "better than location"):
+    for text in (
+        "ridge",
+        "vgg16/block5_pool:avg",
+        "<b>0.51</b>",
+        "0.41 … 0.61",
+        "location",
+        "0.39",
+        "0.20 … 0.50",
+        "0.12",
+        "0.81",
+        "better than location",
+    ):
         assert text in row
     assert "whole blocks of the map held out" in page
     assert "The difference of 0.30 is recognising neighbours" in page
@@ -43,8 +53,10 @@ def test_verdict_is_that_of_the_paired_comparison_not_of_the_interval(city):
 
 def test_winners_say_what_the_best_keeps_where_it_was_not_chosen(city):
     page = city.write().render()
-    assert ("income: the best of 6 cells is ridge on vgg16/block5_pool:avg with R² 0.51; where it was not chosen, about 0.44; "
-            "1 other cell is not distinguishable from it.") in page
+    assert (
+        "income: the best of 6 cells is ridge on vgg16/block5_pool:avg with R² 0.51; where it was not chosen, about 0.44; "
+        "1 other cell is not distinguishable from it."
+    ) in page
 
 
 def test_too_few_areas_stand_on_the_first_screen(city):
@@ -52,7 +64,10 @@ def test_too_few_areas_stand_on_the_first_screen(city):
     city.write().write_audit("warning", accepted=())
     path = city.out / "audit.json"
     path.write_text(path.read_text().replace("repeated-id", "few-areas"))
-    assert "Too few areas: no accuracy can be claimed" in city.render().split('<section id="answer">')[0]
+    assert (
+        "Too few areas: no accuracy can be claimed"
+        in city.render().split('<section id="answer">')[0]
+    )
 
 
 def test_accepted_fatal_finding_stands_on_the_first_screen(city):
@@ -78,12 +93,20 @@ def test_files_beside_the_page(city):
     with (report / "leaderboard.csv").open() as file:
         board = list(csv.DictReader(file))
     assert len(board) == 2 * 3 * 6
-    assert [board[0][k] for k in ("split", "rank", "model", "verdict")] == ["block", "1", "ridge", "best"]
+    assert [board[0][k] for k in ("split", "rank", "model", "verdict")] == [
+        "block",
+        "1",
+        "ridge",
+        "best",
+    ]
     assert {r["verdict"] for r in board if r["model"] == "location"} == {"worse"}
     assert (report / "leaderboard.md").read_text().startswith("| target | split |")
     assert r"block5\_pool" in (report / "leaderboard.tex").read_text()
     stems = {"answer", "cost", "pareto", "distributions", "correlations", "tiles"} | {
-        f"{kind}-{name}" for kind in ("heat", "ladder", "truth", "residual") for name in ("01-income", "02-crime")}
+        f"{kind}-{name}"
+        for kind in ("heat", "ladder", "truth", "residual")
+        for name in ("01-income", "02-crime")
+    }
     for suffix in (".svg", ".png", ".csv"):
         assert stems <= {p.stem for p in report.glob(f"*{suffix}")}
     assert (report / "map-01-income.csv").read_text().count("\n") == 61
@@ -93,7 +116,12 @@ def test_json_has_the_numbers_of_the_sentences(city):
     city.write(("income",)).build()
     document = json.loads((city.out / "report" / "report.json").read_text())
     answer = document["answers"][0]
-    assert [answer[k] for k in ("target", "r2", "gain", "decision")] == ["income", 0.51, 0.3866, "better"]
+    assert [answer[k] for k in ("target", "r2", "gain", "decision")] == [
+        "income",
+        0.51,
+        0.3866,
+        "better",
+    ]
     assert document["headline"].startswith("With whole blocks of the map held out")
 
 
@@ -105,12 +133,18 @@ def test_same_runs_give_the_same_bytes(city):
 
 
 def test_direction_of_the_index_is_said_where_it_is_known(city):
-    assert "Higher is more deprived, on every index." in city.write(reports='higher_is = "more deprived"\n').render()
+    assert (
+        "Higher is more deprived, on every index."
+        in city.write(reports='higher_is = "more deprived"\n').render()
+    )
     assert "The settings do not say which way the indices point" in city.write().render()
 
 
 def test_random_weights_are_announced(city):
-    assert "Random weights: these numbers say nothing about the real networks" in city.write(weights="random:0").render()
+    assert (
+        "Random weights: these numbers say nothing about the real networks"
+        in city.write(weights="random:0").render()
+    )
 
 
 def test_missing_scores_is_one_line_that_names_make_models(city):
@@ -128,12 +162,23 @@ def test_last_line_is_the_path(city, monkeypatch):
     result = CliRunner().invoke(app, ["build", "--config", str(city.write(("income",)).config)])
     assert result.exit_code == 0, result.stderr
     assert result.stdout.splitlines()[0].startswith("pdf: none")
-    assert result.stdout.splitlines()[-1] == f"report: {(city.out / 'report' / 'index.html').resolve()}"
+    assert (
+        result.stdout.splitlines()[-1]
+        == f"report: {(city.out / 'report' / 'index.html').resolve()}"
+    )
 
 
 def test_importing_reports_loads_no_keras():
-    code = "import sys, reports.cli; print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    code = (
+        "import sys, reports.cli; print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert done.stdout.strip() == "[]"
 
 

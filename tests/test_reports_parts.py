@@ -13,18 +13,18 @@ from made_report import Experiment
 from PIL import Image
 
 from extract.settings import read_settings
-from reports.burden import BY_TRUTH, build_burden
-from reports.collect import collect
-from reports.cost import build_pareto_table
-from reports.maps import DIVERGING, VIRIDIS, build_maps, draw_picture, measure_side, moran
-from reports.openers import describe_moran
-from reports.settings import Settings
-from reports.truth import build_truth, calibrate, count_squares
+from reports.data.collect import collect
+from reports.sections.cost import build_pareto_table
+from reports.sections.error_equity import BY_TRUTH, build_burden
+from reports.sections.maps import DIVERGING, VIRIDIS, build_maps, draw_picture, measure_side, moran
+from reports.sections.section_intros import describe_moran
+from reports.sections.truth import build_truth, calibrate, count_squares
+from reports.settings import ReportSettings
 
 
 @pytest.fixture
 def collected(tmp_path):
-    return collect(read_settings(Experiment(tmp_path / "city").write().config, Settings))
+    return collect(read_settings(Experiment(tmp_path / "city").write().config, ReportSettings))
 
 
 def test_moran_finds_a_slope_and_no_pattern_in_noise():
@@ -75,11 +75,17 @@ def test_map_has_north_up_one_scale_and_nothing_where_no_tile_is(collected):
 
 
 def test_squares_have_the_colours_of_the_scale_and_gaps_are_transparent():
-    picture = Image.open(io.BytesIO(draw_picture(np.array([[0.0, 1.0, np.nan]]), 0, 1, VIRIDIS))).convert("RGBA")
+    picture = Image.open(
+        io.BytesIO(draw_picture(np.array([[0.0, 1.0, np.nan]]), 0, 1, VIRIDIS))
+    ).convert("RGBA")
     assert picture.getpixel((0, 0))[:3] == VIRIDIS[0]
     assert picture.getpixel((150, 0))[:3] == VIRIDIS[-1]
     assert picture.getpixel((299, 0))[3] == 0
-    middle = Image.open(io.BytesIO(draw_picture(np.array([[0.0]]), -1, 1, DIVERGING))).convert("RGB").getpixel((0, 0))
+    middle = (
+        Image.open(io.BytesIO(draw_picture(np.array([[0.0]]), -1, 1, DIVERGING)))
+        .convert("RGB")
+        .getpixel((0, 0))
+    )
     assert np.abs(np.array(middle) - DIVERGING[2]).max() < 5
 
 
@@ -89,17 +95,21 @@ def test_many_places_are_drawn_in_squares_that_fit():
 
 
 def test_errors_fall_on_the_extremes_of_a_shrunken_prediction(collected):
-    tenths = build_burden(collected, "income").table.query("by == @BY_TRUTH", local_dict={"BY_TRUTH": BY_TRUTH})
+    tenths = build_burden(collected, "income").table.query(
+        "by == @BY_TRUTH", local_dict={"BY_TRUTH": BY_TRUTH}
+    )
     assert tenths["bias"].iloc[0] > 0 > tenths["bias"].iloc[-1]
     assert tenths["n"].sum() == 20
 
 
 def test_group_that_is_predicted_too_low_is_warned_of(tmp_path):
-    city = Experiment(tmp_path / "city").write(("income",), ("area",), reports='higher_is = "more deprived"\n')
+    city = Experiment(tmp_path / "city").write(
+        ("income",), ("area",), reports='higher_is = "more deprived"\n'
+    )
     city.tiles.loc[12:, "income"] = np.repeat(np.linspace(2, 3, 16), 3)
     city.tiles.loc[:11, "income"] = 0.0
     city.write_run("area", "vgg16/block5_pool:avg", "ridge", ("income",))
-    burden = build_burden(collect(read_settings(city.config, Settings)), "income")
+    burden = build_burden(collect(read_settings(city.config, ReportSettings)), "income")
     groups = burden.table[burden.table["by"] == "district"].set_index("group")["warning"]
     assert groups["D"] == "too low"
     assert groups.drop("D").tolist() == [""]
@@ -110,13 +120,17 @@ def test_areas_of_few_tiles_have_their_own_errors(tmp_path):
     city = Experiment(tmp_path / "city").write(("income",), ("area",))
     city.tiles.loc[3:4, "LSOA"] = ["lone1", "lone2"]
     city.tiles.to_csv(city.folder / "tiles.csv", index=False)
-    table = build_burden(collect(read_settings(city.config, Settings)), "income").table.query("by == 'tiles of the area'")
+    table = build_burden(collect(read_settings(city.config, ReportSettings)), "income").table.query(
+        "by == 'tiles of the area'"
+    )
     assert table[["group", "n"]].to_numpy().tolist() == [["1", 3], ["2 to 4", 19]]
 
 
 def test_calibration_recovers_a_planted_slope():
     prediction = np.linspace(0, 1, 200)
-    line = calibrate(pd.DataFrame({"truth": 2 * prediction, "prediction": prediction, "residual": -prediction}))
+    line = calibrate(
+        pd.DataFrame({"truth": 2 * prediction, "prediction": prediction, "residual": -prediction})
+    )
     np.testing.assert_allclose(line["truth"], 2 * line["prediction"])
     assert line["n"].tolist() == [20] * 10
 

@@ -18,7 +18,13 @@ CHROMIUM = Path("/usr/bin/chromium")
 
 def command(*words: str | Path, cwd: Path, code: int = 0) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    done = subprocess.run([sys.executable, "-m", *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, words)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout + done.stderr
@@ -31,9 +37,15 @@ def city(tmp_path_factory) -> Path:
     command("extract", "sample", "--out", "city", "--tiles", "240", "--areas", "60", cwd=folder)
     settings = folder / "city" / "demo.toml"
     text = settings.read_text()
-    text = re.sub(r"cuts = .*", 'cuts = ["vgg16/block2_pool:avg"]', text).replace('"imagenet"', '"random:0"')
+    text = re.sub(r"cuts = .*", 'cuts = ["vgg16/block2_pool:avg"]', text).replace(
+        '"imagenet"', '"random:0"'
+    )
     text = text.replace("[extract]\n", "[extract]\nsize = 112\n")
-    text = re.sub(r"names = .*", 'names = ["mean", "location", "ridge", "ridge@area", "knn", "forest", "xgboost", "stack"]', text)
+    text = re.sub(
+        r"names = .*",
+        'names = ["mean", "location", "ridge", "ridge@area", "knn", "forest", "xgboost", "stack"]',
+        text,
+    )
     text = re.sub(r"splits = .*", 'splits = ["area"]', text)
     settings.write_text(text)
     for words in (("extract", "run"), ("models", "fit"), ("reports", "build")):
@@ -49,7 +61,11 @@ def test_ridge_beats_the_mean_and_nobody_passes_the_ceiling(city):
     table = scores(city).query("level == 'tile'")
     best = table.pivot_table(index="target", columns="model", values="r2", aggfunc="max")
     assert (best["ridge"] > best["mean"]).sum() >= 6
-    ceiling = pd.read_csv(city / "city" / "ceiling.csv").query("level == 'tile'").set_index("target")["r2"]
+    ceiling = (
+        pd.read_csv(city / "city" / "ceiling.csv")
+        .query("level == 'tile'")
+        .set_index("target")["r2"]
+    )
     assert (best.max(axis=1) < ceiling[best.index] + 0.05).all()
 
 
@@ -62,10 +78,18 @@ def test_with_shuffled_targets_no_model_beats_the_mean(city):
     table[columns] = areas.loc[table["LSOA11CD"]].to_numpy()
     table.to_csv(city / "city" / "shuffled.csv", index=False)
     shuffled = settings.with_name("shuffled.toml")
-    shuffled.write_text(settings.read_text().replace('"demo"', '"shuffled"').replace("EmbeddingData.csv", "shuffled.csv"))
+    shuffled.write_text(
+        settings.read_text()
+        .replace('"demo"', '"shuffled"')
+        .replace("EmbeddingData.csv", "shuffled.csv")
+    )
     command("extract", "run", "--config", shuffled, cwd=city)
     command("models", "fit", "--config", shuffled, cwd=city)
-    best = scores(city, "shuffled").query("level == 'area'").pivot_table(index="target", columns="model", values="r2")
+    best = (
+        scores(city, "shuffled")
+        .query("level == 'area'")
+        .pivot_table(index="target", columns="model", values="r2")
+    )
     assert best.drop(columns="mean").to_numpy().mean() < 0.0
     assert best.to_numpy().max() < 0.15
 
@@ -85,13 +109,19 @@ def test_area_scores_are_what_the_predictions_say(city):
     row = scores(city).query("level == 'area' and model == 'ridge' and target == 'health'").iloc[0]
     folder = city / "artifacts/demo/runs/area/vgg16/block2_pool:avg/ridge"
     frame = pd.read_parquet(folder / "predictions.parquet").query("target == 'health'")
-    means = frame.assign(area=frame["id"].map(table)).groupby("area")[["truth", "prediction"]].mean()
+    means = (
+        frame.assign(area=frame["id"].map(table)).groupby("area")[["truth", "prediction"]].mean()
+    )
     residual = ((means["truth"] - means["prediction"]) ** 2).sum()
-    assert row["r2"] == pytest.approx(1 - residual / ((means["truth"] - means["truth"].mean()) ** 2).sum())
+    assert row["r2"] == pytest.approx(
+        1 - residual / ((means["truth"] - means["truth"].mean()) ** 2).sum()
+    )
     assert row["n"] == len(means)
 
 
-@pytest.mark.parametrize(("room", "verb"), [("extract", "run"), ("models", "fit"), ("reports", "build")])
+@pytest.mark.parametrize(
+    ("room", "verb"), [("extract", "run"), ("models", "fit"), ("reports", "build")]
+)
 def test_errors_are_words_and_exit_code_1(tmp_path, room, verb):
     assert "no such file" in command(room, verb, "--config", "none.toml", cwd=tmp_path, code=1)
 
@@ -102,11 +132,21 @@ def test_the_page_opens_offline_without_errors(city):
 
     problems: list[str] = []
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-background-networking"])
+        browser = play.chromium.launch(
+            executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-background-networking"]
+        )
         page = browser.new_context(offline=True).new_page()
         page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or problems.append(request.url))
+        page.on(
+            "console",
+            lambda message: problems.append(message.text) if message.type == "error" else None,
+        )
+        page.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file:", "data:", "blob:")) or problems.append(request.url)
+            ),
+        )
         page.goto((city / "artifacts/demo/report/index.html").as_uri())
         page.wait_for_selector("svg, canvas")
         assert "Random weights" in page.inner_text("body")

@@ -21,7 +21,10 @@ TILE_PIXELS = 224
 MARGIN_CELLS = 8  # drawn around a tile, so that slopes and road edges meet those of the next tile
 FORMS = ("coverage", "height", "towers", "terraces", "yards", "trees", "width", "bend")
 
-_EVEN = (0.7548776662, 0.5698402910)  # the R2 sequence: its multiples modulo 1 fill the square evenly
+_EVEN = (
+    0.7548776662,
+    0.5698402910,
+)  # the R2 sequence: its multiples modulo 1 fill the square evenly
 _TREE_M = 7.0  # one tree at most in every square of this side
 
 Floats = NDArray[np.float32]
@@ -123,11 +126,11 @@ class Plot:
     seed: int
 
     def chance(self, salt: int, *numbers: NDArray[np.generic]) -> Floats:
-        """Give each cell's own number in [0, 1) for its block and, within that, `numbers`."""
+        """Return each cell's own number in [0, 1) for its block and, within that, `numbers`."""
         return _hash(self.seed + salt, self.key, *numbers)
 
     def noise(self, scale_m: float, salt: int) -> Floats:
-        """Give smooth numbers in [0, 1] that change over about `scale_m`."""
+        """Return smooth numbers in [0, 1] that change over about `scale_m`."""
         return _noise(self.x, self.y, scale_m, self.seed + salt)
 
 
@@ -140,7 +143,8 @@ def draw_heights(city: City, row: int, column: int) -> Floats:
     """Draw the heights above ground [m] of a tile and its margin: (116, 116), in 2 m cells, north up."""
     plot = _lay_out(city, row, column)
     forms = {name: getattr(city.forms, name)[plot.area] for name in Forms.__slots__}
-    park, tower = forms["park_share"], forms["tower_share"]
+    park = forms["park_share"]
+    tower = forms["tower_share"]
     is_park = plot.turn < park
     is_tower = ~is_park & (plot.turn < park + (1 - park) * tower)
     is_court = plot.turn > 1 - (1 - park) * (1 - tower) * forms["court_share"]
@@ -180,21 +184,36 @@ def _lay_out(city: City, row: int, column: int) -> Plot:
     index_u, u, edge_u = _blocks(along + stagger, forms.block_u_m[area], forms.street_m[area])
     key = (area * 4099 + index_u) * 4099 + index_v
     turn = (_hash(city.seed + 16, area) + index_u * _EVEN[0] + index_v * _EVEN[1]) % 1.0
-    return Plot(x=x, y=y, area=area, key=key, turn=turn.astype(np.float32), u=u, v=v,
-                edge_u=edge_u, edge_v=edge_v, road=_is_border(area), seed=city.seed)
+    return Plot(
+        x=x,
+        y=y,
+        area=area,
+        key=key,
+        turn=turn.astype(np.float32),
+        u=u,
+        v=v,
+        edge_u=edge_u,
+        edge_v=edge_v,
+        road=_is_border(area),
+        seed=city.seed,
+    )
 
 
 def _areas(city: City, x: Floats, y: Floats) -> Ints:
-    """Give each cell the area of its grid square, or of one beside it: borders wind by up to 30 m."""
+    """Return each cell the area of its grid square, or of one beside it: borders wind by up to 30 m."""
     column = (x[None, :] + 60.0 * (_noise(x, y, 85.0, city.seed + 11) - 0.5)) // TILE_M
     row = (y[:, None] + 60.0 * (_noise(x, y, 85.0, city.seed + 12) - 0.5)) // TILE_M
     n_rows, n_columns = city.frame.shape
-    found: Ints = city.frame[np.clip(row.astype(np.int64), 0, n_rows - 1),
-                             np.clip(column.astype(np.int64), 0, n_columns - 1)]
+    found: Ints = city.frame[
+        np.clip(row.astype(np.int64), 0, n_rows - 1),
+        np.clip(column.astype(np.int64), 0, n_columns - 1),
+    ]
     return found
 
 
-def _blocks(along: NDArray[np.floating], block_m: Floats, street_m: Floats) -> tuple[Ints, Floats, Floats]:
+def _blocks(
+    along: NDArray[np.floating], block_m: Floats, street_m: Floats
+) -> tuple[Ints, Floats, Floats]:
     """Cut a coordinate [m] into blocks: number of the block, metres into it, metres from its nearest kerb."""
     index = np.floor(along / block_m)
     into = along - index * block_m
@@ -222,11 +241,18 @@ def _rows(plot: Plot, forms: dict[str, Floats]) -> Floats:
     house = np.floor(plot.u / house_m)
     into = plot.u - house * house_m
     chance = plot.chance(22, house, plot.v < plot.edge_v + forms["street_m"])
-    is_house = (from_front >= 0) & (from_front < depth) & (plot.edge_u > 2) & (is_terrace | (into < 13.0))
+    is_house = (
+        (from_front >= 0) & (from_front < depth) & (plot.edge_u > 2) & (is_terrace | (into < 13.0))
+    )
     gable = 1.0 - np.abs(2 * from_front / depth - 1.0)
     roof = forms["eaves_m"] + np.where(is_terrace, 0.5, -0.8) + 1.6 * chance + 2.6 * gable
     chimney = np.where(into < 2.0, 1.2 * (chance > 0.4), 0.0)
-    is_rear = (from_front >= depth) & (from_front < depth + 5.0) & (plot.edge_u > 2) & (into < house_m / 2)
+    is_rear = (
+        (from_front >= depth)
+        & (from_front < depth + 5.0)
+        & (plot.edge_u > 2)
+        & (into < house_m / 2)
+    )
     rear = np.where(is_rear & (chance < forms["rear_share"]), 0.55 * forms["eaves_m"], 0.0)
     return np.where(is_house, roof + chimney * is_terrace, rear).astype(np.float32)
 
@@ -234,10 +260,13 @@ def _rows(plot: Plot, forms: dict[str, Floats]) -> Floats:
 def _courts(plot: Plot, forms: dict[str, Floats]) -> Floats:
     """Blocks built along all their edges, lot by lot, around a court with low wings."""
     edge = np.minimum(plot.edge_u, plot.edge_v)
-    lot_u, lot_v = plot.u // 19.0, plot.v // 23.0
+    lot_u = plot.u // 19.0
+    lot_v = plot.v // 23.0
     chance = plot.chance(31, lot_u, lot_v)
     plant = 2.4 * (plot.chance(32, plot.u // 5.0, plot.v // 4.0) < 0.14)
-    wing = np.where(plot.chance(33, plot.u // 11.0, plot.v // 9.0) < 0.7 * forms["rear_share"], 4.5, 0.0)
+    wing = np.where(
+        plot.chance(33, plot.u // 11.0, plot.v // 9.0) < 0.7 * forms["rear_share"], 4.5, 0.0
+    )
     is_roof = (edge >= 0) & (edge < forms["depth_m"] + 2.0 + 4.0 * chance)
     return np.where(is_roof, 1.3 * forms["eaves_m"] + 8.0 * chance + plant, wing).astype(np.float32)
 
@@ -262,8 +291,10 @@ def _trees(plot: Plot, forms: dict[str, Floats], is_park: Mask) -> Floats:
     clump = 0.5 + plot.noise(37.0, 52)
     share = forms["tree_share"] * clump * np.where(is_street, 0.2, 1.0 + 0.1 * is_park) * ~plot.road
     (knots_y, at_y, _), (knots_x, at_x, _) = _knots(plot.y / _TREE_M), _knots(plot.x / _TREE_M)
-    knots = (np.pad(knots_y, 1, mode="reflect", reflect_type="odd")[:, None],
-             np.pad(knots_x, 1, mode="reflect", reflect_type="odd")[None, :])
+    knots = (
+        np.pad(knots_y, 1, mode="reflect", reflect_type="odd")[:, None],
+        np.pad(knots_x, 1, mode="reflect", reflect_type="odd")[None, :],
+    )
     grows, radius, off_y, off_x = (_hash(plot.seed + salt, *knots) for salt in (53, 54, 55, 56))
     heights = np.zeros(share.shape, dtype=np.float32)
     for near_y, near_x in np.ndindex(3, 3):
@@ -298,7 +329,7 @@ def _noise(x: Floats, y: Floats, scale_m: float, seed: int) -> Floats:
 
 
 def _knots(position: Floats) -> tuple[Ints, Ints, Floats]:
-    """Give the lattice points around positions; for each position the one before it, and how far on it is."""
+    """Return the lattice points around positions; for each position the one before it, and how far on it is."""
     first = np.floor(position).astype(np.int64)
     part = position - first
     knots = np.arange(first.min(), first.max() + 2)
@@ -306,7 +337,7 @@ def _knots(position: Floats) -> tuple[Ints, Ints, Floats]:
 
 
 def _hash(seed: int, *numbers: NDArray[np.generic]) -> Floats:
-    """Give a number in [0, 1) for each tuple of whole numbers: the same on every machine and in any order."""
+    """Return a number in [0, 1) for each tuple of whole numbers: the same on every machine and in any order."""
     state = np.uint32((seed * 0x9E3779B1 + 0x7F4A7C15) & 0xFFFFFFFF)
     mixed: NDArray[np.uint32] | np.uint32 = state
     for part in numbers:

@@ -18,10 +18,13 @@ from extract.city.truth import TARGETS
 SETTINGS_NAME = "demo.toml"
 _MARK = "# Settings of a made city; this line lets the folder be made anew.\n"
 ORIGIN = (700_000.0, 500_000.0)  # on the British grid, but in the North Sea: no real place is meant
-MIN_TILES, MIN_AREAS = 20, 2
+MIN_TILES = 20
+MIN_AREAS = 2
 
 
-def write_city(folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: int = 0, is_deep: bool = False) -> Path:
+def write_city(
+    folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: int = 0, is_deep: bool = False
+) -> Path:
     """Make a procedural city: tiles that look like coloured LiDAR, their table, its ceiling and settings.
 
     The labels are a known function of what the pictures show plus noise, so that the best reachable R² of
@@ -57,8 +60,13 @@ def write_city(folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: in
     ceiling = build_ceiling(town)
     ceiling.to_csv(folder / "ceiling.csv", index=False, lineterminator="\n")
     (folder / "README.txt").write_text(_render_readme(town, seed, ceiling), encoding="utf-8")
-    settings = _SETTINGS.format(rows=len(town.frame), size=TILE_M, east=ORIGIN[0], north=ORIGIN[1],
-                                **(_DEEP if is_deep else _SHALLOW))
+    settings = _SETTINGS.format(
+        rows=len(town.frame),
+        size=TILE_M,
+        east=ORIGIN[0],
+        north=ORIGIN[1],
+        **(_DEEP if is_deep else _SHALLOW),
+    )
     partial.write_text(_MARK + settings, encoding="utf-8")
     return partial.replace(folder / SETTINGS_NAME)
 
@@ -66,25 +74,34 @@ def write_city(folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: in
 def check_arguments(n_tiles: int, n_areas: int, seed: int) -> None:
     """Raise ValueError for a number of tiles or areas, or a seed, that no city can be made from."""
     if n_tiles < MIN_TILES:
-        raise ValueError(f"n_tiles: expected {MIN_TILES} or more, got {n_tiles}. Ask for more tiles.")
+        raise ValueError(
+            f"n_tiles: expected {MIN_TILES} or more, got {n_tiles}. Ask for more tiles."
+        )
     if n_areas < MIN_AREAS:
-        raise ValueError(f"n_areas: expected {MIN_AREAS} or more, got {n_areas}. Ask for more areas.")
+        raise ValueError(
+            f"n_areas: expected {MIN_AREAS} or more, got {n_areas}. Ask for more areas."
+        )
     if n_areas > n_tiles:
-        raise ValueError(f"n_areas: expected at most one a tile, got {n_areas} areas for {n_tiles} tiles. "
-                         f"Ask for {n_tiles} areas or fewer, or for more tiles.")
+        raise ValueError(
+            f"n_areas: expected at most one a tile, got {n_areas} areas for {n_tiles} tiles. "
+            f"Ask for {n_tiles} areas or fewer, or for more tiles."
+        )
     if seed < 0:
-        raise ValueError(f"seed: expected 0 or more, got {seed}. Give a whole number that is not negative.")
+        raise ValueError(
+            f"seed: expected 0 or more, got {seed}. Give a whole number that is not negative."
+        )
 
 
 def build_ceiling(town: Town) -> pd.DataFrame:
-    """Give the R² of the noise-free function: columns target, level (`tile` or `area`) and r2.
+    """Return the R² of the noise-free function: columns target, level (`tile` or `area`) and r2.
 
     At `tile` level an area counts once for each of its tiles, at `area` level once.
     """
     rows = []
     for k, name in enumerate(TARGETS):
         for level, pick in (("tile", town.area), ("area", np.arange(len(town.labels)))):
-            truth, expected = town.labels[pick, k], town.expected[pick, k]
+            truth = town.labels[pick, k]
+            expected = town.expected[pick, k]
             r2 = 1.0 - ((truth - expected) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
             rows.append({"target": name, "level": level, "r2": round(float(r2), 4)})
     return pd.DataFrame(rows)
@@ -92,14 +109,17 @@ def build_ceiling(town: Town) -> pd.DataFrame:
 
 def _claim_folder(folder: Path) -> Path:
     """Make sure that the folder is ours to write, and mark it as ours until the settings file is back."""
-    settings, partial = folder / SETTINGS_NAME, folder / f"{SETTINGS_NAME}.partial"
+    settings = folder / SETTINGS_NAME
+    partial = folder / f"{SETTINGS_NAME}.partial"
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder}: expected a folder, found a file. Name another folder.")
     if _is_ours(settings):
         settings.replace(partial)
     elif folder.is_dir() and any(folder.iterdir()) and not _is_ours(partial):
-        raise FileExistsError(f"{folder}: holds files but no {SETTINGS_NAME} of a city made before. "
-                              "Name an empty or a new folder, or remove the files.")
+        raise FileExistsError(
+            f"{folder}: holds files but no {SETTINGS_NAME} of a city made before. "
+            "Name an empty or a new folder, or remove the files."
+        )
     (folder / "tiles").mkdir(parents=True, exist_ok=True)
     partial.write_text(_MARK, encoding="utf-8")
     return partial
@@ -118,7 +138,9 @@ def _write_tiles(folder: Path, town: Town, seed: int) -> None:
 
     def write(tile: int) -> None:
         row, column = town.places[tile]
-        png = cv2.imencode(".png", draw_tile(city, row, column), [cv2.IMWRITE_PNG_COMPRESSION, 3])[1]
+        png = cv2.imencode(".png", draw_tile(city, row, column), [cv2.IMWRITE_PNG_COMPRESSION, 3])[
+            1
+        ]
         (folder / f"LIDAR_{town.ids[tile]}.png").write_bytes(png.tobytes())
 
     with ThreadPoolExecutor(cpu_count()) as pool:
@@ -126,23 +148,27 @@ def _write_tiles(folder: Path, town: Town, seed: int) -> None:
 
 
 def _fill_outside(frame: Ints) -> Ints:
-    """Give every square outside the town the area of the nearest one inside, for what shows at the edges."""
+    """Return every square outside the town the area of the nearest one inside, for what shows at the edges."""
     row, column = distance_transform_edt(frame < 0, return_distances=False, return_indices=True)
     filled: Ints = frame[row, column]
     return filled
 
 
 def _render_readme(town: Town, seed: int, ceiling: pd.DataFrame) -> str:
-    """Say how the data was made, what each target depends on, and how to read the ceiling."""
+    """Describe how the data was made, what each target depends on, and how to read the ceiling."""
     r2 = ceiling.set_index(["target", "level"])["r2"]
     lines = []
     for name, (mean, sd, limit, share, weights) in TARGETS.items():
-        terms = " ".join(f"{weight:+.1f} {form}" for form, weight in zip(FORMS, weights, strict=True)
-                         if weight)
-        lines.append(f"{name}: {terms}\n    mean {mean}, sd {sd}, limit {limit}, share {share}; "
-                     f"ceiling {r2[name, 'tile']:.2f} over tiles, {r2[name, 'area']:.2f} over areas")
-    return _README.format(n_tiles=len(town.places), n_areas=len(town.lad), seed=seed,
-                          functions="\n".join(lines))
+        terms = " ".join(
+            f"{weight:+.1f} {form}" for form, weight in zip(FORMS, weights, strict=True) if weight
+        )
+        lines.append(
+            f"{name}: {terms}\n    mean {mean}, sd {sd}, limit {limit}, share {share}; "
+            f"ceiling {r2[name, 'tile']:.2f} over tiles, {r2[name, 'area']:.2f} over areas"
+        )
+    return _README.format(
+        n_tiles=len(town.places), n_areas=len(town.lad), seed=seed, functions="\n".join(lines)
+    )
 
 
 _README = """A made city: {n_tiles} tiles of 200 m in {n_areas} areas, seed {seed}. No real place is meant.
@@ -200,9 +226,16 @@ title = "A made city"
 higher_is = "more deprived"
 """
 
-_SHALLOW = {"name": "demo", "cuts": '"vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"', "views": "",
-            "targets": ", ".join(f'"{name}"' for name in TARGETS), "names": '"stack"', "splits": '"random", "area", "block"',
-            "folds": 5, "more": ""}
+_SHALLOW = {
+    "name": "demo",
+    "cuts": '"vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"',
+    "views": "",
+    "targets": ", ".join(f'"{name}"' for name in TARGETS),
+    "names": '"stack"',
+    "splits": '"random", "area", "block"',
+    "folds": 5,
+    "more": "",
+}
 _NETWORKS = """keep = ["ridge", "head", "tail", "finetune:mobilenetv2"]
 maps = "networks"  # the map cuts are for networks alone
 
@@ -228,8 +261,14 @@ warm_rate = 3e-3
 rate = 3e-4
 epochs = 2
 """
-_DEEP = {"name": "demo-deep", "views": 'views = ["hflip"]  # for the tail to learn from\n',
-         "cuts": '"mobilenetv2/block_13_expand_relu:avg", "mobilenetv2/out_relu:avg", "mobilenetv2/block_15_add:map", '
-                 '"pixels/96:map"',
-         "targets": '"income", "living_environment"', "names": '"tail", "finetune:mobilenetv2"', "splits": '"area"', "folds": 3,
-         "more": _NETWORKS}
+_DEEP = {
+    "name": "demo-deep",
+    "views": 'views = ["hflip"]  # for the tail to learn from\n',
+    "cuts": '"mobilenetv2/block_13_expand_relu:avg", "mobilenetv2/out_relu:avg", "mobilenetv2/block_15_add:map", '
+    '"pixels/96:map"',
+    "targets": '"income", "living_environment"',
+    "names": '"tail", "finetune:mobilenetv2"',
+    "splits": '"area"',
+    "folds": 3,
+    "more": _NETWORKS,
+}

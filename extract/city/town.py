@@ -12,8 +12,32 @@ from numpy.typing import NDArray
 from extract.city.drawing import FORMS
 from extract.city.truth import TARGETS, Floats, draw_labels, draw_scores
 
-_NAME_STARTS = ("Quarn", "Velm", "Ostr", "Drune", "Ilver", "Mosk", "Threl", "Yaven", "Corv", "Lisk", "Zelb")
-_NAME_ENDS = ("hithe", "combe", "mere", "stow", "wick", "holt", "garth", "marsh", "fold", "leigh", "ness")
+_NAME_STARTS = (
+    "Quarn",
+    "Velm",
+    "Ostr",
+    "Drune",
+    "Ilver",
+    "Mosk",
+    "Threl",
+    "Yaven",
+    "Corv",
+    "Lisk",
+    "Zelb",
+)
+_NAME_ENDS = (
+    "hithe",
+    "combe",
+    "mere",
+    "stow",
+    "wick",
+    "holt",
+    "garth",
+    "marsh",
+    "fold",
+    "leigh",
+    "ness",
+)
 _CLOSE = ("Loosely built", "Evenly built", "Closely built")
 _HARD = ("with houses under trees", "with houses and flats", "with towers and few trees")
 
@@ -57,10 +81,12 @@ def plan_town(*, n_tiles: int, n_areas: int, seed: int) -> Town:
     places = _grow_town(n_tiles, rng)
     near = _neighbours(places)
     area = _grow_groups(near, _spread_starts(places, n_areas, rng, n_tries=2), rng, spread=0.35)
-    near, centres = _merge(near, area), _centres(places, area)
+    near = _merge(near, area)
+    centres = _centres(places, area)
     starts = _spread_starts(centres, max(1, round(n_areas / 5)), rng, n_tries=8)
     msoa = _grow_groups(near, starts, rng, spread=0.1)
-    near, middles = _merge(near, msoa), _centres(centres, msoa)
+    near = _merge(near, msoa)
+    middles = _centres(centres, msoa)
     starts = _spread_starts(middles, max(1, round(n_areas / 30)), rng, n_tries=20)
     lad = _grow_groups(near, starts, rng, spread=0.1)[msoa]
     side = _side(n_tiles)
@@ -68,12 +94,20 @@ def plan_town(*, n_tiles: int, n_areas: int, seed: int) -> Town:
     frame[places[:, 0], places[:, 1]] = area
     scores = draw_scores(centres, rng)
     labels, expected = draw_labels(scores, rng)
-    return Town(frame=frame, places=places, area=area, msoa=msoa, lad=lad,
-                scores=scores, labels=labels, expected=expected)
+    return Town(
+        frame=frame,
+        places=places,
+        area=area,
+        msoa=msoa,
+        lad=lad,
+        scores=scores,
+        labels=labels,
+        expected=expected,
+    )
 
 
 def build_table(town: Town, seed: int) -> pd.DataFrame:
-    """Give the 18 columns of the real coursework table, one row a tile, in the order of the ids."""
+    """Return the 18 columns of the real coursework table, one row a tile, in the order of the ids."""
     areas = _describe_areas(town, np.random.default_rng([seed, 1]))
     for k, name in enumerate(TARGETS):
         areas[name] = town.labels[:, k]
@@ -93,7 +127,8 @@ def _grow_town(n_tiles: int, rng: np.random.Generator) -> Ints:
     angle = np.arctan2(south, east)
     lobes = sum(0.1 * np.cos(k * angle + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3, 5))
     cost = np.hypot(south, east) * (1 + lobes) + 0.06 * side * rng.random((side, side))
-    queue, seen = [(0.0, side // 2, side // 2)], {(side // 2, side // 2)}
+    queue = [(0.0, side // 2, side // 2)]
+    seen = {(side // 2, side // 2)}
     places: list[tuple[int, int]] = []
     while len(places) < n_tiles:
         _, row, column = heapq.heappop(queue)
@@ -109,8 +144,10 @@ def _neighbours(places: Ints) -> list[list[int]]:
     """List, for each tile, the tiles that share an edge with it."""
     index = {(int(row), int(column)): k for k, (row, column) in enumerate(places)}
     steps = ((-1, 0), (0, -1), (0, 1), (1, 0))
-    return [[index[row + i, column + j] for i, j in steps if (row + i, column + j) in index]
-            for row, column in index]
+    return [
+        [index[row + i, column + j] for i, j in steps if (row + i, column + j) in index]
+        for row, column in index
+    ]
 
 
 def _merge(near: list[list[int]], group: Ints) -> list[list[int]]:
@@ -122,12 +159,14 @@ def _merge(near: list[list[int]], group: Ints) -> list[list[int]]:
 
 
 def _centres(places: Floats | Ints, group: Ints) -> Floats:
-    """Give the mean place of each group: (n_groups, 2)."""
+    """Return the mean place of each group: (n_groups, 2)."""
     centres: Floats = pd.DataFrame(places).groupby(group).mean().to_numpy()
     return centres
 
 
-def _spread_starts(places: Floats | Ints, n_starts: int, rng: np.random.Generator, *, n_tries: int) -> Ints:
+def _spread_starts(
+    places: Floats | Ints, n_starts: int, rng: np.random.Generator, *, n_tries: int
+) -> Ints:
     """Choose distinct rows of `places`, each the farthest from those before of `n_tries` drawn at random."""
     far = np.full(len(places), np.inf)
     starts = np.empty(n_starts, dtype=np.int64)
@@ -139,7 +178,9 @@ def _spread_starts(places: Floats | Ints, n_starts: int, rng: np.random.Generato
     return starts
 
 
-def _grow_groups(near: list[list[int]], starts: Ints, rng: np.random.Generator, *, spread: float) -> Ints:
+def _grow_groups(
+    near: list[list[int]], starts: Ints, rng: np.random.Generator, *, spread: float
+) -> Ints:
     """Share connected things among contiguous groups of unequal size: (len(near),), each one's group.
 
     Every group grows from its start at its own pace (log-normal, standard deviation `spread`).
@@ -163,29 +204,37 @@ def _describe_areas(town: Town, rng: np.random.Generator) -> pd.DataFrame:
     msoa_number = pd.Series(msoa_lad).groupby(msoa_lad).cumcount().to_numpy() + 1
     letter = pd.Series(town.msoa).groupby(town.msoa).cumcount()
     lad_name = np.array([_lad_name(k) for k in range(n_lad)])[town.lad]
-    msoa_name = [f"{name} {msoa_number[m]:03d}" for name, m in zip(lad_name, town.msoa, strict=True)]
+    msoa_name = [
+        f"{name} {msoa_number[m]:03d}" for name, m in zip(lad_name, town.msoa, strict=True)
+    ]
     noisy = town.scores + 0.6 * rng.standard_normal(town.scores.shape)
     form = dict(zip(FORMS, noisy.T, strict=True))
-    close, hard = form["coverage"] - form["yards"], form["towers"] - form["trees"]
+    close = form["coverage"] - form["yards"]
+    hard = form["towers"] - form["trees"]
     group = 3 * _thirds(close) + _thirds(hard)
     district = _thirds(pd.Series(close).groupby(town.lad).mean().to_numpy())[town.lad]
-    return pd.DataFrame({
-        "LSOA11CD": [f"E01{900_001 + k}" for k in range(len(town.lad))],
-        "LSOA11NM": [f"{name}{_letters(k)}" for name, k in zip(msoa_name, letter, strict=True)],
-        "SOAC11CD": [f"{k // 3 + 1}{'abc'[k % 3]}" for k in group],
-        "SOAC11NM": [f"{_CLOSE[k // 3]} {_HARD[k % 3]}" for k in group],
-        "MSOA11CD": [f"E02{900_001 + k}" for k in town.msoa],
-        "MSOA11NM": msoa_name,
-        "LAD17CD": [f"E09{900_001 + k}" for k in town.lad],
-        "LAD17NM": lad_name,
-        "LACCD": [f"{k + 1}a1r" for k in district],
-        "LACNM": [f"{_CLOSE[k]} districts" for k in district],
-    })
+    return pd.DataFrame(
+        {
+            "LSOA11CD": [f"E01{900_001 + k}" for k in range(len(town.lad))],
+            "LSOA11NM": [f"{name}{_letters(k)}" for name, k in zip(msoa_name, letter, strict=True)],
+            "SOAC11CD": [f"{k // 3 + 1}{'abc'[k % 3]}" for k in group],
+            "SOAC11NM": [f"{_CLOSE[k // 3]} {_HARD[k % 3]}" for k in group],
+            "MSOA11CD": [f"E02{900_001 + k}" for k in town.msoa],
+            "MSOA11NM": msoa_name,
+            "LAD17CD": [f"E09{900_001 + k}" for k in town.lad],
+            "LAD17NM": lad_name,
+            "LACCD": [f"{k + 1}a1r" for k in district],
+            "LACNM": [f"{_CLOSE[k]} districts" for k in district],
+        }
+    )
 
 
 def _lad_name(number: int) -> str:
     again, place = divmod(number, len(_NAME_STARTS) * len(_NAME_ENDS))
-    name = _NAME_STARTS[place % len(_NAME_STARTS)] + _NAME_ENDS[(place * 5 + place // 12) % len(_NAME_ENDS)]
+    name = (
+        _NAME_STARTS[place % len(_NAME_STARTS)]
+        + _NAME_ENDS[(place * 5 + place // 12) % len(_NAME_ENDS)]
+    )
     return name if again == 0 else f"{name} {again + 1}"
 
 

@@ -13,26 +13,27 @@ from typing import Any
 import h5py
 import numpy as np
 
-from extract.cuts import Cut
-from extract.suggest import suggest
+from extract.config.cuts import Cut
+from extract.config.suggestions import suggest
+from extract.errors import NetworkError
 
 try:
     import keras
 except ModuleNotFoundError as _error:  # Keras takes TensorFlow unless it is told otherwise
-    raise ModuleNotFoundError(f"Keras cannot load its backend: {_error}. Install TensorFlow, or name the backend that is "
-                              "installed: KERAS_BACKEND=jax or KERAS_BACKEND=torch.") from None
+    raise ModuleNotFoundError(
+        f"Keras cannot load its backend: {_error}. Install TensorFlow, or name the backend that is "
+        "installed: KERAS_BACKEND=jax or KERAS_BACKEND=torch."
+    ) from None
 except ValueError as _error:
-    raise ValueError(f"KERAS_BACKEND: {_error}. Set it to tensorflow, jax or torch, or leave it out; where it is not set, "
-                     "~/.keras/keras.json may say it.") from None
+    raise ValueError(
+        f"KERAS_BACKEND: {_error}. Set it to tensorflow, jax or torch, or leave it out; where it is not set, "
+        "~/.keras/keras.json may say it."
+    ) from None
 
 from keras.src.backend.common import global_state
 
-from extract.networks.folding import fold_batch_norms
-from extract.networks.zoo import REGISTRY, Backbone
-
-
-class BackboneError(ValueError):
-    """A backbone, layer or weight file that cannot be used; the text says which, and what to write."""
+from extract.networks.batchnorm_folding import fold_batch_norms
+from extract.networks.registry import REGISTRY, Backbone
 
 
 @keras.saving.register_keras_serializable(package="roofline")
@@ -49,12 +50,14 @@ class Preprocess(keras.layers.Layer):
         return self._function(keras.ops.cast(pictures, "float32"))
 
     def get_config(self) -> dict[str, Any]:
-        """Give what rebuilds the layer."""
+        """Return what rebuilds the layer."""
         return {**super().get_config(), "module": self.module}
 
 
 def _preprocess_of(module: str) -> Callable[[Any], Any]:
-    function: Callable[[Any], Any] = importlib.import_module(f"keras.applications.{module}").preprocess_input
+    function: Callable[[Any], Any] = importlib.import_module(
+        f"keras.applications.{module}"
+    ).preprocess_input
     return function
 
 
@@ -72,7 +75,7 @@ class Store(keras.layers.Layer):
         return keras.ops.cast(keras.ops.clip(values, -largest, largest), self.stored)
 
     def get_config(self) -> dict[str, Any]:
-        """Give what rebuilds the layer."""
+        """Return what rebuilds the layer."""
         return {**super().get_config(), "stored": self.stored}
 
 
@@ -95,7 +98,10 @@ class Network:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one row of every cut, by dataset name."""
-        return {cut.dataset: tuple(out.shape[1:]) for cut, out in zip(self.cuts, self.model.outputs, strict=True)}
+        return {
+            cut.dataset: tuple(out.shape[1:])
+            for cut, out in zip(self.cuts, self.model.outputs, strict=True)
+        }
 
 
 def find_backbone(name: str) -> Backbone:
@@ -103,25 +109,29 @@ def find_backbone(name: str) -> Backbone:
 
     Raises
     ------
-    BackboneError : unknown; names the nearest.
+    NetworkError : unknown; names the nearest.
     """
     if name not in REGISTRY:
-        raise BackboneError(f"backbone {name!r}: unknown; known: {', '.join(REGISTRY)}.{suggest(name, REGISTRY)} "
-                            "Vectors from elsewhere are brought in by `python -m extract import`, before they are asked for.")
+        raise NetworkError(
+            f"backbone {name!r}: unknown; known: {', '.join(REGISTRY)}.{suggest(name, REGISTRY)} "
+            "Vectors from elsewhere are brought in by `python -m extract import`, before they are asked for."
+        )
     return REGISTRY[name]
 
 
 def find_preprocess(name: str) -> Callable[[Any], Any]:
-    """Give a backbone's `preprocess_input`, which scales float32 RGB 0 … 255 to what the network was trained on."""
+    """Return a backbone's `preprocess_input`, which scales float32 RGB 0 … 255 to what the network was trained on."""
     return _preprocess_of(find_backbone(name).module)
 
 
-def build_base(name: str, *, size: int, with_top: bool = False, weights: str | None = None) -> keras.Model:
+def build_base(
+    name: str, *, size: int, with_top: bool = False, weights: str | None = None
+) -> keras.Model:
     """Build a network as Keras has it, random or with Keras's ImageNet weights.
 
     Raises
     ------
-    BackboneError : unknown name, or a size that the network does not take.
+    NetworkError : unknown name, or a size that the network does not take.
     """
     entry = find_backbone(name)
     network = getattr(keras.applications, entry.network)
@@ -129,7 +139,7 @@ def build_base(name: str, *, size: int, with_top: bool = False, weights: str | N
         with _names_from_the_start():
             return network(weights=weights, include_top=with_top, input_shape=(size, size, 3))
     except ValueError as error:
-        raise BackboneError(f"backbone {name!r} at size {size}: {error}") from None
+        raise NetworkError(f"backbone {name!r} at size {size}: {error}") from None
 
 
 @contextmanager
@@ -150,15 +160,19 @@ def _names_from_the_start() -> Iterator[None]:
 
 def cuttable_layers(base: keras.Model) -> list[keras.layers.Layer]:
     """Layers that can be cut: those with one output tensor of one row a picture, the input left out."""
-    return [layer for layer in base.layers[1:] if hasattr(layer.output, "shape") and len(layer.output.shape) in (2, 4)]
+    return [
+        layer
+        for layer in base.layers[1:]
+        if hasattr(layer.output, "shape") and len(layer.output.shape) in (2, 4)
+    ]
 
 
 def needs_top(name: str, layers: Sequence[str], *, size: int) -> bool:
-    """Tell whether a layer lies above the convolutions, so that the network has to be built with its top.
+    """Return whether a layer lies above the convolutions, so that the network has to be built with its top.
 
     Raises
     ------
-    BackboneError : a layer that the network has neither with nor without its top; names the nearest.
+    NetworkError : a layer that the network has neither with nor without its top; names the nearest.
     """
     below = {layer.name for layer in cuttable_layers(build_base(name, size=size))}
     if all(layer in below for layer in layers):
@@ -166,12 +180,16 @@ def needs_top(name: str, layers: Sequence[str], *, size: int) -> bool:
     known = [layer.name for layer in cuttable_layers(build_base(name, size=size, with_top=True))]
     for layer in layers:
         if layer not in known and layer not in below:
-            raise BackboneError(f"cut '{name}/{layer}': unknown layer {layer!r}; {name} has {known[0]} … {known[-1]} "
-                                f"(`python -m extract layers {name}` lists them).{suggest(layer, known)}")
+            raise NetworkError(
+                f"cut '{name}/{layer}': unknown layer {layer!r}; {name} has {known[0]} … {known[-1]} "
+                f"(`python -m extract layers {name}` lists them).{suggest(layer, known)}"
+            )
     return True
 
 
-def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = "float32", stored: str = "float32") -> Network:
+def build_network(
+    cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = "float32", stored: str = "float32"
+) -> Network:
     """Build the one model that gives every cut of a backbone, truncated at the deepest.
 
     Parameters
@@ -188,7 +206,7 @@ def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = 
 
     Raises
     ------
-    BackboneError : unknown backbone or layer, weights that are not there or do not cover the cuts.
+    NetworkError : unknown backbone or layer, weights that are not there or do not cover the cuts.
     """
     name = cuts[0].backbone
     with_top = needs_top(name, [cut.layer for cut in cuts], size=size)
@@ -200,9 +218,13 @@ def build_network(cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = 
         if Path(weights).is_absolute():
             load_weights(body, Path(weights))
         pictures = keras.Input((size, size, 3), dtype="uint8")
-        digest, body = hash_weights(body), fold_batch_norms(body)
+        digest = hash_weights(body)
+        body = fold_batch_norms(body)
         maps = body(Preprocess(REGISTRY[name].module)(pictures), training=False)
-        pooled = [_pool(map_, cut) for map_, cut in zip(maps if isinstance(maps, list) else [maps], cuts, strict=True)]
+        pooled = [
+            _pool(map_, cut)
+            for map_, cut in zip(maps if isinstance(maps, list) else [maps], cuts, strict=True)
+        ]
         outputs = [Store(stored)(values) for values in pooled] if stored != "float32" else pooled
         model = keras.Model(pictures, outputs, name=name)
     finally:
@@ -216,18 +238,24 @@ def load_base(name: str, *, size: int, with_top: bool, weights: str) -> keras.Mo
 
     Raises
     ------
-    BackboneError : as `build_base`; ImageNet's weights cannot be had.
+    NetworkError : as `build_base`; ImageNet's weights cannot be had.
     """
     if weights == "imagenet":
         try:
             return build_base(name, size=size, with_top=with_top, weights="imagenet")
-        except BackboneError:
+        except NetworkError:
             raise
         except Exception as error:  # Keras raises a bare Exception when a download fails
-            raise BackboneError(f"weights of {name!r}: Keras has no ImageNet file here and could not fetch one ({error}). "
-                                f"Connect once, or set [extract] weights = {{ {name} = \"<file>.h5\" }}.") from None
+            raise NetworkError(
+                f"weights of {name!r}: Keras has no ImageNet file here and could not fetch one ({error}). "
+                f'Connect once, or set [extract] weights = {{ {name} = "<file>.h5" }}.'
+            ) from None
     base = build_base(name, size=size, with_top=with_top)
-    return _draw_weights(base, int(weights.removeprefix("random:"))) if weights.startswith("random:") else base
+    return (
+        _draw_weights(base, int(weights.removeprefix("random:")))
+        if weights.startswith("random:")
+        else base
+    )
 
 
 def _draw_weights(base: keras.Model, seed: int) -> keras.Model:
@@ -242,7 +270,9 @@ def _draw_weights(base: keras.Model, seed: int) -> keras.Model:
         for key, value in config.items():
             if isinstance(value, dict) and "seed" in value.get("config", {}):
                 if value["class_name"] == "GlorotUniform":
-                    config[key] = value = _keeping_size(layer, is_depthwise=key == "depthwise_initializer")
+                    config[key] = value = _keeping_size(
+                        layer, is_depthwise=key == "depthwise_initializer"
+                    )
                 digest = hashlib.sha256(f"{seed}/{layer.name}/{key}".encode()).digest()
                 value["config"]["seed"] = int.from_bytes(digest[:4], "little") >> 1
         return layer.__class__.from_config(config)
@@ -251,12 +281,16 @@ def _draw_weights(base: keras.Model, seed: int) -> keras.Model:
 
 
 def _keeping_size(layer: keras.layers.Layer, *, is_depthwise: bool) -> dict[str, Any]:
-    """Give an initializer of variance 1 / inputs (LeCun et al. 1998, Efficient BackProp), which keeps the size of what passes.
+    """Return an initializer of variance 1 / inputs (LeCun et al. 1998, Efficient BackProp), which keeps the size of what passes.
 
     A depthwise kernel gets 2 / (height × width) (He et al. 2015, arXiv:1502.01852); Keras counts all channels as inputs of each.
     """
     scaled = keras.initializers.VarianceScaling
-    given = scaled(2.0 * int(layer.weights[0].shape[-2]), seed=0) if is_depthwise else scaled(1.0, distribution="uniform", seed=0)
+    given = (
+        scaled(2.0 * int(layer.weights[0].shape[-2]), seed=0)
+        if is_depthwise
+        else scaled(1.0, distribution="uniform", seed=0)
+    )
     config: dict[str, Any] = keras.initializers.serialize(given)
     return config
 
@@ -266,14 +300,16 @@ def load_weights(body: keras.Model, path: Path) -> None:
 
     Raises
     ------
-    BackboneError : no such file, not HDF5, or a layer of the model that it does not cover.
+    NetworkError : no such file, not HDF5, or a layer of the model that it does not cover.
     """
     if not path.is_file():
-        raise BackboneError(f"weights {path}: no such file. Mend [extract] weights.")
+        raise NetworkError(f"weights {path}: no such file. Mend [extract] weights.")
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise BackboneError(f"weights {path}: not a readable HDF5 file ({error}). Fetch it again.") from None
+        raise NetworkError(
+            f"weights {path}: not a readable HDF5 file ({error}). Fetch it again."
+        ) from None
     with file:
         groups = file.get("model_weights", file)
         for layer in body.layers:
@@ -284,13 +320,17 @@ def load_weights(body: keras.Model, path: Path) -> None:
 def _read_layer(groups: h5py.Group, layer: keras.layers.Layer, path: Path) -> list[Any]:
     names = groups[layer.name].attrs.get("weight_names", []) if layer.name in groups else []
     if len(names) != len(layer.weights):
-        raise BackboneError(f"weights {path}: layer {layer.name!r} is not covered ({len(names)} of {len(layer.weights)} arrays), "
-                            "and a cut needs it. Cut lower, or give a file that covers it.")
+        raise NetworkError(
+            f"weights {path}: layer {layer.name!r} is not covered ({len(names)} of {len(layer.weights)} arrays), "
+            "and a cut needs it. Cut lower, or give a file that covers it."
+        )
     values = [groups[layer.name][name][()] for name in names]
     for value, weight in zip(values, layer.weights, strict=True):
         if tuple(value.shape) != tuple(weight.shape):
-            raise BackboneError(f"weights {path}: layer {layer.name!r} has shape {value.shape}, expected {tuple(weight.shape)}. "
-                                "The file is of another network or input size.")
+            raise NetworkError(
+                f"weights {path}: layer {layer.name!r} has shape {value.shape}, expected {tuple(weight.shape)}. "
+                "The file is of another network or input size."
+            )
     return values
 
 
@@ -299,12 +339,16 @@ def _pool(map_: Any, cut: Cut) -> Any:
     map_ = keras.layers.Activation("linear", dtype="float32")(map_)
     if cut.pooling == "map" or (len(map_.shape) == 2 and cut.pooling in ("avg", "max")):
         return map_
-    pooling = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D, "flat": keras.layers.Flatten}
+    pooling = {
+        "avg": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+        "flat": keras.layers.Flatten,
+    }
     return pooling[cut.pooling](dtype="float32")(map_)
 
 
 def hash_weights(model: keras.Model) -> str:
-    """Give the SHA-256 of a model's weights, layer by layer."""
+    """Return the SHA-256 of a model's weights, layer by layer."""
     digest = hashlib.sha256()
     for layer in model.layers:
         for value in layer.get_weights():
@@ -320,7 +364,9 @@ def count_flops(layer: keras.layers.Layer) -> int:
     """
     if isinstance(layer, keras.layers.Dense):
         return 2 * int(np.prod(layer.kernel.shape))
-    if isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.Conv2D | keras.layers.SeparableConv2D):
+    if isinstance(
+        layer, keras.layers.DepthwiseConv2D | keras.layers.Conv2D | keras.layers.SeparableConv2D
+    ):
         places = int(np.prod(layer.output.shape[1:3]))
         return sum(2 * int(np.prod(w.shape)) for w in layer.weights if len(w.shape) == 4) * places
     return 0

@@ -13,13 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.cuts import PIXELS
-from extract.networks.backbones import BackboneError, Network, build_network
-from extract.networks.raw import Pictures, open_pictures
-from extract.networks.runtimes import Runtime, choose_runtime, compile_network, has_bfloat16
-from extract.networks.zoo import REGISTRY
-from extract.settings import Settings
-from extract.views import View, mirror, name_view
+from extract.config.cuts import PIXELS
+from extract.config.views import View, mirror, name_view
+from extract.errors import NetworkError
+from extract.networks.backbones import Network, build_network
+from extract.networks.pixels import Pictures, open_pictures
+from extract.networks.registry import REGISTRY
+from extract.networks.runtimes.selection import (
+    Runtime,
+    choose_runtime,
+    compile_network,
+    has_bfloat16,
+)
+from extract.settings import ExtractSettings
 
 _LEAST_COSINE = 0.9999
 
@@ -34,8 +40,12 @@ class Pending:
 
     def result(self) -> dict[str, NDArray[Any]]:
         """Wait for the batch and fetch it: dataset name → (n, …) of the stored type."""
-        return {name: output[:self.n] for names, one in self.submitted
-                for name, output in zip(names, self.running.fetch(one), strict=True) if name}
+        return {
+            name: output[: self.n]
+            for names, one in self.submitted
+            for name, output in zip(names, self.running.fetch(one), strict=True)
+            if name
+        }
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,7 +84,9 @@ class Forward:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one row of every dataset: of the cuts, and of the views' maps."""
-        seen = {view: zip(self._names(view), self.cuts.values(), strict=True) for view in self.views}
+        seen = {
+            view: zip(self._names(view), self.cuts.values(), strict=True) for view in self.views
+        }
         return self.cuts | {name: shape for named in seen.values() for name, shape in named if name}
 
     def _names(self, view: View) -> list[str]:
@@ -88,9 +100,13 @@ class Forward:
         """
         n = len(pictures)
         if n < self.batch:
-            pictures = np.concatenate([pictures, np.zeros((self.batch - n, *pictures.shape[1:]), np.uint8)])
+            pictures = np.concatenate(
+                [pictures, np.zeros((self.batch - n, *pictures.shape[1:]), np.uint8)]
+            )
         submitted = [(list(self.cuts), self.running.submit(pictures))]
-        submitted += [(self._names(view), self.running.submit(mirror(pictures, view))) for view in self.views]
+        submitted += [
+            (self._names(view), self.running.submit(mirror(pictures, view))) for view in self.views
+        ]
         return Pending(running=self.running, submitted=submitted, n=n)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -98,8 +114,15 @@ class Forward:
         return self.submit(pictures).result()
 
 
-def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, allow_random: bool,
-                 precision: str | None = None, runtime: str | None = None) -> Forward | Pictures:
+def open_forward(
+    settings: ExtractSettings,
+    backbone: str,
+    probe: NDArray[np.uint8],
+    *,
+    allow_random: bool,
+    precision: str | None = None,
+    runtime: str | None = None,
+) -> Forward | Pictures:
     """Build a backbone's network, choose its precision and its runtime, and compile it; for `pixels` there is none.
 
     Where the machine has bfloat16, `auto` takes it if the probe's embeddings agree with float32 at every cut; if they
@@ -113,8 +136,8 @@ def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *,
 
     Raises
     ------
-    BackboneError : unknown backbone or layer, weights that cannot be used.
-    RuntimeChoiceError : a runtime or a precision that cannot be had here.
+    NetworkError : unknown backbone or layer, weights that cannot be used.
+    NetworkError : a runtime or a precision that cannot be had here.
     """
     if backbone == PIXELS:
         return open_pictures(settings)
@@ -137,39 +160,69 @@ def open_forward(settings: Settings, backbone: str, probe: NDArray[np.uint8], *,
     return replace(build(precision="float32")[0], note=note)
 
 
-def _open(settings: Settings, backbone: str, probe: NDArray[np.uint8], *, precision: str,
-          recorded: str | None, allow_random: bool) -> tuple[Forward, dict[str, NDArray[Any]]]:
+def _open(
+    settings: ExtractSettings,
+    backbone: str,
+    probe: NDArray[np.uint8],
+    *,
+    precision: str,
+    recorded: str | None,
+    allow_random: bool,
+) -> tuple[Forward, dict[str, NDArray[Any]]]:
     """Build and compile in one precision; gives the probe's embeddings too, so that every compilation is done with."""
     batch = settings.extract.batch
-    runtime = choose_runtime(recorded or settings.extract.runtime, precision=precision, is_chain=_is_chain(settings, backbone),
-                             is_recorded=recorded is not None)
-    built_in = "float32" if runtime == "openvino" else precision  # OpenVINO brings it to the precision itself
+    runtime = choose_runtime(
+        recorded or settings.extract.runtime,
+        precision=precision,
+        is_chain=_is_chain(settings, backbone),
+        is_recorded=recorded is not None,
+    )
+    built_in = (
+        "float32" if runtime == "openvino" else precision
+    )  # OpenVINO brings it to the precision itself
     network = _build(settings, backbone, built_in, allow_random=allow_random)
     running = compile_network(runtime, network, batch=batch, precision=precision)
-    forward = Forward(running=running, cuts=network.shapes, views=settings.extract.views_of(backbone),
-                      weights=network.weights, weights_sha256=network.weights_sha256,
-                      batch=batch, precision=precision, runtime=running.name, device=running.device)
+    forward = Forward(
+        running=running,
+        cuts=network.shapes,
+        views=settings.extract.views_of(backbone),
+        weights=network.weights,
+        weights_sha256=network.weights_sha256,
+        batch=batch,
+        precision=precision,
+        runtime=running.name,
+        device=running.device,
+    )
     return forward, forward(probe[:batch])
 
 
-def _is_chain(settings: Settings, backbone: str) -> bool:
+def _is_chain(settings: ExtractSettings, backbone: str) -> bool:
     chain = REGISTRY[backbone].chain if backbone in REGISTRY else ""
-    return bool(chain) and all(cut.layer.startswith(chain) for cut in settings.extract.cuts_of(backbone))
+    return bool(chain) and all(
+        cut.layer.startswith(chain) for cut in settings.extract.cuts_of(backbone)
+    )
 
 
-def _build(settings: Settings, backbone: str, precision: str, *, allow_random: bool) -> Network:
+def _build(
+    settings: ExtractSettings, backbone: str, precision: str, *, allow_random: bool
+) -> Network:
     extract = settings.extract
-    cuts, weights = extract.cuts_of(backbone), extract.weights_of(backbone)
+    cuts = extract.cuts_of(backbone)
+    weights = extract.weights_of(backbone)
     try:
-        return build_network(cuts, size=extract.size, weights=weights, dtype=precision, stored=extract.dtype)
-    except BackboneError:
+        return build_network(
+            cuts, size=extract.size, weights=weights, dtype=precision, stored=extract.dtype
+        )
+    except NetworkError:
         if weights != "imagenet" or not allow_random:
             raise
-        return build_network(cuts, size=extract.size, weights="random:0", dtype=precision, stored=extract.dtype)
+        return build_network(
+            cuts, size=extract.size, weights="random:0", dtype=precision, stored=extract.dtype
+        )
 
 
 def least_cosine(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> tuple[float, str]:
-    """Give the smallest cosine between the rows of two sets of embeddings, and its cut; zeros in both count as 1."""
+    """Return the smallest cosine between the rows of two sets of embeddings, and its cut; zeros in both count as 1."""
     least = {name: _cosine(a[name], b[name]) for name in a}
     cut = min(least, key=lambda name: least[name])
     return least[cut], cut
@@ -177,7 +230,10 @@ def least_cosine(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> tupl
 
 def _cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
     x, y = (v.reshape(len(v), -1).astype(np.float64) for v in (a, b))
-    x_norm, y_norm = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
-    cosines = np.divide((x * y).sum(axis=1), x_norm * y_norm, out=np.zeros(len(x)), where=x_norm * y_norm != 0)
+    x_norm = np.linalg.norm(x, axis=1)
+    y_norm = np.linalg.norm(y, axis=1)
+    cosines = np.divide(
+        (x * y).sum(axis=1), x_norm * y_norm, out=np.zeros(len(x)), where=x_norm * y_norm != 0
+    )
     cosines[(x_norm == 0) & (y_norm == 0)] = 1.0
     return float(np.nan_to_num(cosines, nan=-1.0).min())

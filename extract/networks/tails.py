@@ -8,8 +8,9 @@ from typing import Any
 
 import keras
 
+from extract.config.suggestions import suggest
+from extract.errors import NetworkError
 from extract.networks.backbones import (
-    BackboneError,
     Preprocess,
     build_base,
     cuttable_layers,
@@ -19,8 +20,7 @@ from extract.networks.backbones import (
     load_weights,
     needs_top,
 )
-from extract.networks.zoo import Origin
-from extract.suggest import suggest
+from extract.networks.registry import Origin
 
 
 @keras.saving.register_keras_serializable(package="roofline")
@@ -37,12 +37,12 @@ class Body(keras.Model):
 
 
 def build_preprocess(backbone: str) -> Preprocess:
-    """Give the layer that stands before a backbone: pictures 0 … 255 in, what the network was trained on out."""
+    """Return the layer that stands before a backbone: pictures 0 … 255 in, what the network was trained on out."""
     return Preprocess(find_backbone(backbone).module, name="preprocess")
 
 
 def build_tail(origin: Origin) -> keras.Model:
-    """Give the network from a layer's map, or from the preprocessed pictures, to the end of its convolutions.
+    """Return the network from a layer's map, or from the preprocessed pictures, to the end of its convolutions.
 
     Parameters
     ----------
@@ -55,12 +55,18 @@ def build_tail(origin: Origin) -> keras.Model:
 
     Raises
     ------
-    BackboneError : unknown backbone or layer; a layer that other layers go round; weights that are not there, do not
+    NetworkError : unknown backbone or layer; a layer that other layers go round; weights that are not there, do not
         cover it, or are not those that the features were made with.
     """
-    name, size, weights = origin.backbone, origin.size, origin.weights
+    name = origin.backbone
+    size = origin.size
+    weights = origin.weights
     with_top = bool(origin.cuts) and needs_top(name, origin.cuts, size=size)
-    base = load_base(name, size=size, with_top=with_top, weights=weights) if weights else build_base(name, size=size)
+    base = (
+        load_base(name, size=size, with_top=with_top, weights=weights)
+        if weights
+        else build_base(name, size=size)
+    )
     if origin.sha256:
         _check_same(base, origin)
     end = (build_base(name, size=size) if with_top else base).layers[-1].name
@@ -77,31 +83,40 @@ def _check_same(base: keras.Model, origin: Origin) -> None:
         load_weights(frozen, Path(origin.weights))
     found = hash_weights(frozen)
     if found != origin.sha256:
-        raise BackboneError(f"weights {origin.weights} of {origin.backbone!r}: expected those that its features were made with "
-                            f"(SHA-256 {origin.sha256[:12]}…), got others ({found[:12]}…). Restore them in [extract] weights, or "
-                            "make the features anew (`make features FRESH=1`).")
+        raise NetworkError(
+            f"weights {origin.weights} of {origin.backbone!r}: expected those that its features were made with "
+            f"(SHA-256 {origin.sha256[:12]}…), got others ({found[:12]}…). Restore them in [extract] weights, or "
+            "make the features anew (`make features FRESH=1`)."
+        )
 
 
 def _find_start(base: keras.Model, origin: Origin, end: str) -> keras.layers.Layer:
-    name, layer = origin.backbone, origin.layer
+    name = origin.backbone
+    layer = origin.layer
     known = [one.name for one in cuttable_layers(base)]
     if layer not in known:
-        raise BackboneError(f"cut '{name}/{layer}:map': unknown layer {layer!r} of {name}.{suggest(layer, known)}")
+        raise NetworkError(
+            f"cut '{name}/{layer}:map': unknown layer {layer!r} of {name}.{suggest(layer, known)}"
+        )
     if known.index(layer) >= known.index(end):
-        raise BackboneError(f"cut '{name}/{layer}:map': nothing stands after {layer!r} that a tail could train; the "
-                            f"convolutions of {name} end with {end!r}. Cut lower.")
+        raise NetworkError(
+            f"cut '{name}/{layer}:map': nothing stands after {layer!r} that a tail could train; the "
+            f"convolutions of {name} end with {end!r}. Cut lower."
+        )
     whole = list(gates(base, end))
     if layer not in whole:
         place = known.index(layer)
         before = [one for one in known[:place] if one in whole][-1:]
         after = [one for one in known[place:] if one in whole][:1]
-        raise BackboneError(f"cut '{name}/{layer}:map': a tail needs a layer that everything passes through, and others go round "
-                            f"{layer!r}. The nearest that works: {' or '.join([*before, *after])}.")
+        raise NetworkError(
+            f"cut '{name}/{layer}:map': a tail needs a layer that everything passes through, and others go round "
+            f"{layer!r}. The nearest that works: {' or '.join([*before, *after])}."
+        )
     return base.get_layer(layer)
 
 
 def gates(base: keras.Model, end: str) -> Iterator[str]:
-    """Give the layers below `end` that every way from the pictures to it passes through, in the order of the network.
+    """Return the layers below `end` that every way from the pictures to it passes through, in the order of the network.
 
     Such a layer is where exactly one layer's output is still wanted by layers after it.
     """
@@ -115,10 +130,18 @@ def gates(base: keras.Model, end: str) -> Iterator[str]:
             wanted[parent.name] -= 1
             if not wanted[parent.name]:
                 open_ends.discard(parent.name)
-        children = [one.operation.name for one in layer._outbound_nodes if one.operation.name in above | {end}]
+        children = [
+            one.operation.name
+            for one in layer._outbound_nodes
+            if one.operation.name in above | {end}
+        ]
         wanted[layer.name] = len(children)
         open_ends.add(layer.name)
-        if open_ends == {layer.name} and isinstance(layer, keras.layers.Layer) and layer is not base.layers[0]:
+        if (
+            open_ends == {layer.name}
+            and isinstance(layer, keras.layers.Layer)
+            and layer is not base.layers[0]
+        ):
             yield layer.name
 
 

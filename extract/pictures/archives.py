@@ -13,10 +13,11 @@ from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from extract.pictures.images import Folder, Images, ImagesError, RejectedTile
+from extract.errors import ImageSourceError, RejectedTile
+from extract.pictures.image_folder import Folder, Images
 
 if TYPE_CHECKING:  # a process that decodes knows no settings
-    from extract.settings import TilesSettings
+    from extract.settings import TilesSection
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _LOCAL_HEADER = 30  # bytes before the name of a zip's member (APPNOTE 6.3.10, section 4.3.7)
@@ -35,27 +36,35 @@ class Member(NamedTuple):
 Index = dict[str, Member | str]  # a text says why the member is not read
 
 
-def open_images(settings: TilesSettings) -> Images:
+def open_images(settings: TilesSection) -> Images:
     """Open the images that the settings name: a folder, a .tar or a .zip.
 
     No file is read that is larger than `max_pixels` of four float32 channels.
 
     Raises
     ------
-    ImagesError : not there, or neither a folder nor such an archive.
+    ImageSourceError : not there, or neither a folder nor such an archive.
     """
-    path, max_bytes = settings.images, settings.max_pixels * 16 + (1 << 20)
+    path = settings.images
+    max_bytes = settings.max_pixels * 16 + (1 << 20)
     if path.is_dir():
         return Folder(path, follow_links=settings.follow_links, max_bytes=max_bytes)
     try:
         info = path.stat()
     except OSError:
-        raise ImagesError(f"images {path}: no such folder or archive. Mend [tiles] images.") from None
-    return Archive(path, _index(path, info.st_size, info.st_mtime_ns), max_bytes=max_bytes, identity=_identify(info))
+        raise ImageSourceError(
+            f"images {path}: no such folder or archive. Mend [tiles] images."
+        ) from None
+    return Archive(
+        path,
+        _index(path, info.st_size, info.st_mtime_ns),
+        max_bytes=max_bytes,
+        identity=_identify(info),
+    )
 
 
 def _identify(info: os.stat_result) -> tuple[int, ...]:
-    """Give what changes when a file is written to, or another takes its name."""
+    """Return what changes when a file is written to, or another takes its name."""
     return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns
 
 
@@ -70,31 +79,46 @@ class Archive:
     identity : of the file that the index was read from; another, or one that was written to since, is refused.
     """
 
-    def __init__(self, path: Path, index: Index, *, max_bytes: int, identity: tuple[int, ...]) -> None:
-        self._path, self._index, self._max_bytes, self._identity = path, index, max_bytes, identity
+    def __init__(
+        self, path: Path, index: Index, *, max_bytes: int, identity: tuple[int, ...]
+    ) -> None:
+        self._path = path
+        self._index = index
+        self._max_bytes = max_bytes
+        self._identity = identity
         self._handle = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._handle)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send where the archive lies, and not its index: with a million members each process would read it, and hold it."""
-        return partial(Archive, self._path, {}, max_bytes=self._max_bytes, identity=self._identity), ()
+        return partial(
+            Archive, self._path, {}, max_bytes=self._max_bytes, identity=self._identity
+        ), ()
 
     def find(self, name: str) -> Member | str:
-        """Give where a member lies, or why it is not read."""
+        """Return where a member lies, or why it is not read."""
         return self._index.get(name, "file missing")
 
     def read(self, place: Member | str) -> bytes:
-        """Give the bytes of a picture; raises `ImagesError` where the archive has changed since its index was read."""
+        """Return the bytes of a picture; raises `ImageSourceError` where the archive has changed since its index was read."""
         if _identify(os.fstat(self._handle)) != self._identity:
-            raise ImagesError(f"images {self._path}: the archive has changed since the run began, and pictures would be taken "
-                              "for others. Run the same command again; if shards were made meanwhile, with FRESH=1.")
+            raise ImageSourceError(
+                f"images {self._path}: the archive has changed since the run began, and pictures would be taken "
+                "for others. Run the same command again; if shards were made meanwhile, with FRESH=1."
+            )
         if isinstance(place, str):
             raise RejectedTile(place)
         if place.size > self._max_bytes:
-            raise RejectedTile(f"file of {place.size} bytes, larger than any picture of [tiles] max_pixels")
+            raise RejectedTile(
+                f"file of {place.size} bytes, larger than any picture of [tiles] max_pixels"
+            )
         if not place.size:
             raise RejectedTile("file empty")
-        return self._inflate(place) if place.crc is not None else self._pread(place.start, place.stored)
+        return (
+            self._inflate(place)
+            if place.crc is not None
+            else self._pread(place.start, place.stored)
+        )
 
     def names(self) -> Iterator[str]:
         """Name every member that can be read."""
@@ -102,7 +126,9 @@ class Archive:
 
     def _pread(self, start: int, size: int) -> bytes:
         data = os.pread(self._handle, size, start)
-        while len(data) < size and (more := os.pread(self._handle, size - len(data), start + len(data))):
+        while len(data) < size and (
+            more := os.pread(self._handle, size - len(data), start + len(data))
+        ):
             data += more
         if len(data) < size:
             raise RejectedTile("the archive ends inside this file")
@@ -110,10 +136,18 @@ class Archive:
 
     def _inflate(self, member: Member) -> bytes:
         header = self._pread(member.start, _LOCAL_HEADER)
-        skip = _LOCAL_HEADER + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        skip = (
+            _LOCAL_HEADER
+            + int.from_bytes(header[26:28], "little")
+            + int.from_bytes(header[28:30], "little")
+        )
         data = self._pread(member.start + skip, min(member.stored, self._max_bytes))
         try:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1) if member.is_deflated else data
+            data = (
+                zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
+                if member.is_deflated
+                else data
+            )
         except zlib.error as error:
             raise RejectedTile(f"damaged in the archive: {error}") from None
         if len(data) != member.size or zlib.crc32(data) != member.crc:
@@ -138,14 +172,20 @@ def _list(path: Path) -> Iterator[tuple[str, Member | str]]:
         start = file.read(8)
     packed = next((name for magic, name in _COMPRESSED.items() if start.startswith(magic)), None)
     if packed:
-        raise ImagesError(f"images {path}: compressed as a whole by {packed}; no picture can be read without all before it. "
-                          "Unpack it to a plain .tar, or make a .zip.")
-    reader: Callable[[Path], Iterator[tuple[str, Member | str]]] = _list_zip if start.startswith(b"PK") else _list_tar
+        raise ImageSourceError(
+            f"images {path}: compressed as a whole by {packed}; no picture can be read without all before it. "
+            "Unpack it to a plain .tar, or make a .zip."
+        )
+    reader: Callable[[Path], Iterator[tuple[str, Member | str]]] = (
+        _list_zip if start.startswith(b"PK") else _list_tar
+    )
     try:
         yield from reader(path)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, UnicodeDecodeError) as error:
-        raise ImagesError(f"images {path}: expected a folder, a .tar or a .zip: {error}. Mend [tiles] images, or make the "
-                          "archive anew.") from None
+        raise ImageSourceError(
+            f"images {path}: expected a folder, a .tar or a .zip: {error}. Mend [tiles] images, or make the "
+            "archive anew."
+        ) from None
 
 
 def _list_tar(path: Path) -> Iterator[tuple[str, Member | str]]:
@@ -164,9 +204,27 @@ def _list_zip(path: Path) -> Iterator[tuple[str, Member | str]]:
             if info.is_dir():
                 continue
             is_link = stat.S_ISLNK(info.external_attr >> 16)
-            if is_link or info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                yield info.filename, ("a link in the archive, which is not followed" if is_link
-                                      else "encrypted, or packed otherwise than stored or deflated")
+            if (
+                is_link
+                or info.flag_bits & 1
+                or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            ):
+                yield (
+                    info.filename,
+                    (
+                        "a link in the archive, which is not followed"
+                        if is_link
+                        else "encrypted, or packed otherwise than stored or deflated"
+                    ),
+                )
             else:
-                yield info.filename, Member(info.header_offset, info.compress_size, info.file_size,
-                                            info.compress_type == zipfile.ZIP_DEFLATED, info.CRC)
+                yield (
+                    info.filename,
+                    Member(
+                        info.header_offset,
+                        info.compress_size,
+                        info.file_size,
+                        info.compress_type == zipfile.ZIP_DEFLATED,
+                        info.CRC,
+                    ),
+                )

@@ -11,12 +11,22 @@ from typing import Any, NamedTuple
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from extract.pictures.images import RejectedTile
+from extract.errors import RejectedTile
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = {b"II*\0": 8, b"MM\0*": 8, b"II+\0": 16, b"MM\0+": 16}  # bytes of the header: TIFF 6.0, and BigTIFF
+_TIFF = {
+    b"II*\0": 8,
+    b"MM\0*": 8,
+    b"II+\0": 16,
+    b"MM\0+": 16,
+}  # bytes of the header: TIFF 6.0, and BigTIFF
 _FORMATS = ("JPEG", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
-_WIDTH, _HEIGHT, _INTERPRETATION, _CHANNELS, _NODATA = 256, 257, 262, 277, 42113  # the last is GDAL's own tag
+# the last is GDAL's own tag
+_WIDTH = 256
+_HEIGHT = 257
+_INTERPRETATION = 262
+_CHANNELS = 277
+_NODATA = 42113
 _CMYK = 5
 _QUIET = threading.Lock()  # the warning filters belong to the whole process
 
@@ -45,7 +55,9 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
     except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, struct.error):
         raise RejectedTile("not an image") from None
     if header.width * header.height > max_pixels:
-        raise RejectedTile(f"image of {header.width} × {header.height} pixels, larger than [tiles] max_pixels = {max_pixels}")
+        raise RejectedTile(
+            f"image of {header.width} × {header.height} pixels, larger than [tiles] max_pixels = {max_pixels}"
+        )
     if min(header.width, header.height) < 1:
         raise RejectedTile(f"image of {header.width} × {header.height} pixels")
     return header
@@ -69,15 +81,20 @@ def _check_end(data: bytes, end: bytes) -> None:
 
 
 def _read_tiff(data: bytes) -> Header:
-    directory: Any = ImageFileDirectory_v2(data[:_TIFF[data[:4]]])
+    directory: Any = ImageFileDirectory_v2(data[: _TIFF[data[:4]]])
     file = io.BytesIO(data)
     file.seek(directory.next)
-    with _QUIET, warnings.catch_warnings():  # Pillow warns of every odd tag; what matters here is checked below
+    with (
+        _QUIET,
+        warnings.catch_warnings(),
+    ):  # Pillow warns of every odd tag; what matters here is checked below
         warnings.simplefilter("ignore")
         directory.load(file)
     channels = int(directory.get(_CHANNELS, 1))
     if channels not in (1, 3, 4) or directory.get(_INTERPRETATION) == _CMYK:
-        raise RejectedTile(f"TIFF of {channels} channels that are no colours; expected 1 or 3, or 4 with transparency")
+        raise RejectedTile(
+            f"TIFF of {channels} channels that are no colours; expected 1 or 3, or 4 with transparency"
+        )
     return Header(int(directory[_WIDTH]), int(directory[_HEIGHT]), _nodata(directory.get(_NODATA)))
 
 

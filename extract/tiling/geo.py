@@ -6,9 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-
-class GeoError(ImportError):
-    """A package of the extra `geo` is not installed; the text says how to get it."""
+from extract.errors import MissingPackageError
 
 
 def load_geo(module: str) -> Any:
@@ -16,17 +14,19 @@ def load_geo(module: str) -> Any:
 
     Raises
     ------
-    GeoError : it is not installed.
+    MissingPackageError : it is not installed.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise GeoError(f"rasters and boundaries need {module}, which cannot be imported ({error}). "
-                       "Run `pip install -c constraints.txt -e '.[geo]'`.") from None
+        raise MissingPackageError(
+            f"rasters and boundaries need {module}, which cannot be imported ({error}). "
+            "Run `pip install -c constraints.txt -e '.[geo]'`."
+        ) from None
 
 
 def read_crs(text: Any, *, what: str) -> Any:
-    """Give the `pyproj.CRS` that a text (EPSG:27700, WKT) or another library's object means.
+    """Return the `pyproj.CRS` that a text (EPSG:27700, WKT) or another library's object means.
 
     Raises
     ------
@@ -36,22 +36,24 @@ def read_crs(text: Any, *, what: str) -> Any:
     try:
         return pyproj.CRS.from_user_input(text)
     except pyproj.exceptions.CRSError:
-        raise ValueError(f"{what}: expected a coordinate reference system, as EPSG:27700, got {text!r}.") from None
+        raise ValueError(
+            f"{what}: expected a coordinate reference system, as EPSG:27700, got {text!r}."
+        ) from None
 
 
 def name_crs(crs: Any) -> str:
-    """Give the shortest name of a CRS: its EPSG code where it has one, else its WKT."""
+    """Return the shortest name of a CRS: its EPSG code where it has one, else its WKT."""
     epsg = crs.to_epsg(min_confidence=70)
     return f"EPSG:{epsg}" if epsg else str(crs.to_wkt())
 
 
 def is_same_crs(one: Any, other: Any) -> bool:
-    """Tell whether two CRS mean the same places; WKT spells one and the same in many ways."""
+    """Return whether two CRS mean the same places; WKT spells one and the same in many ways."""
     return bool(one.equals(other, ignore_axis_order=True)) or name_crs(one) == name_crs(other)
 
 
 def is_xml(path: Path) -> bool:
-    """Tell whether a file is XML, whatever its name: GDAL opens virtual layers and web services, which lead to other places."""
+    """Return whether a file is XML, whatever its name: GDAL opens virtual layers and web services, which lead to other places."""
     if not path.is_file():
         return False
     with path.open("rb") as file:

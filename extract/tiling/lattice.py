@@ -45,7 +45,11 @@ class Lattice:
         blocks = self.steps[rows] // side
         _, block = np.unique(blocks, axis=0, return_inverse=True)
         order = np.argsort(block.ravel(), kind="stable")
-        return np.split(rows[order], np.flatnonzero(np.diff(block.ravel()[order])) + 1) if len(rows) else []
+        return (
+            np.split(rows[order], np.flatnonzero(np.diff(block.ravel()[order])) + 1)
+            if len(rows)
+            else []
+        )
 
 
 def build_lattice(bounds: NDArray[np.float64], *, size_m: float, stride_m: float) -> Lattice:
@@ -61,12 +65,19 @@ def build_lattice(bounds: NDArray[np.float64], *, size_m: float, stride_m: float
     """
     sides = (bounds[:, 2:] - bounds[:, :2] + size_m) / stride_m
     if sides.prod(axis=1).sum() > _MOST_TILES:
-        raise ValueError(f"the rasters' bounds hold about {sides.prod(axis=1).sum():.3g} tiles, more than {_MOST_TILES:.0e}. Is "
-                         "a header wrong? Else raise --stride-m, or make them in parts.")
+        raise ValueError(
+            f"the rasters' bounds hold about {sides.prod(axis=1).sum():.3g} tiles, more than {_MOST_TILES:.0e}. Is "
+            "a header wrong? Else raise --stride-m, or make them in parts."
+        )
     found = []
     for west, south, east, north in bounds:
-        across, up = (np.arange(np.floor((low + _TOUCH_M - size_m) / stride_m) + 1, np.ceil((high - _TOUCH_M) / stride_m))
-                      for low, high in ((west, east), (south, north)))
+        across, up = (
+            np.arange(
+                np.floor((low + _TOUCH_M - size_m) / stride_m) + 1,
+                np.ceil((high - _TOUCH_M) / stride_m),
+            )
+            for low, high in ((west, east), (south, north))
+        )
         found.append(np.stack(np.meshgrid(across, up, indexing="ij"), axis=-1).reshape(-1, 2))
     steps = np.unique(np.concatenate(found).astype(np.int64), axis=0)
     return Lattice(size_m=size_m, stride_m=stride_m, steps=steps)

@@ -18,8 +18,20 @@ ROUGHNESS_M = 10.0
 _LIGHT_AZIMUTH_DEG = 225.0  # from the south-west, 45 degrees high: its tangent is 1
 _RAMP_TOP_M = 27.0
 # Colours (red, green, blue) of flat cells in the well-known tiles, from the ground up in equal steps.
-_RAMP = np.array([[0, 109, 150], [32, 133, 149], [64, 157, 146], [96, 180, 143], [128, 198, 135],
-                  [160, 214, 132], [192, 227, 137], [224, 241, 144], [255, 255, 150]], dtype=np.float32)
+_RAMP = np.array(
+    [
+        [0, 109, 150],
+        [32, 133, 149],
+        [64, 157, 146],
+        [96, 180, 143],
+        [128, 198, 135],
+        [160, 214, 132],
+        [192, 227, 137],
+        [224, 241, 144],
+        [255, 255, 150],
+    ],
+    dtype=np.float32,
+)
 
 Floats = NDArray[np.float32]
 
@@ -37,12 +49,14 @@ CHANNELS = {
     "height": Channel("height above ground", 0.0, 40.0, "m"),
     "slope": Channel("angle of the surface to the horizontal", 0.0, 90.0, "degrees"),
     "hillshade": Channel("light on the surface from 225 degrees, 45 degrees high", 0.0, 1.0, ""),
-    "roughness": Channel(f"standard deviation of the surface within {ROUGHNESS_M:g} m", 0.0, 10.0, "m"),
+    "roughness": Channel(
+        f"standard deviation of the surface within {ROUGHNESS_M:g} m", 0.0, 10.0, "m"
+    ),
 }
 
 
 def find_ground(surface: Floats, *, cell_m: float, opening_m: float) -> Floats:
-    """Give the ground under a surface [m] by a morphological opening with a square: what is narrower than that is cut off.
+    """Return the ground under a surface [m] by a morphological opening with a square: what is narrower than that is cut off.
 
     Parameters
     ----------
@@ -52,7 +66,8 @@ def find_ground(surface: Floats, *, cell_m: float, opening_m: float) -> Floats:
     ----------
     Zhang et al. 2003, IEEE TGRS 41(4):872, doi:10.1109/TGRS.2003.810682 (openings of LiDAR surfaces).
     """
-    size, lost = 2 * half_cells(opening_m, cell_m) + 1, np.isnan(surface)
+    size = 2 * half_cells(opening_m, cell_m) + 1
+    lost = np.isnan(surface)
     low = _extreme(np.where(lost, np.float32(np.inf), surface), size, np.minimum)
     low = _extreme(np.ascontiguousarray(low.T), size, np.minimum)
     low[np.isinf(low)] = -np.inf
@@ -63,7 +78,7 @@ def find_ground(surface: Floats, *, cell_m: float, opening_m: float) -> Floats:
 
 
 def _extreme(values: Floats, size: int, choose: np.ufunc) -> Floats:
-    """Give the least or greatest of the `size` rows around each row, beyond the edges too, in a time that `size` does not change.
+    """Return the least or greatest of the `size` rows around each row, beyond the edges too, in a time that `size` does not change.
 
     References
     ----------
@@ -73,12 +88,14 @@ def _extreme(values: Floats, size: int, choose: np.ufunc) -> Floats:
     n_blocks = -(-(rows + size - 1) // size)
     neutral = np.inf if choose is np.minimum else -np.inf
     ahead = np.full((n_blocks, size, columns), neutral, np.float32)
-    ahead.reshape(-1, columns)[half:half + rows] = values
+    ahead.reshape(-1, columns)[half : half + rows] = values
     back = ahead.copy()
     for k in range(1, size):
         choose(ahead[:, k], ahead[:, k - 1], out=ahead[:, k])
         choose(back[:, -1 - k], back[:, -k], out=back[:, -1 - k])
-    found: Floats = choose(back.reshape(-1, columns)[:rows], ahead.reshape(-1, columns)[size - 1:size - 1 + rows])
+    found: Floats = choose(
+        back.reshape(-1, columns)[:rows], ahead.reshape(-1, columns)[size - 1 : size - 1 + rows]
+    )
     return found
 
 
@@ -93,8 +110,10 @@ def margin_cells(*, cell_m: float, opening_m: float | None) -> int:
     return max(opening + 1, half_cells(ROUGHNESS_M, cell_m))
 
 
-def build_channels(surface: Floats, ground: Floats, names: Sequence[str], *, cell_m: float) -> Floats:
-    """Give channels of a surface: (n_channels, rows, columns) float32, in the units of `CHANNELS`; colours are 0 … 255.
+def build_channels(
+    surface: Floats, ground: Floats, names: Sequence[str], *, cell_m: float
+) -> Floats:
+    """Return channels of a surface: (n_channels, rows, columns) float32, in the units of `CHANNELS`; colours are 0 … 255.
 
     Parameters
     ----------
@@ -102,24 +121,29 @@ def build_channels(surface: Floats, ground: Floats, names: Sequence[str], *, cel
     names : of `CHANNELS`, or `colours` alone: red, green and blue.
     """
     height = surface - ground
-    south, east = gradient(surface, axis=0, cell_m=cell_m), gradient(surface, axis=1, cell_m=cell_m)
+    south = gradient(surface, axis=0, cell_m=cell_m)
+    east = gradient(surface, axis=1, cell_m=cell_m)
     if list(names) == [COLOURS]:
         planes = np.ascontiguousarray(np.moveaxis(colour(height, south, east), -1, 0), np.float32)
     else:
         made: dict[str, Callable[[], Floats]] = {
-            "height": lambda: height, "slope": lambda: np.degrees(np.arctan(np.hypot(south, east))),
-            "hillshade": lambda: hillshade(south, east), "roughness": lambda: roughness(surface, cell_m=cell_m)}
+            "height": lambda: height,
+            "slope": lambda: np.degrees(np.arctan(np.hypot(south, east))),
+            "hillshade": lambda: hillshade(south, east),
+            "roughness": lambda: roughness(surface, cell_m=cell_m),
+        }
         planes = np.stack([made[name]() for name in names], dtype=np.float32)
     planes[:, np.isnan(height)] = np.nan
     return planes
 
 
 def gradient(heights: Floats, *, axis: int, cell_m: float) -> Floats:
-    """Give the rise along an axis (0: to the south, 1: to the east) [m/m]: by both neighbours, or by the one that there is.
+    """Return the rise along an axis (0: to the south, 1: to the east) [m/m]: by both neighbours, or by the one that there is.
 
     A cell without data has the rise between its neighbours where there are both.
     """
-    rise, along = np.empty_like(heights), np.moveaxis(heights, axis, 0)
+    rise = np.empty_like(heights)
+    along = np.moveaxis(heights, axis, 0)
     inner = np.moveaxis(rise, axis, 0)
     np.subtract(along[2:], along[:-2], out=inner[1:-1])
     inner[1:-1] *= np.float32(0.5 / cell_m)
@@ -127,13 +151,15 @@ def gradient(heights: Floats, *, axis: int, cell_m: float) -> Floats:
     if np.isnan(heights).any():
         holes = np.nonzero(np.isnan(rise) & ~np.isnan(heights))
         back, ahead = (_beside(heights, holes, axis, step) for step in (-1, 1))
-        one = np.where(np.isnan(ahead), heights[holes] - back, ahead - heights[holes]) / np.float32(cell_m)
+        one = np.where(np.isnan(ahead), heights[holes] - back, ahead - heights[holes]) / np.float32(
+            cell_m
+        )
         rise[holes] = np.nan_to_num(one, nan=0.0)
     return rise
 
 
 def _beside(heights: Floats, cells: tuple[NDArray[np.int64], ...], axis: int, step: int) -> Floats:
-    """Give the height beside some cells, NaN beyond the edge."""
+    """Return the height beside some cells, NaN beyond the edge."""
     place = [*cells]
     place[axis] = cells[axis] + step
     is_inside = (place[axis] >= 0) & (place[axis] < heights.shape[axis])
@@ -142,7 +168,7 @@ def _beside(heights: Floats, cells: tuple[NDArray[np.int64], ...], axis: int, st
 
 
 def hillshade(south: Floats, east: Floats) -> Floats:
-    """Give the light on a surface of these gradients [m/m], 0 … 1: the cosine of its angle to the light."""
+    """Return the light on a surface of these gradients [m/m], 0 … 1: the cosine of its angle to the light."""
     return np.clip(_facing(south, east, np.float32) * np.float32(math.sqrt(0.5)), 0.0, 1.0)
 
 
@@ -154,7 +180,7 @@ def _facing(south: Floats, east: Floats, kind: type[np.floating[Any]]) -> NDArra
 
 
 def roughness(heights: Floats, *, cell_m: float) -> Floats:
-    """Give the standard deviation [m] of the heights in a square around each cell.
+    """Return the standard deviation [m] of the heights in a square around each cell.
 
     References
     ----------
@@ -176,6 +202,8 @@ def colour(heights: Floats, south: Floats, east: Floats) -> NDArray[np.float64]:
     """Colour heights above ground [m] as the well-known tiles are: (rows, columns, 3) RGB, 0 … 255; a ramp times the light."""
     shade = np.clip(_facing(south, east, np.float64), 0.0, 1.0)
     steps = np.clip(heights / _RAMP_TOP_M, 0.0, 1.0) * (len(_RAMP) - 1)
-    ramp = np.stack([np.interp(steps, np.arange(len(_RAMP)), _RAMP[:, k]) for k in range(3)], axis=-1)
+    ramp = np.stack(
+        [np.interp(steps, np.arange(len(_RAMP)), _RAMP[:, k]) for k in range(3)], axis=-1
+    )
     coloured: NDArray[np.float64] = ramp * shade[..., None]
     return coloured

@@ -26,12 +26,16 @@ def resample(planes: Floats, *, first: tuple[float, float], cells: float, pixels
     -------
     (n_channels, pixels, pixels) float32, NaN where cells without data are the greater part.
     """
-    down, across = (_weights(planes.shape[1 + i], round(first[i], 6), cells / pixels, pixels) for i in (0, 1))
+    down, across = (
+        _weights(planes.shape[1 + i], round(first[i], 6), cells / pixels, pixels) for i in (0, 1)
+    )
     lost = np.isnan(planes[0])
     if not lost.any():
         return np.stack([_apply(down, plane, across) for plane in planes])
     weight = _apply(down, (~lost).astype(np.float32), across)
-    summed = np.stack([_apply(down, np.where(lost, np.float32(0), plane), across) for plane in planes])
+    summed = np.stack(
+        [_apply(down, np.where(lost, np.float32(0), plane), across) for plane in planes]
+    )
     return np.where(weight < 0.5, np.float32(np.nan), summed / np.maximum(weight, np.float32(1e-6)))
 
 
@@ -47,7 +51,8 @@ def _weights(n_cells: int, first: float, step: float, pixels: int) -> Any:
     if step >= 1:
         starts = np.floor(edges[:-1] + 1e-9).astype(np.int64)
         columns = starts[:, None] + np.arange(int(np.ceil(step)) + 1)
-        upper, lower = np.minimum(columns + 1, edges[1:, None]), np.maximum(columns, edges[:-1, None])
+        upper = np.minimum(columns + 1, edges[1:, None])
+        lower = np.maximum(columns, edges[:-1, None])
         weights = np.clip(upper - lower, 0.0, None) / step
     else:
         centres = (edges[:-1] + edges[1:]) / 2 - 0.5
@@ -57,4 +62,7 @@ def _weights(n_cells: int, first: float, step: float, pixels: int) -> Any:
     weights[weights < 1e-6] = 0.0
     rows = np.repeat(np.arange(pixels), columns.shape[1])
     used = weights.ravel() > 0
-    return csr_matrix((weights.ravel()[used].astype(np.float32), (rows[used], columns.ravel()[used])), (pixels, n_cells))
+    return csr_matrix(
+        (weights.ravel()[used].astype(np.float32), (rows[used], columns.ravel()[used])),
+        (pixels, n_cells),
+    )

@@ -11,16 +11,20 @@ from typing import NoReturn
 from xml.etree import ElementTree
 from xml.parsers import expat
 
+from extract.errors import RasterError
+
 _MARKS = ("/vsi", "://", "PixelFunction")  # other places than files, and code
 _NAMES = ("sourcefilename", "sourcedataset")
-_PLAIN = ("", "vrtsourcedrasterband", "vrtwarpeddataset", "vrtwarpedrasterband")  # kinds that name their sources by these alone
+_PLAIN = (
+    "",
+    "vrtsourcedrasterband",
+    "vrtwarpeddataset",
+    "vrtwarpedrasterband",
+)  # kinds that name their sources by these alone
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ASC = (b"ncols", b"nrows", b"xll", b"yll", b"cellsize", b"dx", b"dy")
-_DEEPEST, _MOST_BYTES = 4, 256 << 20
-
-
-class VrtError(ValueError):
-    """A VRT is not opened; the text says why, without the file's name in front."""
+_DEEPEST = 4
+_MOST_BYTES = 256 << 20
 
 
 def check_vrt(path: Path, *, depth: int = 1) -> None:
@@ -28,44 +32,54 @@ def check_vrt(path: Path, *, depth: int = 1) -> None:
 
     Raises
     ------
-    VrtError : no XML, or it names anything but rasters that are files here, or brings code along.
+    RasterError : no XML, or it names anything but rasters that are files here, or brings code along.
     """
     if depth > _DEEPEST:
-        raise VrtError(f"VRTs name each other, more than {_DEEPEST} deep")
+        raise RasterError(f"VRTs name each other, more than {_DEEPEST} deep")
     for element in _parse(path).iter():
         for text in (element.text or "", *element.attrib.values()):
             for mark in _MARKS:
                 if mark.lower() in f"{element.tag} {text}".lower():
-                    raise VrtError(f"holds {mark!r}; only files on this machine are read, and no code is run")
-        said = {name.lower(): value for name, value in element.attrib.items()}  # GDAL makes no difference
+                    raise RasterError(
+                        f"holds {mark!r}; only files on this machine are read, and no code is run"
+                    )
+        said = {
+            name.lower(): value for name, value in element.attrib.items()
+        }  # GDAL makes no difference
         if said.get("subclass", "").lower() not in _PLAIN:
-            raise VrtError(f"holds a {said['subclass']}, which may name anything")
+            raise RasterError(f"holds a {said['subclass']}, which may name anything")
         if element.tag.lower() in _NAMES:
             name = (element.text or "").strip()
-            _check_source(path.parent / name if said.get("relativetovrt", "0") != "0" else Path(name), depth)
+            _check_source(
+                path.parent / name if said.get("relativetovrt", "0") != "0" else Path(name), depth
+            )
 
 
 def _parse(path: Path) -> ElementTree.Element:
     """Read the XML; what declares entities of its own is none that GDAL wrote."""
+
     def refuse(*_: object) -> NoReturn:
-        raise VrtError("declares a document type, which no VRT needs")
+        raise RasterError("declares a document type, which no VRT needs")
 
     if path.stat().st_size > _MOST_BYTES:
-        raise VrtError(f"is larger than {_MOST_BYTES >> 20} MiB")
-    builder, parser = ElementTree.TreeBuilder(), expat.ParserCreate()
-    parser.StartDoctypeDeclHandler, parser.buffer_text = refuse, True
-    parser.StartElementHandler, parser.CharacterDataHandler = builder.start, builder.data
+        raise RasterError(f"is larger than {_MOST_BYTES >> 20} MiB")
+    builder = ElementTree.TreeBuilder()
+    parser = expat.ParserCreate()
+    parser.StartDoctypeDeclHandler = refuse
+    parser.buffer_text = True
+    parser.StartElementHandler = builder.start
+    parser.CharacterDataHandler = builder.data
     parser.EndElementHandler = builder.end
     try:
         parser.Parse(path.read_bytes(), True)
     except expat.ExpatError as error:
-        raise VrtError(f"is no XML ({error})") from None
+        raise RasterError(f"is no XML ({error})") from None
     return builder.close()
 
 
 def _check_source(source: Path, depth: int) -> None:
     if not source.is_file():
-        raise VrtError(f"names {str(source)!r}, which is no file here")
+        raise RasterError(f"names {str(source)!r}, which is no file here")
     suffix = source.suffix.lower()
     if suffix == ".vrt":
         check_vrt(source, depth=depth + 1)
@@ -74,4 +88,4 @@ def _check_source(source: Path, depth: int) -> None:
         start = file.read(64)
     is_tiff = suffix in (".tif", ".tiff") and start.startswith(_TIFF)
     if not is_tiff and not (suffix == ".asc" and start.lstrip().lower().startswith(_ASC)):
-        raise VrtError(f"names {str(source)!r}, which is neither a GeoTIFF nor an .asc")
+        raise RasterError(f"names {str(source)!r}, which is neither a GeoTIFF nor an .asc")

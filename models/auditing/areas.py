@@ -29,21 +29,37 @@ def area_variants(inputs: AuditInputs) -> Iterator[Found]:
         names = pd.Series([str(a) for a in inputs.areas[inputs.has_variant]])
         plain = names.str.replace(r"\s+", "", regex=True).str.casefold()
         groups = [" and ".join(map(repr, part)) for _, part in names.groupby(plain)]
-        yield Found("fatal", f"{count_of(len(names), len(inputs.areas), 'area codes')} differ from another by case or "
-                    "blanks alone", len(names), groups, "Write each code one way in the table.")
+        yield Found(
+            "fatal",
+            f"{count_of(len(names), len(inputs.areas), 'area codes')} differ from another by case or "
+            "blanks alone",
+            len(names),
+            groups,
+            "Write each code one way in the table.",
+        )
 
 
 @check("odd-area-codes")
 def odd_area_codes(inputs: AuditInputs) -> Iterator[Found]:
     """Look for codes that are not of the form that nearly all have, as E01000001: empty, cut off, of another list."""
     names = pd.Series([str(a) for a in inputs.areas])
-    form = (names.str.replace(r"\d", "9", regex=True).str.replace(r"[A-Z]", "A", regex=True)
-            .str.replace(r"[a-z]", "a", regex=True).replace("", "(empty)"))
+    form = (
+        names.str.replace(r"\d", "9", regex=True)
+        .str.replace(r"[A-Z]", "A", regex=True)
+        .str.replace(r"[a-z]", "a", regex=True)
+        .replace("", "(empty)")
+    )
     shares = form.value_counts(normalize=True)
     odd = names[(form != shares.index[0]).to_numpy() & ~inputs.has_variant]
     if shares.iloc[0] > ONE_FORM and len(odd):
-        yield Found("warning", f"{count_of(len(odd), len(names), 'area codes')} are not of the form {shares.index[0]!r} "
-                    "of the others", len(odd), [repr(name) for name in odd], "Mend these codes, or remove their tiles.")
+        yield Found(
+            "warning",
+            f"{count_of(len(odd), len(names), 'area codes')} are not of the form {shares.index[0]!r} "
+            "of the others",
+            len(odd),
+            [repr(name) for name in odd],
+            "Mend these codes, or remove their tiles.",
+        )
 
 
 @check("mixed-area-levels")
@@ -54,9 +70,14 @@ def mixed_area_levels(inputs: AuditInputs) -> Iterator[Found]:
     if len(levels) > 1:
         few = codes[codes.str[1:3] != levels.index[0]]
         kinds = ", ".join(sorted(few.unique()))
-        yield Found("warning", f"{count_of(len(few), len(inputs.areas), 'area codes')} are of another level ({kinds}) than the "
-                    f"others ({', '.join(sorted(codes[codes.str[1:3] == levels.index[0]].unique()))})", len(few),
-                    [str(a) for a in inputs.areas[few.index]], "Use one level of areas, that of the labels.")
+        yield Found(
+            "warning",
+            f"{count_of(len(few), len(inputs.areas), 'area codes')} are of another level ({kinds}) than the "
+            f"others ({', '.join(sorted(codes[codes.str[1:3] == levels.index[0]].unique()))})",
+            len(few),
+            [str(a) for a in inputs.areas[few.index]],
+            "Use one level of areas, that of the labels.",
+        )
 
 
 @check("mixed-vintage")
@@ -64,16 +85,26 @@ def mixed_vintage(inputs: AuditInputs) -> Iterator[Found]:
     """Look for LSOA codes that exist only since 2021 beside others, which most often are of both vintages."""
     codes = _ons(inputs)
     is_lsoa = codes.isin(list(FIRST_OF_2021))
-    number = pd.Series([int(str(a)[3:]) for a in inputs.areas[codes.index]], index=codes.index, dtype=np.int64)
+    number = pd.Series(
+        [int(str(a)[3:]) for a in inputs.areas[codes.index]], index=codes.index, dtype=np.int64
+    )
     is_new = is_lsoa & (number >= codes.map(FIRST_OF_2021).fillna(np.inf))
-    n_new, n = int(is_new.sum()), int(is_lsoa.sum())
+    n_new = int(is_new.sum())
+    n = int(is_lsoa.sum())
     if 0 < n_new < n:
         is_2011 = "11" in inputs.area_column
-        says = (f"though the column is called {inputs.area_column!r}" if is_2011 else
-                "the others may be of either; codes alone cannot tell whether the table mixes 2011 and 2021")
-        yield Found("warning" if is_2011 else "note", f"{count_of(n_new, n, 'LSOA codes')} exist only since 2021, {says}", n_new,
-                    [str(a) for a in inputs.areas[codes.index[is_new]]],
-                    "Labels and tiles need codes of one vintage: indices of 2019 are by LSOA 2011, those of 2025 by LSOA 2021.")
+        says = (
+            f"though the column is called {inputs.area_column!r}"
+            if is_2011
+            else "the others may be of either; codes alone cannot tell whether the table mixes 2011 and 2021"
+        )
+        yield Found(
+            "warning" if is_2011 else "note",
+            f"{count_of(n_new, n, 'LSOA codes')} exist only since 2021, {says}",
+            n_new,
+            [str(a) for a in inputs.areas[codes.index[is_new]]],
+            "Labels and tiles need codes of one vintage: indices of 2019 are by LSOA 2011, those of 2025 by LSOA 2021.",
+        )
 
 
 def _ons(inputs: AuditInputs) -> pd.Series[str]:
@@ -87,8 +118,13 @@ def few_areas(inputs: AuditInputs) -> Iterator[Found]:
     """Warn where there are too few areas for any claim about accuracy."""
     n = len(inputs.areas)
     if n < FEW_AREAS:
-        yield Found("warning", f"{len(inputs):,} tiles lie in {n} areas; intervals need at least {FEW_AREAS}", n, [],
-                    "Take more areas. With these, the way can be tried, but no accuracy be claimed.")
+        yield Found(
+            "warning",
+            f"{len(inputs):,} tiles lie in {n} areas; intervals need at least {FEW_AREAS}",
+            n,
+            [],
+            "Take more areas. With these, the way can be tried, but no accuracy be claimed.",
+        )
 
 
 @check("one-tile-areas")
@@ -96,8 +132,13 @@ def one_tile_areas(inputs: AuditInputs) -> Iterator[Found]:
     """Count areas with one tile, whose prediction averages nothing."""
     alone = np.flatnonzero(inputs.tiles_of_area == 1)
     if len(alone):
-        yield Found("note", f"{count_of(len(alone), len(inputs.areas), 'areas')} have one tile", len(alone),
-                    [str(a) for a in inputs.areas[alone]], "Read the scores by tile count: the fewer tiles, the worse the mean.")
+        yield Found(
+            "note",
+            f"{count_of(len(alone), len(inputs.areas), 'areas')} have one tile",
+            len(alone),
+            [str(a) for a in inputs.areas[alone]],
+            "Read the scores by tile count: the fewer tiles, the worse the mean.",
+        )
 
 
 @check("uneven-areas")
@@ -107,9 +148,14 @@ def uneven_areas(inputs: AuditInputs) -> Iterator[Found]:
     effective = n.sum() ** 2 / (n**2).sum()
     if effective < UNEVEN * len(n):
         large = np.argsort(-n, kind="stable")
-        yield Found("note", f"tiles are shared so unevenly that scores of tiles weigh like those of {effective:,.0f} areas, not "
-                    f"of {len(n):,}", int(effective), [f"{inputs.areas[a]}: {n[a]:,.0f} tiles" for a in large[:5]],
-                    "Read the scores at level 'area', and try [models] weights = \"area\".")
+        yield Found(
+            "note",
+            f"tiles are shared so unevenly that scores of tiles weigh like those of {effective:,.0f} areas, not "
+            f"of {len(n):,}",
+            int(effective),
+            [f"{inputs.areas[a]}: {n[a]:,.0f} tiles" for a in large[:5]],
+            "Read the scores at level 'area', and try [models] weights = \"area\".",
+        )
 
 
 @check("group-is-area")
@@ -119,6 +165,10 @@ def groups_that_are_areas(inputs: AuditInputs) -> Iterator[Found]:
         areas = pd.Series(inputs.area_number).groupby(column.astype(str).to_numpy()).nunique()
         alone = int((areas == 1).sum())
         if len(areas) > 1 and alone >= SAME_AS_AREA * len(areas):
-            yield Found("warning", f"group column {name!r}: {count_of(alone, len(areas), 'values')} stand for one area alone",
-                        alone, [str(value) for value in areas.index[areas == 1]],
-                        f"Remove {name!r} from [tiles] groups: it is a name of the area, no description.")
+            yield Found(
+                "warning",
+                f"group column {name!r}: {count_of(alone, len(areas), 'values')} stand for one area alone",
+                alone,
+                [str(value) for value in areas.index[areas == 1]],
+                f"Remove {name!r} from [tiles] groups: it is a name of the area, no description.",
+            )

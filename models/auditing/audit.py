@@ -55,39 +55,43 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from extract.embeddings import Embeddings
-from extract.settings import Settings
-from extract.suggest import suggest
-from extract.tiles import Tiles
-from models.arrays import Ints
+from extract.config.suggestions import suggest
+from extract.errors import AuditError, RunFileError
+from extract.settings import ExtractSettings
+from extract.store.embeddings import Embeddings
+from extract.tables.tile_table import Tiles
 from models.auditing import areas as audit_areas
 from models.auditing import pictures as audit_pictures
 from models.auditing import places as audit_places
 from models.auditing import targets as audit_targets
 from models.auditing.findings import AuditInputs, Check, Finding, Need, Severity
-from models.design import check_same_tiles
-from models.runs import RunError, read_document, write_json
+from models.data.arrays import Ints
+from models.data.design import check_same_tiles
+from models.store.runs import read_document, write_json
 
 SCHEMA = "roofline.audit"
 SCHEMA_VERSION = 1
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 CHECKS: dict[str, Check] = {
-    check.code: check for room in (audit_places, audit_areas, audit_targets, audit_pictures)
-    for check in vars(room).values() if isinstance(check, Check)}
-_LACKING: dict[Need, str] = {"pictures": "no features yet, or they do not describe their pictures: run `make features`",
-                             "places": "no coordinates: set x and y, or grid, in [tiles]",
-                             "folds": "no folds"}
-
-
-class AuditError(ValueError):
-    """The data have a fatal finding that the settings do not accept; the text names each and what to do."""
+    check.code: check
+    for room in (audit_places, audit_areas, audit_targets, audit_pictures)
+    for check in vars(room).values()
+    if isinstance(check, Check)
+}
+_LACKING: dict[Need, str] = {
+    "pictures": "no features yet, or they do not describe their pictures: run `make features`",
+    "places": "no coordinates: set x and y, or grid, in [tiles]",
+    "folds": "no folds",
+}
 
 
 def check_codes(codes: Sequence[str]) -> None:
     """Raise `ValueError` where a code to accept is no finding's."""
     for code in codes:
         if code not in CHECKS:
-            raise ValueError(f"unknown finding {code!r}; known: {', '.join(sorted(CHECKS))}.{suggest(code, CHECKS)}")
+            raise ValueError(
+                f"unknown finding {code!r}; known: {', '.join(sorted(CHECKS))}.{suggest(code, CHECKS)}"
+            )
 
 
 def audit(inputs: AuditInputs) -> list[Finding]:
@@ -102,7 +106,7 @@ def audit(inputs: AuditInputs) -> list[Finding]:
 
 
 def list_skipped(inputs: AuditInputs) -> dict[str, list[str]]:
-    """Give the checks that were not possible, by what the data lack."""
+    """Return the checks that were not possible, by what the data lack."""
     skipped: dict[str, list[str]] = {}
     for check in CHECKS.values():
         for need in check.needs:
@@ -112,19 +116,32 @@ def list_skipped(inputs: AuditInputs) -> dict[str, list[str]]:
 
 
 def list_fatal(findings: Sequence[Finding], accept: Sequence[str]) -> list[Finding]:
-    """Give the fatal findings that are not accepted."""
-    return [finding for finding in findings if finding.severity == "fatal" and finding.code not in accept]
+    """Return the fatal findings that are not accepted."""
+    return [
+        finding
+        for finding in findings
+        if finding.severity == "fatal" and finding.code not in accept
+    ]
 
 
 def check_fatal(findings: Sequence[Finding], accept: Sequence[str]) -> None:
     """Raise `AuditError` where a fatal finding is not accepted."""
     fatal = list_fatal(findings, accept)
     if fatal:
-        lines = [f"audit: {f.code}: {f.what}{', as ' if f.examples else ''}{'; '.join(f.examples[:2])}. {f.remedy}"
-                 for f in fatal]
+        lines = [
+            f"audit: {f.code}: {f.what}{', as ' if f.examples else ''}{'; '.join(f.examples[:2])}. {f.remedy}"
+            for f in fatal
+        ]
         codes = ", ".join(f'"{code}"' for code in dict.fromkeys(f.code for f in fatal))
-        raise AuditError("\n".join([*lines, f"Nothing was fitted. To fit all the same, and have it stand in the report: "
-                                            f"[models] accept = [{codes}]"]))
+        raise AuditError(
+            "\n".join(
+                [
+                    *lines,
+                    f"Nothing was fitted. To fit all the same, and have it stand in the report: "
+                    f"[models] accept = [{codes}]",
+                ]
+            )
+        )
 
 
 def run_audit(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list[Finding]:
@@ -137,10 +154,10 @@ def run_audit(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list[
 
 
 def _read_same(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list[Finding] | None:
-    """Give the findings of an earlier audit of the same inputs, where there was one."""
+    """Return the findings of an earlier audit of the same inputs, where there was one."""
     try:
         document = read_audit(folder)
-    except RunError:
+    except RunFileError:
         return None
     found: list[Finding] = document["findings"]
     accepted = sorted({f.code for f in found if f.severity == "fatal"} & set(accept))
@@ -148,8 +165,10 @@ def _read_same(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list
     return found if is_same else None
 
 
-def gather_inputs(settings: Settings, tiles: Tiles, folds: dict[str, Ints], *, buffer_m: float = 0.0) -> AuditInputs:
-    """Give what the settings, the table and the features (where there are some) hold for an audit.
+def gather_inputs(
+    settings: ExtractSettings, tiles: Tiles, folds: dict[str, Ints], *, buffer_m: float = 0.0
+) -> AuditInputs:
+    """Return what the settings, the table and the features (where there are some) hold for an audit.
 
     Parameters
     ----------
@@ -157,18 +176,26 @@ def gather_inputs(settings: Settings, tiles: Tiles, folds: dict[str, Ints], *, b
 
     Raises
     ------
-    DesignError, EmbeddingsError : the features are of other tiles, or not readable.
+    FitError, EmbeddingsError : the features are of other tiles, or not readable.
     """
     grid = settings.tiles.grid
     size_m = settings.tiles.size_m or (grid.size_m if grid is not None else None)
-    return AuditInputs(ids=tiles.id.to_numpy(), area=tiles.area.to_numpy(dtype=object),
-                       targets=pd.concat([tiles.targets, tiles.classes], axis=1),
-                       classes=tuple(map(str, tiles.classes)), groups=tiles.groups, xy=tiles.xy, size_m=size_m,
-                       pictures=_read_pictures(settings, tiles), folds=folds, buffer_m=buffer_m,
-                       area_column=settings.tiles.area)
+    return AuditInputs(
+        ids=tiles.id.to_numpy(),
+        area=tiles.area.to_numpy(dtype=object),
+        targets=pd.concat([tiles.targets, tiles.classes], axis=1),
+        classes=tuple(map(str, tiles.classes)),
+        groups=tiles.groups,
+        xy=tiles.xy,
+        size_m=size_m,
+        pictures=_read_pictures(settings, tiles),
+        folds=folds,
+        buffer_m=buffer_m,
+        area_column=settings.tiles.area,
+    )
 
 
-def _read_pictures(settings: Settings, tiles: Tiles) -> Any:
+def _read_pictures(settings: ExtractSettings, tiles: Tiles) -> Any:
     """Read what the first backbone that describes its pictures says of them; None where none does."""
     for backbone in settings.extract.backbones:
         path = settings.folder / "features" / f"{backbone}.h5"
@@ -180,15 +207,26 @@ def _read_pictures(settings: Settings, tiles: Tiles) -> Any:
     return None
 
 
-def write_audit(folder: Path, inputs: AuditInputs, findings: Sequence[Finding], accept: Sequence[str]) -> Path:
+def write_audit(
+    folder: Path, inputs: AuditInputs, findings: Sequence[Finding], accept: Sequence[str]
+) -> Path:
     """Write `audit.json` whole or not at all, and give its path."""
     folder.mkdir(parents=True, exist_ok=True)
     counts = Counter(finding.severity for finding in findings)
-    write_json(folder / "audit.json", {
-        "schema": SCHEMA, "schema_version": SCHEMA_VERSION, "inputs_sha256": hash_inputs(inputs), "n_tiles": len(inputs),
-        "n_areas": len(inputs.areas), "counts": {severity: counts[severity] for severity in SEVERITIES},
-        "accepted": sorted({f.code for f in findings if f.severity == "fatal"} & set(accept)),
-        "skipped": list_skipped(inputs), "findings": [dataclasses.asdict(finding) for finding in findings]})
+    write_json(
+        folder / "audit.json",
+        {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "inputs_sha256": hash_inputs(inputs),
+            "n_tiles": len(inputs),
+            "n_areas": len(inputs.areas),
+            "counts": {severity: counts[severity] for severity in SEVERITIES},
+            "accepted": sorted({f.code for f in findings if f.severity == "fatal"} & set(accept)),
+            "skipped": list_skipped(inputs),
+            "findings": [dataclasses.asdict(finding) for finding in findings],
+        },
+    )
     return folder / "audit.json"
 
 
@@ -197,24 +235,33 @@ def read_audit(folder: Path) -> dict[str, Any]:
 
     Raises
     ------
-    RunError : not there, not JSON, another schema, or a finding that is none.
+    RunFileError : not there, not JSON, another schema, or a finding that is none.
     """
     document = read_document(folder / "audit.json", SCHEMA, SCHEMA_VERSION)
     try:
         return {**document, "findings": [Finding(**finding) for finding in document["findings"]]}
     except (KeyError, TypeError) as error:
-        raise RunError(f"{folder / 'audit.json'}: not as `make models` writes it ({error}). "
-                       "Delete it and run `make models` again.") from None
+        raise RunFileError(
+            f"{folder / 'audit.json'}: not as `make models` writes it ({error}). "
+            "Delete it and run `make models` again."
+        ) from None
 
 
 def hash_inputs(inputs: AuditInputs) -> str:
     """SHA-256 of everything that the checks see."""
     digest = hashlib.sha256()
-    frames = (pd.DataFrame({"id": inputs.ids, "area": inputs.area}), inputs.targets, inputs.groups, pd.DataFrame(inputs.folds))
+    frames = (
+        pd.DataFrame({"id": inputs.ids, "area": inputs.area}),
+        inputs.targets,
+        inputs.groups,
+        pd.DataFrame(inputs.folds),
+    )
     for frame in frames:
         digest.update("\0".join(map(str, frame.columns)).encode())
         digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
     for array in (inputs.xy, inputs.pictures):
         digest.update(b"\1" if array is None else np.ascontiguousarray(array).tobytes())
-    digest.update(repr((inputs.size_m, inputs.buffer_m, inputs.classes, inputs.area_column)).encode())
+    digest.update(
+        repr((inputs.size_m, inputs.buffer_m, inputs.classes, inputs.area_column)).encode()
+    )
     return digest.hexdigest()

@@ -31,7 +31,7 @@ class AuditInputs:
     classes : names of the targets that are classes.
     groups : (n, n_groups), the area descriptors.
     xy : (n, 2) float64, tile centres [m], or None. size_m : side of the square that a tile shows [m], or None.
-    pictures : (n,) of `extract.pictures.pixels.PICTURE`, zeros for a rejected tile, or None where there are no features yet.
+    pictures : (n,) of `extract.pictures.decode.PICTURE`, zeros for a rejected tile, or None where there are no features yet.
     folds : split → (n,) fold, −1 for a tile that nobody uses.
     buffer_m : tiles so near to a held-out block [m] are left out of training.
     area_column : name of the column that the areas come from.
@@ -61,7 +61,11 @@ class AuditInputs:
     @cached_property
     def has_variant(self) -> NDArray[np.bool_]:
         """Areas whose code differs from another's by case or blanks alone: (n_areas,)."""
-        plain = pd.Series([str(a) for a in self.areas]).str.replace(r"\s+", "", regex=True).str.casefold()
+        plain = (
+            pd.Series([str(a) for a in self.areas])
+            .str.replace(r"\s+", "", regex=True)
+            .str.casefold()
+        )
         return plain.duplicated(keep=False).to_numpy()
 
     @cached_property
@@ -95,8 +99,12 @@ class AuditInputs:
         return number.astype(np.int64), np.asarray(names)
 
     def has(self, need: Need) -> bool:
-        """Tell whether the data hold what a check needs."""
-        return {"pictures": self.pictures is not None, "places": self.xy is not None, "folds": bool(self.folds)}[need]
+        """Return whether the data hold what a check needs."""
+        return {
+            "pictures": self.pictures is not None,
+            "places": self.xy is not None,
+            "folds": bool(self.folds),
+        }[need]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +147,17 @@ class Check:
     find: Callable[[AuditInputs], Iterable[Found]]
 
     def __call__(self, inputs: AuditInputs) -> Iterator[Finding]:
-        """Give what the check finds; nothing where the data lack what it needs."""
+        """Return what the check finds; nothing where the data lack what it needs."""
         if all(inputs.has(need) for need in self.needs):
             for found in self.find(inputs):
-                yield Finding(code=self.code, severity=found.severity, what=found.what, count=found.count,
-                              examples=found.examples[:N_EXAMPLES], remedy=found.remedy)
+                yield Finding(
+                    code=self.code,
+                    severity=found.severity,
+                    what=found.what,
+                    count=found.count,
+                    examples=found.examples[:N_EXAMPLES],
+                    remedy=found.remedy,
+                )
 
 
 def check(code: str, *needs: Need) -> Callable[[Callable[[AuditInputs], Iterable[Found]]], Check]:
@@ -154,4 +168,6 @@ def check(code: str, *needs: Need) -> Callable[[Callable[[AuditInputs], Iterable
 def count_of(count: int, of: int, noun: str) -> str:
     """Write `412 of 36,723 tiles (1.1 %)`."""
     share = 100 * count / max(of, 1)
-    return f"{count:,} of {of:,} {noun} ({share:.{0 if share >= 10 else 1 if share >= 1 else 2}f} %)"
+    return (
+        f"{count:,} of {of:,} {noun} ({share:.{0 if share >= 10 else 1 if share >= 1 else 2}f} %)"
+    )

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Ints
-from models.auditing.duplicates import Twins, group_near, group_same
 from models.auditing.findings import N_EXAMPLES, SHARE, AuditInputs, Found, check, count_of
+from models.auditing.near_duplicates import Twins, group_near, group_same
+from models.data.arrays import Ints
 
 FLAT_SPREAD = 1.0  # of 0 … 255, in every colour: below what JPEG adds to one colour
 MOSTLY_NODATA = 0.5
@@ -26,10 +26,13 @@ def same_pictures_across_areas(inputs: AuditInputs) -> Iterator[Found]:
     if is_twin.any():
         leaks = _leaks(inputs, rows, twins, is_twin)
         worst = max(leaks.values(), default=int(is_twin.sum()))
-        yield Found("fatal" if worst > SHARE * inputs.is_usable.sum() else "warning",
-                    _tell("the same picture as", inputs, is_twin, leaks), int(is_twin.sum()),
-                    _examples(inputs, rows, twins, is_twin),
-                    "Remove the copies from the table, or mend the path or the area of one of them.")
+        yield Found(
+            "fatal" if worst > SHARE * inputs.is_usable.sum() else "warning",
+            _tell("the same picture as", inputs, is_twin, leaks),
+            int(is_twin.sum()),
+            _examples(inputs, rows, twins, is_twin),
+            "Remove the copies from the table, or mend the path or the area of one of them.",
+        )
 
 
 @check("near-picture-across-areas", "pictures")
@@ -41,13 +44,25 @@ def near_pictures_across_areas(inputs: AuditInputs) -> Iterator[Found]:
     """
     facts = read_facts(inputs)
     rows = np.flatnonzero(_has_detail(inputs) & _has_bits(facts["perceptual"]))
-    area, twins = inputs.area_number[rows], group_near(facts["perceptual"][rows])
+    area = inputs.area_number[rows]
+    twins = group_near(facts["perceptual"][rows])
     is_twin = twins.has_other(area) & ~group_same(facts["content"][rows]).has_other(area)
     if is_twin.any():
-        cut = f"; {twins.pairs.n_cut:,} pictures with very common hashes were not all compared" if twins.pairs.n_cut else ""
-        yield Found("warning", _tell("nearly the same picture as", inputs, is_twin, _leaks(inputs, rows, twins, is_twin)) + cut,
-                    int(is_twin.sum()), _examples(inputs, rows, twins, is_twin),
-                    "Look at these pairs. Remove copies that were only scaled or saved anew; keep what just looks alike.")
+        cut = (
+            f"; {twins.pairs.n_cut:,} pictures with very common hashes were not all compared"
+            if twins.pairs.n_cut
+            else ""
+        )
+        yield Found(
+            "warning",
+            _tell(
+                "nearly the same picture as", inputs, is_twin, _leaks(inputs, rows, twins, is_twin)
+            )
+            + cut,
+            int(is_twin.sum()),
+            _examples(inputs, rows, twins, is_twin),
+            "Look at these pairs. Remove copies that were only scaled or saved anew; keep what just looks alike.",
+        )
 
 
 @check("same-picture-within-area", "pictures")
@@ -59,9 +74,14 @@ def same_pictures_within_area(inputs: AuditInputs) -> Iterator[Found]:
     _, number, size = np.unique(pair, return_inverse=True, return_counts=True)
     again = rows[size[number] > 1]
     if len(again):
-        yield Found("note", f"{count_of(len(again), int(inputs.is_usable.sum()), 'tiles')} show the same picture as another "
-                    "tile of their area", len(again), [str(i) for i in inputs.ids[again]],
-                    "Remove the copies from the table: they count twice, and the split 'random' is no test for them.")
+        yield Found(
+            "note",
+            f"{count_of(len(again), int(inputs.is_usable.sum()), 'tiles')} show the same picture as another "
+            "tile of their area",
+            len(again),
+            [str(i) for i in inputs.ids[again]],
+            "Remove the copies from the table: they count twice, and the split 'random' is no test for them.",
+        )
 
 
 @check("blank-pictures", "pictures")
@@ -70,10 +90,14 @@ def blank_pictures(inputs: AuditInputs) -> Iterator[Found]:
     blank = np.flatnonzero(inputs.is_usable & ~_has_detail(inputs))
     if len(blank):
         n_areas = len(np.unique(inputs.area_number[blank]))
-        yield Found("warning" if len(blank) > MANY_BLANK * inputs.is_usable.sum() else "note",
-                    f"{count_of(len(blank), int(inputs.is_usable.sum()), 'tiles')} in {n_areas:,} areas are of one colour or "
-                    "mostly without data", len(blank), [str(i) for i in inputs.ids[blank[:N_EXAMPLES]]],
-                    "Water and gaps in the survey look so. Remove them where they say nothing of the place.")
+        yield Found(
+            "warning" if len(blank) > MANY_BLANK * inputs.is_usable.sum() else "note",
+            f"{count_of(len(blank), int(inputs.is_usable.sum()), 'tiles')} in {n_areas:,} areas are of one colour or "
+            "mostly without data",
+            len(blank),
+            [str(i) for i in inputs.ids[blank[:N_EXAMPLES]]],
+            "Water and gaps in the survey look so. Remove them where they say nothing of the place.",
+        )
 
 
 @check("areas-without-pictures", "pictures")
@@ -82,34 +106,51 @@ def areas_without_pictures(inputs: AuditInputs) -> Iterator[Found]:
     usable = np.bincount(inputs.area_number[inputs.is_usable], minlength=len(inputs.areas))
     lost = np.flatnonzero(usable == 0)
     if len(lost):
-        yield Found("warning" if len(lost) > SHARE * len(inputs.areas) else "note",
-                    f"{count_of(len(lost), len(inputs.areas), 'areas')} have no usable picture and stand in no score", len(lost),
-                    [str(a) for a in inputs.areas[lost]], "features/rejects.csv names the reasons: mend those files, or say in "
-                    "the paper which areas are missing.")
+        yield Found(
+            "warning" if len(lost) > SHARE * len(inputs.areas) else "note",
+            f"{count_of(len(lost), len(inputs.areas), 'areas')} have no usable picture and stand in no score",
+            len(lost),
+            [str(a) for a in inputs.areas[lost]],
+            "features/rejects.csv names the reasons: mend those files, or say in "
+            "the paper which areas are missing.",
+        )
 
 
 def read_facts(inputs: AuditInputs) -> NDArray[np.void]:
-    """Give what the features tell of the pictures, to a check that needs them."""
+    """Return what the features tell of the pictures, to a check that needs them."""
     if inputs.pictures is None:
-        raise ValueError("pictures: expected what the features tell of them, got None; ask `inputs.has('pictures')` first")
+        raise ValueError(
+            "pictures: expected what the features tell of them, got None; ask `inputs.has('pictures')` first"
+        )
     return inputs.pictures
 
 
 def _has_detail(inputs: AuditInputs) -> NDArray[np.bool_]:
     """True where a picture was decoded, has more than one colour and is mostly data."""
     facts = read_facts(inputs)
-    return inputs.is_usable & (facts["spread"].max(axis=1) >= FLAT_SPREAD) & (facts["nodata"] <= MOSTLY_NODATA)
+    return (
+        inputs.is_usable
+        & (facts["spread"].max(axis=1) >= FLAT_SPREAD)
+        & (facts["nodata"] <= MOSTLY_NODATA)
+    )
 
 
 def _has_bits(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    bits = np.unpackbits(np.ascontiguousarray(hashes).view(np.uint8).reshape(-1, 8), axis=1).sum(axis=1)
+    bits = np.unpackbits(np.ascontiguousarray(hashes).view(np.uint8).reshape(-1, 8), axis=1).sum(
+        axis=1
+    )
     return bits >= MIN_BITS
 
 
-def _leaks(inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: NDArray[np.bool_]) -> dict[str, int]:
+def _leaks(
+    inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: NDArray[np.bool_]
+) -> dict[str, int]:
     """Count the twins that lie in two folds of each split that holds areas out whole."""
-    return {split: int((twins.has_other(fold[rows]) & is_twin).sum())
-            for split, fold in inputs.folds.items() if split != "random"}
+    return {
+        split: int((twins.has_other(fold[rows]) & is_twin).sum())
+        for split, fold in inputs.folds.items()
+        if split != "random"
+    }
 
 
 def _tell(like: str, inputs: AuditInputs, is_twin: NDArray[np.bool_], leaks: dict[str, int]) -> str:
@@ -117,10 +158,14 @@ def _tell(like: str, inputs: AuditInputs, is_twin: NDArray[np.bool_], leaks: dic
     return f"{count_of(int(is_twin.sum()), int(inputs.is_usable.sum()), 'tiles')} show {like} a tile of another area{where}"
 
 
-def _examples(inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: NDArray[np.bool_]) -> list[str]:
+def _examples(
+    inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: NDArray[np.bool_]
+) -> list[str]:
     """Name a few pairs of twins: `12 (E01000001) and 40 (E01000002)`."""
-    area, named, seen = inputs.area_number[rows], list[str](), set[int]()
-    for tile in np.flatnonzero(is_twin)[:4 * N_EXAMPLES].tolist():
+    area = inputs.area_number[rows]
+    named = list[str]()
+    seen = set[int]()
+    for tile in np.flatnonzero(is_twin)[: 4 * N_EXAMPLES].tolist():
         if tile in seen or len(named) == N_EXAMPLES:
             continue
         pair = (tile, twins.partner(tile, area))

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.arrays import Floats, Ints
 from models.auditing.areas import FEW_AREAS
 from models.auditing.findings import AuditInputs, Found, check, count_of
+from models.data.arrays import Floats, Ints
 
 EDGE = 0.01  # share of the side by which neighbours may overlap: coordinates are rounded
 REGULAR = 0.9  # share of the tiles whose nearest neighbour lies at the same distance, for that to be a spacing
@@ -24,8 +24,13 @@ def repeated_ids(inputs: AuditInputs) -> Iterator[Found]:
     again = pd.Series(inputs.ids).duplicated(keep=False).to_numpy()
     if again.any():
         names = pd.unique(pd.Series(inputs.ids[again]).astype(str))
-        yield Found("fatal", f"{count_of(int(again.sum()), len(inputs), 'rows')} share their id with another row",
-                    int(again.sum()), list(names), "Every tile needs an id of its own: remove or rename those rows.")
+        yield Found(
+            "fatal",
+            f"{count_of(int(again.sum()), len(inputs), 'rows')} share their id with another row",
+            int(again.sum()),
+            list(names),
+            "Every tile needs an id of its own: remove or rename those rows.",
+        )
 
 
 @check("area-in-two-folds", "folds")
@@ -35,12 +40,18 @@ def areas_in_two_folds(inputs: AuditInputs) -> Iterator[Found]:
         if split != "random":
             used = fold >= 0
             by_area = pd.Series(fold[used]).groupby(inputs.area_number[used])
-            least, most = by_area.min(), by_area.max()
+            least = by_area.min()
+            most = by_area.max()
             cut = least.index[least != most].to_numpy()
             if len(cut):
-                yield Found("fatal", f"{count_of(len(cut), len(inputs.areas), 'areas')} lie in more than one fold of the split "
-                            f"{split!r}", len(cut), [str(a) for a in inputs.areas[cut]],
-                            "Delete folds.parquet and run `make models` again, so that the folds are made anew.")
+                yield Found(
+                    "fatal",
+                    f"{count_of(len(cut), len(inputs.areas), 'areas')} lie in more than one fold of the split "
+                    f"{split!r}",
+                    len(cut),
+                    [str(a) for a in inputs.areas[cut]],
+                    "Delete folds.parquet and run `make models` again, so that the folds are made anew.",
+                )
 
 
 @check("same-place", "places")
@@ -48,9 +59,13 @@ def same_places(inputs: AuditInputs) -> Iterator[Found]:
     """Look for tiles with the same centre."""
     again = pd.DataFrame(_places(inputs).round(6)).duplicated(keep=False).to_numpy()
     if again.any():
-        yield Found("warning", f"{count_of(int(again.sum()), len(inputs), 'tiles')} have the same centre as another tile",
-                    int(again.sum()), [str(i) for i in inputs.ids[again]],
-                    "Mend the coordinates, or remove tiles that stand twice under two ids.")
+        yield Found(
+            "warning",
+            f"{count_of(int(again.sum()), len(inputs), 'tiles')} have the same centre as another tile",
+            int(again.sum()),
+            [str(i) for i in inputs.ids[again]],
+            "Mend the coordinates, or remove tiles that stand twice under two ids.",
+        )
 
 
 @check("degrees-for-metres", "places")
@@ -59,19 +74,32 @@ def degrees_for_metres(inputs: AuditInputs) -> Iterator[Found]:
     most = np.abs(_places(inputs)).max(axis=0)
     if most[0] <= 180 and most[1] <= 90:
         first = _places(inputs)[0]
-        yield Found("warning", "the coordinates look like longitude and latitude; expected projected metres", len(inputs),
-                    [f"{inputs.ids[0]}: {first[0]:g}, {first[1]:g}"],
-                    "Project them (for Great Britain to EPSG:27700): block_m, buffer_m and tile sizes are in metres.")
+        yield Found(
+            "warning",
+            "the coordinates look like longitude and latitude; expected projected metres",
+            len(inputs),
+            [f"{inputs.ids[0]}: {first[0]:g}, {first[1]:g}"],
+            "Project them (for Great Britain to EPSG:27700): block_m, buffer_m and tile sizes are in metres.",
+        )
 
 
 @check("inferred-tile-size", "places")
 def inferred_tile_size(inputs: AuditInputs) -> Iterator[Found]:
-    """Say which side a tile is taken to have where the settings do not, or that overlaps cannot be told."""
+    """Describe which side a tile is taken to have where the settings do not, or that overlaps cannot be told."""
     if inputs.size_m is None:
         side = infer_side(_places(inputs))
-        what = (f"no tile size is set; tiles are taken to be {side:g} m wide, the spacing of their centres, and so not to overlap"
-                if side else "no tile size is set and the centres have no regular spacing, so overlaps cannot be told")
-        yield Found("note", what, len(inputs), [], "Set [tiles] size_m to the side of the square that a tile shows.")
+        what = (
+            f"no tile size is set; tiles are taken to be {side:g} m wide, the spacing of their centres, and so not to overlap"
+            if side
+            else "no tile size is set and the centres have no regular spacing, so overlaps cannot be told"
+        )
+        yield Found(
+            "note",
+            what,
+            len(inputs),
+            [],
+            "Set [tiles] size_m to the side of the square that a tile shows.",
+        )
 
 
 @check("overlap-across-folds", "places", "folds")
@@ -86,9 +114,14 @@ def overlaps_across_folds(inputs: AuditInputs) -> Iterator[Found]:
         overlaps = overlapping(_places(inputs), fold, side)
         n = int(overlaps.sum())
         if n:
-            yield Found("note" if split == "random" else "warning",
-                        f"{count_of(n, len(inputs), 'tiles')} of {side:g} m overlap a tile of another fold of the split "
-                        f"{split!r}", n, [str(i) for i in inputs.ids[overlaps]], _remedy_for(split, side))
+            yield Found(
+                "note" if split == "random" else "warning",
+                f"{count_of(n, len(inputs), 'tiles')} of {side:g} m overlap a tile of another fold of the split "
+                f"{split!r}",
+                n,
+                [str(i) for i in inputs.ids[overlaps]],
+                _remedy_for(split, side),
+            )
 
 
 def _remedy_for(split: str, side: float) -> str:
@@ -112,16 +145,19 @@ def overlapping(xy: Floats, fold: Ints, side: float) -> NDArray[np.bool_]:
     """
     found = np.zeros(len(xy), np.bool_)
     for f in np.unique(fold[fold >= 0]):
-        mine, others = np.flatnonzero(fold == f), (fold >= 0) & (fold != f)
+        mine = np.flatnonzero(fold == f)
+        others = (fold >= 0) & (fold != f)
         if others.any():
             tree = _tree(xy[others])
-            distance, _ = tree.query(xy[mine], p=np.inf, distance_upper_bound=side * (1 - EDGE), workers=-1)
+            distance, _ = tree.query(
+                xy[mine], p=np.inf, distance_upper_bound=side * (1 - EDGE), workers=-1
+            )
             found[mine] = np.isfinite(distance)
     return found
 
 
 def infer_side(xy: Floats) -> float | None:
-    """Give the spacing [m] of centres that stand on a regular grid, None where they do not."""
+    """Return the spacing [m] of centres that stand on a regular grid, None where they do not."""
     places = np.unique(xy.round(6), axis=0)
     if len(places) < 2:
         return None
@@ -131,7 +167,9 @@ def infer_side(xy: Floats) -> float | None:
 
 
 def _tree(points: Floats) -> Any:
-    from scipy.spatial import cKDTree  # as scipy.stats slow to load, and a run with nothing to do should not
+    from scipy.spatial import (
+        cKDTree,  # as scipy.stats slow to load, and a run with nothing to do should not
+    )
 
     return cKDTree(points, balanced_tree=False)
 
@@ -151,17 +189,25 @@ def neighbours_alike(inputs: AuditInputs) -> Iterator[Found]:
     centres = pd.DataFrame(_places(inputs)).groupby(inputs.area_number).mean().to_numpy()
     nearest = _tree(centres).query(centres, k=2)[1][:, 1]
     alike = {name: likeness(y.to_numpy(), nearest) for name, y in inputs.labels.items()}
-    examples = [f"{name}: {a.rho:.2f} over {a.n:,} areas" for name, a in alike.items() if a.rho > ALIKE]
+    examples = [
+        f"{name}: {a.rho:.2f} over {a.n:,} areas" for name, a in alike.items() if a.rho > ALIKE
+    ]
     if examples:
-        yield Found("note", f"{count_of(len(examples), len(alike), 'targets')} are much alike in an area and its nearest one "
-                    f"(rank correlation above {ALIKE}), and no split holds neighbours out together", len(examples), examples,
-                    "Add 'block' to [models] splits: on 'area' a model can be good by knowing the neighbourhood.")
+        yield Found(
+            "note",
+            f"{count_of(len(examples), len(alike), 'targets')} are much alike in an area and its nearest one "
+            f"(rank correlation above {ALIKE}), and no split holds neighbours out together",
+            len(examples),
+            examples,
+            "Add 'block' to [models] splits: on 'area' a model can be good by knowing the neighbourhood.",
+        )
 
 
 def likeness(y: Floats, nearest: Ints) -> Likeness:
     """Correlate the labels of areas with those of their nearest areas; 0 where there is nothing to correlate."""
     known = ~np.isnan(y) & ~np.isnan(y[nearest])
-    here, there = y[known], y[nearest][known]
+    here = y[known]
+    there = y[nearest][known]
     if len(here) < 3 or not np.ptp(here) or not np.ptp(there):
         return Likeness(0.0, len(here))
     from scipy.stats import spearmanr

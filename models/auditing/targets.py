@@ -8,18 +8,28 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.arrays import Floats, Ints
 from models.auditing.areas import SAME_AS_AREA
 from models.auditing.findings import N_EXAMPLES, SHARE, AuditInputs, Found, check, count_of
 from models.auditing.pictures import read_facts
+from models.data.arrays import Floats, Ints
 
 ROUNDING = 1e-6  # of a target's range: labels that are nearer are the same number, written twice
 MANY_MISSING = 0.2
 FEW_VALUES = 10  # deciles have ten
 MOST_ALIKE = 0.5
-SENTINELS = (-99999.0, -9999.0, -999.0, -99.0, 999.0, 9999.0, 99999.0)  # what tables write where they have no value
+SENTINELS = (
+    -99999.0,
+    -9999.0,
+    -999.0,
+    -99.0,
+    999.0,
+    9999.0,
+    99999.0,
+)  # what tables write where they have no value
 COPY = 0.999
-FOLLOWS, ALPHA = 0.3, 0.01  # a tenth of the rank variance, about what pictures add; Bonferroni over the targets
+# a tenth of the rank variance, about what pictures add; Bonferroni over the targets
+FOLLOWS = 0.3
+ALPHA = 0.01
 HELD = 0.85  # share of the rank variance between groups: terciles of a target hold 0.89 of it, place and class at most 0.6
 
 
@@ -29,13 +39,21 @@ def labels_that_differ(inputs: AuditInputs) -> Iterator[Found]:
     for name in map(str, inputs.targets):
         differ = _differ(inputs, name)
         if len(differ):
-            examples = [f"{inputs.areas[a]}: {_some_labels(inputs, name, int(a))}" for a in differ[:N_EXAMPLES]]
+            examples = [
+                f"{inputs.areas[a]}: {_some_labels(inputs, name, int(a))}"
+                for a in differ[:N_EXAMPLES]
+            ]
             is_class = name in inputs.classes
-            yield Found("fatal" if len(differ) > SHARE * len(inputs.areas) and not is_class else "warning",
-                        f"target {name!r}: {count_of(len(differ), len(inputs.areas), 'areas')} have tiles with different labels",
-                        len(differ), examples, "Where the class is the tile's, read the level tile: an area's class is the most "
-                        "frequent of its tiles. Else mend the join of tiles and labels." if is_class else
-                        "Mend the join of tiles and labels: scores of areas need one label an area.")
+            yield Found(
+                "fatal" if len(differ) > SHARE * len(inputs.areas) and not is_class else "warning",
+                f"target {name!r}: {count_of(len(differ), len(inputs.areas), 'areas')} have tiles with different labels",
+                len(differ),
+                examples,
+                "Where the class is the tile's, read the level tile: an area's class is the most "
+                "frequent of its tiles. Else mend the join of tiles and labels."
+                if is_class
+                else "Mend the join of tiles and labels: scores of areas need one label an area.",
+            )
 
 
 def _some_labels(inputs: AuditInputs, name: str, area: int) -> str:
@@ -59,8 +77,13 @@ def constant_targets(inputs: AuditInputs) -> Iterator[Found]:
     constant = [name for name in inputs.targets if inputs.targets[name].nunique() == 1]
     if constant:
         values = [f"{name}: {inputs.targets[name].dropna().iloc[0]}" for name in constant]
-        yield Found("warning", f"{count_of(len(constant), inputs.targets.shape[1], 'targets')} have one value", len(constant),
-                    values, "Remove them from [targets] columns.")
+        yield Found(
+            "warning",
+            f"{count_of(len(constant), inputs.targets.shape[1], 'targets')} have one value",
+            len(constant),
+            values,
+            "Remove them from [targets] columns.",
+        )
 
 
 @check("missing-labels")
@@ -73,10 +96,17 @@ def missing_labels(inputs: AuditInputs) -> Iterator[Found]:
             part = pd.Series(lost).groupby(inputs.area_number).mean()
             torn = int(((part > 0) & (part < 1)).sum())
             also = f"; in {torn:,} areas only some of the tiles lack it" if torn else ""
-            yield Found("fatal" if n == len(inputs) else "warning" if n > MANY_MISSING * len(inputs) else "note",
-                        f"target {name!r}: {count_of(n, len(inputs), 'labels')} are missing{also}", n,
-                        [str(a) for a in inputs.areas[part.to_numpy() > 0]],
-                        "These tiles are left out for this target. Ask why they are missing: seldom at random.")
+            yield Found(
+                "fatal"
+                if n == len(inputs)
+                else "warning"
+                if n > MANY_MISSING * len(inputs)
+                else "note",
+                f"target {name!r}: {count_of(n, len(inputs), 'labels')} are missing{also}",
+                n,
+                [str(a) for a in inputs.areas[part.to_numpy() > 0]],
+                "These tiles are left out for this target. Ask why they are missing: seldom at random.",
+            )
 
 
 @check("sentinel-labels")
@@ -87,12 +117,18 @@ def sentinel_labels(inputs: AuditInputs) -> Iterator[Found]:
         stand_ins = column[column.isin(SENTINELS)]
         others = column[~column.isin(SENTINELS)].dropna()
         if len(stand_ins) and len(others):
-            low, high = others.min(), others.max()
+            low = others.min()
+            high = others.max()
             far = stand_ins[(stand_ins < low - (high - low)) | (stand_ins > high + (high - low))]
             if len(far):
-                yield Found("warning", f"target {name!r}: {count_of(len(far), len(column), 'labels')} look like a stand-in for a "
-                            f"missing value; the others lie in {low:g} … {high:g}", len(far),
-                            [f"{value:g}" for value in far.unique()], "Leave these labels empty in the table.")
+                yield Found(
+                    "warning",
+                    f"target {name!r}: {count_of(len(far), len(column), 'labels')} look like a stand-in for a "
+                    f"missing value; the others lie in {low:g} … {high:g}",
+                    len(far),
+                    [f"{value:g}" for value in far.unique()],
+                    "Leave these labels empty in the table.",
+                )
 
 
 @check("few-values")
@@ -104,10 +140,17 @@ def few_values(inputs: AuditInputs) -> Iterator[Found]:
         if 1 < len(counts) <= FEW_VALUES and len(y) > 2 * FEW_VALUES:
             examples.append(f"{name}: {len(counts)} values")
         elif len(counts) > 1 and counts.iloc[0] > MOST_ALIKE * len(y):
-            examples.append(f"{name}: {counts.index[0]:g} in {count_of(int(counts.iloc[0]), len(y), 'areas')}")
+            examples.append(
+                f"{name}: {counts.index[0]:g} in {count_of(int(counts.iloc[0]), len(y), 'areas')}"
+            )
     if examples:
-        yield Found("note", f"{count_of(len(examples), len(inputs.numeric), 'targets')} have few values, or one in most areas",
-                    len(examples), examples, "Take the score itself where this is its decile, or name it in [targets] classes.")
+        yield Found(
+            "note",
+            f"{count_of(len(examples), len(inputs.numeric), 'targets')} have few values, or one in most areas",
+            len(examples),
+            examples,
+            "Take the score itself where this is its decile, or name it in [targets] classes.",
+        )
 
 
 @check("rare-classes", "folds")
@@ -118,20 +161,34 @@ def rare_classes(inputs: AuditInputs) -> Iterator[Found]:
         areas = pd.Series(inputs.area_number).groupby(inputs.targets[name].to_numpy()).nunique()
         rare = areas[areas < n_folds]
         if len(rare):
-            yield Found("warning", f"target {name!r}: {count_of(len(rare), len(areas), 'classes')} stand in fewer areas than "
-                        f"there are folds ({n_folds})", len(rare), [f"{label}: {n} areas" for label, n in rare.items()],
-                        "Join rare classes, or leave their tiles out.")
+            yield Found(
+                "warning",
+                f"target {name!r}: {count_of(len(rare), len(areas), 'classes')} stand in fewer areas than "
+                f"there are folds ({n_folds})",
+                len(rare),
+                [f"{label}: {n} areas" for label, n in rare.items()],
+                "Join rare classes, or leave their tiles out.",
+            )
 
 
 @check("target-copies")
 def copied_targets(inputs: AuditInputs) -> Iterator[Found]:
     """Look for targets that are one another, perhaps in other units: two rows of the table, one finding."""
     r = inputs.labels.loc[:, inputs.labels.nunique() > 1].corr(min_periods=3).abs()
-    names, size = list(r), r.to_numpy()
-    pairs = [f"{names[i]} and {names[j]}: |r| = {size[i, j]:.4f}" for i, j in np.argwhere(np.triu(size > COPY, 1)).tolist()]
+    names = list(r)
+    size = r.to_numpy()
+    pairs = [
+        f"{names[i]} and {names[j]}: |r| = {size[i, j]:.4f}"
+        for i, j in np.argwhere(np.triu(size > COPY, 1)).tolist()
+    ]
     if pairs:
-        yield Found("warning", f"{len(pairs)} pairs of targets are copies of each other (|r| above {COPY})", len(pairs),
-                    pairs, "Keep one of each pair in [targets] columns.")
+        yield Found(
+            "warning",
+            f"{len(pairs)} pairs of targets are copies of each other (|r| above {COPY})",
+            len(pairs),
+            pairs,
+            "Keep one of each pair in [targets] columns.",
+        )
 
 
 @check("twin-areas")
@@ -141,17 +198,25 @@ def twin_areas(inputs: AuditInputs) -> Iterator[Found]:
     again = labels.duplicated(keep=False)
     if labels.shape[1] >= 3 and again.any():
         twins = labels[again].groupby(list(labels), sort=False).groups.values()
-        yield Found("warning", f"{count_of(int(again.sum()), len(inputs.areas), 'areas')} have the labels of another area in all "
-                    f"{labels.shape[1]} targets", int(again.sum()),
-                    [" and ".join(str(inputs.areas[a]) for a in list(rows)[:3]) for rows in twins],
-                    "Mend the join of areas and labels, or the codes of these areas.")
+        yield Found(
+            "warning",
+            f"{count_of(int(again.sum()), len(inputs.areas), 'areas')} have the labels of another area in all "
+            f"{labels.shape[1]} targets",
+            int(again.sum()),
+            [" and ".join(str(inputs.areas[a]) for a in list(rows)[:3]) for rows in twins],
+            "Mend the join of areas and labels, or the codes of these areas.",
+        )
 
 
 @check("target-follows-tile-count")
 def targets_that_follow_tile_count(inputs: AuditInputs) -> Iterator[Found]:
     """Look for targets that the number of an area's tiles, and so its size, tells without a picture."""
-    yield from _follow(inputs, inputs.tiles_of_area.astype(np.float64), "the number of the area's tiles",
-                       "Read R² beside the baselines, and scores by tile count: dense places have small areas.")
+    yield from _follow(
+        inputs,
+        inputs.tiles_of_area.astype(np.float64),
+        "the number of the area's tiles",
+        "Read R² beside the baselines, and scores by tile count: dense places have small areas.",
+    )
 
 
 @check("target-follows-file-size", "pictures")
@@ -160,8 +225,12 @@ def targets_that_follow_file_size(inputs: AuditInputs) -> Iterator[Found]:
     usable = inputs.is_usable
     sizes = pd.Series(np.log(read_facts(inputs)["bytes"][usable].astype(np.float64)))
     by_area = sizes.groupby(inputs.area_number[usable]).mean().reindex(range(len(inputs.areas)))
-    yield from _follow(inputs, by_area.to_numpy().astype(np.float64), "the mean size of the area's picture files",
-                       "Hold the models against the baseline 'metadata', which knows file sizes and colours alone.")
+    yield from _follow(
+        inputs,
+        by_area.to_numpy().astype(np.float64),
+        "the mean size of the area's picture files",
+        "Hold the models against the baseline 'metadata', which knows file sizes and colours alone.",
+    )
 
 
 def _follow(inputs: AuditInputs, fact: Floats, what: str, remedy: str) -> Iterator[Found]:
@@ -171,8 +240,14 @@ def _follow(inputs: AuditInputs, fact: Floats, what: str, remedy: str) -> Iterat
         if abs(rho) > FOLLOWS and p * len(inputs.numeric) < ALPHA:
             examples.append(f"{name}: ρ = {rho:.2f}")
     if examples:
-        yield Found("warning", f"{count_of(len(examples), len(inputs.numeric), 'targets')} follow {what} (|ρ| above {FOLLOWS} "
-                    f"over areas, p < {ALPHA} after Bonferroni)", len(examples), examples, remedy)
+        yield Found(
+            "warning",
+            f"{count_of(len(examples), len(inputs.numeric), 'targets')} follow {what} (|ρ| above {FOLLOWS} "
+            f"over areas, p < {ALPHA} after Bonferroni)",
+            len(examples),
+            examples,
+            remedy,
+        )
 
 
 def _spearman(a: Floats, b: Floats) -> tuple[float, float]:
@@ -197,14 +272,24 @@ def groups_that_hold_a_target(inputs: AuditInputs) -> Iterator[Found]:
             if held > HELD:
                 examples.append(f"{group} holds {100 * held:.0f} % of {name}")
     if examples:
-        yield Found("warning", f"{len(examples)} pairs of group column and target are nearly one thing (over {100 * HELD:.0f} % "
-                    "of the rank variance lies between the groups)", len(examples), examples,
-                    "Remove descriptors that were made from the target from [tiles] groups.")
+        yield Found(
+            "warning",
+            f"{len(examples)} pairs of group column and target are nearly one thing (over {100 * HELD:.0f} % "
+            "of the rank variance lies between the groups)",
+            len(examples),
+            examples,
+            "Remove descriptors that were made from the target from [tiles] groups.",
+        )
 
 
 def _group_of_area(inputs: AuditInputs, column: pd.Series[Any]) -> Ints:
     """Number of each area's first value of a group column; all −1 where most values name one area (`group-is-area`)."""
-    value = pd.Series(pd.factorize(column.astype(str))[0]).groupby(inputs.area_number).first().to_numpy()
+    value = (
+        pd.Series(pd.factorize(column.astype(str))[0])
+        .groupby(inputs.area_number)
+        .first()
+        .to_numpy()
+    )
     alone = (np.bincount(value) == 1).mean()
     return np.full(len(value), -1) if alone >= SAME_AS_AREA else value
 
@@ -214,8 +299,10 @@ def _share_between(y: Floats, value: Ints) -> float:
     known = ~np.isnan(y) & (value >= 0)
     from scipy.stats import rankdata
 
-    rank, number = rankdata(y[known]), np.unique(value[known], return_inverse=True)[1]
-    n, k = len(rank), int(number.max(initial=-1)) + 1
+    rank = rankdata(y[known])
+    number = np.unique(value[known], return_inverse=True)[1]
+    n = len(rank)
+    k = int(number.max(initial=-1)) + 1
     if k < 2 or n - k < 2 or not np.ptp(rank):
         return 0.0
     means = np.bincount(number, weights=rank) / np.bincount(number)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Floats, Ints
+from models.data.arrays import Floats, Ints
 from models.evaluation.ranks import rank_column, rank_influence
 
 REPLICATES = 2000
@@ -68,7 +68,7 @@ class Bootstrap:
 
 @lru_cache(maxsize=3)
 def draw_units(n_units: int, seed: int, n_replicates: int = REPLICATES) -> Counts:
-    """Give how often each unit is drawn, with replacement, in each replicate: (n_replicates, n_units).
+    """Return how often each unit is drawn, with replacement, in each replicate: (n_replicates, n_units).
 
     The same numbers give the same draws, so that cells scored on the same units are compared in the same resamples.
     """
@@ -82,7 +82,9 @@ def draw_units(n_units: int, seed: int, n_replicates: int = REPLICATES) -> Count
 
 def sum_draws(counts: NDArray[Any], values: Floats) -> Floats:
     """Sum unit values (n_units, k) over what each replicate has drawn: (n_replicates, k)."""
-    blocks = [counts[i:i + _BLOCK].astype(np.float64) @ values for i in range(0, len(counts), _BLOCK)]
+    blocks = [
+        counts[i : i + _BLOCK].astype(np.float64) @ values for i in range(0, len(counts), _BLOCK)
+    ]
     return np.concatenate(blocks)
 
 
@@ -93,20 +95,25 @@ def sum_units(truth: Floats, predicted: NDArray[Any], unit: Ints) -> UnitSums:
     ----------
     truth : (n,), finite. predicted : (n, n_cells), finite. unit : (n,), 0 … n_units − 1.
     """
-    n_units, centred = int(unit.max()) + 1, truth - truth.mean()
-    errors, influence = np.empty((n_units, predicted.shape[1])), np.empty((n_units, predicted.shape[1]))
-    rho, ranks = np.empty(predicted.shape[1]), rank_column(truth)
+    n_units = int(unit.max()) + 1
+    centred = truth - truth.mean()
+    errors = np.empty((n_units, predicted.shape[1]))
+    influence = np.empty((n_units, predicted.shape[1]))
+    rho = np.empty(predicted.shape[1])
+    ranks = rank_column(truth)
     for c, column in enumerate(predicted.T):
         errors[:, c] = np.bincount(unit, weights=(truth - column) ** 2, minlength=n_units)
         rho[c], moved = rank_influence(ranks, rank_column(column))
         influence[:, c] = np.bincount(unit, weights=moved, minlength=n_units)
     columns = (np.ones(len(unit)), centred, centred**2)
-    n, total, squares = (np.asarray(np.bincount(unit, weights=w), dtype=np.float64) for w in columns)
+    n, total, squares = (
+        np.asarray(np.bincount(unit, weights=w), dtype=np.float64) for w in columns
+    )
     return UnitSums(n=n, total=total, squares=squares, errors=errors, rho=rho, influence=influence)
 
 
 def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
-    """Give 95 % intervals of R², RMSE and Spearman's correlation for every cell.
+    """Return 95 % intervals of R², RMSE and Spearman's correlation for every cell.
 
     Of R² and RMSE the logarithms of 1 − R² and of the mean squared error are studentised: each replicate's deviation is
     divided by its own standard error, from the influence of the units drawn. Spearman's correlation is resampled to first
@@ -125,8 +132,12 @@ def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
     drawn = _log_scores(sums, counts)
     r2 = _studentised(observed.r2, observed.r2_error, drawn.r2, drawn.r2_error)
     mse = _studentised(observed.mse, observed.mse_error, drawn.mse, drawn.mse_error)
-    return Bootstrap(r2=Interval(1 - _exp(r2.high), 1 - _exp(r2.low)), spearman=_spearman(sums, counts),
-                     rmse=Interval(_exp(mse.low / 2), _exp(mse.high / 2)), r2_replicates=1 - _exp(drawn.r2))
+    return Bootstrap(
+        r2=Interval(1 - _exp(r2.high), 1 - _exp(r2.low)),
+        spearman=_spearman(sums, counts),
+        rmse=Interval(_exp(mse.low / 2), _exp(mse.high / 2)),
+        r2_replicates=1 - _exp(drawn.r2),
+    )
 
 
 def _exp(values: Floats) -> Floats:
@@ -149,12 +160,17 @@ def _log_scores(sums: UnitSums, counts: NDArray[Any]) -> _LogScores:
     With the mean m of the drawn truth, a unit adds e to the squared errors E, s = squares − 2 m total + m² n to the
     spread S, and n to the rows N; it moves log(E / S) by e / E − s / S, and log(E / N) by e / E − n / N.
     """
-    of_truth, k = np.column_stack([sums.squares, sums.total, sums.n]), sums.errors.shape[1]
-    pairs = np.column_stack([of_truth[:, i] * of_truth[:, j] for i, j in zip(*np.triu_indices(3), strict=True)])
+    of_truth = np.column_stack([sums.squares, sums.total, sums.n])
+    k = sums.errors.shape[1]
+    pairs = np.column_stack(
+        [of_truth[:, i] * of_truth[:, j] for i, j in zip(*np.triu_indices(3), strict=True)]
+    )
     crossed = [sums.errors * of_truth[:, [i]] for i in range(3)]
     product = sum_draws(counts, np.hstack([of_truth, pairs, sums.errors, sums.errors**2, *crossed]))
     (squares, total, n), quadratic = product[:, :3].T[:, :, None], product[:, 3:9].T[:, :, None]
-    errors, errors2, on_squares, on_total, on_n = np.split(product[:, 9:], np.arange(1, 5) * k, axis=1)
+    errors, errors2, on_squares, on_total, on_n = np.split(
+        product[:, 9:], np.arange(1, 5) * k, axis=1
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         m = total / n
         spread = _positive(squares - m * total, float(sums.squares.max()))
@@ -163,12 +179,16 @@ def _log_scores(sums: UnitSums, counts: NDArray[Any]) -> _LogScores:
         e_s = on_squares - 2 * m * on_total + m**2 * on_n
         r2_variance = errors2 / errors**2 - 2 * e_s / (errors * spread) + s_s / spread**2
         mse_variance = errors2 / errors**2 - 2 * on_n / (errors * n) + nn / n**2
-        return _LogScores(np.log(errors / spread), np.sqrt(np.maximum(r2_variance, 0)),
-                          np.log(errors / n), np.sqrt(np.maximum(mse_variance, 0)))
+        return _LogScores(
+            np.log(errors / spread),
+            np.sqrt(np.maximum(r2_variance, 0)),
+            np.log(errors / n),
+            np.sqrt(np.maximum(mse_variance, 0)),
+        )
 
 
 def _positive(spread: Floats, largest: float) -> Floats:
-    """Give the spread, NaN where it is nothing but rounding: all drawn labels were the same."""
+    """Return the spread, NaN where it is nothing but rounding: all drawn labels were the same."""
     return np.where(spread > 1e-12 * max(largest, np.finfo(float).tiny), spread, np.nan)
 
 
@@ -190,8 +210,11 @@ def _spearman(sums: UnitSums, counts: Counts) -> Interval:
 
 def _quantiles(values: Floats) -> tuple[Floats, Floats]:
     """Ends of the middle 95 % of each column; NaN where a tenth of it or more is not a number."""
-    ordered, n = np.sort(values, axis=0), np.isfinite(values).sum(axis=0)
+    ordered = np.sort(values, axis=0)
+    n = np.isfinite(values).sum(axis=0)
     columns = np.arange(values.shape[1])
-    low, high = (ordered[np.clip(np.rint(tail * (n - 1)).astype(int), 0, None), columns] for tail in TAILS)
+    low, high = (
+        ordered[np.clip(np.rint(tail * (n - 1)).astype(int), 0, None), columns] for tail in TAILS
+    )
     is_known = n > 0.9 * len(values)
     return np.where(is_known, low, np.nan), np.where(is_known, high, np.nan)

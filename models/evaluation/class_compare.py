@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Floats, Ints
-from models.classes import commonest
+from models.data.arrays import Floats, Ints
+from models.data.classes import commonest
 from models.evaluation.bootstrap import draw_units, sum_draws
 from models.evaluation.compare import ENOUGH
 from models.evaluation.evaluate import CellName
@@ -39,52 +39,89 @@ class Counted(NamedTuple):
 
 
 def measure_guesses(guesses: list[Guess], truth: Truth, *, seed: int) -> list[Measured]:
-    """Give balanced accuracy at both levels, on the tiles that all cells predict, and on the areas of which all see the same.
+    """Return balanced accuracy at both levels, on the tiles that all cells predict, and on the areas of which all see the same.
 
     `@area` models have no tiles. An area of which cells saw other tiles is left out: its class could differ between them.
     """
     known = np.column_stack([g.tile >= 0 for g in guesses]) & (truth.code >= 0)[:, None]
     of_tiles = [i for i, g in enumerate(guesses) if not g.cell.is_area]
-    rows, measured = np.flatnonzero(known[:, of_tiles].all(axis=1)), []
+    rows = np.flatnonzero(known[:, of_tiles].all(axis=1))
+    measured = []
     if of_tiles and len(rows):
         guessed = np.column_stack([guesses[i].tile[rows] for i in of_tiles])
-        measured.append(_measure("tile", [guesses[i].cell for i in of_tiles], truth.code[rows], guessed, truth.unit[rows], seed))
+        measured.append(
+            _measure(
+                "tile",
+                [guesses[i].cell for i in of_tiles],
+                truth.code[rows],
+                guessed,
+                truth.unit[rows],
+                seed,
+            )
+        )
     differs = known.any(axis=1) & ~known.all(axis=1)
     is_row = known.all(axis=1) & ~np.isin(truth.area, truth.area[differs])
     if is_row.any():
         areas, first, number = np.unique(truth.area[is_row], return_index=True, return_inverse=True)
         guessed = np.column_stack([g.area[areas] for g in guesses])
-        measured.append(_measure("area", [g.cell for g in guesses], commonest(truth.code[is_row], number), guessed,
-                                 truth.unit[is_row][first], seed))
+        measured.append(
+            _measure(
+                "area",
+                [g.cell for g in guesses],
+                commonest(truth.code[is_row], number),
+                guessed,
+                truth.unit[is_row][first],
+                seed,
+            )
+        )
     return measured
 
 
-def _measure(level: str, cells: list[CellName], code: Ints, guessed: NDArray[np.int64], unit: Ints, seed: int) -> Measured:
+def _measure(
+    level: str, cells: list[CellName], code: Ints, guessed: NDArray[np.int64], unit: Ints, seed: int
+) -> Measured:
     counted = count_found(code, guessed, np.unique(unit, return_inverse=True)[1])
     counts = draw_units(len(counted.true), seed)
     n_units, n_classes, n_cells = counted.found.shape
 
     def draw(weights: NDArray[np.generic]) -> Counted:
         drawn = sum_draws(weights, np.hstack([counted.true, counted.found.reshape(n_units, -1)]))
-        return Counted(drawn[:, :n_classes], drawn[:, n_classes:].reshape(len(weights), n_classes, n_cells))
+        return Counted(
+            drawn[:, :n_classes], drawn[:, n_classes:].reshape(len(weights), n_classes, n_cells)
+        )
 
     replicates = _balanced(draw(counts))
 
     def correct() -> float:
-        left, chosen = draw(counts[:ENOUGH] == 0), np.argmax(replicates[:ENOUGH], axis=1)
+        left = draw(counts[:ENOUGH] == 0)
+        chosen = np.argmax(replicates[:ENOUGH], axis=1)
         found = left.found[np.arange(len(chosen)), :, chosen].sum(axis=0)
         return float(_balanced(Counted(left.true.sum(axis=0)[None], found[None, :, None]))[0, 0])
 
-    return Measured(level=level, score="balanced_accuracy", cells=cells, replicates=replicates, correct=correct, n=len(code),
-                    values=_balanced(Counted(counted.true.sum(axis=0)[None], counted.found.sum(axis=0)[None]))[0],
-                    n_units=n_units)
+    return Measured(
+        level=level,
+        score="balanced_accuracy",
+        cells=cells,
+        replicates=replicates,
+        correct=correct,
+        n=len(code),
+        values=_balanced(Counted(counted.true.sum(axis=0)[None], counted.found.sum(axis=0)[None]))[
+            0
+        ],
+        n_units=n_units,
+    )
 
 
 def count_found(code: Ints, guessed: NDArray[np.int64], unit: Ints) -> Counted:
     """Count true and found rows; code, unit : (n,); guessed : (n, n_cells)."""
-    n_units, n_classes = int(unit.max()) + 1, int(code.max()) + 1
-    flat, size = unit * n_classes + code, n_units * n_classes
-    found = [np.bincount(flat[column == code], minlength=size).reshape(n_units, n_classes) for column in guessed.T]
+    n_units = int(unit.max()) + 1
+    n_classes = int(code.max()) + 1
+    flat = unit * n_classes + code
+    size = n_units * n_classes
+    found = [
+        np.bincount(flat[column == code], minlength=size).reshape(n_units, n_classes)
+        for column in guessed.T
+    ]
     true = np.bincount(flat, minlength=size).reshape(n_units, n_classes)
     return Counted(true.astype(np.float64), np.stack(found, axis=2).astype(np.float64))
 
@@ -94,4 +131,9 @@ def _balanced(counted: Counted) -> Floats:
     occurs = counted.true > 0
     share = counted.found / np.where(occurs, counted.true, 1)[:, :, None]
     n = occurs.sum(axis=1)[:, None].astype(np.float64)
-    return np.divide((share * occurs[:, :, None]).sum(axis=1), n, out=np.full((len(n), share.shape[2]), np.nan), where=n > 0)
+    return np.divide(
+        (share * occurs[:, :, None]).sum(axis=1),
+        n,
+        out=np.full((len(n), share.shape[2]), np.nan),
+        where=n > 0,
+    )

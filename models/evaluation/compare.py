@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.arrays import Floats
+from models.data.arrays import Floats
 from models.evaluation.bootstrap import TAILS, Counts, UnitSums, sum_draws
 
 ALPHA = 0.05
@@ -37,7 +37,9 @@ class Differences(NamedTuple):
     p_max: Floats
 
 
-def compare_with(cell: int, r2: Floats, replicates: Floats, largest: Floats, *, n_units: int) -> Differences:
+def compare_with(
+    cell: int, r2: Floats, replicates: Floats, largest: Floats, *, n_units: int
+) -> Differences:
     """Compare one cell with every other, replicate by replicate.
 
     With 2,000 replicates no count of them can be a p-value below 0.001, which Holm's correction over 60 cells would never
@@ -56,7 +58,8 @@ def compare_with(cell: int, r2: Floats, replicates: Floats, largest: Floats, *, 
     from scipy.special import stdtr  # slow to load, and a run with nothing to do should not
 
     drawn = replicates[:, [cell]] - replicates
-    spread, difference = _spread(drawn), r2[cell] - r2
+    spread = _spread(drawn)
+    difference = r2[cell] - r2
     statistic = np.abs(difference) / spread
     low, high = np.nanquantile(drawn, TAILS, axis=0)
     p = 2 * stdtr(max(n_units - 1, 1), -statistic)
@@ -72,7 +75,7 @@ def _spread(drawn: Floats) -> Floats:
 
 
 def largest_differences(replicates: Floats) -> Floats:
-    """Give the largest studentised difference between any two cells in each replicate, as if no two differed.
+    """Return the largest studentised difference between any two cells in each replicate, as if no two differed.
 
     Each cell's replicates are centred on their mean, so that what is left is chance alone. A difference that exceeds 95 % of
     these is one that no choice of the best and the worst of these cells would show by chance.
@@ -95,13 +98,19 @@ def largest_differences(replicates: Floats) -> Floats:
     first, second = np.triu_indices(centred.shape[1], 1)
     covariance = centred.T @ centred / max(len(centred), 1)
     variance = np.diag(covariance)
-    spread = np.sqrt(np.maximum(variance[first] + variance[second] - 2 * covariance[first, second], 0))
+    spread = np.sqrt(
+        np.maximum(variance[first] + variance[second] - 2 * covariance[first, second], 0)
+    )
     is_pair = spread > 1e-9
     if not is_pair.any():
         return np.zeros(len(centred))
-    first, second, scale = first[is_pair], second[is_pair], 1 / spread[is_pair]
-    blocks = (centred[i:i + _CHUNK] for i in range(0, len(centred), _CHUNK))
-    return np.concatenate([np.abs((b[:, first] - b[:, second]) * scale).max(axis=1) for b in blocks])
+    first = first[is_pair]
+    second = second[is_pair]
+    scale = 1 / spread[is_pair]
+    blocks = (centred[i : i + _CHUNK] for i in range(0, len(centred), _CHUNK))
+    return np.concatenate(
+        [np.abs((b[:, first] - b[:, second]) * scale).max(axis=1) for b in blocks]
+    )
 
 
 def correct_holm(p: Floats) -> Floats:
@@ -116,7 +125,8 @@ def correct_holm(p: Floats) -> Floats:
     Holm 1979, Scandinavian Journal of Statistics 6:65.
     """
     is_test = np.isfinite(p)
-    corrected, known = np.full(len(p), np.nan), p[is_test]
+    corrected = np.full(len(p), np.nan)
+    known = p[is_test]
     order = np.argsort(known, kind="stable")
     steps = np.maximum.accumulate(known[order] * np.arange(len(known), 0, -1))
     back = np.empty(len(known))
@@ -126,14 +136,14 @@ def correct_holm(p: Floats) -> Floats:
 
 
 def judge(difference: float, p_holm: float, p_max: float) -> str:
-    """Give the verdict: `better`, `worse`, or `not distinguishable`; both corrections have to agree."""
+    """Return the verdict: `better`, `worse`, or `not distinguishable`; both corrections have to agree."""
     if not max(p_holm, p_max) < ALPHA:
         return "not distinguishable"
     return "better" if difference > 0 else "worse"
 
 
 def correct_winner(sums: UnitSums, counts: Counts, replicates: Floats) -> float:
-    """Give the R² that the best cell can be expected to keep where it was not chosen.
+    """Return the R² that the best cell can be expected to keep where it was not chosen.
 
     In each replicate the best cell is chosen on the units drawn, and scored on those left out; the errors of all replicates
     are set against their spread around the common mean.
@@ -147,7 +157,8 @@ def correct_winner(sums: UnitSums, counts: Counts, replicates: Floats) -> float:
     Tsamardinos et al. 2018, Machine Learning 107:1895, doi:10.1007/s10994-018-5714-4 (bootstrap bias corrected
     cross-validation).
     """
-    replicates, counts = replicates[:ENOUGH], counts[:ENOUGH]
+    replicates = replicates[:ENOUGH]
+    counts = counts[:ENOUGH]
     left_out = sum_draws(counts == 0, np.column_stack([sums.squares, sums.errors]))
     is_known = np.isfinite(replicates).all(axis=1)
     chosen = np.argmax(replicates[is_known], axis=1)

@@ -5,8 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from models.arrays import Floats
-from models.evaluation.bootstrap import Bootstrap, Counts, UnitSums, bootstrap_scores, draw_units, sum_units
+from models.data.arrays import Floats
+from models.evaluation.bootstrap import (
+    Bootstrap,
+    Counts,
+    UnitSums,
+    bootstrap_scores,
+    draw_units,
+    sum_units,
+)
 from models.evaluation.levels import Level
 from models.evaluation.scores import score_columns
 from models.families.registry import parse_model
@@ -27,7 +34,7 @@ class CellName(NamedTuple):
 
     @property
     def sees(self) -> Sees:
-        """Tell whether pictures are seen, alone or with the area descriptors."""
+        """Return whether pictures are seen, alone or with the area descriptors."""
         spec = parse_model(self.model)
         return "none" if spec.is_baseline else "pictures and groups" if spec.groups else "pictures"
 
@@ -59,5 +66,11 @@ def evaluate_level(level: Level, cells: list[CellName], *, seed: int) -> Evaluat
     """Score every cell and draw its units again; the same units and seed give the same resamples."""
     sums = sum_units(level.truth, level.predicted, level.unit)
     counts = draw_units(len(sums.n), seed)
-    return Evaluated(level=level, cells=cells, sums=sums, counts=counts, drawn=bootstrap_scores(sums, counts),
-                     scores=score_columns(level.truth, level.predicted, training_mean=level.training_mean))
+    return Evaluated(
+        level=level,
+        cells=cells,
+        sums=sums,
+        counts=counts,
+        drawn=bootstrap_scores(sums, counts),
+        scores=score_columns(level.truth, level.predicted, training_mean=level.training_mean),
+    )

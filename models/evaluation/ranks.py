@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Floats, Ints
+from models.data.arrays import Floats, Ints
 
 
 class Ranks(NamedTuple):
@@ -31,7 +31,7 @@ def rank_column(values: NDArray[Any]) -> Ranks:
 
 
 def rank_influence(truth: Ranks, predicted: Ranks) -> tuple[float, Floats]:
-    """Give Spearman's correlation and its derivative by the weight of each row.
+    """Return Spearman's correlation and its derivative by the weight of each row.
 
     With weights in place of counts a mid-rank is a weighted share of the rows below. Spearman's correlation is
     A / sqrt(B D), where A, B and D are weighted means of products of the centred mid-ranks. A row's weight enters twice:
@@ -51,8 +51,11 @@ def rank_influence(truth: Ranks, predicted: Ranks) -> tuple[float, Floats]:
     Hampel et al. 1986, Robust Statistics, section 2.1 (the influence function); Efron and Tibshirani 1993, An
     Introduction to the Bootstrap, section 21.3 (the linear approximation of a bootstrap).
     """
-    u, v = truth.centred, predicted.centred
-    product, square_u, square_v = np.mean(u * v), np.mean(u * u), np.mean(v * v)
+    u = truth.centred
+    v = predicted.centred
+    product = np.mean(u * v)
+    square_u = np.mean(u * u)
+    square_v = np.mean(v * v)
     scale = np.sqrt(square_u * square_v)
     if scale == 0:
         return float("nan"), np.full(len(u), np.nan)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Floats, Ints
+from models.data.arrays import Floats, Ints
 from models.evaluation.bootstrap import Bootstrap
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
 from models.evaluation.levels import Level, LevelName, area_level, tile_level
@@ -48,7 +48,9 @@ class Scored:
     winners: list[Row] = field(default_factory=list)
 
 
-def score_split(labelled: Labelled, predicted: NDArray[np.float32], cells: list[CellName], *, seed: int) -> Scored:
+def score_split(
+    labelled: Labelled, predicted: NDArray[np.float32], cells: list[CellName], *, seed: int
+) -> Scored:
     """Score and compare every cell of one split and target.
 
     A cell is scored on its own rows: those with a label and its prediction. Cells are compared on the rows that all of them
@@ -63,16 +65,26 @@ def score_split(labelled: Labelled, predicted: NDArray[np.float32], cells: list[
     ValueError : shapes that differ.
     """
     if predicted.shape != (len(labelled.truth), len(cells)):
-        raise ValueError(f"predictions: expected {(len(labelled.truth), len(cells))}, tiles × cells; got {predicted.shape}")
+        raise ValueError(
+            f"predictions: expected {(len(labelled.truth), len(cells))}, tiles × cells; got {predicted.shape}"
+        )
     known = np.isfinite(predicted) & np.isfinite(labelled.truth)[:, None]
-    columns, scored = np.flatnonzero(known.any(axis=0)), Scored()
-    groups = [_evaluate(labelled, predicted, known[:, which[0]], which, cells, seed=seed) for which in _same_rows(known, columns)]
+    columns = np.flatnonzero(known.any(axis=0))
+    scored = Scored()
+    groups = [
+        _evaluate(labelled, predicted, known[:, which[0]], which, cells, seed=seed)
+        for which in _same_rows(known, columns)
+    ]
     for group in groups:
         for one in group.values():
             _score_level(scored, one)
     if len(groups) > 1:
         is_shared = np.logical_and.reduce(known[:, columns], axis=1)
-        groups = [_evaluate(labelled, predicted, is_shared, columns, cells, seed=seed)] if is_shared.any() else []
+        groups = (
+            [_evaluate(labelled, predicted, is_shared, columns, cells, seed=seed)]
+            if is_shared.any()
+            else []
+        )
     for one in groups[0].values() if groups else ():
         rows, winners = compare_cells(measure_r2(one))
         scored.comparisons.extend(rows)
@@ -81,23 +93,39 @@ def score_split(labelled: Labelled, predicted: NDArray[np.float32], cells: list[
 
 
 def _same_rows(known: NDArray[np.bool_], columns: Ints) -> Iterator[Ints]:
-    """Give the columns that have the same rows, together."""
+    """Return the columns that have the same rows, together."""
     if len(columns):
-        group = np.unique(np.packbits(known[:, columns], axis=0), axis=1, return_inverse=True)[1].ravel()
+        group = np.unique(np.packbits(known[:, columns], axis=0), axis=1, return_inverse=True)[
+            1
+        ].ravel()
         for g in range(int(group.max()) + 1):
             yield columns[group == g]
 
 
-def _evaluate(labelled: Labelled, predicted: NDArray[np.float32], is_row: NDArray[np.bool_], columns: Ints,
-              cells: list[CellName], *, seed: int) -> dict[LevelName, Evaluated]:
+def _evaluate(
+    labelled: Labelled,
+    predicted: NDArray[np.float32],
+    is_row: NDArray[np.bool_],
+    columns: Ints,
+    cells: list[CellName],
+    *,
+    seed: int,
+) -> dict[LevelName, Evaluated]:
     """Score some cells on some rows at each level; `@area` models have no tiles."""
     names = [cells[c] for c in columns]
-    tiles = tile_level(labelled.truth[is_row], predicted[np.ix_(is_row, columns)], area=labelled.area[is_row],
-                       unit=labelled.unit[is_row], training_mean=labelled.training_mean[is_row])
+    tiles = tile_level(
+        labelled.truth[is_row],
+        predicted[np.ix_(is_row, columns)],
+        area=labelled.area[is_row],
+        unit=labelled.unit[is_row],
+        training_mean=labelled.training_mean[is_row],
+    )
     of_tiles = [i for i, name in enumerate(names) if not name.is_area]
     evaluated: dict[LevelName, Evaluated] = {}
     if of_tiles:
-        evaluated["tile"] = evaluate_level(tiles.cells(of_tiles), [names[i] for i in of_tiles], seed=seed)
+        evaluated["tile"] = evaluate_level(
+            tiles.cells(of_tiles), [names[i] for i in of_tiles], seed=seed
+        )
     return evaluated | {"area": evaluate_level(area_level(tiles), names, seed=seed)}
 
 
@@ -112,16 +140,27 @@ def _score_level(scored: Scored, one: Evaluated) -> None:
 
 def _ends(drawn: Bootstrap) -> dict[str, Floats]:
     intervals = {"r2": drawn.r2, "rmse": drawn.rmse, "spearman": drawn.spearman}
-    return {f"{name}_{end}": values for name, interval in intervals.items() for end, values in interval._asdict().items()}
+    return {
+        f"{name}_{end}": values
+        for name, interval in intervals.items()
+        for end, values in interval._asdict().items()
+    }
 
 
 def _by_tiles(level: Level, cells: list[CellName]) -> Iterator[Row]:
     """Score the areas that have few tiles, and those that have many, apart."""
     for low, high in TILE_BINS:
         is_in = (level.n_tiles >= low) & (level.n_tiles <= (high or np.inf))
-        values = score_columns(level.truth[is_in], level.predicted[is_in], training_mean=None) if is_in.any() else {}
+        values = (
+            score_columns(level.truth[is_in], level.predicted[is_in], training_mean=None)
+            if is_in.any()
+            else {}
+        )
         for i, cell in enumerate(cells):
-            yield {**cell._asdict(), "tiles_low": low, "tiles_high": high, "n": int(is_in.sum()),
-                   **{name: float(values[name][i]) if values else np.nan for name in ("rmse", "r2")}}
-
-
+            yield {
+                **cell._asdict(),
+                "tiles_low": low,
+                "tiles_high": high,
+                "n": int(is_in.sum()),
+                **{name: float(values[name][i]) if values else np.nan for name in ("rmse", "r2")},
+            }

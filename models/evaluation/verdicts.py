@@ -13,19 +13,60 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.arrays import Floats
-from models.evaluation.compare import Differences, compare_with, correct_holm, correct_winner, judge, largest_differences
+from models.data.arrays import Floats
+from models.evaluation.compare import (
+    Differences,
+    compare_with,
+    correct_holm,
+    correct_winner,
+    judge,
+    largest_differences,
+)
 from models.evaluation.evaluate import CellName, Evaluated, Sees
 
 Row = dict[str, Any]
-COMPARISON_COLUMNS = ("split", "level", "target", "score", "best_cut", "best_model", "cut", "model", "is_baseline", "difference",
-                      "low", "high", "p", "p_holm", "verdict", "p_max", "kind", "n", "n_units")
-WINNER_COLUMNS = ("split", "level", "target", "score", "best_cut", "best_model", "value", "value_corrected", "n_cells",
-                  "n_not_distinguishable")
-AGAINST_OTHERS, AGAINST_PLACE = "best against other", "pictures against place"
-FUSED_PLACE, FUSED_PICTURES = "pictures and groups against place", "pictures and groups against pictures"
-QUESTIONS: dict[str, tuple[Sees, Sees]] = {AGAINST_PLACE: ("pictures", "none"), FUSED_PLACE: ("pictures and groups", "none"),
-                                           FUSED_PICTURES: ("pictures and groups", "pictures")}
+COMPARISON_COLUMNS = (
+    "split",
+    "level",
+    "target",
+    "score",
+    "best_cut",
+    "best_model",
+    "cut",
+    "model",
+    "is_baseline",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "verdict",
+    "p_max",
+    "kind",
+    "n",
+    "n_units",
+)
+WINNER_COLUMNS = (
+    "split",
+    "level",
+    "target",
+    "score",
+    "best_cut",
+    "best_model",
+    "value",
+    "value_corrected",
+    "n_cells",
+    "n_not_distinguishable",
+)
+AGAINST_OTHERS = "best against other"
+AGAINST_PLACE = "pictures against place"
+FUSED_PLACE = "pictures and groups against place"
+FUSED_PICTURES = "pictures and groups against pictures"
+QUESTIONS: dict[str, tuple[Sees, Sees]] = {
+    AGAINST_PLACE: ("pictures", "none"),
+    FUSED_PLACE: ("pictures and groups", "none"),
+    FUSED_PICTURES: ("pictures and groups", "pictures"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +91,18 @@ class Measured:
 
 
 def measure_r2(one: Evaluated) -> Measured:
-    """Give R² of cells that predict numbers."""
+    """Return R² of cells that predict numbers."""
     replicates = one.drawn.r2_replicates
-    return Measured(level=one.level.name, score="r2", cells=one.cells, values=one.scores["r2"], replicates=replicates,
-                    correct=lambda: correct_winner(one.sums, one.counts, replicates), n=len(one.level.truth),
-                    n_units=len(one.sums.n))
+    return Measured(
+        level=one.level.name,
+        score="r2",
+        cells=one.cells,
+        values=one.scores["r2"],
+        replicates=replicates,
+        correct=lambda: correct_winner(one.sums, one.counts, replicates),
+        n=len(one.level.truth),
+        n_units=len(one.sums.n),
+    )
 
 
 def compare_cells(one: Measured) -> tuple[list[Row], list[Row]]:
@@ -70,20 +118,32 @@ def compare_cells(one: Measured) -> tuple[list[Row], list[Row]]:
     values = one.values
     if len(values) < 2 or one.n_units < 2 or not np.isfinite(values).all():
         return [], []
-    largest, best = largest_differences(one.replicates), int(np.argmax(values))
+    largest = largest_differences(one.replicates)
+    best = int(np.argmax(values))
     others = compare_with(best, values, one.replicates, largest, n_units=one.n_units)
     holm = correct_holm(others.p)
     rows = [_row(one, best, i, others, float(holm[i])) for i in range(len(values)) if i != best]
-    rows = [{**row, "verdict": judge(row["difference"], row["p_holm"], row["p_max"])} for row in rows]
-    winner = {"level": one.level, "score": one.score, "best_cut": one.cells[best].cut, "best_model": one.cells[best].model,
-              "value": float(values[best]), "value_corrected": one.correct(), "n_cells": len(values),
-              "n_not_distinguishable": sum(row["verdict"] != "better" for row in rows)}
+    rows = [
+        {**row, "verdict": judge(row["difference"], row["p_holm"], row["p_max"])} for row in rows
+    ]
+    winner = {
+        "level": one.level,
+        "score": one.score,
+        "best_cut": one.cells[best].cut,
+        "best_model": one.cells[best].model,
+        "value": float(values[best]),
+        "value_corrected": one.correct(),
+        "n_cells": len(values),
+        "n_not_distinguishable": sum(row["verdict"] != "better" for row in rows),
+    }
     return rows + [row for kind in QUESTIONS for row in _ask(one, kind, largest)], [winner]
 
 
 def _ask(one: Measured, kind: str, largest: Floats) -> list[Row]:
     """Compare the best cell of one kind with the best of another; no row without both."""
-    ours, theirs = ([i for i, cell in enumerate(one.cells) if cell.sees == what] for what in QUESTIONS[kind])
+    ours, theirs = (
+        [i for i, cell in enumerate(one.cells) if cell.sees == what] for what in QUESTIONS[kind]
+    )
     if not ours or not theirs:
         return []
     top, base = (max(some, key=lambda i: one.values[i]) for some in (ours, theirs))
@@ -92,10 +152,19 @@ def _ask(one: Measured, kind: str, largest: Floats) -> list[Row]:
 
 
 def _row(one: Measured, best: int, other: int, differences: Differences, p_holm: float) -> Row:
-    return {"level": one.level, "score": one.score, "best_cut": one.cells[best].cut, "best_model": one.cells[best].model,
-            **one.cells[other]._asdict(), "is_baseline": one.cells[other].is_baseline,
-            **{name: float(value[other]) for name, value in differences._asdict().items()}, "p_holm": p_holm,
-            "kind": AGAINST_OTHERS, "n": one.n, "n_units": one.n_units}
+    return {
+        "level": one.level,
+        "score": one.score,
+        "best_cut": one.cells[best].cut,
+        "best_model": one.cells[best].model,
+        **one.cells[other]._asdict(),
+        "is_baseline": one.cells[other].is_baseline,
+        **{name: float(value[other]) for name, value in differences._asdict().items()},
+        "p_holm": p_holm,
+        "kind": AGAINST_OTHERS,
+        "n": one.n,
+        "n_units": one.n_units,
+    }
 
 
 def judge_rows(rows: list[Row]) -> list[Row]:
@@ -106,6 +175,12 @@ def judge_rows(rows: list[Row]) -> list[Row]:
             groups.setdefault((row["kind"], row["split"], row["level"], row["score"]), []).append(i)
     judged = list(rows)
     for which in groups.values():
-        for i, p_holm in zip(which, correct_holm(np.array([rows[i]["p"] for i in which])), strict=True):
-            judged[i] = {**rows[i], "p_holm": float(p_holm), "verdict": judge(rows[i]["difference"], p_holm, rows[i]["p_max"])}
+        for i, p_holm in zip(
+            which, correct_holm(np.array([rows[i]["p"] for i in which])), strict=True
+        ):
+            judged[i] = {
+                **rows[i],
+                "p_holm": float(p_holm),
+                "verdict": judge(rows[i]["difference"], p_holm, rows[i]["p_max"]),
+            }
     return judged

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Floats
+from models.data.arrays import Floats
 
 # Blue lowers, grey does nothing, orange raises; from Okabe and Ito's colours, told apart with any colour vision.
 DIVERGING = ((0, 90, 150), (110, 170, 215), (235, 235, 235), (235, 150, 90), (190, 70, 0))
@@ -20,15 +20,20 @@ Picture = NDArray[np.uint8]
 def draw_heat(heat: Floats, limit: float, size: int) -> Picture:
     """Draw a heat map: (height, width) → (size, size, 3) RGB; −limit is blue, 0 grey, limit orange."""
     values = np.clip(_enlarge(heat, size) / limit, -1, 1)
-    at, stops = (values + 1) / 2 * (len(DIVERGING) - 1), np.arange(len(DIVERGING))
+    at = (values + 1) / 2 * (len(DIVERGING) - 1)
+    stops = np.arange(len(DIVERGING))
     colours = np.array(DIVERGING, np.float64)
-    return np.rint(np.stack([np.interp(at, stops, colours[:, c]) for c in range(3)], axis=-1)).astype(np.uint8)
+    return np.rint(
+        np.stack([np.interp(at, stops, colours[:, c]) for c in range(3)], axis=-1)
+    ).astype(np.uint8)
 
 
 def draw_overlay(tile: Picture, heat: Floats, limit: float) -> Picture:
     """Lay a heat map over the tile in grey, the more opaque the hotter: (size, size, 3) RGB."""
     grey = cv2.cvtColor(cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    share = _MOST_OPAQUE * np.sqrt(np.clip(np.abs(_enlarge(heat, len(tile))) / limit, 0, 1))[..., None]
+    share = (
+        _MOST_OPAQUE * np.sqrt(np.clip(np.abs(_enlarge(heat, len(tile))) / limit, 0, 1))[..., None]
+    )
     hot = draw_heat(heat, limit, len(tile)) * (1 - _FAINT + _FAINT * grey / 255)
     return np.rint(grey * (1 - share) + hot * share).astype(np.uint8)
 
@@ -40,12 +45,12 @@ def place_beside(pictures: list[Picture]) -> Picture:
 
 
 def measure_limit(heat: Floats) -> float:
-    """Give the heat that ends the scale of a gallery: the 98th percentile of its size; 1 where there is none."""
+    """Return the heat that ends the scale of a gallery: the 98th percentile of its size; 1 where there is none."""
     return float(np.quantile(np.abs(heat), 0.98)) or float(np.abs(heat).max()) or 1.0
 
 
 def encode_png(picture: Picture) -> bytes:
-    """Give the PNG file of an RGB picture."""
+    """Return the PNG file of an RGB picture."""
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 

@@ -12,13 +12,26 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from extract.publish import publish
-from models.runs import RunError, hash_file, read_document, write_json
+from extract.errors import RunFileError
+from extract.files.atomic import publish
+from models.store.runs import hash_file, read_document, write_json
 
 SCHEMA = "roofline.explanation"
 SCHEMA_VERSION = 1
-COLUMNS = ("id", "truth", "prediction", "role", "explained", "method", "tile", "heat", "overlay", "neighbours",
-           "neighbour_ids", "neighbour_truths")
+COLUMNS = (
+    "id",
+    "truth",
+    "prediction",
+    "role",
+    "explained",
+    "method",
+    "tile",
+    "heat",
+    "overlay",
+    "neighbours",
+    "neighbour_ids",
+    "neighbour_truths",
+)
 KINDS = ("tile", "heat", "overlay", "neighbours")
 _LONGEST = 80
 
@@ -44,7 +57,7 @@ def explanation_folder(folder: Path, target: str, cut: str, model: str) -> Path:
 
 
 def name_file(tile: object) -> str:
-    """Give a file name for a tile's id, whoever wrote it: plain letters, digits, `.`, `_` and `-`, and no two the same.
+    """Return a file name for a tile's id, whoever wrote it: plain letters, digits, `.`, `_` and `-`, and no two the same.
 
     An id that had to be changed carries a part of its hash.
     """
@@ -53,7 +66,9 @@ def name_file(tile: object) -> str:
     return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
-def write_explanation(path: Path, tiles: pd.DataFrame, pictures: dict[str, bytes], facts: dict[str, Any]) -> None:
+def write_explanation(
+    path: Path, tiles: pd.DataFrame, pictures: dict[str, bytes], facts: dict[str, Any]
+) -> None:
     """Write an explanation; `explain.json` goes first and comes last: without it there is none.
 
     Parameters
@@ -71,8 +86,15 @@ def write_explanation(path: Path, tiles: pd.DataFrame, pictures: dict[str, bytes
     for left in path.iterdir():
         if left.name not in named and left.is_file():
             left.unlink()
-    write_json(path / "explain.json", {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **facts,
-                                       "tiles_sha256": hash_file(path / "tiles.parquet")})
+    write_json(
+        path / "explain.json",
+        {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            **facts,
+            "tiles_sha256": hash_file(path / "tiles.parquet"),
+        },
+    )
 
 
 def _publish(path: Path, data: bytes) -> None:
@@ -86,29 +108,39 @@ def read_explanation(path: Path) -> Explanation:
 
     Raises
     ------
-    RunError : unfinished or not there, another schema, or a table that is not the one written.
+    RunFileError : unfinished or not there, another schema, or a table that is not the one written.
     """
-    facts, table = read_document(path / "explain.json", SCHEMA, SCHEMA_VERSION), path / "tiles.parquet"
+    facts = read_document(path / "explain.json", SCHEMA, SCHEMA_VERSION)
+    table = path / "tiles.parquet"
     if not table.is_file() or hash_file(table) != facts.get("tiles_sha256"):
-        raise RunError(f"{table}: not the file that `make explain` wrote. Delete {path} and run `make explain` again.")
+        raise RunFileError(
+            f"{table}: not the file that `make explain` wrote. Delete {path} and run `make explain` again."
+        )
     tiles = pd.read_parquet(table)
     for name in tiles[list(KINDS)].to_numpy().ravel():
         if name != Path(name).name:
-            raise RunError(f"{table}: names the picture {name!r}, which is outside its folder. Delete {path}.")
+            raise RunFileError(
+                f"{table}: names the picture {name!r}, which is outside its folder. Delete {path}."
+            )
     return Explanation(path, facts, tiles)
 
 
 def describe_sanity(sanity: dict[str, Any]) -> str:
-    """Say whether the maps depend on what was learnt."""
+    """Describe whether the maps depend on what was learnt."""
     value = sanity["rank_correlation"]
     if value is None:
         return "No map varies: there is nothing to see, and nothing to compare."
-    verdict = "the maps depend on what was learnt" if sanity["depends_on_weights"] else \
-        "the maps are much the same without what was learnt: do not read them"
-    return (f"With what was learnt shuffled the maps correlate {value:.2f} with these (rank correlation, {sanity['n_tiles']} "
-            f"tiles, {sanity['shuffles']} shuffles): {verdict}.").replace("-0", "−0")
+    verdict = (
+        "the maps depend on what was learnt"
+        if sanity["depends_on_weights"]
+        else "the maps are much the same without what was learnt: do not read them"
+    )
+    return (
+        f"With what was learnt shuffled the maps correlate {value:.2f} with these (rank correlation, {sanity['n_tiles']} "
+        f"tiles, {sanity['shuffles']} shuffles): {verdict}."
+    ).replace("-0", "−0")
 
 
 def list_explanations(folder: Path) -> list[Path]:
-    """Give the folders of all finished explanations."""
+    """Return the folders of all finished explanations."""
     return sorted(path.parent for path in (folder / "explain").glob("**/explain.json"))

@@ -6,10 +6,10 @@ from typing import Self
 
 import numpy as np
 
-from models.arrays import Floats
+from models.data.arrays import Floats
+from models.data.features import Features
+from models.data.folds import Folds
 from models.families.family import Family, Task, labelled_groups
-from models.families.features import Features
-from models.folds import Folds
 
 
 class Mean(Family):
@@ -49,7 +49,7 @@ class Region(Family):
         return self
 
     def predict(self, X: Features) -> Floats:
-        """Give each row the mean of its region: (n_rows, n_targets)."""
+        """Return each row the mean of its region: (n_rows, n_targets)."""
         code = X.array()[:, 0].astype(np.int64)
         is_known = code < len(self.mean_)
         return np.where(is_known[:, None], self.mean_[np.where(is_known, code, 0)], self.overall_)

@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from models.arrays import Floats, Ints
-from models.families.features import Features
-from models.folds import Folds, Held
+from models.data.arrays import Floats, Ints
+from models.data.features import Features
+from models.data.folds import Folds, Held
 
 Chosen = dict[str, Any]
 Task = Literal["number", "class"]
@@ -104,11 +104,19 @@ class Family:
         return ()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Give what the constructor was given; with `deep`, of a family inside too, as `family__n_jobs`."""
+        """Return what the constructor was given; with `deep`, of a family inside too, as `family__n_jobs`."""
         kind: Any = type(self)
         found = {name: getattr(self, name) for name in _parameters(kind)}
-        inside = {name: one.get_params() for name, one in found.items() if deep and isinstance(one, Family)}
-        return found | {f"{name}__{key}": value for name, params in inside.items() for key, value in params.items()}
+        inside = {
+            name: one.get_params()
+            for name, one in found.items()
+            if deep and isinstance(one, Family)
+        }
+        return found | {
+            f"{name}__{key}": value
+            for name, params in inside.items()
+            for key, value in params.items()
+        }
 
     def set_params(self, **params: Any) -> Self:
         """Set what the constructor takes, by the names of `get_params`.
@@ -120,7 +128,9 @@ class Family:
         known = self.get_params()
         for name, value in params.items():
             if name not in known:
-                raise ValueError(f"{type(self).__name__}: no parameter {name!r}; it has {', '.join(known)}")
+                raise ValueError(
+                    f"{type(self).__name__}: no parameter {name!r}; it has {', '.join(known)}"
+                )
             owner, _, key = name.partition("__")
             if key:
                 getattr(self, owner).set_params(**{key: value})
@@ -129,14 +139,16 @@ class Family:
         return self
 
     def fresh(self) -> Self:
-        """Give an unfitted one with the same parameters."""
+        """Return an unfitted one with the same parameters."""
         params = self.get_params(deep=False)
-        fresh = type(self)(**{k: v.fresh() if isinstance(v, Family) else v for k, v in params.items()})
+        fresh = type(self)(
+            **{k: v.fresh() if isinstance(v, Family) else v for k, v in params.items()}
+        )
         fresh.where = self.where
         return fresh
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give what makes the model, as it is saved and copied: what it was fitted as part of is no part of it."""
+        """Return what makes the model, as it is saved and copied: what it was fitted as part of is no part of it."""
         return {name: value for name, value in vars(self).items() if name != "where"}
 
     def check_loaded(self) -> None:
@@ -158,7 +170,9 @@ class Family:
     def predict(self, X: Features) -> Floats:
         """Predict every target: (n_rows, n_targets), finite."""
 
-    def cross_fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False) -> CrossFit:
+    def cross_fit(
+        self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False
+    ) -> CrossFit:
         """Predict every row by a model that has not seen its fold.
 
         The plain way, one fit a fold; families that can share work between folds do it in their own.
@@ -168,7 +182,8 @@ class Family:
         X, Y, folds, weight : as for `fit`, of all rows.
         nested : also give what a stack learns from (at least three folds).
         """
-        predicted, deeper = np.full(Y.shape, np.nan), np.full(Y.shape, np.nan)
+        predicted = np.full(Y.shape, np.nan)
+        deeper = np.full(Y.shape, np.nan)
         chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
         curves: list[dict[str, list[Epoch]]] = [{} for _ in range(Y.shape[1])]
         for fold in folds.folds:
@@ -181,13 +196,20 @@ class Family:
                 curves[t][str(fold)] = curve
             if nested:
                 both = folds.parts_of(fold, folds.before(fold))
-                deeper[rows] = self._fit_without(both, X, Y, folds=folds, weight=weight).predict(X.rows(rows))
+                deeper[rows] = self._fit_without(both, X, Y, folds=folds, weight=weight).predict(
+                    X.rows(rows)
+                )
         return CrossFit(predicted, deeper if nested else None, chosen, curves)
 
-    def _fit_without(self, held: Held, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
-        rows, fresh = folds.training(held), self.fresh()
+    def _fit_without(
+        self, held: Held, X: Features, Y: Floats, *, folds: Folds, weight: Floats
+    ) -> Self:
+        rows = folds.training(held)
+        fresh = self.fresh()
         out = sorted({part // folds.per_fold for part in held})
-        fresh.where = self.where._replace(held=f"fold{'s' * (len(out) > 1)} {', '.join(map(str, out))}")
+        fresh.where = self.where._replace(
+            held=f"fold{'s' * (len(out) > 1)} {', '.join(map(str, out))}"
+        )
         return fresh.fit(X.rows(rows), Y[rows], folds=folds.take(rows), weight=weight[rows])
 
 
@@ -197,7 +219,7 @@ def _parameters(kind: Any) -> tuple[str, ...]:
 
 
 def as_probabilities(values: Floats, task: Task) -> Floats:
-    """Give predictions of classes as probabilities; numbers are left as they are.
+    """Return predictions of classes as probabilities; numbers are left as they are.
 
     Parameters
     ----------
@@ -211,7 +233,7 @@ def as_probabilities(values: Floats, task: Task) -> Floats:
 
 
 def labelled_groups(Y: Floats) -> Iterator[tuple[Ints, Ints]]:
-    """Give (rows, columns) of the targets that share the same labelled rows, so that they can share work.
+    """Return (rows, columns) of the targets that share the same labelled rows, so that they can share work.
 
     Raises
     ------
@@ -219,8 +241,11 @@ def labelled_groups(Y: Floats) -> Iterator[tuple[Ints, Ints]]:
     """
     patterns, group = np.unique(~np.isnan(Y), axis=1, return_inverse=True)
     for g in range(patterns.shape[1]):
-        rows, columns = np.flatnonzero(patterns[:, g]), np.flatnonzero(group.ravel() == g)
+        rows = np.flatnonzero(patterns[:, g])
+        columns = np.flatnonzero(group.ravel() == g)
         if not len(rows):
-            raise ValueError(f"target {columns[0]}: no labelled tile among {len(Y)} training tiles; "
-                             "remove the target or fill in its column")
+            raise ValueError(
+                f"target {columns[0]}: no labelled tile among {len(Y)} training tiles; "
+                "remove the target or fill in its column"
+            )
         yield rows, columns

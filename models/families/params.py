@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from extract.suggest import suggest
+from extract.config.suggestions import suggest
 from models.families.registry import BASELINES, FAMILIES, find_family
 
 _NOT_SET = ("task", "seed", "n_jobs")  # what targets, [models] seed and [models] threads decide
@@ -24,19 +24,48 @@ class Bounds(NamedTuple):
     below: float = math.inf
 
     def hold(self, value: float) -> bool:
-        """Tell whether a number lies between them; infinite ones and NaN never do."""
-        return math.isfinite(value) and self.least <= value <= self.most and self.above < value < self.below
+        """Return whether a number lies between them; infinite ones and NaN never do."""
+        return (
+            math.isfinite(value)
+            and self.least <= value <= self.most
+            and self.above < value < self.below
+        )
 
     def __str__(self) -> str:
-        """Give them in words."""
-        words = {"at least": self.least, "more than": self.above, "at most": self.most, "less than": self.below}
-        return " and ".join(f"{word} {value:g}" for word, value in words.items() if math.isfinite(value))
+        """Return them in words."""
+        words = {
+            "at least": self.least,
+            "more than": self.above,
+            "at most": self.most,
+            "less than": self.below,
+        }
+        return " and ".join(
+            f"{word} {value:g}" for word, value in words.items() if math.isfinite(value)
+        )
 
 
 # By name: the same name means the same in every family. Of several numbers each lies between them.
 _BOUNDS = {
-    **dict.fromkeys(("hidden", "batch", "epochs", "patience", "filters", "dense", "n_trees", "min_leaf", "rounds", "depth",
-                     "k_choices", "max_search", "sample", "n_centres", "exact_limit"), Bounds(least=1)),
+    **dict.fromkeys(
+        (
+            "hidden",
+            "batch",
+            "epochs",
+            "patience",
+            "filters",
+            "dense",
+            "n_trees",
+            "min_leaf",
+            "rounds",
+            "depth",
+            "k_choices",
+            "max_search",
+            "sample",
+            "n_centres",
+            "exact_limit",
+        ),
+        Bounds(least=1),
+    ),
     **dict.fromkeys(("warm_epochs", "min_delta", "min_child"), Bounds(least=0)),
     **dict.fromkeys(("rate", "warm_rate", "zoom", "lengths", "alphas", "noise"), Bounds(above=0)),
     **dict.fromkeys(("features", "columns", "rows"), Bounds(above=0, most=1)),
@@ -47,7 +76,7 @@ _MAY_BE_EMPTY = ("hidden", "augment")
 
 
 def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the parameters of a family's constructor, each of the type that it states.
+    """Return the parameters of a family's constructor, each of the type that it states.
 
     Raises
     ------
@@ -55,18 +84,24 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """
     families = [*BASELINES, *FAMILIES]
     if name not in families:
-        raise ValueError(f"unknown family {name!r}; known: {', '.join(families)}.{suggest(name, families)}")
+        raise ValueError(
+            f"unknown family {name!r}; known: {', '.join(families)}.{suggest(name, families)}"
+        )
     function = getattr_static(find_family(name), "__init__")
     known = {k: t for k, t in get_type_hints(function).items() if k not in ("return", *_NOT_SET)}
     checked = {}
     for key, value in params.items():
         if key not in known:
-            raise ValueError(f"{name}: unknown parameter {key!r}; known: {', '.join(known)}.{suggest(key, known)}")
+            raise ValueError(
+                f"{name}: unknown parameter {key!r}; known: {', '.join(known)}.{suggest(key, known)}"
+            )
         try:
             checked[key] = TypeAdapter(known[key]).validate_python(value)
         except ValidationError as error:
             problem = error.errors()[0]
-            raise ValueError(f"{name}.{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {value!r}") from None
+            raise ValueError(
+                f"{name}.{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {value!r}"
+            ) from None
         _check_kinds(name, key, value, checked[key])
         _check_bounds(name, key, checked[key])
     return checked

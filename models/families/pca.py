@@ -9,11 +9,11 @@ from typing import NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Floats, Matrix
+from models.data.arrays import Floats, Matrix
+from models.data.features import Features
+from models.data.folds import Folds
 from models.families.family import Family
-from models.families.features import Features
-from models.families.gram import few_threads
-from models.folds import Folds
+from models.families.linear.gram_ridge import few_threads
 
 _FILE = "pca.npz"
 _MORE = 16  # directions that are followed beyond those asked for
@@ -39,7 +39,9 @@ class Reduced(Family):
     """
 
     def __init__(self, family: Family, k: int, seed: int = 0) -> None:
-        self.family, self.k, self.seed = family, k, seed
+        self.family = family
+        self.k = k
+        self.seed = seed
         self.revision = family.revision
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
@@ -53,7 +55,8 @@ class Reduced(Family):
         family = self.family.fresh()
         family.where = self.where
         self.fitted_ = family.fit(reduce_features(X, self.axes_), Y, folds=folds, weight=weight)
-        self.chosen_, self.curves_ = self.fitted_.chosen_, self.fitted_.curves_
+        self.chosen_ = self.fitted_.chosen_
+        self.curves_ = self.fitted_.curves_
         return self
 
     def predict(self, X: Features) -> Floats:
@@ -70,12 +73,14 @@ class Reduced(Family):
         with np.load(folder / _FILE, allow_pickle=False) as arrays:
             axes = Axes(arrays["mean"], arrays["axes"])
         model = cls(fitted, axes.axes.shape[1])
-        model.axes_, model.fitted_, model.chosen_ = axes, fitted, fitted.chosen_
+        model.axes_ = axes
+        model.fitted_ = fitted
+        model.chosen_ = fitted.chosen_
         return model
 
 
 def reduce_features(X: Features, axes: Axes) -> Features:
-    """Give the components, streamed; what stands beside stays beside: (n_rows, k + n_beside)."""
+    """Return the components, streamed; what stands beside stays beside: (n_rows, k + n_beside)."""
     out = np.empty((len(X), axes.axes.shape[1]), np.float32)
     for rows, chunk in X.core().chunks():
         out[rows] = (chunk - axes.mean) @ axes.axes
@@ -95,8 +100,10 @@ def find_axes(X: Features, k: int, seed: int) -> Axes:
     """
     core = X.core()
     if k > min(core.shape):
-        raise ValueError(f"pca:{k}: expected at most {min(core.shape)} components for {core.shape[0]} training rows of "
-                         f"{core.shape[1]} features. Ask for fewer in the model's name.")
+        raise ValueError(
+            f"pca:{k}: expected at most {min(core.shape)} components for {core.shape[0]} training rows of "
+            f"{core.shape[1]} features. Ask for fewer in the model's name."
+        )
     key = ("pca", k, seed, hashlib.sha256(np.ascontiguousarray(core.index).tobytes()).hexdigest())
     if key not in X.shared:
         X.shared[key] = _iterate(core, k, seed)
@@ -118,7 +125,8 @@ def _iterate(X: Features, k: int, seed: int) -> Axes:
             chunk = chunk - mean
             grown += chunk.T @ (chunk @ axes)
         axes = grown.astype(np.float32)
-    axes, square = _orthonormal(axes), np.zeros((width, width))
+    axes = _orthonormal(axes)
+    square = np.zeros((width, width))
     for _, chunk in X.chunks():
         scores = (chunk - mean) @ axes
         square += scores.T @ scores
@@ -128,7 +136,7 @@ def _iterate(X: Features, k: int, seed: int) -> Axes:
 
 
 def _orthonormal(axes: Matrix) -> Matrix:
-    """Give orthonormal axes of the same space.
+    """Return orthonormal axes of the same space.
 
     One thread: of 25,088 × 272 that took 1.4 s, and two took 4.6 to 10 s beside another program on the two cores.
     """

@@ -6,21 +6,21 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from extract.cuts import PIXELS
-from extract.networks.zoo import REGISTRY
-from extract.suggest import suggest
+from extract.config.cuts import PIXELS
+from extract.config.suggestions import suggest
+from extract.networks.registry import REGISTRY
 from models.families.baselines import Mean, Region
-from models.families.boosting import Boosting
-from models.families.cnn import Convolutional
 from models.families.family import Family, Task
-from models.families.finetune import Finetune
-from models.families.forest import Forest
-from models.families.head import Head, JointHead
+from models.families.linear.ridge import SharedRidge
 from models.families.location import Location
-from models.families.neighbours import Neighbours
+from models.families.nearest_neighbours import Neighbours
+from models.families.networks.cnn import Convolutional
+from models.families.networks.finetune import Finetune
+from models.families.networks.head import Head, JointHead
+from models.families.networks.tail import Tail
 from models.families.pca import Reduced
-from models.families.ridge import SharedRidge
-from models.families.tail import Tail
+from models.families.trees.boosting import Boosting
+from models.families.trees.forest import Forest
 
 Feed = Literal["nothing", "place", "region", "groups", "metadata", "embedding", "predictions"]
 
@@ -46,7 +46,9 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     FINETUNE: Finetune,
 }
 STACK = "stack"
-_NAME = re.compile(r"^(?P<family>[a-z0-9_:]+)(?:\+pca:(?P<pca>[1-9]\d*))?(?P<groups>\+groups)?(?P<area>@area)?$")
+_NAME = re.compile(
+    r"^(?P<family>[a-z0-9_:]+)(?:\+pca:(?P<pca>[1-9]\d*))?(?P<groups>\+groups)?(?P<area>@area)?$"
+)
 
 
 class ModelSpec(NamedTuple):
@@ -59,7 +61,7 @@ class ModelSpec(NamedTuple):
     backbone: str = ""
 
     def __str__(self) -> str:
-        """Give the name as it is written everywhere."""
+        """Return the name as it is written everywhere."""
         reduced = f"+pca:{self.pca}" if self.pca else ""
         return f"{self.family}{f':{self.backbone}' * bool(self.backbone)}{reduced}{'+groups' * self.groups}{'@area' * self.area}"
 
@@ -74,7 +76,7 @@ class ModelSpec(NamedTuple):
         return self.family in _MAPPED
 
     def suits(self, cut: str, *, maps: str = "all") -> bool:
-        """Tell whether it is fitted on a cut: maps alone for what needs them, of a network for a tail, pictures for the whole.
+        """Return whether it is fitted on a cut: maps alone for what needs them, of a network for a tail, pictures for the whole.
 
         Parameters
         ----------
@@ -83,7 +85,9 @@ class ModelSpec(NamedTuple):
         if not self.needs_map:
             return maps == "all" or not cut.endswith(":map")
         is_picture = cut.startswith(f"{PIXELS}/")
-        return cut.endswith(":map") and {"tail": not is_picture, FINETUNE: is_picture}.get(self.family, True)
+        return cut.endswith(":map") and {"tail": not is_picture, FINETUNE: is_picture}.get(
+            self.family, True
+        )
 
     @property
     def feed(self) -> Feed:
@@ -107,26 +111,45 @@ def parse_model(text: str) -> ModelSpec:
     if match is None or match["family"] not in known:
         family = re.split(r"[+@]", text)[0]
         if family in known:
-            raise ValueError(f"model {text!r}: expected '<family>[+pca:<k>][+groups][@area]', as 'ridge+groups@area'")
-        raise ValueError(f"unknown model {text!r}; known: {', '.join(known)}, and as 'ridge@area' or 'ridge+groups'."
-                         f"{suggest(family, known)}")
-    spec = ModelSpec(match["family"], int(match["pca"]) if match["pca"] else None, bool(match["groups"]), bool(match["area"]))
+            raise ValueError(
+                f"model {text!r}: expected '<family>[+pca:<k>][+groups][@area]', as 'ridge+groups@area'"
+            )
+        raise ValueError(
+            f"unknown model {text!r}; known: {', '.join(known)}, and as 'ridge@area' or 'ridge+groups'."
+            f"{suggest(family, known)}"
+        )
+    spec = ModelSpec(
+        match["family"],
+        int(match["pca"]) if match["pca"] else None,
+        bool(match["groups"]),
+        bool(match["area"]),
+    )
     if (spec.family not in FAMILIES or spec.needs_map) and spec != ModelSpec(spec.family):
-        raise ValueError(f"model {text!r}: {spec.family!r} takes neither '+…' nor '@area'; write {spec.family!r}")
+        raise ValueError(
+            f"model {text!r}: {spec.family!r} takes neither '+…' nor '@area'; write {spec.family!r}"
+        )
     return spec
 
 
 def _check_backbone(text: str) -> str:
     backbone = text.partition(":")[2]
     if backbone not in REGISTRY:
-        raise ValueError(f"model {text!r}: expected '{FINETUNE}:<backbone>', as '{FINETUNE}:vgg16', with one of "
-                         f"{', '.join(REGISTRY)}.{suggest(backbone, REGISTRY)}")
+        raise ValueError(
+            f"model {text!r}: expected '{FINETUNE}:<backbone>', as '{FINETUNE}:vgg16', with one of "
+            f"{', '.join(REGISTRY)}.{suggest(backbone, REGISTRY)}"
+        )
     return backbone
 
 
-def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None, task: Task = "number",
-                params: Mapping[str, Any] | None = None) -> Family:
-    """Give an unfitted model.
+def build_model(
+    spec: ModelSpec,
+    *,
+    seed: int,
+    sample: int | None = None,
+    task: Task = "number",
+    params: Mapping[str, Any] | None = None,
+) -> Family:
+    """Return an unfitted model.
 
     Parameters
     ----------
@@ -135,11 +158,17 @@ def build_model(spec: ModelSpec, *, seed: int, sample: int | None = None, task: 
     params : of the family's constructor, as `models.families.params.check_params` gives them; they come before the others.
     """
     model = find_family(spec.family)()
-    asked = {"seed": seed, "sample": sample, "standardise": spec.pca is None, "task": task, **(params or {})}
+    asked = {
+        "seed": seed,
+        "sample": sample,
+        "standardise": spec.pca is None,
+        "task": task,
+        **(params or {}),
+    }
     model.set_params(**{name: value for name, value in asked.items() if name in model.get_params()})
     return Reduced(model, spec.pca, seed) if spec.pca else model
 
 
 def find_family(name: str) -> Callable[..., Family]:
-    """Give the constructor of a family or of a baseline."""
+    """Return the constructor of a family or of a baseline."""
     return BASELINES[name][0] if name in BASELINES else FAMILIES[name]

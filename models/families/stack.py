@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.arrays import Floats, Ints
-from models.folds import Folds
+from models.data.arrays import Floats, Ints
+from models.data.folds import Folds
 
 REVISION = 2  # raised by one where the same predictions come to be combined otherwise: stacks on disk are then stale
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
@@ -22,8 +22,9 @@ class Weights(NamedTuple):
     penalty: float
 
 
-def stack_folds(truth: Floats, predicted: Floats, nested: Floats, *, folds: Folds, unit: Ints, weight: Floats
-                ) -> tuple[Floats, dict[str, Weights]]:
+def stack_folds(
+    truth: Floats, predicted: Floats, nested: Floats, *, folds: Folds, unit: Ints, weight: Floats
+) -> tuple[Floats, dict[str, Weights]]:
     """Combine the members' out-of-fold predictions, each fold by weights that have not seen it.
 
     The weights of fold f are learned on the fold after it, from nested predictions: those were made by models that
@@ -47,7 +48,8 @@ def stack_folds(truth: Floats, predicted: Floats, nested: Floats, *, folds: Fold
     -------
     (n,), NaN where a member has no prediction; and the weights by fold.
     """
-    out, learned = np.full(len(truth), np.nan), {}
+    out = np.full(len(truth), np.nan)
+    learned = {}
     usable = np.isfinite(predicted).all(axis=1)
     for fold in folds.folds:
         after = next(g for g in folds.folds if folds.before(g) == fold)
@@ -58,35 +60,46 @@ def stack_folds(truth: Floats, predicted: Floats, nested: Floats, *, folds: Fold
         if not len(rows) or not len(asked):
             continue
         mean = float(np.average(truth[known], weights=weight[known]))
-        solved = fit_weights(truth[rows], nested[rows], unit=unit[rows], weight=weight[rows], mean=mean)
+        solved = fit_weights(
+            truth[rows], nested[rows], unit=unit[rows], weight=weight[rows], mean=mean
+        )
         learned[str(fold)] = solved
         out[asked] = predicted[asked] @ solved.weights + solved.intercept
     return out, learned
 
 
-def fit_weights(truth: Floats, members: Floats, *, unit: Ints, weight: Floats, mean: float) -> Weights:
+def fit_weights(
+    truth: Floats, members: Floats, *, unit: Ints, weight: Floats, mean: float
+) -> Weights:
     """Fit weights of 0 … 1, drawn towards the plain mean by a penalty that is chosen on held-out units.
 
     Parameters
     ----------
     mean : label that is predicted where no member says more.
     """
-    truth, members = truth - mean, members - mean
+    truth = truth - mean
+    members = members - mean
     units, unit = np.unique(unit, return_inverse=True)
     part = np.random.default_rng(0).permutation(len(units))[unit] % _INNER_FOLDS
     errors = np.zeros((len(PENALTIES), len(units)))
     for held in np.unique(part) if len(units) > 1 else ():
-        train, test = part != held, part == held
+        train = part != held
+        test = part == held
         for i, penalty in enumerate(PENALTIES):
-            misses = members[test] @ _solve(truth[train], members[train], weight[train], penalty) - truth[test]
-            errors[i] += np.bincount(unit[test], weights=weight[test] * misses**2, minlength=len(units))
+            misses = (
+                members[test] @ _solve(truth[train], members[train], weight[train], penalty)
+                - truth[test]
+            )
+            errors[i] += np.bincount(
+                unit[test], weights=weight[test] * misses**2, minlength=len(units)
+            )
     penalty = PENALTIES[_choose(errors)]
     weights = _solve(truth, members, weight, penalty)
     return Weights(weights, mean * (1 - float(weights.sum())), penalty)
 
 
 def _choose(errors: Floats) -> int:
-    """Give the last penalty whose errors (n_penalties, n_units) exceed the least by no more than their standard error."""
+    """Return the last penalty whose errors (n_penalties, n_units) exceed the least by no more than their standard error."""
     n = errors.shape[1]
     if n < 2:
         return len(errors) - 1
@@ -99,8 +112,12 @@ def _solve(truth: Floats, members: Floats, weight: Floats, penalty: float) -> Fl
 
     The squares are summed in an (m, m) matrix, so that the search for w does not grow with the rows.
     """
-    share, m = weight / weight.sum(), members.shape[1]
-    from scipy.optimize import lsq_linear, nnls  # slow to load, and a run with nothing to do should not
+    share = weight / weight.sum()
+    m = members.shape[1]
+    from scipy.optimize import (  # slow to load, and a run with nothing to do should not
+        lsq_linear,
+        nnls,
+    )
 
     scaled = members * np.sqrt(share)[:, None]
     ridge = penalty * (float(share @ truth**2) or 1.0)

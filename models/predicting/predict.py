@@ -17,22 +17,23 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from extract.lock import locked
-from extract.publish import publish
-from models.engine import read_engine
+from extract.errors import PlaceError
+from extract.files.atomic import publish
+from extract.files.locks import locked
+from models.execution.engine import read_engine
+from models.execution.fit_cell import told_threads
+from models.execution.keep_models import load_model
 from models.families.family import Family
-from models.keep import load_model
-from models.kept import KeptModel, find_kept, read_kept
-from models.predicting.feeding import read_part
-from models.predicting.making import make_missing
-from models.predicting.mapping import check_map
-from models.predicting.newplace import Place, PlaceError, key_place, open_place
-from models.predicting.placefile import PlaceSettings
-from models.predicting.reach import Reach, read_reach
-from models.predicting.told import SCHEMA, SCHEMA_VERSION, write_told
-from models.runs import hash_file, read_document
-from models.settings import Settings
-from models.units import told_threads
+from models.predicting.extract_features import make_missing
+from models.predicting.map_coordinates import check_map
+from models.predicting.model_inputs import read_part
+from models.predicting.place import Place, key_place, open_place
+from models.predicting.place_settings import PlaceSettings
+from models.predicting.write_predictions import SCHEMA, SCHEMA_VERSION, write_told
+from models.settings import FitSettings
+from models.store.kept_models import KeptModel, find_kept, read_kept
+from models.store.runs import hash_file, read_document
+from models.uncertainty.applicability import Reach, read_reach
 
 Report = Callable[[int, int], None]
 
@@ -53,8 +54,16 @@ class Order:
     threads: int
 
 
-def predict_place(settings: Settings, place: PlaceSettings | Path, target: str, out: Path, *, model: str | None = None,
-                  cut: str | None = None, report: Report | None = None) -> dict[str, Any]:
+def predict_place(
+    settings: FitSettings,
+    place: PlaceSettings | Path,
+    target: str,
+    out: Path,
+    *,
+    model: str | None = None,
+    cut: str | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
     """Predict a target for every tile and area of a place, with intervals, and write it all under `out`.
 
     Parameters
@@ -69,7 +78,7 @@ def predict_place(settings: Settings, place: PlaceSettings | Path, target: str, 
 
     Raises
     ------
-    PlaceError, KeptError, ValueError : the place, the model or the folder cannot be used; the text says what to do.
+    PlaceError, KeptModelError, ValueError : the place, the model or the folder cannot be used; the text says what to do.
     """
     tell = report or (lambda *_: None)
     kept = find_kept(settings.folder, target, model=model, cut=cut, must_see=False)
@@ -84,8 +93,14 @@ def predict_place(settings: Settings, place: PlaceSettings | Path, target: str, 
             return done
         folder = _clear(out, key)
         opened = open_place(place, kept, folder)
-        engine, n_parts = read_engine(settings.models), len(opened.parts)
-        order = Order(place=_send(place), model=kept.path.resolve(), parts=folder.resolve(), threads=engine.threads)
+        engine = read_engine(settings.models)
+        n_parts = len(opened.parts)
+        order = Order(
+            place=_send(place),
+            model=kept.path.resolve(),
+            parts=folder.resolve(),
+            threads=engine.threads,
+        )
         paths = [_part_path(order.parts, i) for i in range(n_parts)]
         todo = [i for i, path in enumerate(paths) if not path.is_file()]
         tell(n_parts - len(todo), n_parts)
@@ -99,7 +114,7 @@ def predict_place(settings: Settings, place: PlaceSettings | Path, target: str, 
 
 
 def _clear(out: Path, key: str) -> Path:
-    """Give the folder of the parts of these predictions; parts of others are removed."""
+    """Return the folder of the parts of these predictions; parts of others are removed."""
     folder = out / "parts" / key[:16]
     for other in (out / "parts").glob("*"):
         if other != folder:
@@ -109,8 +124,12 @@ def _clear(out: Path, key: str) -> Path:
 
 
 def _send(place: PlaceSettings | Path) -> str | Path:
-    """Give what another process can open the place from, wherever it stands."""
-    return place.resolve() if isinstance(place, Path) else place.model_copy(update={"out": place.folder}).model_dump_json()
+    """Return what another process can open the place from, wherever it stands."""
+    return (
+        place.resolve()
+        if isinstance(place, Path)
+        else place.model_copy(update={"out": place.folder}).model_dump_json()
+    )
 
 
 def _done(out: Path, key: str) -> dict[str, Any] | None:
@@ -119,8 +138,10 @@ def _done(out: Path, key: str) -> dict[str, Any] | None:
         return None
     facts = read_document(path, SCHEMA, SCHEMA_VERSION)
     if facts["key"] != key:
-        raise PlaceError(f"{out}: holds predictions of {facts['target']!r} by {facts['model']!r} on {facts['cut']!r} for another "
-                         "place, model or features. Name another folder with --out, or remove this one.")
+        raise PlaceError(
+            f"{out}: holds predictions of {facts['target']!r} by {facts['model']!r} on {facts['cut']!r} for another "
+            "place, model or features. Name another folder with --out, or remove this one."
+        )
     return facts if all((out / name).is_file() for name in facts["files"]) else None
 
 
@@ -145,12 +166,18 @@ def predict_part(order: Order, i: int) -> None:
     """Predict one part of the tiles, and write it: row, prediction (or a probability each class), distance, is_known."""
     kept, model, reach = _open_model(order.model, hash_file(order.model / "model.json"))
     if order not in _HELD:
-        source = order.place if isinstance(order.place, Path) else PlaceSettings.model_validate_json(order.place)
+        source = (
+            order.place
+            if isinstance(order.place, Path)
+            else PlaceSettings.model_validate_json(order.place)
+        )
         _hold(order, open_place(source, kept, order.parts))
     place = _HELD[order]
     rows = place.parts.rows(i)
     names = [f"p_{name}" for name in kept.facts["classes"]] or ["prediction"]
-    frame = pd.DataFrame({"row": rows, **dict.fromkeys(names, np.nan), "distance": np.nan, "is_known": True})
+    frame = pd.DataFrame(
+        {"row": rows, **dict.fromkeys(names, np.nan), "distance": np.nan, "is_known": True}
+    )
     part = read_part(place, kept, rows)
     if part is not None:
         with threadpool_limits(order.threads):

@@ -1,0 +1,1 @@
+"""Cuts, views and the strict sections that settings files are made of."""

@@ -1,0 +1,57 @@
+"""Where a network is cut, and how it is written: `<backbone>/<layer>:<pooling>`."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple, get_args
+
+from extract.config.suggestions import suggest
+
+Pooling = Literal["avg", "max", "flat", "map"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+PIXELS = "pixels"  # the backbone that is no network: a cut's layer is the side that pictures are resized to
+
+_CUT = re.compile(r"^(?P<backbone>[a-z0-9_]+)/(?P<layer>[^/:]+):(?P<pooling>[a-z]+)$")
+
+
+class Cut(NamedTuple):
+    """A backbone, one of its layers, and how that layer's map becomes a vector; `vgg16/block5_pool:avg`."""
+
+    backbone: str
+    layer: str
+    pooling: Pooling
+
+    def __str__(self) -> str:
+        """Return the cut as it is written everywhere: `<backbone>/<layer>:<pooling>`."""
+        return f"{self.backbone}/{self.dataset}"
+
+    @property
+    def dataset(self) -> str:
+        """Name of the cut inside its backbone's file: `<layer>:<pooling>`."""
+        return f"{self.layer}:{self.pooling}"
+
+
+def parse_cut(text: str) -> Cut:
+    """Take `<backbone>/<layer>:<pooling>` apart.
+
+    Raises
+    ------
+    ValueError : not of that form, or an unknown pooling.
+    """
+    match = _CUT.match(text)
+    if match is None:
+        raise ValueError(
+            f"cut {text!r}: expected '<backbone>/<layer>:<pooling>', as 'vgg16/block5_pool:avg'"
+        )
+    if match["pooling"] not in POOLINGS:
+        known = ", ".join(POOLINGS)
+        raise ValueError(
+            f"cut {text!r}: unknown pooling {match['pooling']!r}; expected one of {known}."
+            + suggest(match["pooling"], POOLINGS)
+        )
+    if match["backbone"] == PIXELS and not re.fullmatch(r"[1-9]\d{0,3}", match["layer"]):
+        raise ValueError(
+            f"cut {text!r}: expected '{PIXELS}/<side>:<pooling>', as '{PIXELS}/100:map', "
+            f"got the side {match['layer']!r}"
+        )
+    return Cut(match["backbone"], match["layer"], match["pooling"])  # type: ignore[arg-type]

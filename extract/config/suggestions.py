@@ -1,0 +1,12 @@
+"""What somebody may have meant by a name that is not known."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+
+def suggest(name: str, known: Any) -> str:
+    """Return ` Did you mean 'x'?` for the known name nearest to `name`, or nothing."""
+    near = difflib.get_close_matches(name.lower(), [str(k) for k in known], n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,1 @@
+"""Writing files so that a kill or a power cut loses nothing."""

@@ -1,0 +1,66 @@
+"""Run a network on PyTorch: inference mode, pinned memory, copies that do not wait."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from extract.networks.backbones import Network
+from extract.networks.runtimes.selection import Gpu
+from extract.networks.runtimes.torch_operations import export_operations
+
+
+def find_gpu() -> Gpu | None:
+    """Return PyTorch's current CUDA device."""
+    if not torch.cuda.is_available():
+        return None
+    return Gpu(
+        torch.cuda.get_device_name(), torch.cuda.is_bf16_supported(including_emulation=False)
+    )
+
+
+class TorchRuntime:
+    """The network's operations, called in inference mode; on a GPU a call returns at once, and the device works behind."""
+
+    name = "torch"
+    version = torch.__version__
+
+    def __init__(self, model: keras.Model, *, batch: int) -> None:
+        gpu = find_gpu()
+        self.device = gpu.name if gpu else "cpu"
+        pictures = np.zeros((batch, *model.input_shape[1:]), np.uint8)
+        example = torch.from_numpy(pictures).to("cuda" if gpu else "cpu")
+        self._call = partial(export_operations(model, example), training=False)
+        torch.backends.cudnn.benchmark = True  # one batch shape: look for the fastest kernels once
+        self.fetch(self.submit(pictures))
+
+    def submit(self, pictures: NDArray[np.uint8]) -> Any:
+        """Send the pictures, start the call and the way back of its outputs; see `Runtime`."""
+        batch = torch.from_numpy(pictures)
+        with torch.inference_mode():
+            if self.device == "cpu":
+                return _flatten(self._call(batch)), None
+            outputs = _flatten(self._call(batch.pin_memory().to("cuda", non_blocking=True)))
+            outputs = [output.to("cpu", non_blocking=True) for output in outputs]
+            return outputs, torch.cuda.current_stream().record_event()
+
+    def fetch(self, submitted: Any) -> list[NDArray[Any]]:
+        """Wait for the outputs; see `Runtime`."""
+        outputs, event = submitted
+        if event is not None:
+            event.synchronize()
+        return [output.numpy() for output in outputs]
+
+
+def _flatten(outputs: Any) -> list[Any]:
+    return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
+
+
+def compile_network(network: Network, *, batch: int, precision: str) -> TorchRuntime:  # noqa: ARG001  (the network has it)
+    """Export a network, and warm it up."""
+    return TorchRuntime(network.model, batch=batch)

@@ -1,0 +1,62 @@
+"""Pictures of some tiles read and decoded into one array: the work of one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.errors import RejectedTile
+from extract.pictures.decode import PICTURE, Look, decode_tile, describe
+from extract.pictures.image_folder import Images, Place
+from extract.timing.clock import Clock
+
+
+@dataclass(slots=True)
+class Batch:
+    """Decoded tiles, in the order of the table.
+
+    Attributes
+    ----------
+    pictures : (n, size, size, 3) uint8 RGB, zeros where there is a reason to reject the tile.
+    facts : (n,) of `PICTURE`, what a picture tells without any network; zeros for rejected tiles.
+    reasons : (n,), why the tile is rejected; empty where it is not.
+    """
+
+    pictures: NDArray[np.uint8]
+    facts: NDArray[np.void]
+    reasons: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where pictures come from and how they become colours; can be sent to another process."""
+
+    images: Images
+    look: Look
+
+    def read(
+        self, places: Sequence[Place], clock: Clock, into: NDArray[np.uint8] | None = None
+    ) -> Batch:
+        """Read and decode pictures; one that cannot be used is a row with its reason.
+
+        Parameters
+        ----------
+        places : (n,), what `Images.find` gives. into : (n, size, size, 3) uint8, where the pictures are put; else a new array.
+        """
+        side = self.look.size
+        pictures = np.empty((len(places), side, side, 3), np.uint8) if into is None else into
+        batch = Batch(pictures, np.zeros(len(places), PICTURE), [""] * len(places))
+        for i, place in enumerate(places):
+            try:
+                with clock.time("read"):
+                    data = self.images.read(place)
+                with clock.time("decode"):
+                    pictures[i], nodata = decode_tile(data, self.look)
+                    batch.facts[i] = describe(pictures[i], n_bytes=len(data), nodata=nodata)
+            except RejectedTile as reason:
+                pictures[i] = 0
+                batch.reasons[i] = str(reason)
+        return batch

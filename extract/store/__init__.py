@@ -1,0 +1,1 @@
+"""Embeddings on disk: shards, readers, imports, verification and locks."""

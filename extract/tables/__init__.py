@@ -1,0 +1,1 @@
+"""Tables as text columns, and the tile table."""

@@ -1,0 +1,184 @@
+"""What `tiles` is asked to make, checked before anything is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from extract.config.suggestions import suggest
+from extract.errors import OptionError
+from extract.tiling.boundaries import Rule
+from extract.tiling.relief import CHANNELS, COLOURS
+
+Format = Literal["png", "tiff"]
+_MOST_OPENING = 1000  # metres: no building is wider, and the ground is read as far around each tile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Which rasters, polygons and labels become which tiles; lengths in metres.
+
+    Attributes
+    ----------
+    stretch : channel → (low, high) that become 0 and 255, for those that are not to have the limits of `CHANNELS`.
+    max_nodata : largest share of a tile without data, 0 … 1. opening_m : side of the square that finds the ground.
+    workers : threads; None for one a core.
+    """
+
+    surface: Path
+    out: Path
+    terrain: Path | None = None
+    areas: str | None = None
+    area_code: str | None = None
+    labels: Path | None = None
+    targets: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    size_m: float = 200.0
+    stride_m: float = 200.0
+    pixels: int = 224
+    channels: tuple[str, ...] = ("height", "slope", "hillshade")
+    format: Format = "png"
+    stretch: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    opening_m: float = 80.0
+    max_nodata: float = 0.1
+    rule: Rule = "centre"
+    crs: str | None = None
+    areas_crs: str | None = None
+    nodata: float | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what goes with what."""
+        _check_channels(self.channels, self.stretch)
+        _check_columns(self)
+        for name, most in (
+            ("size_m", 100_000),
+            ("stride_m", 100_000),
+            ("opening_m", _MOST_OPENING),
+        ):
+            if not 0 < getattr(self, name) <= most:
+                raise OptionError(
+                    f"--{name.replace('_', '-')}: expected metres above 0 and at most {most:,}, got "
+                    f"{getattr(self, name):g}."
+                )
+        if not 32 <= self.pixels <= 4096:
+            raise OptionError(f"--pixels: expected 32 … 4096, got {self.pixels}.")
+        if not 0 <= self.max_nodata < 1:
+            raise OptionError(f"--max-nodata: expected a share, 0 … 1, got {self.max_nodata:g}.")
+
+    @property
+    def limits(self) -> list[tuple[float, float]]:
+        """(low, high) of each channel, which become 0 and 255 in every tile."""
+        if self.channels == (COLOURS,):
+            return [(0.0, 255.0)] * 3
+        return [self.stretch.get(name, CHANNELS[name][1:3]) for name in self.channels]
+
+    def as_json(self) -> dict[str, Any]:
+        """Describe what decides the tiles, as plain values; where inputs and outputs lie does not."""
+        places = ("surface", "terrain", "areas", "labels", "out", "workers")
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+            if key not in places
+        }
+
+
+def check_choice(option: str, value: str, *known: Any) -> Any:
+    """Return a value that is one of those known.
+
+    Raises
+    ------
+    OptionError : it is none.
+    """
+    if value not in known:
+        raise OptionError(
+            f"{option}: expected {' or '.join(known)}, got {value!r}.{suggest(value, known)}"
+        )
+    return value
+
+
+def split_list(text: str | None) -> tuple[str, ...]:
+    """Take `a,b,c` apart."""
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+
+
+def parse_stretch(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Read `height=0:30`, one a channel.
+
+    Raises
+    ------
+    OptionError : not of that form, or low is not below high.
+    """
+    found = {}
+    for text in texts:
+        name, _, limits = text.partition("=")
+        try:
+            low, high = map(float, limits.split(":"))
+        except ValueError:
+            low = 0.0
+            high = 0.0
+        if not -math.inf < low < high < math.inf or name.strip() in found:
+            raise OptionError(
+                f"--stretch {text!r}: expected CHANNEL=LOW:HIGH with LOW below HIGH, each channel once, as "
+                "height=0:30."
+            )
+        found[name.strip()] = (low, high)
+    return found
+
+
+def _check_channels(channels: Sequence[str], stretch: Mapping[str, Any]) -> None:
+    known = [*CHANNELS, COLOURS]
+    for name in channels:
+        if name not in known:
+            raise OptionError(
+                f"--channels: unknown channel {name!r}; known: {', '.join(known)}.{suggest(name, known)}"
+            )
+    if len(channels) not in (1, 3) or (COLOURS in channels and len(channels) > 1):
+        raise OptionError(
+            f"--channels: expected one or three of {', '.join(CHANNELS)}, or {COLOURS} alone, got "
+            f"{', '.join(channels) or 'none'}."
+        )
+    if len(set(channels)) < len(channels):
+        raise OptionError(
+            f"--channels: expected three that differ, got {', '.join(channels)}. For grey pictures name one."
+        )
+    if COLOURS in stretch:
+        raise OptionError(f"--stretch: {COLOURS} have none; they are as they are. Leave it out.")
+    for name in stretch:
+        if name not in channels:
+            raise OptionError(
+                f"--stretch: {name!r} is none of the channels {', '.join(channels)}.{suggest(name, channels)}"
+            )
+
+
+def _check_columns(request: Request) -> None:
+    if (request.areas is None) != (request.area_code is None):
+        raise OptionError(
+            "--areas and --area-code go together: name the polygons, and the column of their codes."
+        )
+    if request.labels is not None and request.areas is None:
+        raise OptionError(
+            "--labels: labels are joined by area; name the polygons with --areas and --area-code."
+        )
+    if request.labels is None and (request.targets or request.groups):
+        raise OptionError(
+            "--targets, --groups: columns of the labels; name that file with --labels."
+        )
+    for option, names in (("--targets", request.targets), ("--groups", request.groups)):
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise OptionError(f"{option}: {twice[0]!r} stands there twice. Name each column once.")
+    both = [name for name in request.targets if name in request.groups]
+    if both:
+        raise OptionError(
+            f"--targets, --groups: {both[0]!r} stands in both, and what is to be predicted may not be known. "
+            "Leave it out of --groups."
+        )
+    if request.area_code in (*request.targets, *request.groups):
+        raise OptionError(
+            f"--targets, --groups: {request.area_code!r} is the column of the area codes; nothing can be learnt "
+            "of what no two areas share. Leave it out."
+        )

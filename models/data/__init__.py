@@ -1,0 +1,1 @@
+"""The tile table joined with the features of one cut, and the folds."""

@@ -1,0 +1,272 @@
+"""The stage after the fits: from the stored predictions to `scores.csv`, `comparisons.csv` and what stands beside them.
+
+| file | one row |
+|---|---|
+| `scores.csv` | a cell and level: its scores and intervals |
+| `scores_by_tiles.csv` | a cell and a range of tile counts: its scores on the areas that have as many tiles |
+| `comparisons.csv` | the best cell of a split, level and target against another; and what `verdicts` asks beside |
+| `winners.csv` | a split, level and target: the best cell, what it can be expected to keep, how many are as good |
+| `scores.json` | written last: hashes of all that these were made from; where they still hold, nothing is made again |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from extract.errors import RunFileError
+from extract.tables.tile_table import Tiles
+from models.data.arrays import Floats, Ints
+from models.data.fold_file import hash_array
+from models.data.folds import Folds, block_numbers
+from models.evaluation.bootstrap import REPLICATES
+from models.evaluation.class_split import ClassLabels, score_class_split
+from models.evaluation.evaluate import CellName
+from models.evaluation.out_of_fold import Run, read_predicted
+from models.evaluation.score_split import BY_TILES_COLUMNS, Labelled, Row, Scored, score_split
+from models.evaluation.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS, judge_rows
+from models.store.runs import (
+    SCORE_COLUMNS,
+    read_document,
+    read_run,
+    read_scores,
+    split_cut,
+    write_csv,
+    write_json,
+    write_scores,
+)
+
+# raise the version when a number would come out differently
+SCHEMA = "roofline.scores"
+SCHEMA_VERSION = 3
+FILES = ("scores.csv", "scores_by_tiles.csv", "comparisons.csv", "winners.csv")
+_BYTES = (
+    2**29
+)  # predictions held at once: more targets than fit are scored in several passes over the files
+Report = Callable[[int, int], None]  # done, of how many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """What predictions are held against.
+
+    Attributes
+    ----------
+    ids : (n,), tiles in the order of the table. targets : (n, n_targets), NaN where the label is missing.
+    classes : (n, n_class_targets), None where the label is missing.
+    area : (n,), number of each tile's area.
+    units : split → (n,), number of what a resample draws: the areas, or the blocks on the split `block`.
+    training_means : split → (n, n_targets), mean label of the rows that the models of the tile's fold were trained on;
+        NaN in no fold.
+    """
+
+    ids: NDArray[Any]
+    targets: pd.DataFrame
+    area: Ints
+    units: dict[str, Ints]
+    training_means: dict[str, Floats]
+    classes: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def names(self) -> list[str]:
+        """Every target: numbers, then classes."""
+        return [str(t) for t in (*self.targets, *self.classes)]
+
+
+def build_labels(tiles: Tiles, folds: dict[str, Folds], *, block_m: float) -> Labels:
+    """Return the labels, and for each split the units and the mean labels of its training rows.
+
+    Parameters
+    ----------
+    folds : folds of all tiles, by split. block_m : side of the blocks [m], used by `block` alone.
+    """
+    area = pd.factorize(tiles.area)[0].astype(np.int64)
+    Y = tiles.targets.to_numpy(np.float64)
+    units = {
+        split: block_numbers(area, tiles.xy, block_m) if split == "block" else area
+        for split in folds
+    }
+    return Labels(
+        ids=tiles.id.to_numpy(),
+        targets=tiles.targets,
+        classes=tiles.classes,
+        area=area,
+        units=units,
+        training_means={split: _training_means(Y, one) for split, one in folds.items()},
+    )
+
+
+def _training_means(Y: Floats, folds: Folds) -> Floats:
+    means = np.full(Y.shape, np.nan)
+    is_known = np.isfinite(Y)
+    filled = np.where(is_known, Y, 0.0)
+    for fold in folds.folds:
+        held = folds.parts_of(fold)
+        rows = folds.training(held)
+        n = is_known[rows].sum(axis=0)
+        means[folds.held(held)] = np.divide(
+            filled[rows].sum(axis=0), n, out=np.full(len(n), np.nan), where=n > 0
+        )
+    return means
+
+
+def score_runs(
+    folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int, report: Report | None = None
+) -> pd.DataFrame:
+    """Score every cell of the runs from its stored predictions, and write `FILES`; nothing is fitted.
+
+    Parameters
+    ----------
+    runs : (split, cut, model) of each finished run. seed : of the resamples.
+    report : is told how many (split, target) are scored, of how many.
+
+    Returns
+    -------
+    The scores, `models.store.runs.SCORE_COLUMNS`.
+
+    Raises
+    ------
+    RunFileError : a run that is missing or damaged, or that predicts tiles which the labels do not have.
+    """
+    documents = {
+        (split, cut, model): read_run(folder, split, cut, model) for split, cut, model in runs
+    }
+    inputs = _hash_inputs(documents, labels, seed)
+    if is_scored(folder, inputs):
+        return read_scores(folder)
+    scored = Scored()
+    splits = list(dict.fromkeys(split for split, *_ in runs))
+    total = len(splits) * len(labels.targets.columns)
+    for split in splits:
+        of_split = [run for run in documents if run[0] == split]
+        for done, _ in enumerate(_score_one_split(scored, folder, of_split, labels, seed=seed), 1):
+            if report:
+                report(splits.index(split) * len(labels.targets.columns) + done, total)
+        if len(labels.classes.columns):
+            of_classes = ClassLabels(labels.ids, labels.classes, labels.area, labels.units[split])
+            _extend(scored, score_class_split(folder, of_split, of_classes, seed=seed))
+    return _write(folder, scored, documents, labels, inputs)
+
+
+def _hash_inputs(documents: dict[Run, dict[str, Any]], labels: Labels, seed: int) -> str:
+    files = {" ".join(run): document.get("files", {}) for run, document in documents.items()}
+    arrays = [
+        hash_array(a)
+        for a in (np.array(labels.ids, dtype=str), labels.targets.to_numpy(np.float64), labels.area)
+    ]
+    splits = {
+        s: [hash_array(labels.units[s]), hash_array(labels.training_means[s])]
+        for s in sorted(labels.units)
+    }
+    classes = [[str(name), column.tolist()] for name, column in labels.classes.items()]
+    made_from = [
+        SCHEMA_VERSION,
+        REPLICATES,
+        seed,
+        files,
+        list(labels.targets.columns),
+        arrays,
+        splits,
+        *classes,
+    ]
+    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
+
+
+def is_scored(folder: Path, inputs: str) -> bool:
+    """Return whether the files on disk are those made from `inputs`, unchanged."""
+    if not (folder / "scores.json").is_file():
+        return False
+    try:
+        document = read_document(folder / "scores.json", SCHEMA, SCHEMA_VERSION)
+    except RunFileError:
+        return False
+    return document.get("inputs") == inputs and document.get("files") == _hash_files(folder)
+
+
+def _hash_files(folder: Path) -> dict[str, str]:
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in FILES
+        if (folder / name).is_file()
+    }
+
+
+def _score_one_split(
+    scored: Scored, folder: Path, runs: list[Run], labels: Labels, *, seed: int
+) -> Iterator[str]:
+    """Score target by target, and give the name of each when it is."""
+    split = runs[0][0]
+    names = [str(t) for t in labels.targets.columns]
+    cells = [CellName(cut, model) for _, cut, model in runs]
+    at_once = max(1, _BYTES // (4 * len(labels.ids) * len(runs)))
+    for start in range(0, len(names), at_once):
+        some = names[start : start + at_once]
+        predicted = read_predicted(folder, runs, labels.ids, some)
+        for i, target in enumerate(some):
+            labelled = Labelled(
+                truth=labels.targets[target].to_numpy(np.float64),
+                area=labels.area,
+                unit=labels.units[split],
+                training_mean=labels.training_means[split][:, start + i],
+            )
+            one = score_split(labelled, predicted[i], cells, seed=seed)
+            _extend(scored, one, {"split": split, "target": target})
+            yield target
+
+
+def _extend(scored: Scored, one: Scored, more: Row | None = None) -> None:
+    for rows, new in (
+        (scored.scores, one.scores),
+        (scored.by_tiles, one.by_tiles),
+        (scored.comparisons, one.comparisons),
+        (scored.winners, one.winners),
+    ):
+        rows.extend({**(more or {}), **row} for row in new)
+
+
+def _write(
+    folder: Path, scored: Scored, documents: dict[Run, dict[str, Any]], labels: Labels, inputs: str
+) -> pd.DataFrame:
+    position = {run: i for i, run in enumerate(documents)}
+    order = {target: i for i, target in enumerate(labels.names)}
+    (folder / "scores.json").unlink(missing_ok=True)
+    ordered = sorted(
+        scored.scores,
+        key=lambda row: (position[row["split"], row["cut"], row["model"]], order[row["target"]]),
+    )
+    frame = write_scores(folder, [_score_row(row, documents) for row in ordered])
+    tables = {
+        "scores_by_tiles.csv": (scored.by_tiles, BY_TILES_COLUMNS),
+        "winners.csv": (scored.winners, WINNER_COLUMNS),
+        "comparisons.csv": (judge_rows(scored.comparisons), COMPARISON_COLUMNS),
+    }
+    for name, (rows, columns) in tables.items():
+        write_csv(folder / name, pd.DataFrame(rows, columns=list(columns)))
+    write_json(
+        folder / "scores.json",
+        {
+            "schema": SCHEMA,
+            "schema_version": SCHEMA_VERSION,
+            "inputs": inputs,
+            "replicates": REPLICATES,
+            "files": _hash_files(folder),
+        },
+    )
+    return frame
+
+
+def _score_row(row: Row, documents: dict[Run, dict[str, Any]]) -> Row:
+    cell = documents[row["split"], row["cut"], row["model"]].get("cells", {}).get(row["target"], {})
+    return dict.fromkeys(SCORE_COLUMNS, np.nan) | {
+        **row,
+        **split_cut(row["cut"]),
+        "fit_seconds": cell.get("seconds", np.nan),
+    }

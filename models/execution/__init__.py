@@ -1,0 +1,1 @@
+"""Which processes fit the cells, and what the user sees meanwhile."""

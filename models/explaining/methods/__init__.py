@@ -1,0 +1,1 @@
+"""Methods that locate a prediction on the tile."""

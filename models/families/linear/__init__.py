@@ -1,0 +1,1 @@
+"""Ridge regression for every fold, target and penalty at once."""

@@ -1,0 +1,197 @@
+"""The features of a place that has none: made as those were that the models were fitted on, and of the same weights.
+
+It is `python -m extract run` that makes them, in a process of its own, by a settings file beside them (`features.toml`): the same
+command by hand goes on where it stopped, and a killed prediction does as well.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+import extract
+from extract.config.cuts import PIXELS, parse_cut
+from extract.errors import PlaceError, PlaceFeaturesError
+from extract.files.atomic import publish
+from extract.store.embeddings import read_attributes
+from models.predicting.place import check_place, name_features
+from models.predicting.place_settings import PlaceSettings
+from models.settings import FitSettings
+from models.store.kept_models import KeptModel, list_kept
+from models.store.model_folder import check_sealed
+
+_OF_THE_MACHINE = ("batch", "shard", "runtime", "engine", "scheduler", "workers")
+_IMPORTED = "imported"
+
+
+def make_missing(
+    settings: FitSettings,
+    place: PlaceSettings,
+    models: Sequence[KeptModel],
+    *,
+    say: Callable[[str], None] | None = None,
+) -> None:
+    """Make the features that models need of a place, where they are not there or not whole.
+
+    Parameters
+    ----------
+    settings : of the experiment: its other kept models may be asked next, and the maps that they are fed are stored too; other
+        maps are not.
+    models : kept models that will be asked.
+    say : is told what will be run, before it runs.
+
+    Raises
+    ------
+    PlaceError : the models or the place cannot be used; features that came from elsewhere. RunFileError : a model was tampered with.
+    PlaceFeaturesError : the extraction failed.
+    """
+    for one in models:
+        check_place(place, one)
+    lacking = [
+        one for one in models if any(not _are_whole(path) for path in name_features(place, one))
+    ]
+    if not lacking:
+        return
+    for one in lacking:
+        check_sealed(one.path, one.facts)
+    path = place.folder / "features.toml"
+    needed = {
+        one.cell.cut
+        for target in settings.targets.names
+        for one in list_kept(settings.folder, target)
+    }
+    document = describe_features(place, lacking, needed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(tomli_w.dumps(document), encoding="utf-8")
+    publish(partial, path)
+    if say:
+        say(
+            f"{place.name} has no features, or not all: they are made as the model's were, by `python -m extract run --config "
+            f"{path}`. [extract] of the place may say where weights lie, and {', '.join(_OF_THE_MACHINE)}."
+        )
+    _run(path)
+
+
+def _are_whole(path: Path) -> bool:
+    """Return whether features and all of their shards are there."""
+    if not path.is_file():
+        return False
+    return all(
+        (path.parent / path.stem / Path(name).name).is_file()
+        for name in json.loads(read_attributes(path, "shards").get("shards", "[]"))
+    )
+
+
+def describe_features(
+    place: PlaceSettings, models: Sequence[KeptModel], needed: set[str]
+) -> dict[str, Any]:
+    """Return the settings file that makes the features of a place as those of some models were made.
+
+    Parameters
+    ----------
+    needed : cuts that are stored as they were; of others that are maps the mean is, as the hash of weights counts every layer.
+
+    Raises
+    ------
+    PlaceError : features that were imported; a place whose pictures are to be read otherwise than those of the model.
+    """
+    tiles = place.tiles.model_dump(mode="json", exclude_none=True)
+    section = {
+        name: value
+        for name, value in place.extract.model_dump(mode="json", exclude_none=True).items()
+        if name in _OF_THE_MACHINE and name in place.extract.model_fields_set
+    }
+    section |= {"cuts": [], "weights": {}, "weights_sha256": {}}
+    for one in {name_backbone(one): one for one in models}.values():
+        backbone = name_backbone(one)
+        made = one.facts["made"]
+        look = one.facts["look"]
+        if made.get("weights") == _IMPORTED:
+            raise PlaceError(
+                f"{one.cell.cut}: these features came from elsewhere. Make those of this place in the same way, and "
+                f"bring them in: python -m extract import --config NEW.toml --ids … --vectors … --as {one.cell.cut} "
+                f'(with cuts = ["{one.cell.cut}"] in [extract] of NEW.toml).'
+            )
+        if backbone != PIXELS and not made.get("cuts"):
+            raise PlaceError(
+                f"{one.path}: does not say how the features of {one.cell.cut} were made, so that none can be made "
+                "of this place. Make them yourself, or the experiment's anew (`make features FRESH=1`)."
+            )
+        tiles |= {
+            name: value for name, value in _agree(place, look, one).items() if value is not None
+        }
+        section |= {"size": look.get("size", 224), "dtype": made.get("dtype", "float16")}
+        section["cuts"] += _choose_cuts(backbone, made, needed)
+        if backbone != PIXELS:
+            section["precision"] = made["precision"]
+            section["weights"][backbone] = _find_weights(place, backbone, made)
+            section["weights_sha256"][backbone] = one.facts["training"]["weights_sha256"]
+    return {"name": place.name, "out": str(place.folder), "tiles": tiles, "extract": section}
+
+
+def name_backbone(one: KeptModel) -> str:
+    """Name what makes a model's features; a model that is fed no cut needs what pictures tell without a network."""
+    return parse_cut(one.cell.cut).backbone if "/" in one.cell.cut else PIXELS
+
+
+def _choose_cuts(backbone: str, made: dict[str, Any], needed: set[str]) -> list[str]:
+    cuts = [parse_cut(text) for text in made.get("cuts", [f"{PIXELS}/32:avg"])]
+    if backbone == PIXELS:
+        return [str(cut) for cut in cuts if str(cut) in needed] or [str(cuts[0])]
+    small = ("avg", "max")
+    return list(
+        dict.fromkeys(
+            str(cut if str(cut) in needed or cut.pooling in small else cut._replace(pooling="avg"))
+            for cut in cuts
+        )
+    )
+
+
+def _agree(place: PlaceSettings, look: dict[str, Any], one: KeptModel) -> dict[str, Any]:
+    """Return how pictures become colours, as the model says; raises PlaceError where the place says otherwise."""
+    for name, value in place.tiles.look.items():
+        if value is not None and value != look.get(name):
+            raise PlaceError(
+                f"[tiles] {name} of {place.name!r}: got {value!r}, and model {one.cell.model!r} was fitted on "
+                f"pictures with {name} = {look.get(name)!r}. Remove the key, and bring the pictures to that."
+            )
+    return {name: look.get(name) for name in place.tiles.look}
+
+
+def _find_weights(place: PlaceSettings, backbone: str, made: dict[str, Any]) -> str:
+    """Return where the weights lie: where the place says, else where they lay; their hash is what decides."""
+    said = place.extract.weights
+    if isinstance(said, dict):
+        return said.get(backbone, str(made["weights"]))
+    return said if "weights" in place.extract.model_fields_set else str(made["weights"])
+
+
+def _run(path: Path) -> None:
+    """Extract by a settings file in another process, which shows its progress; Ctrl-C reaches both, and this one waits."""
+    root = str(Path(extract.__file__).resolve().parents[1])
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": paths}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "extract", "run", "--config", str(path)], env=environment
+    )
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    if code == 130:
+        raise KeyboardInterrupt
+    if code:
+        raise PlaceFeaturesError(
+            f"{path}: the features of this place could not be made (exit code {code}); the extraction said why. "
+            "The same command goes on from there.",
+            code,
+        )

@@ -1,0 +1,1 @@
+"""Fitted cells and kept models on disk."""

@@ -1,0 +1,391 @@
+"""The fitted cells on disk: `runs/<split>/<cut>/<model>/`, and `scores.csv` over all of them.
+
+Schema `roofline.run`, version 2; version 1 had one key a run instead of one a target, and is fitted again. To raise
+it: add one to `SCHEMA_VERSION`, teach `read_finished` the old version, and write a line in CHANGELOG.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from extract.errors import RunFileError
+from extract.files.atomic import publish
+from models.store.run_schema import find_fault
+
+SCHEMA = "roofline.run"
+SCHEMA_VERSION = 2
+PREDICTION_COLUMNS = ("id", "fold", "target", "truth", "prediction")
+CURVE_COLUMNS = (
+    "target",
+    "fold",
+    "epoch",
+    "loss",
+    "held_loss",
+    "best",
+)  # see `models.families.family.Epoch`
+CLASS_COLUMNS = (
+    *PREDICTION_COLUMNS,
+    "probability",
+)  # a list in each row; cells[target]["classes"] of run.json names its places
+_COLUMNS = {
+    "predictions.parquet": PREDICTION_COLUMNS,
+    "nested.parquet": ("id", "target", "prediction"),
+    "classes.parquet": CLASS_COLUMNS,
+    "curves.csv": CURVE_COLUMNS,
+}
+_FIRST_COLUMNS = (
+    "split",
+    "backbone",
+    "layer",
+    "pooling",
+    "model",
+    "target",
+    "level",
+    "n",
+    "mse",
+    "rmse",
+    "nrmse",
+    "mae",
+    "r2",
+    "spearman",
+    "r2_low",
+    "r2_high",
+    "rmse_low",
+    "rmse_high",
+    "fit_seconds",
+)
+_LATER_COLUMNS = (
+    "r2_training_mean",
+    "calibration_slope",
+    "spearman_low",
+    "spearman_high",
+    "accuracy",
+    "balanced_accuracy",
+    "f1_macro",
+    "log_loss",
+    "accuracy_low",
+    "accuracy_high",
+    "balanced_accuracy_low",
+    "balanced_accuracy_high",
+    "f1_macro_low",
+    "f1_macro_high",
+    "log_loss_low",
+    "log_loss_high",
+)
+SCORE_COLUMNS = (*_FIRST_COLUMNS, *_LATER_COLUMNS)
+
+
+def run_folder(folder: Path, split: str, cut: str, model: str) -> Path:
+    """Folder of a run; `cut` is `<backbone>/<layer>:<pooling>` or `none`."""
+    return folder / "runs" / split / cut / model
+
+
+def write_run(
+    path: Path,
+    predictions: pd.DataFrame | None,
+    nested: pd.DataFrame | None,
+    run: dict[str, Any],
+    *,
+    classes: pd.DataFrame | None = None,
+    curves: pd.DataFrame | None = None,
+) -> None:
+    """Write a run such that a kill at any moment leaves the one before or this one, after `mend_run`.
+
+    Everything is on disk under `.partial` names, `run.json` with the hashes of the others last, before the first file
+    gets its final name.
+
+    Parameters
+    ----------
+    predictions : `PREDICTION_COLUMNS`, or None where no target is a number. nested : id, target and prediction, or None.
+    run : what `run.json` holds; `cells` has an entry for each target.
+    classes : `CLASS_COLUMNS`, or None where no target is a class.
+    curves : `CURVE_COLUMNS`, or None where nothing is learnt in epochs.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    frames = dict(zip(_COLUMNS, (predictions, nested, classes, curves), strict=True))
+    files = {
+        name: _write_partial(path / name, frame[list(_COLUMNS[name])])
+        for name, frame in frames.items()
+        if frame is not None
+    }
+    document = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **run, "files": files}
+    journal = _partial(path / "run.json")
+    journal.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    _sync(journal)
+    for name in (*files, "run.json"):
+        publish(_partial(path / name), path / name)
+    for name in frames.keys() - files:
+        (path / name).unlink(missing_ok=True)
+
+
+def _write_partial(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
+    partial = _partial(path)
+    if path.suffix == ".csv":
+        frame.to_csv(partial, index=False)
+    else:
+        frame.to_parquet(partial, index=False)
+    _sync(partial)
+    return {"sha256": hash_file(partial), "bytes": partial.stat().st_size}
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(path.name + ".partial")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as handle:
+        os.fsync(handle.fileno())
+
+
+def mend_run(path: Path) -> None:
+    """Finish what a killed `write_run` had whole on disk, or take it back; to be called by the one who may write."""
+    partials = list(path.glob("*.partial"))
+    if not partials:
+        return
+    try:
+        files = json.loads(_partial(path / "run.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError):
+        files = None  # the journal was not whole: nothing has been renamed yet
+    where = {name: _find(path / name, facts["sha256"]) for name, facts in (files or {}).items()}
+    if where and all(where.values()):
+        for name, found in where.items():
+            if found != path / name:
+                publish(_partial(path / name), path / name)
+        publish(_partial(path / "run.json"), path / "run.json")
+    for partial in partials:
+        partial.unlink(missing_ok=True)
+
+
+def _find(path: Path, sha256: str) -> Path | None:
+    """Which of a file and its `.partial` has the hash."""
+    return next((p for p in (_partial(path), path) if p.is_file() and hash_file(p) == sha256), None)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    _partial(path).write_text(json.dumps(document, indent=1), encoding="utf-8")
+    publish(_partial(path), path)
+
+
+def read_run(folder: Path, split: str, cut: str, model: str) -> dict[str, Any]:
+    """Read `run.json` of a run.
+
+    Raises
+    ------
+    RunFileError : unfinished or not there, not JSON, or another schema.
+    """
+    path = run_folder(folder, split, cut, model) / "run.json"
+    return read_document(path, SCHEMA, SCHEMA_VERSION)
+
+
+def read_document(path: Path, schema: str, newest: int) -> dict[str, Any]:
+    """Read a JSON artifact and check its schema; `RunFileError` where it cannot be used."""
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunFileError(f"{path}: no such file. Run `make models` first.") from None
+    except (ValueError, RecursionError) as error:
+        raise RunFileError(
+            f"{path}: not JSON ({error}). Delete it and run `make models` again."
+        ) from None
+    if not isinstance(document, dict) or document.get("schema") != schema:
+        raise RunFileError(
+            f"{path}: expected schema {schema!r}. This file was not written by `make models`."
+        )
+    if not isinstance(document.get("schema_version"), int):
+        raise RunFileError(
+            f"{path}: expected a number as schema_version, got {document.get('schema_version')!r}. This file was not "
+            "written by `make models`."
+        )
+    if document["schema_version"] > newest:
+        raise RunFileError(
+            f"{path}: written by a newer Roofline (schema version {document['schema_version']}; this one reads "
+            f"up to {newest}). Update Roofline."
+        )
+    return document
+
+
+def read_finished(folder: Path, split: str, cut: str, model: str) -> dict[str, Any]:
+    """Return `run.json` of a run; nothing where it is unfinished or of an older schema. Predictions are not read.
+
+    Raises
+    ------
+    RunFileError : a newer schema, or not a run.
+    """
+    path = run_folder(folder, split, cut, model)
+    if not (path / "run.json").is_file():
+        return {}
+    run = read_run(folder, split, cut, model)
+    if run["schema_version"] != SCHEMA_VERSION:
+        return {}
+    fault = find_fault(run)
+    if fault:
+        raise _unreadable(path / "run.json", fault)
+    is_whole = all(
+        (path / name).is_file() and (path / name).stat().st_size == facts["bytes"]
+        for name, facts in run["files"].items()
+    )
+    return run if is_whole else {}
+
+
+def read_predictions(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+    """Read the out-of-fold predictions of a run: id, fold, target, truth, prediction.
+
+    Raises
+    ------
+    RunFileError : as `read_run`; the file is not there, or not the one whose hash `run.json` states.
+    """
+    return _read_frame(folder, (split, cut, model), "predictions.parquet")
+
+
+def read_nested(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+    """Read the nested predictions of a run: id, target, prediction; errors as `read_predictions`."""
+    return _read_frame(folder, (split, cut, model), "nested.parquet")
+
+
+def read_classes(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+    """Read the out-of-fold classes of a run, `CLASS_COLUMNS`; no row where no target is one. Errors as `read_predictions`."""
+    if "classes.parquet" not in read_run(folder, split, cut, model).get("files", {}):
+        return pd.DataFrame(columns=list(CLASS_COLUMNS))
+    return _read_frame(folder, (split, cut, model), "classes.parquet")
+
+
+def read_curves(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+    """Read the learning curves of a run, `CURVE_COLUMNS`; no row of an unfinished run or where nothing learns in epochs.
+
+    Raises
+    ------
+    RunFileError : as `read_predictions`.
+    """
+    if "curves.csv" not in read_finished(folder, split, cut, model).get("files", {}):
+        return pd.DataFrame(columns=list(CURVE_COLUMNS))
+    return read_table(_checked_file(folder, (split, cut, model), "curves.csv")).astype(
+        {"target": str}
+    )
+
+
+def read_prediction_table(
+    folder: Path, split: str, cut: str, model: str, *, is_nested: bool = False
+) -> pa.Table:
+    """Read id, target (as a dictionary) and prediction alone, in a third of the time; errors as `read_predictions`."""
+    path = _checked_file(
+        folder, (split, cut, model), "nested.parquet" if is_nested else "predictions.parquet"
+    )
+    try:
+        return pq.read_table(
+            path, columns=["id", "target", "prediction"], read_dictionary=["target"]
+        )
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _read_frame(folder: Path, cell: tuple[str, str, str], name: str) -> pd.DataFrame:
+    path = _checked_file(folder, cell, name)
+    try:
+        frame = pd.read_parquet(path, columns=list(_COLUMNS[name]))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    lost = set(_COLUMNS[name]) - {*frame.columns}
+    if lost:
+        raise _unreadable(path, f"no column {', '.join(sorted(lost))}")
+    return frame
+
+
+def _unreadable(path: Path, why: object) -> RunFileError:
+    return RunFileError(
+        f"{path}: not what `make models` writes ({why}). Delete {path.parent} and run `make models` again."
+    )
+
+
+def _checked_file(folder: Path, cell: tuple[str, str, str], name: str) -> Path:
+    run = read_run(folder, *cell)
+    path = run_folder(folder, *cell) / name
+    expected = run.get("files", {}).get(name, {}).get("sha256")
+    if not path.is_file():
+        raise RunFileError(
+            f"{path}: no such file, though its run.json is there. Run `make models` again."
+        )
+    if expected is not None and hash_file(path) != expected:
+        raise RunFileError(
+            f"{path}: not the file that `make models` wrote (expected SHA-256 {expected}). "
+            f"Delete {path.parent} and run `make models` again."
+        )
+    return path
+
+
+def split_cut(cut: str) -> dict[str, str]:
+    """Return backbone, layer and pooling of a cut; all `none` (or `all`) for the cuts `none` and `all`."""
+    if "/" not in cut:
+        return dict.fromkeys(("backbone", "layer", "pooling"), cut)
+    backbone, dataset = cut.split("/", 1)
+    layer, pooling = dataset.rsplit(":", 1)
+    return {"backbone": backbone, "layer": layer, "pooling": pooling}
+
+
+def join_cut(backbone: str, layer: str, pooling: str) -> str:
+    """Return the cut back from its three columns."""
+    return backbone if backbone == layer else f"{backbone}/{layer}:{pooling}"
+
+
+def write_scores(folder: Path, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Write `scores.csv`, and give it."""
+    frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS)).astype({"n": int})
+    write_csv(folder / "scores.csv", frame)
+    return frame
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a CSV file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    frame.to_csv(partial, index=False)
+    publish(partial, path)
+
+
+def read_scores(folder: Path) -> pd.DataFrame:
+    """Read `scores.csv`; the text `none` stays text, and columns that an older file does not have are NaN.
+
+    Raises
+    ------
+    RunFileError : not there, or without a column.
+    """
+    path = folder / "scores.csv"
+    if not path.is_file():
+        raise RunFileError(f"{path}: no such file. Run `make models` first.")
+    frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    lost = [name for name in _FIRST_COLUMNS if name not in frame.columns]
+    if lost:
+        raise RunFileError(f"{path}: no column {', '.join(lost)}. Run `make models` again.")
+    return frame.assign(**{name: np.nan for name in _LATER_COLUMNS if name not in frame.columns})
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read `comparisons.csv`, `winners.csv` or `scores_by_tiles.csv`; the text `none` stays text.
+
+    Raises
+    ------
+    RunFileError : not there, or not a table.
+    """
+    if not path.is_file():
+        raise RunFileError(f"{path}: no such file. Run `make models` first.")
+    try:
+        return pd.read_csv(path, keep_default_na=False, na_values=[""])
+    except (ValueError, OSError) as error:
+        raise RunFileError(
+            f"{path}: not readable ({error}). Delete it and run `make models` again."
+        ) from None

@@ -1,0 +1,1 @@
+"""Prediction intervals, their coverage, and the area of applicability."""

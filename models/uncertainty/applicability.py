@@ -1,0 +1,98 @@
+"""How far a new row lies from what a model was fitted on, and from where on it counts as outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from extract.errors import RunFileError
+from models.data.arrays import Floats
+from models.data.features import Features
+from models.families.pca import find_axes
+
+FILE = "reach.npz"
+_K = 16
+_SHARE = 0.99
+
+
+class Reach(NamedTuple):
+    """The spread of the training rows, along their first principal axes and off them.
+
+    The statistics are those of process control (Jackson and Mudholkar 1979, Technometrics 21:341): along the axes
+    Hotelling's T², off them the squared length Q of what the axes do not hold; each over the value that 99 % of the
+    training rows stay below.
+
+    Attributes
+    ----------
+    mean : (d,). axes : (d, k). variance : (k,), of the training rows along each axis. limits : (2,), of T² and of Q.
+    """
+
+    mean: NDArray[np.float32]
+    axes: NDArray[np.float32]
+    variance: Floats
+    limits: Floats
+
+    def measure(self, X: Features) -> Floats:
+        """Return the distance of each row, (n_rows,): 1 is the edge of what was seen, more is outside."""
+        return np.sqrt(np.max(_statistics(X, self) / self.limits, axis=1))
+
+    def save(self, folder: Path) -> None:
+        """Write it as plain arrays."""
+        np.savez(folder / FILE, allow_pickle=False, **self._asdict())
+
+
+def measure_reach(X: Features, *, seed: int = 0) -> Reach | None:
+    """Measure the training rows; None where nothing is fed that could vary (one row, no column).
+
+    Parameters
+    ----------
+    X : (n_rows, n_features); what stands beside, group columns, is left out.
+    """
+    core = X.core()
+    k = min(_K, len(core) - 1, core.shape[1])
+    if k < 1:
+        return None
+    mean, axes = find_axes(core, k, seed)
+    start = Reach(mean, axes, np.ones(k), np.ones(2))
+    variance = _spread(core, start)
+    is_used = variance > 1e-10 * max(float(variance.max()), 1e-30)
+    if not is_used.any():
+        return None
+    start = start._replace(axes=axes[:, is_used], variance=variance[is_used])
+    limits = np.quantile(_statistics(core, start), _SHARE, axis=0)
+    total = float(variance.sum())
+    return start._replace(limits=np.where(limits > [1e-9, 1e-6 * total], limits, np.inf))
+
+
+def read_reach(folder: Path) -> Reach | None:
+    """Read what `save` wrote into a model's folder; None where the model has none."""
+    if not (folder / FILE).is_file():
+        return None
+    try:
+        with np.load(folder / FILE, allow_pickle=False) as arrays:
+            return Reach(*(arrays[name] for name in Reach._fields))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunFileError(
+            f"{folder / FILE}: not what `make models` wrote ({error}). Do not trust this folder."
+        ) from None
+
+
+def _spread(X: Features, reach: Reach) -> Floats:
+    total = np.zeros(reach.axes.shape[1])
+    for _, chunk in X.chunks():
+        total += (((chunk - reach.mean) @ reach.axes).astype(np.float64) ** 2).sum(axis=0)
+    return total / len(X)
+
+
+def _statistics(X: Features, reach: Reach) -> Floats:
+    """T² a degree of freedom, and Q, of each row: (n_rows, 2)."""
+    out = np.empty((len(X), 2))
+    for rows, chunk in X.core().chunks():
+        centred = (chunk - reach.mean).astype(np.float64)
+        along = centred @ reach.axes
+        out[rows, 0] = (along**2 / reach.variance).mean(axis=1)
+        out[rows, 1] = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0)
+    return out

@@ -1,0 +1,1 @@
+"""What the other packages wrote, read into tidy tables."""

@@ -1,0 +1,240 @@
+"""Everything the report shows, read from disk into tidy tables; nothing is read after this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from extract.errors import ReportError
+from extract.tables.tile_table import Tiles, read_tiles
+from models.auditing.audit import read_audit
+from models.evaluation.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS
+from models.store.runs import join_cut, read_predictions, read_scores, read_table, run_folder
+from models.uncertainty.coverage import COLUMNS as COVERAGE_COLUMNS
+from reports.data.boundaries import Boundaries, open_boundaries
+from reports.data.extraction_summary import read_rejects, read_stages, read_weights
+from reports.data.runs_table import read_ran
+from reports.sections.curves import read_curves
+from reports.sections.explain import Galleries, read_galleries
+from reports.settings import ReportSettings
+
+SPLITS = ("block", "area", "random")  # the strictest first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """Everything that one report is made from.
+
+    Attributes
+    ----------
+    scores : rows of scores.csv of targets that are numbers, with `cut`, `is_baseline` and `is_fused` added; one row a
+        (split, cut, model, target, level). class_scores : those of targets that are classes.
+    split, level : the strictest split that was scored, and `area` where areas were scored, else `tile`.
+    best : one row a target: its best model that sees pictures alone (the best baseline where there is none).
+    baseline : one row a target: its best baseline; may be empty.
+    fused : one row a target: its best model that sees pictures and area descriptors; may be empty.
+    comparisons, winners : `models.evaluation.verdicts.COMPARISON_COLUMNS`, `WINNER_COLUMNS`; empty where nothing was compared.
+    coverage : `models.uncertainty.coverage.COLUMNS`, the measured coverage of the kept models' intervals; empty where none was.
+    tile_predictions : target, model, cut, unit, truth, prediction of the best models, one row a tile.
+    predictions : the same, one row a unit. unit : what that is, `area` or `tile`.
+    tiles : the tile table; None where it is gone.
+    audit : `audit.json` with its findings; None where the data were not audited.
+    runs : the finished runs, `reports.data.runs_table.COLUMNS`. missing_runs : those asked for that are not finished.
+    weights : one row a backbone: weights, is_random, sha256, precision, device, tiles, rejected.
+    stages : one row a (backbone, stage): seconds. rates : by backbone, tiles_per_second and peak_rss_bytes.
+    rejects : id, path, reason.
+    ceiling : target, r2 at `level`; empty where unknown.
+    boundaries : the areas' polygons, where the settings name them.
+    galleries : what a kept model of each target looks at; empty where nothing was explained.
+    curves : `reports.sections.curves.COLUMNS`, of each target's best model that learnt in epochs; empty where none did.
+    """
+
+    settings: ReportSettings
+    scores: pd.DataFrame
+    class_scores: pd.DataFrame
+    split: str
+    level: str
+    best: pd.DataFrame
+    baseline: pd.DataFrame
+    fused: pd.DataFrame
+    comparisons: pd.DataFrame
+    winners: pd.DataFrame
+    coverage: pd.DataFrame
+    tile_predictions: pd.DataFrame
+    predictions: pd.DataFrame
+    unit: str
+    tiles: Tiles | None
+    audit: dict[str, Any] | None
+    runs: pd.DataFrame
+    missing_runs: list[str]
+    weights: pd.DataFrame
+    stages: pd.DataFrame
+    rates: pd.DataFrame
+    rejects: pd.DataFrame
+    ceiling: pd.DataFrame
+    n_areas: int | None
+    boundaries: Boundaries | None
+    curves: pd.DataFrame
+    galleries: Galleries
+
+    @property
+    def targets(self) -> list[str]:
+        """Targets that are numbers and were scored, in the order of the settings."""
+        scored = list(dict.fromkeys(self.scores["target"]))
+        known = [t for t in self.settings.targets.names if t in scored]
+        return known + [t for t in scored if t not in known]
+
+    @property
+    def random_backbones(self) -> list[str]:
+        """Backbones that ran with random weights."""
+        return [
+            str(b) for b in self.weights.loc[self.weights["is_random"].astype(bool), "backbone"]
+        ]
+
+
+def collect(settings: ReportSettings) -> Collected:
+    """Read everything that the report shows.
+
+    Raises
+    ------
+    ReportError : no scores, or scores, ceiling or stages that cannot be read.
+    """
+    folder = settings.folder
+    every = read_checked_scores(folder)
+    is_class = every["balanced_accuracy"].notna()
+    scores = every[~is_class]
+    class_scores = every[is_class]
+    split = next((s for s in SPLITS if s in set(every["split"])), str(every["split"].iloc[0]))
+    level = "area" if "area" in set(every["level"]) else "tile"
+    strict = scores[(scores["split"] == split) & (scores["level"] == level)]
+    fitted = strict[~strict["is_baseline"] & ~strict["is_fused"]]
+    best = _first_of_targets(pd.concat([fitted, strict[~strict["target"].isin(fitted["target"])]]))
+    tiles = read_tiles(settings) if settings.tiles.source.exists() else None
+    areas = (
+        None
+        if tiles is None
+        else pd.Series(tiles.area.astype(str).to_numpy(), index=tiles.id.astype(str).to_numpy())
+    )
+    ran = read_ran(settings, every, tiles)
+    predictions = _read_best_predictions(folder, best)
+    stages, rates = read_stages(folder / "features" / "stages.json")
+    return Collected(
+        settings=settings,
+        scores=scores,
+        class_scores=class_scores,
+        split=split,
+        level=level,
+        best=best,
+        baseline=_first_of_targets(strict[strict["is_baseline"]]),
+        fused=_first_of_targets(strict[strict["is_fused"]]),
+        comparisons=_read_optional(folder / "comparisons.csv", COMPARISON_COLUMNS),
+        coverage=_read_optional(folder / "coverage.csv", COVERAGE_COLUMNS),
+        winners=_read_optional(folder / "winners.csv", WINNER_COLUMNS),
+        tile_predictions=predictions,
+        predictions=_by_area(predictions, areas),
+        unit="tile" if areas is None else "area",
+        tiles=tiles,
+        audit=read_audit(folder) if (folder / "audit.json").is_file() else None,
+        runs=ran.runs,
+        missing_runs=ran.missing,
+        weights=read_weights(folder, settings.extract.backbones),
+        stages=stages,
+        rates=rates,
+        rejects=read_rejects(folder / "features" / "rejects.csv"),
+        ceiling=_read_ceiling(settings.targets.ceiling, level),
+        n_areas=None if areas is None else int(areas.nunique()),
+        boundaries=None if tiles is None else open_boundaries(settings, tiles),
+        curves=read_curves(folder, every[(every["split"] == split) & (every["level"] == level)]),
+        galleries=read_galleries(folder, settings.targets.names),
+    )
+
+
+def read_checked_scores(folder: Path) -> pd.DataFrame:
+    """Read `scores.csv`; add `cut`, `is_baseline` (no picture seen) and `is_fused` (pictures and area descriptors).
+
+    Raises
+    ------
+    RunFileError : not there, or a column missing.
+    ReportError : no row.
+    """
+    scores = read_scores(folder)
+    if scores.empty:
+        raise ReportError(f"{folder / 'scores.csv'}: no row. Run `make models` again.")
+    names = ["split", "backbone", "layer", "pooling", "model", "target", "level"]
+    scores = scores.astype(dict.fromkeys(names, str))
+    scores["cut"] = [
+        join_cut(*parts) for parts in scores[["backbone", "layer", "pooling"]].to_numpy().tolist()
+    ]
+    scores["is_baseline"] = scores["backbone"] == "none"
+    scores["is_fused"] = scores["model"].str.contains("+groups", regex=False)
+    return scores
+
+
+def _first_of_targets(rows: pd.DataFrame) -> pd.DataFrame:
+    return (
+        rows.sort_values("r2", ascending=False, na_position="last")
+        .drop_duplicates("target")
+        .reset_index(drop=True)
+    )
+
+
+def _read_optional(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Read a table that an experiment of one cell has no rows for; empty where there is none."""
+    table = read_table(path) if path.is_file() else pd.DataFrame(columns=list(columns))
+    lost = [name for name in columns if name not in table]
+    if lost:
+        raise ReportError(
+            f"{path}: no column {', '.join(lost)}. Delete {path.with_name('scores.json')} and run `make models`."
+        )
+    return table.astype(
+        {
+            name: str
+            for name in ("split", "level", "target", "best_cut", "best_model", "cut", "model")
+            if name in table
+        }
+    )
+
+
+def _read_best_predictions(folder: Path, best: pd.DataFrame) -> pd.DataFrame:
+    parts = []
+    for split, cut, model, target in (
+        best[["split", "cut", "model", "target"]].astype(str).to_numpy().tolist()
+    ):
+        if (run_folder(folder, split, cut, model) / "run.json").is_file():
+            part = read_predictions(folder, split, cut, model)
+            part = part[(part["target"].astype(str) == target) & (part["fold"] >= 0)]
+            parts.append(
+                part.assign(target=target, model=model, cut=cut, unit=part["id"].astype(str))
+            )
+    columns = ["target", "model", "cut", "unit", "truth", "prediction"]
+    return pd.concat(parts)[columns].dropna() if parts else pd.DataFrame(columns=columns)
+
+
+def _by_area(predictions: pd.DataFrame, areas: pd.Series[str] | None) -> pd.DataFrame:
+    if areas is None or predictions.empty:
+        return predictions
+    named = predictions.assign(unit=predictions["unit"].map(areas))
+    return named.groupby(["target", "model", "cut", "unit"], as_index=False)[
+        ["truth", "prediction"]
+    ].mean()
+
+
+def _read_ceiling(path: Path | None, level: str) -> pd.DataFrame:
+    if path is None:
+        return pd.DataFrame(columns=["target", "r2"])
+    if not path.is_file():
+        raise ReportError(
+            f"[targets] ceiling: no such file {path}. Mend the path, or remove the key."
+        )
+    table = pd.read_csv(path)
+    missing = {"target", "level", "r2"} - set(table)
+    if missing:
+        raise ReportError(f"[targets] ceiling {path}: no column {', '.join(sorted(missing))}.")
+    return (
+        table.loc[table["level"] == level, ["target", "r2"]]
+        .astype({"target": str})
+        .reset_index(drop=True)
+    )
