@@ -1,18 +1,42 @@
-"""How a file gets its name: after that, a power cut cannot undo it."""
+"""Write a file as a whole or not at all: a kill or a power cut leaves the old one."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
+@contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Yield `<path>.partial` to write to; give it its final name when the block ends.
+
+    Where the block raises, the partial file is removed and what stood at `path` stays.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    publish(partial, path)
+
+
 def publish(partial: Path, path: Path) -> None:
-    """Sync a finished file, give it its final name, and sync the folder: after that a power cut cannot undo it."""
+    """Sync a finished file, give it its final name, and sync the folder."""
     with partial.open("rb") as handle:
         os.fsync(handle.fileno())
     partial.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Sync the entries of a folder, where the system can (Windows cannot)."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(handle)
     finally:
-        os.close(folder)
+        os.close(handle)
