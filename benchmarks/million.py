@@ -16,7 +16,7 @@ import pandas as pd
 from extract.pictures.decode import PICTURE
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
-from extract.store.backbone_shards import check_jobs
+from extract.store.backbone_shards import check_backbone_shards
 from extract.tables.tile_table import read_tiles
 
 SETTINGS = """
@@ -104,7 +104,7 @@ def measure(n_tiles: int) -> dict[str, float]:
         start = time.perf_counter()
         tiles = read_tiles(settings)
         seconds["read_table"] = time.perf_counter() - start
-        (job,) = check_jobs(settings, tiles)
+        (job,) = check_backbone_shards(settings, tiles)
         seconds["check"] = time.perf_counter() - start - seconds["read_table"]
         network = open_stub(settings, "stub")
         for index in job.missing[:-1]:

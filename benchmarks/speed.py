@@ -23,8 +23,8 @@ from extract.networks.backbones import build_network
 from extract.networks.forward import Forward, least_cosine, open_forward
 from extract.networks.registry import REGISTRY
 from extract.networks.runtimes.selection import find_gpu, has_bfloat16, is_installed
-from extract.pictures.decoder_pool import Decoders
-from extract.pictures.image_folder import Place
+from extract.pictures.decoder_pool import DecoderPool
+from extract.pictures.image_folder import PictureLocation
 from extract.pictures.tile_reader import Reader
 from extract.run import run_extraction
 from extract.settings import ExtractSettings
@@ -78,7 +78,7 @@ def decode_rate(site: Site, *, n_tiles: int, processes: int) -> float:
     reader, batch = Reader(settings, read_tiles(settings)), settings.extract.batch
     slices = [range(i, min(i + batch, n_tiles)) for i in range(0, n_tiles, batch)]
     with closing(
-        Decoders(reader.source, processes=processes, batch=batch, n_batches=len(slices))
+        DecoderPool(reader.source, processes=processes, batch=batch, n_batches=len(slices))
     ) as decoders:
         decoders.wait_until_ready()
         for rows in slices[:processes]:  # each loads its libraries
@@ -171,17 +171,17 @@ def _measure_sharing(site: Site) -> Iterator[Row]:
     pair = ("resnet50v2", "mobilenetv2")
     settings = site.settings(*pair, n_tiles=4 * site.batch)
     forwards = {backbone: open_network(site, settings, backbone) for backbone in pair}
-    n_decoded, submit = [0], Decoders.submit
+    n_decoded, submit = [0], DecoderPool.submit
 
-    def count(decoders: Decoders, places: list[Place]) -> Any:
+    def count(decoders: DecoderPool, places: list[PictureLocation]) -> Any:
         n_decoded[0] += len(places)
         return submit(decoders, places)
 
-    Decoders.submit = count
+    DecoderPool.submit = count
     try:
         whole_rate(settings, forwards)
     finally:
-        Decoders.submit = submit
+        DecoderPool.submit = submit
     yield Row(
         "2 decodes a tile, two backbones",
         " + ".join(pair),

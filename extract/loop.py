@@ -16,11 +16,11 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 
 from extract.errors import DecoderError, ExtractionError
-from extract.pictures.decoder_pool import Decoders, Decoding
+from extract.pictures.decoder_pool import DecoderPool, Decoding
 from extract.pictures.picture_source import Batch
 from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings
-from extract.store.backbone_shards import Job, Opened
+from extract.store.backbone_shards import BackboneShards, NetworkInfo
 from extract.store.shards import ShardWriter
 from extract.tables.tile_table import Tiles
 from extract.timing.clock import Clock
@@ -38,7 +38,7 @@ class Pending(Protocol):
     def result(self) -> dict[str, NDArray[Any]]: ...  # noqa: D102
 
 
-class Network(Opened, Protocol):
+class Network(NetworkInfo, Protocol):
     """What the loop asks of a network: see `extract.networks.forward.Forward`."""
 
     def submit(self, pictures: NDArray[np.uint8]) -> Pending: ...  # noqa: D102
@@ -54,9 +54,9 @@ class Bench:
 
     settings: ExtractSettings
     reader: Reader
-    jobs: dict[str, Job]
+    jobs: dict[str, BackboneShards]
     networks: dict[str, Network]
-    decoders: Decoders
+    decoders: DecoderPool
     strict: bool
     startup_seconds: float
 
@@ -69,7 +69,7 @@ class Bench:
 class Step:
     """One batch and one network: rows of one shard; the last network of a batch gives its pictures' memory back."""
 
-    job: Job
+    job: BackboneShards
     index: int
     network: Network
     batch: Batch
@@ -80,7 +80,7 @@ class Step:
 def open_bench(
     settings: ExtractSettings,
     tiles: Tiles,
-    jobs: Sequence[Job],
+    jobs: Sequence[BackboneShards],
     open_forward: OpenForward,
     *,
     allow_random: bool = False,
@@ -106,7 +106,7 @@ def open_bench(
     networks: dict[str, Network] = {}
     n_batches = processes + _DECODED_AHEAD + _IN_FLIGHT + 1
     try:
-        decoders = Decoders(
+        decoders = DecoderPool(
             reader.source, processes=processes, batch=batch, n_batches=n_batches
         )  # start while networks compile
         with ExitStack() as opened:
@@ -196,12 +196,12 @@ def _check_strict(batch: Batch, *, strict: bool) -> None:
 
 def _decode(
     bench: Bench, indices: Iterable[int], watch: Watch
-) -> Generator[tuple[list[Job], int, Batch, Decoding], None, None]:
+) -> Generator[tuple[list[BackboneShards], int, Batch, Decoding], None, None]:
     """Decode ahead of the network, a bounded number of batches."""
     bench.decoders.reset()
-    ahead: deque[tuple[list[Job], int, range, Decoding]] = deque()
+    ahead: deque[tuple[list[BackboneShards], int, range, Decoding]] = deque()
 
-    def fetch() -> tuple[list[Job], int, Batch, Decoding]:
+    def fetch() -> tuple[list[BackboneShards], int, Batch, Decoding]:
         jobs, index, rows, decoding = ahead.popleft()
         try:
             with watch.waited.time("decode"):
@@ -231,7 +231,9 @@ def _decode(
         yield fetch()
 
 
-def _batches(bench: Bench, indices: Iterable[int]) -> Iterator[tuple[list[Job], int, range]]:
+def _batches(
+    bench: Bench, indices: Iterable[int]
+) -> Iterator[tuple[list[BackboneShards], int, range]]:
     """Cut the shards into batches; a shard that is complete, by whomever, is not done again."""
     size = bench.settings.extract.batch
     for index in indices:

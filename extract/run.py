@@ -24,7 +24,7 @@ from extract.pictures.archives import open_images
 from extract.pictures.image_folder import Images
 from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings
-from extract.store.backbone_shards import Job, check_jobs
+from extract.store.backbone_shards import BackboneShards, check_backbone_shards
 from extract.store.embeddings import read_rejects
 from extract.tables.text_columns import pack_texts, thrifty
 from extract.tables.tile_table import Tiles, read_tiles
@@ -99,7 +99,9 @@ def run_extraction(
     tiles = read_tiles(settings)
     features = settings.folder / "features"
     with locked(features) as note:
-        jobs = sorted(check_jobs(settings, tiles, fresh=fresh), key=lambda job: job.is_imported)
+        jobs = sorted(
+            check_backbone_shards(settings, tiles, fresh=fresh), key=lambda job: job.is_imported
+        )
         images = None if jobs[0].is_imported else open_images(settings.tiles)
         if retry and images:
             reader = Reader(settings, tiles)
@@ -189,7 +191,7 @@ def _notes(settings: ExtractSettings, note: str, records: list[Record]) -> list[
 
 
 def _finish(
-    settings: ExtractSettings, tiles: Tiles, jobs: list[Job], images: Images | None
+    settings: ExtractSettings, tiles: Tiles, jobs: list[BackboneShards], images: Images | None
 ) -> tuple[dict[int, str], int]:
     """Write the virtual files, rejects.csv and unlisted.csv; give the rejects and count the unlisted.
 

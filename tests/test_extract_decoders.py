@@ -17,7 +17,7 @@ from stub_network import open_stub
 from extract.errors import DecoderError, ExtractionError, ImageSourceError, RejectedTile
 from extract.pictures import decoder_pool as module
 from extract.pictures.archives import open_images
-from extract.pictures.decoder_pool import Decoders
+from extract.pictures.decoder_pool import DecoderPool
 from extract.pictures.tile_reader import Reader
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, TilesSection, read_settings
@@ -36,7 +36,7 @@ def reader(experiment):
 
 @pytest.fixture
 def decoders(reader):
-    opened = Decoders(reader.source, processes=2, batch=4, n_batches=3)
+    opened = DecoderPool(reader.source, processes=2, batch=4, n_batches=3)
     opened.wait_until_ready()
     yield opened
     opened.close()
@@ -132,7 +132,7 @@ def test_an_archive_that_was_replaced_before_a_process_opened_it_is_refused_ther
 
 
 def test_closing_ends_the_processes(reader):
-    opened = Decoders(reader.source, processes=2, batch=4, n_batches=3)
+    opened = DecoderPool(reader.source, processes=2, batch=4, n_batches=3)
     opened.wait_until_ready()
     assert len(processes()) == 2
     opened.submit(reader.find(range(4))).done.result()
@@ -183,7 +183,7 @@ def test_a_process_that_cannot_start_says_why(experiment, monkeypatch):
 
 
 def test_nobody_waits_for_a_process_that_is_gone(reader):
-    opened = Decoders(reader.source, processes=2, batch=4, n_batches=4)
+    opened = DecoderPool(reader.source, processes=2, batch=4, n_batches=4)
     opened.wait_until_ready()
     for process in opened._processes:
         process._popen.kill()
@@ -197,7 +197,7 @@ def test_nobody_waits_for_a_process_that_is_gone(reader):
 
 def test_a_process_that_ends_at_its_work_names_the_rows(experiment, monkeypatch):
     settings = read_settings(experiment(), ExtractSettings)
-    submit = Decoders.submit
+    submit = DecoderPool.submit
 
     def kill_at_work(self, places):
         for process in processes():
@@ -208,7 +208,7 @@ def test_a_process_that_ends_at_its_work_names_the_rows(experiment, monkeypatch)
             process.kill()
         return decoding
 
-    monkeypatch.setattr(Decoders, "submit", kill_at_work)
+    monkeypatch.setattr(DecoderPool, "submit", kill_at_work)
     with pytest.raises(
         ExtractionError,
         match=r"SIGKILL, at one of the pictures of rows 1 to 4 of the table.*take its row out",

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from extract.errors import RejectedTile
-from extract.pictures.decode import Look, decode_tile, describe
+from extract.pictures.decode import DecodeOptions, decode_tile, describe
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
 
@@ -20,7 +20,7 @@ def encoded(image, suffix=".png"):
 
 
 def look(size=20, max_pixels=10_000, **said):
-    return Look(size=size, max_pixels=max_pixels, **said)
+    return DecodeOptions(size=size, max_pixels=max_pixels, **said)
 
 
 def decode(data, **said):

@@ -263,14 +263,14 @@ def test_embeddings_equal_plain_keras(shared, tmp_path, backbone, layers, weight
     from extract.config.cuts import Cut
     from extract.networks.backbones import build_network, load_base
     from extract.networks.registry import REGISTRY
-    from extract.pictures.decode import Look, decode_tile
+    from extract.pictures.decode import DecodeOptions, decode_tile
 
     paths = sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:8]
     source = weights if weights.startswith("random") else str(shared / "weights" / weights)
     cuts = [Cut(backbone, layer, "avg") for layer in layers]
     network = build_network(cuts, size=224, weights=source)
     pictures = np.stack(
-        [decode_tile(p.read_bytes(), Look(size=224, max_pixels=10**6))[0] for p in paths]
+        [decode_tile(p.read_bytes(), DecodeOptions(size=224, max_pixels=10**6))[0] for p in paths]
     )
     ours = (
         dict(zip(network.shapes, network.model.predict_on_batch(pictures), strict=True))

@@ -8,10 +8,10 @@ from stub_network import open_stub
 
 from extract.errors import ExtractionError
 from extract.loop import make_shards, open_bench
-from extract.pictures.decoder_pool import Decoders
+from extract.pictures.decoder_pool import DecoderPool
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
-from extract.store.backbone_shards import check_jobs
+from extract.store.backbone_shards import check_backbone_shards
 from extract.store.embeddings import SCHEMA_VERSION, Embeddings
 from extract.store.shards import ShardWriter
 from extract.tables.tile_table import read_tiles
@@ -135,9 +135,9 @@ def test_a_write_that_fails_stops_the_run_at_once_and_leaves_no_partial(experime
 def test_both_backbones_share_one_decode(experiment, monkeypatch):
     settings = read_settings(experiment(n=20, replace=TWO), ExtractSettings)
     decoded = []
-    submit = Decoders.submit
+    submit = DecoderPool.submit
     monkeypatch.setattr(
-        Decoders, "submit", lambda self, places: decoded.extend(places) or submit(self, places)
+        DecoderPool, "submit", lambda self, places: decoded.extend(places) or submit(self, places)
     )
     summary = run_extraction(settings, open_forward=open_stub)
     assert summary.done == ["mobilenetv2", "vgg16"]
@@ -147,7 +147,7 @@ def test_both_backbones_share_one_decode(experiment, monkeypatch):
 def test_batches_go_on_across_shards_without_a_pause(experiment):
     settings = read_settings(experiment(n=40), ExtractSettings)
     tiles = read_tiles(settings)
-    jobs = check_jobs(settings, tiles)
+    jobs = check_backbone_shards(settings, tiles)
     bench = open_bench(settings, tiles, jobs, open_stub)
     events = []
 

@@ -13,7 +13,7 @@ from stub_network import open_stub
 from extract.errors import EmbeddingsError, ExtractionError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
-from extract.store.backbone_shards import Job
+from extract.store.backbone_shards import BackboneShards
 from extract.store.embeddings import Embeddings
 from extract.store.verify import find_damage, move_aside
 from extract.tables.tile_table import read_tiles
@@ -186,11 +186,16 @@ def test_a_moved_weight_file_is_the_same_setting(tmp_path, made):
     )
     shard = {
         "recipe": json.dumps(
-            {**Job(here, tiles, "mobilenetv2", tiles_sha256="t").recipe, "weights": "/old/net.h5"}
+            {
+                **BackboneShards(here, tiles, "mobilenetv2", tiles_sha256="t").recipe,
+                "weights": "/old/net.h5",
+            }
         )
     }
-    assert Job(there, tiles, "mobilenetv2", tiles_sha256="t").difference(shard) == ""
-    assert "weights was" in Job(settings, tiles, "mobilenetv2", tiles_sha256="t").difference(shard)
+    assert BackboneShards(there, tiles, "mobilenetv2", tiles_sha256="t").difference(shard) == ""
+    assert "weights was" in BackboneShards(
+        settings, tiles, "mobilenetv2", tiles_sha256="t"
+    ).difference(shard)
 
 
 def test_the_command_names_the_damage_and_exits_with_1(made):

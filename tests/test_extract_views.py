@@ -15,7 +15,7 @@ from extract.config.views import VIEWS, list_views, mirror
 from extract.errors import ExtractionError, SettingsError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
-from extract.store.backbone_shards import Job
+from extract.store.backbone_shards import BackboneShards
 from extract.store.embeddings import Embeddings
 from extract.store.verify import find_damage
 from extract.tables.tile_table import read_tiles
@@ -89,7 +89,10 @@ def test_plan_and_doctor_count_their_bytes(experiment: Callable[..., Path]) -> N
     assert cuts[f"{CUT}@hvflip"] == cuts[f"{CUT}@hflip"] == cuts[CUT]
     found: dict[str, int] = {}
     check_network(
-        Job(settings, read_tiles(settings), "mobilenetv2", tiles_sha256=""), None, found, None
+        BackboneShards(settings, read_tiles(settings), "mobilenetv2", tiles_sha256=""),
+        None,
+        found,
+        None,
     )
     assert found["mobilenetv2"] == sum(cut["all"] for cut in cuts.values()) / 12
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import models.auditing.audit
 from extract.errors import AuditError, RunFileError
-from extract.pictures.decode import PICTURE, Look, decode_tile, describe
+from extract.pictures.decode import PICTURE, DecodeOptions, decode_tile, describe
 from extract.settings import read_settings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
@@ -283,7 +283,7 @@ def test_near_pairs_are_those_of_a_search_of_all_pairs() -> None:
 
 
 def test_pictures_saved_as_jpeg_are_near_and_real_neighbours_are_not(shared: Path) -> None:
-    look = Look(size=224, max_pixels=10**6)
+    look = DecodeOptions(size=224, max_pixels=10**6)
     rgb = [
         decode_tile(path.read_bytes(), look)[0]
         for path in sorted((shared / "data/london_lidar/LIDAR").glob("*.png"))[:60]

@@ -20,7 +20,7 @@ from extract.loop import OpenForward
 from extract.pictures.picture_source import Batch
 from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings
-from extract.store.backbone_shards import Job
+from extract.store.backbone_shards import BackboneShards
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import Clock
 
@@ -57,7 +57,8 @@ def examine(
         f"{len(tiles)} tiles, targets: {', '.join(f'{t} ({tiles.kind(t)})' for t in tiles.target_names)}",
     )
     jobs = [
-        Job(settings, tiles, name, tiles_sha256=tiles.sha256) for name in settings.extract.backbones
+        BackboneShards(settings, tiles, name, tiles_sha256=tiles.sha256)
+        for name in settings.extract.backbones
     ]
     yield from filter(None, map(check_features, jobs))
     jobs = [job for job in jobs if not job.is_imported]
@@ -95,11 +96,11 @@ def _fail(name: str, text: str) -> Check:
     return Check(name=name, state="FAIL", text=text)
 
 
-def check_features(job: Job) -> Check | None:
+def check_features(job: BackboneShards) -> Check | None:
     """Tell what is there already, and whether a run would go on beside it; None where nothing is."""
     name = f"features {job.backbone}"
     try:
-        job.look()
+        job.find_missing()
     except (EmbeddingsError, ExtractionError) as error:
         return _fail(name, str(error))
     n_there = len(job.shards) - len(job.missing)
@@ -200,7 +201,10 @@ def check_arithmetic() -> Check:
 
 
 def check_network(
-    job: Job, batch: Batch | None, row_bytes: dict[str, int], open_forward: OpenForward | None
+    job: BackboneShards,
+    batch: Batch | None,
+    row_bytes: dict[str, int],
+    open_forward: OpenForward | None,
 ) -> Check:
     """Load a network's weights, compile it, and run some pictures; notes the bytes of its rows."""
     name = f"network {job.backbone}"
@@ -244,7 +248,9 @@ def check_network(
     return _warn(name, f"{said}. {network.note}") if network.note else _ok(name, said)
 
 
-def check_disk(settings: ExtractSettings, jobs: list[Job], row_bytes: dict[str, int]) -> Check:
+def check_disk(
+    settings: ExtractSettings, jobs: list[BackboneShards], row_bytes: dict[str, int]
+) -> Check:
     """Compare what the missing shards need with what is free."""
     folder = nearest_folder(settings.folder / "features")
     if not os.access(folder, os.W_OK):

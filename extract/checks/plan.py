@@ -19,7 +19,7 @@ from extract.loop import Bench, OpenForward, make_shards, open_bench
 from extract.pictures.decode import PICTURE
 from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings
-from extract.store.backbone_shards import Job
+from extract.store.backbone_shards import BackboneShards
 from extract.store.embeddings import open_embeddings
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.stages import Record, say_verdict
@@ -77,10 +77,11 @@ def plan_extraction(
     """
     tiles = read_tiles(settings)
     jobs = [
-        Job(settings, tiles, name, tiles_sha256=tiles.sha256) for name in settings.extract.backbones
+        BackboneShards(settings, tiles, name, tiles_sha256=tiles.sha256)
+        for name in settings.extract.backbones
     ]
     for job in jobs:
-        job.look()
+        job.find_missing()
     features = settings.folder / "features"
     free = shutil.disk_usage(nearest_folder(features)).free
     plan: dict[str, Any] = {
@@ -123,17 +124,17 @@ def nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def count_missing(job: Job) -> int:
+def count_missing(job: BackboneShards) -> int:
     """Count the tiles that a backbone lacks."""
     return sum(_count(job, i) for i in job.missing)
 
 
-def _count(job: Job, index: int) -> int:
+def _count(job: BackboneShards, index: int) -> int:
     return job.slices[index].stop - job.slices[index].start
 
 
 def _opener(allow_random: bool, open_forward: OpenForward | None) -> Callable[..., Bench]:
-    def opened(settings: ExtractSettings, tiles: Tiles, jobs: list[Job]) -> Bench:
+    def opened(settings: ExtractSettings, tiles: Tiles, jobs: list[BackboneShards]) -> Bench:
         if open_forward is not None:
             return open_bench(settings, tiles, jobs, open_forward, allow_random=allow_random)
         began = time.perf_counter()
@@ -165,7 +166,7 @@ def measure_speed(
         some = _take(tiles, np.arange(n) * max(1, len(tiles) // n) % len(tiles))
         shard = settings.extract.model_copy(update={"shard": n})
         inside = settings.model_copy(update={"out": folder / name, "extract": shard})
-        jobs = [Job(inside, some, backbone, tiles_sha256="") for backbone in backbones]
+        jobs = [BackboneShards(inside, some, backbone, tiles_sha256="") for backbone in backbones]
         for job in jobs:
             job.folder.mkdir(parents=True)
         bench = (
@@ -242,7 +243,7 @@ def shard_seconds(speed: Speed, backbones: list[str], n_tiles: int, *, batch: in
     return max(on_device, n_tiles * speed.reading) * speed.overhead
 
 
-def _part(job: Job, bench: Bench | None, speed: Speed | None) -> dict[str, Any]:
+def _part(job: BackboneShards, bench: Bench | None, speed: Speed | None) -> dict[str, Any]:
     network = bench.networks.get(job.backbone) if bench else None
     shapes: Mapping[str, tuple[int, ...]] = network.shapes if network else read_shapes(job)
     size = np.dtype(job.settings.extract.dtype).itemsize
@@ -273,7 +274,7 @@ def _part(job: Job, bench: Bench | None, speed: Speed | None) -> dict[str, Any]:
     }
 
 
-def read_shapes(job: Job) -> dict[str, tuple[int, ...]]:
+def read_shapes(job: BackboneShards) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a backbone whose shards are complete, from the file over them, or from its first shard."""
     with open_embeddings(job.virtual if job.virtual.is_file() else job.shards[0]) as file:
         return {name: tuple(data.shape[1:]) for name, data in file["cuts"].items()}

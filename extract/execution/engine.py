@@ -19,7 +19,7 @@ from extract.execution.workers import worker_processes
 from extract.files.locks import claim_device
 from extract.loop import Bench, OnTiles, OpenForward, make_shards, open_bench
 from extract.settings import ExtractSection, ExtractSettings
-from extract.store.backbone_shards import MADE_WITH, Job
+from extract.store.backbone_shards import MADE_WITH, BackboneShards
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.stages import Record
 
@@ -35,7 +35,7 @@ _one_at_a_time = threading.Lock()
 def make_missing(
     settings: ExtractSettings,
     tiles: Tiles,
-    jobs: list[Job],
+    jobs: list[BackboneShards],
     *,
     allow_random: bool,
     strict: bool,
@@ -172,7 +172,7 @@ def _build(order: dict[str, Any], made: Made) -> Bench:
             "All workers have to see the same files."
         )
     jobs = [
-        Job(settings, tiles, name, tiles_sha256=order["tiles_sha256"])
+        BackboneShards(settings, tiles, name, tiles_sha256=order["tiles_sha256"])
         for name in order["backbones"]
     ]
     for job in jobs:

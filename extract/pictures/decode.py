@@ -33,7 +33,7 @@ PICTURE = np.dtype(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class DecodeOptions:
     """How pictures become colours.
 
     Attributes
@@ -52,7 +52,7 @@ class Look:
     background: tuple[int, int, int] | None = None
 
 
-def decode_tile(data: bytes, look: Look) -> tuple[NDArray[np.uint8], float]:
+def decode_tile(data: bytes, look: DecodeOptions) -> tuple[NDArray[np.uint8], float]:
     """Decode a picture as the networks take it.
 
     Greyscale and palettes become RGB, transparency is dropped as Keras's `load_img` drops it unless a background is
@@ -212,7 +212,7 @@ def _lay_over(
 
 
 def _resize(
-    rgb: NDArray[np.uint8], empty: NDArray[np.bool_] | None, look: Look
+    rgb: NDArray[np.uint8], empty: NDArray[np.bool_] | None, look: DecodeOptions
 ) -> NDArray[np.uint8]:
     """Resize; pixels without data weigh nothing, and the background stands where they are the greater part."""
     size = (look.size, look.size)

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from extract.errors import DecoderError
 from extract.pictures.fast_png import load_codecs
-from extract.pictures.image_folder import Place
-from extract.pictures.picture_source import Batch, Source
+from extract.pictures.image_folder import PictureLocation
+from extract.pictures.picture_source import Batch, PictureSource
 from extract.timing.clock import Clock
 
 # What a process runs: it imports from where this one does, and belongs to no terminal, so that Ctrl-C does not reach it.
@@ -43,7 +43,7 @@ class Decoding(NamedTuple):
     done: Future[tuple[Batch, Clock]]
 
 
-class Decoders:
+class DecoderPool:
     """Processes that decode pictures, and the memory for as many batches as may be in use at once.
 
     `wait_until_ready` comes before anything else.
@@ -59,7 +59,9 @@ class Decoders:
     DecoderError : no memory, or no process can be had.
     """
 
-    def __init__(self, source: Source, *, processes: int, batch: int, n_batches: int) -> None:
+    def __init__(
+        self, source: PictureSource, *, processes: int, batch: int, n_batches: int
+    ) -> None:
         side = source.look.size
         shape = (n_batches, batch, side, side, 3)
         self._processes: list[_Process] = []
@@ -108,7 +110,7 @@ class Decoders:
             except (EOFError, OSError):
                 raise DecoderError(f"a process that decodes pictures {process.say_end()}") from None
 
-    def submit(self, places: Sequence[Place]) -> Decoding:
+    def submit(self, places: Sequence[PictureLocation]) -> Decoding:
         """Have pictures decoded by the next process that is free; they are in memory until they are released.
 
         Parameters
@@ -136,7 +138,7 @@ class Decoders:
         """Count the memory that the processes have for themselves [bytes]; the pictures' is counted where they are looked at."""
         return sum(process.count_bytes() for process in self._processes)
 
-    def _read(self, slot: int, places: list[Place]) -> tuple[Batch, Clock]:
+    def _read(self, slot: int, places: list[PictureLocation]) -> tuple[Batch, Clock]:
         process = self._idle.get()
         is_asked = False
         try:
@@ -159,7 +161,7 @@ class _Process:
     """One process, asked by one thread at a time."""
 
     def __init__(
-        self, source: Source, shape: tuple[int, ...], memory: int, said: IO[bytes]
+        self, source: PictureSource, shape: tuple[int, ...], memory: int, said: IO[bytes]
     ) -> None:
         self._pipe, theirs = Pipe()
         self._said = said
@@ -177,7 +179,7 @@ class _Process:
         with suppress(OSError):  # it ended already: the first who asks is told
             self._pipe.send((source, shape))
 
-    def ask(self, slot: int, places: list[Place]) -> None:
+    def ask(self, slot: int, places: list[PictureLocation]) -> None:
         """Have pictures put in a slot.
 
         Raises
@@ -244,7 +246,7 @@ def serve() -> None:
 
 
 def _answer(
-    source: Source, places: list[Place], into: NDArray[np.uint8]
+    source: PictureSource, places: list[PictureLocation], into: NDArray[np.uint8]
 ) -> Exception | tuple[Any, ...]:
     """Return the pictures' facts, their reasons, and the seconds of each stage; or what went wrong otherwise."""
     clock = Clock()

@@ -17,7 +17,7 @@ _FLAGS = (
 )  # a link is looked at before it is followed; a pipe does not hang
 
 
-Place = (
+PictureLocation = (
     Any  # where a picture lies, as its own kind of images knows it; can be sent to another process
 )
 
@@ -25,10 +25,10 @@ Place = (
 class Images(Protocol):
     """Where pictures are read from; safe to use from several threads, and can be sent to another process."""
 
-    def find(self, name: str) -> Place:
+    def find(self, name: str) -> PictureLocation:
         """Describe where a picture lies; known to this process, and read by any that the images were sent to."""
 
-    def read(self, place: Place) -> bytes:
+    def read(self, place: PictureLocation) -> bytes:
         """Return the bytes of a picture; raises `RejectedTile` where it is missing, empty, too large or must not be read."""
 
     def names(self) -> Iterator[str]:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import RejectedTile
-from extract.pictures.decode import PICTURE, Look, decode_tile, describe
-from extract.pictures.image_folder import Images, Place
+from extract.pictures.decode import PICTURE, DecodeOptions, decode_tile, describe
+from extract.pictures.image_folder import Images, PictureLocation
 from extract.timing.clock import Clock
 
 
@@ -31,14 +31,14 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class PictureSource:
     """Where pictures come from and how they become colours; can be sent to another process."""
 
     images: Images
-    look: Look
+    look: DecodeOptions
 
     def read(
-        self, places: Sequence[Place], clock: Clock, into: NDArray[np.uint8] | None = None
+        self, places: Sequence[PictureLocation], clock: Clock, into: NDArray[np.uint8] | None = None
     ) -> Batch:
         """Read and decode pictures; one that cannot be used is a row with its reason.
 

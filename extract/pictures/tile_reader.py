@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from extract.pictures.archives import open_images
-from extract.pictures.decode import Look
-from extract.pictures.image_folder import Place
-from extract.pictures.picture_source import Batch, Source
+from extract.pictures.decode import DecodeOptions
+from extract.pictures.image_folder import PictureLocation
+from extract.pictures.picture_source import Batch, PictureSource
 from extract.settings import ExtractSettings
 from extract.tables.tile_table import Tiles
 from extract.timing.clock import Clock
@@ -21,17 +21,17 @@ class Reader:
 
     def __init__(self, settings: ExtractSettings, tiles: Tiles) -> None:
         said = settings.tiles
-        look = Look(
+        look = DecodeOptions(
             size=settings.extract.size,
             max_pixels=said.max_pixels,
             scale=said.scale,
             nodata=said.nodata,
             background=said.background,
         )
-        self.source = Source(open_images(said), look)
+        self.source = PictureSource(open_images(said), look)
         self._paths = tiles.path.array
 
-    def find(self, rows: range) -> list[Place]:
+    def find(self, rows: range) -> list[PictureLocation]:
         """Describe where the pictures of some rows lie."""
         return [
             self.source.images.find(path) for path in self._paths[rows.start : rows.stop].tolist()

@@ -27,7 +27,7 @@ _OTHER_TILES = "the table had other ids or paths, or another order"
 _ANEW = "start anew with --fresh (FRESH=1 for make)"
 
 
-class Opened(Protocol):
+class NetworkInfo(Protocol):
     """What a shard tells of the network that made it."""
 
     @property
@@ -45,12 +45,12 @@ class Opened(Protocol):
     note: str
 
 
-class Job:
+class BackboneShards:
     """One backbone's shards.
 
     Attributes
     ----------
-    slices : rows of the table in each shard. `shards` : their paths. `missing` : numbers of those to do: all, until `look` or
+    slices : rows of the table in each shard. `shards` : their paths. `missing` : numbers of those to do: all, until `find_missing` or
         `check` found what is there.
     made : what the complete shards were made with, `precision`, `runtime` and `weights_sha256`; empty where there are none.
     is_imported : the features come from elsewhere, and nothing is to do.
@@ -92,7 +92,7 @@ class Job:
             **self.settings.tiles.look,
         }
 
-    def look(self) -> None:
+    def find_missing(self) -> None:
         """Find the missing shards, changing nothing on disk: a run may be at work in the folder.
 
         Raises
@@ -110,7 +110,7 @@ class Job:
         self.missing = [i for i, shard in enumerate(self.shards) if shard.name not in complete]
 
     def check(self, *, fresh: bool) -> None:
-        """Do as `look`, and remove what a killed run left; with `fresh` everything that was made here.
+        """Do as `find_missing`, and remove what a killed run left; with `fresh` everything that was made here.
 
         Raises
         ------
@@ -119,7 +119,7 @@ class Job:
         self.folder.mkdir(parents=True, exist_ok=True)
         if fresh and not self._are_imported(self._there()):
             self.clear()
-        self.look()
+        self.find_missing()
         if not self.is_imported:
             self._remove([path.name for path in self.folder.glob("*.partial")])
 
@@ -233,7 +233,7 @@ class Job:
             "runtime": self.made.get("runtime", "keras" if self.made else None),
         }  # schema version 1 did not say
 
-    def check_network(self, network: Opened) -> None:
+    def check_network(self, network: NetworkInfo) -> None:
         """Refuse a network of other weights, precision or runtime than the complete shards were made with.
 
         Raises
@@ -260,7 +260,7 @@ class Job:
                 "layers up to the cuts). Name the right file in [extract] weights."
             )
 
-    def open_shard(self, index: int, network: Opened) -> ShardWriter:
+    def open_shard(self, index: int, network: NetworkInfo) -> ShardWriter:
         """Begin one shard."""
         attributes = {
             "settings": json.dumps(self.settings.as_json()),
@@ -299,7 +299,9 @@ def _unlike(made: Mapping[str, str], attributes: Mapping[str, Any]) -> str:
     )
 
 
-def check_jobs(settings: ExtractSettings, tiles: Tiles, *, fresh: bool = False) -> list[Job]:
+def check_backbone_shards(
+    settings: ExtractSettings, tiles: Tiles, *, fresh: bool = False
+) -> list[BackboneShards]:
     """Return every backbone's job, checked.
 
     Raises
@@ -308,7 +310,7 @@ def check_jobs(settings: ExtractSettings, tiles: Tiles, *, fresh: bool = False) 
     """
     tiles_sha256 = tiles.sha256  # reads every id and path: once
     jobs = [
-        Job(settings, tiles, backbone, tiles_sha256=tiles_sha256)
+        BackboneShards(settings, tiles, backbone, tiles_sha256=tiles_sha256)
         for backbone in settings.extract.backbones
     ]
     for job in jobs:

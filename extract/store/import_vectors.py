@@ -18,11 +18,11 @@ from extract.config.cuts import Cut, parse_cut
 from extract.errors import VectorFileError
 from extract.files.locks import locked
 from extract.settings import ExtractSettings
-from extract.store.backbone_shards import IMPORTED, Job
+from extract.store.backbone_shards import IMPORTED, BackboneShards
 from extract.store.shards import ShardWriter, write_virtual
 from extract.store.vector_files import (
-    Source,
     Vectors,
+    VectorSource,
     hash_sources,
     open_vectors,
     parse_source,
@@ -73,7 +73,7 @@ def import_embeddings(
     """
     named = _check_cuts(cuts)
     tiles = read_tiles(settings)
-    job = Job(settings, tiles, next(iter(named)).backbone, tiles_sha256=tiles.sha256)
+    job = BackboneShards(settings, tiles, next(iter(named)).backbone, tiles_sha256=tiles.sha256)
     where = parse_source(ids)
     sources = {cut.dataset: parse_source(text) for cut, text in named.items()}
     features = settings.folder / "features"
@@ -107,7 +107,10 @@ def _check_cuts(cuts: Mapping[str, str]) -> dict[Cut, str]:
 
 
 def _match(
-    where: Source, sources: Mapping[str, Source], vectors: Mapping[str, Vectors], tiles: Tiles
+    where: VectorSource,
+    sources: Mapping[str, VectorSource],
+    vectors: Mapping[str, Vectors],
+    tiles: Tiles,
 ) -> tuple[NDArray[np.int64], int]:
     """Return the row of each tile's vector, −1 where there is none, and the number of vectors that no tile has."""
     ids = read_ids(where)
@@ -128,7 +131,7 @@ def _match(
 
 
 def _check_shapes(
-    named: Mapping[Cut, str], sources: Mapping[str, Source], vectors: Mapping[str, Vectors]
+    named: Mapping[Cut, str], sources: Mapping[str, VectorSource], vectors: Mapping[str, Vectors]
 ) -> None:
     for cut in named:
         shape = vectors[cut.dataset].shape
@@ -140,7 +143,7 @@ def _check_shapes(
             )
 
 
-def _make_room(job: Job, *, fresh: bool) -> None:
+def _make_room(job: BackboneShards, *, fresh: bool) -> None:
     there = [*job.folder.glob("part-*.h5"), *([job.virtual] if job.virtual.is_file() else [])]
     if there and not fresh:
         raise VectorFileError(
@@ -153,7 +156,10 @@ def _make_room(job: Job, *, fresh: bool) -> None:
 
 
 def _attributes(
-    settings: ExtractSettings, tiles: Tiles, where: Source, sources: Mapping[str, Source]
+    settings: ExtractSettings,
+    tiles: Tiles,
+    where: VectorSource,
+    sources: Mapping[str, VectorSource],
 ) -> dict[str, Any]:
     return {
         "settings": json.dumps(settings.as_json()),
@@ -173,7 +179,7 @@ def _attributes(
 
 
 def _write(
-    job: Job,
+    job: BackboneShards,
     vectors: Mapping[str, Vectors],
     rows: NDArray[np.int64],
     *,

@@ -24,7 +24,7 @@ _PARQUET = {".parquet", ".pq"}
 _STEP = 4096  # rows of a Parquet file that are in memory at a time
 
 
-class Source(NamedTuple):
+class VectorSource(NamedTuple):
     """A file, and the dataset or column in it."""
 
     path: Path
@@ -45,7 +45,7 @@ class Vectors(Protocol):
         """Read some rows, in that order."""
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> VectorSource:
     """Take `FILE` or `FILE:NAME` apart; a file that is there by the whole text is one.
 
     Raises
@@ -53,7 +53,7 @@ def parse_source(text: str) -> Source:
     VectorFileError : no such file, or of a kind that is not read.
     """
     path, _, name = (text, "", "") if Path(text).is_file() else text.rpartition(":")
-    source = Source(Path(path or name), name if path else "")
+    source = VectorSource(Path(path or name), name if path else "")
     if not source.path.is_file():
         raise VectorFileError(
             f"{text}: no such file. Write FILE, or FILE:NAME for a dataset of HDF5 or a column of Parquet."
@@ -65,7 +65,7 @@ def parse_source(text: str) -> Source:
     return source
 
 
-def hash_sources(sources: list[Source]) -> str:
+def hash_sources(sources: list[VectorSource]) -> str:
     """SHA-256 over the names and the files."""
     digest = hashlib.sha256()
     for source in sources:
@@ -76,7 +76,7 @@ def hash_sources(sources: list[Source]) -> str:
     return digest.hexdigest()
 
 
-def read_ids(source: Source) -> pd.Index[Any]:
+def read_ids(source: VectorSource) -> pd.Index[Any]:
     """Read ids as text, as the tile table writes them.
 
     Raises
@@ -101,7 +101,7 @@ def read_ids(source: Source) -> pd.Index[Any]:
     return ids
 
 
-def _as_text(values: NDArray[Any], source: Source) -> NDArray[Any]:
+def _as_text(values: NDArray[Any], source: VectorSource) -> NDArray[Any]:
     if values.ndim != 1:
         raise VectorFileError(
             f"{source}: expected one id a row, got an array of shape {values.shape}."
@@ -118,7 +118,7 @@ def _as_text(values: NDArray[Any], source: Source) -> NDArray[Any]:
 
 
 @contextmanager
-def open_vectors(source: Source, *, scratch: Path, ids: Source) -> Iterator[Vectors]:
+def open_vectors(source: VectorSource, *, scratch: Path, ids: VectorSource) -> Iterator[Vectors]:
     """Open vectors to be read by rows; a Parquet file, which has no such access, is laid out once in a nameless file.
 
     Parameters
@@ -179,14 +179,14 @@ class InDataset:
         return np.asarray(self._dataset[unique][inverse])
 
 
-def _check_numbers(vectors: Any, source: Source) -> None:
+def _check_numbers(vectors: Any, source: VectorSource) -> None:
     if vectors.dtype.kind not in "fiu" or len(vectors.shape) < 2:
         raise VectorFileError(
             f"{source}: expected numbers, one row a tile, got {vectors.dtype} of shape {vectors.shape}."
         )
 
 
-def _load(source: Source) -> NDArray[Any]:
+def _load(source: VectorSource) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(source.path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -198,7 +198,7 @@ def _load(source: Source) -> NDArray[Any]:
 
 
 @contextmanager
-def _open_dataset(source: Source, *, default: str) -> Iterator[Any]:
+def _open_dataset(source: VectorSource, *, default: str) -> Iterator[Any]:
     try:
         file = h5py.File(source.path, "r")
     except OSError as error:
@@ -217,7 +217,7 @@ def _open_dataset(source: Source, *, default: str) -> Iterator[Any]:
         yield file[name]
 
 
-def _read_columns(source: Source, names: list[str]) -> pa.Table:
+def _read_columns(source: VectorSource, names: list[str]) -> pa.Table:
     try:
         known = pq.read_schema(source.path).names
         for name in names:
@@ -230,7 +230,7 @@ def _read_columns(source: Source, names: list[str]) -> pa.Table:
         raise VectorFileError(f"{source}: not a readable Parquet file ({error}).") from None
 
 
-def _lay_out(source: Source, file: Any, *, without: str) -> NDArray[Any]:
+def _lay_out(source: VectorSource, file: Any, *, without: str) -> NDArray[Any]:
     """Write the vector columns of a Parquet file, or its one list column, as (n, d) float32."""
     try:
         parquet = pq.ParquetFile(source.path)
@@ -254,7 +254,7 @@ def _lay_out(source: Source, file: Any, *, without: str) -> NDArray[Any]:
     return array
 
 
-def _vector_columns(schema: pa.Schema, source: Source, without: str) -> list[str]:
+def _vector_columns(schema: pa.Schema, source: VectorSource, without: str) -> list[str]:
     """Name the column asked for (`e*` for all that begin with e), or every column of numbers or lists but the id."""
     if source.name:
         begin = source.name.removesuffix("*")
@@ -285,7 +285,7 @@ def _is_list(kind: pa.DataType) -> bool:
     )
 
 
-def _as_block(batch: pa.RecordBatch, source: Source) -> NDArray[Any]:
+def _as_block(batch: pa.RecordBatch, source: VectorSource) -> NDArray[Any]:
     """Return some rows as (n, d); numbers that are missing are NaN."""
     first = batch.column(0)
     if not _is_list(first.type):

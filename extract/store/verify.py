@@ -15,7 +15,7 @@ import numpy as np
 
 from extract.errors import EmbeddingsError
 from extract.settings import ExtractSettings
-from extract.store.backbone_shards import IMPORTED, Job
+from extract.store.backbone_shards import IMPORTED, BackboneShards
 from extract.store.embeddings import (
     as_bytes,
     dataset_names,
@@ -62,7 +62,7 @@ def find_damage(
     features = settings.folder / "features"
     found: list[Damage] = []
     for backbone in settings.extract.backbones:
-        job = Job(settings, tiles, backbone, tiles_sha256=tiles.sha256)
+        job = BackboneShards(settings, tiles, backbone, tiles_sha256=tiles.sha256)
         shards = _expected_shards(features / backbone, len(tiles))
         damaged = list(filter(None, _examine_all(shards, job, on_file or (lambda _: None))))
         foreign = [damage.reason for damage in damaged if damage.is_foreign]
@@ -76,7 +76,7 @@ def find_damage(
 
 
 def _examine_all(
-    shards: list[Path], job: Job, on_file: Callable[[Path], None]
+    shards: list[Path], job: BackboneShards, on_file: Callable[[Path], None]
 ) -> Iterator[Damage | None]:
     with ThreadPoolExecutor(_THREADS) as pool:
         for shard, damage in zip(
@@ -105,7 +105,7 @@ def _shard_size(shard: Path) -> int | None:
         return None
 
 
-def _examine(shard: Path, job: Job) -> Damage | None:
+def _examine(shard: Path, job: BackboneShards) -> Damage | None:
     """Describe what is wrong with a shard; nothing where all is well."""
     if not shard.is_file():
         return Damage(path=shard, reason="missing", is_missing=True)
@@ -133,7 +133,7 @@ def _examine(shard: Path, job: Job) -> Damage | None:
     return Damage(path=shard, reason=other, is_foreign=True) if other else None
 
 
-def _other_settings(shard: Path, attributes: dict[str, Any], job: Job) -> str:
+def _other_settings(shard: Path, attributes: dict[str, Any], job: BackboneShards) -> str:
     """Describe that a shard is another run's; those of an import are compared with the table by the file over them."""
     if attributes.get("weights") == IMPORTED:
         return ""
@@ -147,7 +147,7 @@ def _other_settings(shard: Path, attributes: dict[str, Any], job: Job) -> str:
     )
 
 
-def _has_its_rows(file: h5py.File, job: Job, index: int) -> bool:
+def _has_its_rows(file: h5py.File, job: BackboneShards, index: int) -> bool:
     """Return whether a shard's ids are those of its rows of the table; of an import nothing is said."""
     if file.attrs.get("weights") == IMPORTED:
         return True
