@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from extract.config.cuts import ALL_CUTS
 from extract.settings import read_settings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import Tiles, read_tiles
@@ -20,7 +21,7 @@ from models.evaluation.score_runs import build_labels, score_runs
 from models.execution.fit_cell import Fitted
 from models.families.family import CrossFit
 from models.settings import FitSettings
-from models.store.cells import ALL, Planned, plan_cells
+from models.store.cells import Planned, plan_cells
 from models.store.write_run import write_fitted
 
 N_TARGETS = 7
@@ -188,7 +189,7 @@ def _predict(plan: Planned, tiles: Tiles, rng: np.random.Generator) -> CrossFit:
         )
 
     chosen = [{str(f): {"alpha": 10.0} for f in range(5)} for _ in plan.missing]
-    if plan.cell.cut == ALL:
+    if plan.cell.cut is ALL_CUTS:
         chosen = [
             {
                 f: {"penalty": 1.0, "weights": dict.fromkeys(plan.inputs["members"], 0.02)}

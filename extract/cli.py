@@ -301,7 +301,7 @@ def import_(
                 soft_wrap=True,
             )
         out.print(f"features: {done.path}", markup=False, soft_wrap=True)
-        unused = [cut for cut in cuts if cut not in settings.extract.cuts]
+        unused = [cut for cut in cuts if parse_cut(cut) not in settings.extract.cuts]
         if unused:
             out.print(
                 f"to fit models on them, add to [extract] cuts: {', '.join(unused)}",

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from extract.config.cuts import PIXELS, Cut, parse_cut
+from extract.config.cuts import PIXELS, Cut, CutField
 from extract.config.sections import Strict, check_once, describe_problem
 from extract.config.suggestions import suggest
 from extract.config.views import View
@@ -155,7 +155,7 @@ class TargetsSection(Strict):
 class ExtractSection(Strict):
     """[extract]: which networks, cut where, with which weights and numbers."""
 
-    cuts: list[str] = Field(min_length=1)
+    cuts: list[CutField] = Field(min_length=1)
     views: list[View] = Field(default=[])  # whose maps are cached besides, for `tail` to learn from
     weights: str | dict[str, str] = "imagenet"
     weights_sha256: dict[str, str] = Field(
@@ -173,9 +173,7 @@ class ExtractSection(Strict):
 
     @field_validator("cuts")
     @classmethod
-    def _cuts(cls, value: list[str]) -> list[str]:
-        for text in value:
-            parse_cut(text)
+    def _cuts(cls, value: list[Cut]) -> list[Cut]:
         return check_once(value)
 
     @field_validator("views")
@@ -223,11 +221,11 @@ class ExtractSection(Strict):
     @property
     def backbones(self) -> list[str]:
         """Names of the backbones that the cuts need, in the order of their first cut."""
-        return list(dict.fromkeys(parse_cut(text).backbone for text in self.cuts))
+        return list(dict.fromkeys(cut.backbone for cut in self.cuts))
 
     def cuts_of(self, backbone: str) -> list[Cut]:
         """Cuts of one backbone, in the order of the settings."""
-        return [cut for cut in map(parse_cut, self.cuts) if cut.backbone == backbone]
+        return [cut for cut in self.cuts if cut.backbone == backbone]
 
     def views_of(self, backbone: str) -> list[View]:
         """Views whose maps are cached besides: those asked for, where the backbone is a network with a cut of pooling `map`."""

@@ -104,7 +104,7 @@ def _show_plan(settings: FitSettings) -> None:
     for text in watch.notes:
         out.print(text, soft_wrap=True, markup=False, highlight=False)
     rows = [
-        (*p.cell, name_seconds(watch.expected.seconds[p.cell]), ", ".join(p.missing))
+        (*p.cell.names, name_seconds(watch.expected.seconds[p.cell]), ", ".join(p.missing))
         for p in planned
         if p.missing
     ]
@@ -253,7 +253,7 @@ def list_(config: Config, traceback: Traceback = False) -> None:
             n = (len(p.done), len(p.stale), len(p.missing) - len(p.stale))
             rows.append(
                 (
-                    *p.cell,
+                    *p.cell.names,
                     *map(str, n),
                     f"{seconds:.1f}" if p.done else "",
                     count_reasons(p.stale.values()),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from extract.config.cuts import ALL_CUTS
 from extract.files.locks import locked
 from extract.tables.tile_table import Tiles, read_tiles
 from models.auditing.audit import check_fatal, gather_inputs, run_audit
@@ -19,7 +20,7 @@ from models.execution.keep_models import choose_kept, keep_model, list_stale, re
 from models.execution.progress import Watch
 from models.families.networks.checkpoints import remove_checkpoints
 from models.settings import FitSettings
-from models.store.cells import ALL, Planned, list_cells, plan_cells, stack_members
+from models.store.cells import Planned, list_cells, plan_cells, stack_members
 from models.store.kept_models import list_kept
 from models.store.runs import mend_run, run_folder
 from models.store.staleness import count_reasons
@@ -59,7 +60,7 @@ def fit_all(settings: FitSettings, watch: Watch | None = None) -> pd.DataFrame:
             )
             scores = score_runs(
                 folder,
-                [p.cell for p in planned],
+                [p.cell.names for p in planned],
                 labels,
                 seed=settings.models.seed,
                 report=watch.progress,
@@ -128,7 +129,10 @@ def _fit_missing(settings: FitSettings, planned: list[Planned]) -> Iterator[Fitt
         for split in settings.models.splits
     }
     todo = [p for p in planned if p.missing]
-    for wave in ([p for p in todo if p.cell.cut != ALL], [p for p in todo if p.cell.cut == ALL]):
+    for wave in (
+        [p for p in todo if p.cell.cut is not ALL_CUTS],
+        [p for p in todo if p.cell.cut is ALL_CUTS],
+    ):
         yield from engine.run(settings, wave, members) if wave else ()
 
 

@@ -49,7 +49,7 @@ class Counted(Heard):
         self.fitted: set[tuple[str, str, str, str]] = set()
 
     def finish(self, fitted: Fitted, area_r2: dict[str, float]) -> None:
-        self.fitted |= {(*fitted.plan.cell, target) for target in area_r2}
+        self.fitted |= {(*fitted.plan.cell.names, target) for target in area_r2}
 
 
 def make_experiment(folder: Path, **models: Any) -> Path:

@@ -213,7 +213,7 @@ def test_ncnn_refuses_what_it_cannot_run(chain, values, said):
     pytest.importorskip("ncnn")
     chain = with_extract(chain, runtime="ncnn", **values)
     with pytest.raises(NetworkError, match=rf'runtime = "ncnn": .*{said}.*runtime = "auto"'):
-        open_forward(chain, chain.extract.cuts[0].split("/")[0], PICTURES, allow_random=False)
+        open_forward(chain, chain.extract.cuts[0].backbone, PICTURES, allow_random=False)
 
 
 def test_ncnn_refuses_pictures_of_another_shape(chain):

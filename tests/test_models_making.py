@@ -192,7 +192,7 @@ def test_a_killed_extraction_goes_on_and_ends_in_the_same_predictions(
 
 def test_maps_are_stored_where_a_kept_model_is_fed_them_alone(town: Path, tmp_path: Path) -> None:
     place = read_settings(place_of(town, tmp_path), PlaceSettings)
-    models = [one for one in kept_models(town) if one.cell.cut == CUT]
+    models = [one for one in kept_models(town) if str(one.cell.cut) == CUT]
     asked = describe_features(place, models, {CUT})["extract"]
     assert asked["cuts"] == [f"mobilenetv2/block_{i}_expand_relu:avg" for i in (1, 2, 3)]
     every = describe_features(place, models, {CUT, "mobilenetv2/block_2_expand_relu:map"})[

@@ -128,7 +128,7 @@ def test_a_new_process_predicts_what_the_model_in_memory_predicts(tmp_path: Path
             "--target",
             "income",
             "--cut",
-            kept.cell.cut,
+            str(kept.cell.cut),
             "--out",
             str(tmp_path / "p"),
         ],
@@ -185,7 +185,7 @@ def test_parts_give_what_one_pass_gives_and_a_kill_loses_no_done_one(
 
 def test_what_lies_far_from_the_training_tiles_is_flagged(tmp_path: Path) -> None:
     settings = fitted(tmp_path / "town", ["ridge"])
-    cut = find_kept(settings.folder, "income").cell.cut
+    cut = str(find_kept(settings.folder, "income").cell.cut)
     near = predict_place(
         settings,
         read_settings(tmp_path / "town/s.toml", PlaceSettings),

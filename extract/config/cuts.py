@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple, get_args
+from enum import Enum
+from typing import Annotated, Literal, NamedTuple, get_args
+
+from pydantic import PlainSerializer, PlainValidator
 
 from extract.config.suggestions import suggest
 
@@ -31,6 +34,22 @@ class Cut(NamedTuple):
         return f"{self.layer}:{self.pooling}"
 
 
+class CutSet(Enum):
+    """What stands in place of one cut: baselines see no network, a stack sees the cells of all cuts."""
+
+    NO_CUT = "none"
+    ALL_CUTS = "all"
+
+    def __str__(self) -> str:
+        """Return the word that stands in files and tables."""
+        return self.value
+
+
+NO_CUT = CutSet.NO_CUT
+ALL_CUTS = CutSet.ALL_CUTS
+CellCut = Cut | CutSet
+
+
 def parse_cut(text: str) -> Cut:
     """Take `<backbone>/<layer>:<pooling>` apart.
 
@@ -55,3 +74,27 @@ def parse_cut(text: str) -> Cut:
             f"got the side {match['layer']!r}"
         )
     return Cut(match["backbone"], match["layer"], match["pooling"])  # type: ignore[arg-type]
+
+
+def parse_cell_cut(text: str) -> CellCut:
+    """Return the cut of a fitted cell from its text: `<backbone>/<layer>:<pooling>`, `none` or `all`.
+
+    Raises
+    ------
+    ValueError : none of these.
+    """
+    words = {cut.value: cut for cut in CutSet}
+    return words[text] if text in words else parse_cut(text)
+
+
+def _as_cut(value: object) -> Cut:
+    """Return a cut as settings write it; a `Cut` stays what it is."""
+    if isinstance(value, Cut):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected text as 'vgg16/block5_pool:avg', got {value!r}")
+    return parse_cut(value)
+
+
+CutField = Annotated[Cut, PlainValidator(_as_cut), PlainSerializer(str, return_type=str)]
+"""A cut in a settings section: read from its text, written as its text."""

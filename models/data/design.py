@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extract.config.cuts import parse_cut
+from extract.config.cuts import CellCut, Cut
 from extract.config.views import name_view
 from extract.errors import FitError
 from extract.store.embeddings import Embeddings
@@ -25,7 +25,6 @@ from models.data.features import Features, open_features, open_views
 from models.data.folds import Folds
 from models.families.registry import ModelSpec
 
-NONE = "none"
 _POOL_BYTES = 256 << 20  # of float64 tiles that are pooled at once
 
 
@@ -42,7 +41,7 @@ class CutData:
     source : hashes of what was read.
     """
 
-    cut: str
+    cut: CellCut
     tiles: Ints
     embedding: Features
     pictures: NDArray[np.void] | None
@@ -89,7 +88,7 @@ def features_path(folder: Path, backbone: str) -> Path:
 
 
 def read_source(
-    folder: Path, tiles: Tiles, name: str, backbones: list[str], *, views: Sequence[str] = ()
+    folder: Path, tiles: Tiles, name: CellCut, backbones: list[str], *, views: Sequence[str] = ()
 ) -> dict[str, str]:
     """Return the hashes of what a cut is read from, without reading it.
 
@@ -113,7 +112,7 @@ def read_source(
             "tiles_sha256": tiles.sha256,
             "usable_sha256": hashlib.sha256(is_ok.tobytes()).hexdigest(),
         }
-        if name == NONE:
+        if not isinstance(name, Cut):
             pictures = _pictures(opened)
             return {
                 **source,
@@ -128,13 +127,13 @@ def read_source(
         return source | _hash_views(opened[0], name, views)
 
 
-def _hash_views(embeddings: Embeddings, cut: str, views: Sequence[str]) -> dict[str, str]:
+def _hash_views(embeddings: Embeddings, cut: Cut, views: Sequence[str]) -> dict[str, str]:
     """Return one hash of all views that are asked for; nothing where none are."""
-    names = [name_view(parse_cut(cut).dataset, view) for view in views]
+    names = [name_view(cut.dataset, view) for view in views]
     lost = [view for view, name in zip(views, names, strict=True) if name not in embeddings.views]
     if lost:
         raise FitError(
-            f"{embeddings.path}: no mirrored views {', '.join(lost)} of {cut!r}, and augment is to learn from them."
+            f"{embeddings.path}: no mirrored views {', '.join(lost)} of '{cut}', and augment is to learn from them."
             f" Set [extract] views = {json.dumps(list(views))} and run `make features FRESH=1`, or remove augment "
             "from [models.params.tail]."
         )
@@ -151,7 +150,8 @@ def _hash_views(embeddings: Embeddings, cut: str, views: Sequence[str]) -> dict[
 
 def read_views(folder: Path, data: CutData, views: Sequence[str]) -> CutData:
     """Return a cut with mirrored views of its tiles, from the same file; in memory where all fit into it together."""
-    name = parse_cut(data.cut)
+    name = data.cut
+    assert isinstance(name, Cut)
     path = features_path(folder, name.backbone)
     return replace(
         data, embedding=open_views(data.embedding, path, name.dataset, data.tiles, views)
@@ -159,7 +159,7 @@ def read_views(folder: Path, data: CutData, views: Sequence[str]) -> CutData:
 
 
 def read_cut(
-    folder: Path, tiles: Tiles, name: str, backbones: list[str], *, memory: int | None = None
+    folder: Path, tiles: Tiles, name: CellCut, backbones: list[str], *, memory: int | None = None
 ) -> CutData:
     """Join the table and one cut; rejected tiles are left out.
 
@@ -183,7 +183,7 @@ def read_cut(
         usable = _usable(name, is_ok)
         pictures = _pictures(opened)
         embedding = Features(np.zeros((len(usable), 0), np.float32))
-        if name != NONE:
+        if isinstance(name, Cut):
             embedding = open_features(
                 opened[0].path, _dataset(opened[0], name), usable, memory=memory
             )
@@ -196,8 +196,8 @@ def read_cut(
     )
 
 
-def _backbones(cut: str, backbones: list[str]) -> list[str]:
-    return backbones if cut == NONE else [parse_cut(cut).backbone]
+def _backbones(cut: CellCut, backbones: list[str]) -> list[str]:
+    return [cut.backbone] if isinstance(cut, Cut) else backbones
 
 
 def _open(folder: Path, tiles: Tiles, backbone: str) -> Embeddings:
@@ -206,8 +206,8 @@ def _open(folder: Path, tiles: Tiles, backbone: str) -> Embeddings:
     return embeddings
 
 
-def _dataset(embeddings: Embeddings, cut: str) -> str:
-    dataset = parse_cut(cut).dataset
+def _dataset(embeddings: Embeddings, cut: Cut) -> str:
+    dataset = cut.dataset
     if dataset not in embeddings.cuts:
         raise FitError(
             f"{embeddings.path}: no cut {dataset!r}; it has {', '.join(embeddings.cuts)}. "
@@ -222,7 +222,7 @@ def _pictures(opened: list[Embeddings]) -> NDArray[np.void] | None:
     )
 
 
-def _usable(cut: str, is_ok: NDArray[np.bool_]) -> Ints:
+def _usable(cut: CellCut, is_ok: NDArray[np.bool_]) -> Ints:
     if not is_ok.any():
         raise FitError(f"{cut}: every tile was rejected; features/rejects.csv says why")
     return np.flatnonzero(is_ok)

@@ -7,7 +7,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from extract.config.cuts import PIXELS, parse_cut
+from extract.config.cuts import PIXELS, CellCut, Cut, parse_cut
 from extract.networks.registry import Origin
 from extract.store.embeddings import read_attributes
 from models.families.registry import FINETUNE, ModelSpec
@@ -15,26 +15,26 @@ from models.settings import FitSettings
 from models.store.runs import hash_file
 
 
-def find_origin(settings: FitSettings, spec: ModelSpec, cut: str) -> Origin | None:
+def find_origin(settings: FitSettings, spec: ModelSpec, cut: CellCut) -> Origin | None:
     """Return the network that a model goes on with from a cut: None where it does not, or where no network made the cut.
 
     A tail begins with the weights that its embeddings were made with, a whole network with those that the embeddings of
     the same backbone were, if there are some; else both with those of the settings.
     """
+    if not isinstance(cut, Cut):
+        return None
     if spec.family == FINETUNE:
-        name = parse_cut(cut)
         weights, _ = _read_made(settings, spec.backbone)
-        return Origin(backbone=spec.backbone, layer="", size=int(name.layer), weights=weights)
+        return Origin(backbone=spec.backbone, layer="", size=int(cut.layer), weights=weights)
     if spec.family != "tail":
         return None
-    name = parse_cut(cut)
-    weights, made = _read_made(settings, name.backbone)
-    if name.backbone == PIXELS or made is None or made["weights"] == "imported":
+    weights, made = _read_made(settings, cut.backbone)
+    if cut.backbone == PIXELS or made is None or made["weights"] == "imported":
         return None
     recipe = json.loads(made["recipe"])
     return Origin(
-        backbone=name.backbone,
-        layer=name.layer,
+        backbone=cut.backbone,
+        layer=cut.layer,
         size=int(recipe["size"]),
         weights=weights,
         cuts=tuple(parse_cut(one).layer for one in recipe["cuts"]),

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from extract.config.cuts import ALL_CUTS, CellCut
 from extract.errors import FitError
 from extract.tables.tile_table import Tiles, read_tiles
 from models.data.arrays import Floats, Ints
@@ -26,7 +27,7 @@ from models.evaluation.out_of_fold import read_predicted
 from models.families.family import CrossFit, Family, Where
 from models.families.stack import stack_folds
 from models.settings import FitSettings
-from models.store.cells import ALL, Cell, Planned, hash_labels
+from models.store.cells import Cell, Planned, hash_labels
 
 _HELD: dict[str, Inputs] = {}  # of this process, at most one
 
@@ -92,7 +93,7 @@ def _stamp(settings: FitSettings) -> str:
 
 
 @lru_cache(maxsize=1)
-def _cut(settings_json: str, source: str, cut: str) -> CutData:  # noqa: ARG001
+def _cut(settings_json: str, source: str, cut: CellCut) -> CutData:  # noqa: ARG001
     inputs = open_inputs(FitSettings.model_validate_json(settings_json))
     return read_cut(
         inputs.settings.folder,
@@ -121,7 +122,7 @@ def fit_unit(settings: FitSettings, plan: Planned, members: list[Cell], threads:
         with threadpool_limits(threads):
             fitted = (
                 _fit_stack(inputs, plan, members)
-                if plan.cell.cut == ALL
+                if plan.cell.cut is ALL_CUTS
                 else _fit_model(inputs, plan, threads)
             )
         return fitted._replace(
@@ -133,7 +134,7 @@ def fit_unit(settings: FitSettings, plan: Planned, members: list[Cell], threads:
 
 def _check_unchanged(inputs: Inputs, plan: Planned) -> None:
     labels = hash_labels(inputs.tiles)
-    is_same = plan.cell.cut == ALL or (
+    is_same = plan.cell.cut is ALL_CUTS or (
         plan.inputs["folds_sha256"]
         == hash_folds(inputs.tiles.id.to_numpy(), inputs.folds[plan.cell.split])
         and all(labels[t] == more["labels_sha256"] for t, more in plan.depends.items())
@@ -289,7 +290,11 @@ def _fit_stack(inputs: Inputs, plan: Planned, members: list[Cell]) -> Fitted:
     names = [str(m) for m in members]
     outer, inner = (
         read_predicted(
-            settings.folder, members, tiles.id.to_numpy(), plan.missing, is_nested=is_nested
+            settings.folder,
+            [m.names for m in members],
+            tiles.id.to_numpy(),
+            plan.missing,
+            is_nested=is_nested,
         )
         for is_nested in (False, True)
     )

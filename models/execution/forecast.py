@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from extract.config.cuts import parse_cut
+from extract.config.cuts import ALL_CUTS, CellCut, Cut
 from extract.store.embeddings import Embeddings
 from extract.tables.tile_table import Tiles
 from models.data.classes import list_classes
-from models.data.design import NONE, features_path
+from models.data.design import features_path
 from models.execution.costs import Params, Work, count_seconds
 from models.families.family import Family
 from models.families.registry import FINETUNE, STACK
 from models.settings import FitSettings
-from models.store.cells import ALL, Cell, Planned, stack_members
+from models.store.cells import Cell, Planned, stack_members
 
 _PROBE_SECONDS = 0.046  # what `_probe` took where the costs were measured, with two threads a fit: a core of a Zen 3 machine
 _MOST_THREADS = 8  # that make a fit faster
@@ -121,7 +121,7 @@ class _Sizes:
         self._tiles = tiles
         self._n_areas = int(tiles.area.nunique())
         self._cuts = {
-            cut: _read_cut(settings, cut) for cut in {p.cell.cut for p in planned} - {ALL}
+            cut: _read_cut(settings, cut) for cut in {p.cell.cut for p in planned} - {ALL_CUTS}
         }
         self._cells = [p.cell for p in planned]
         self._outputs = {str(t): 1 for t in tiles.targets} | {
@@ -132,14 +132,14 @@ class _Sizes:
         """Return what a run of some targets is fitted on."""
         cell = p.cell
         asked = self._settings
-        n_members = len(stack_members(self._cells, cell.split)) if cell.cut == ALL else 0
-        cut = _Cut(n_members, ()) if cell.cut == ALL else self._cuts[cell.cut]
+        n_members = len(stack_members(self._cells, cell.split)) if cell.cut is ALL_CUTS else 0
+        cut = _Cut(n_members, ()) if cell.cut is ALL_CUTS else self._cuts[cell.cut]
         return Work(
             n_tiles=len(self._tiles),
             n_areas=self._n_areas,
             n_features=cut.n_features,
             grid=cut.grid,
-            backbone=parse_cut(cell.cut).backbone if cut.grid else "",
+            backbone=cell.cut.backbone if isinstance(cell.cut, Cut) and cut.grid else "",
             side=cut.grid[0] if cell.spec.family == FINETUNE else asked.extract.size,
             outputs=tuple(self._outputs[t] for t in targets),
             folds=asked.models.folds,
@@ -164,12 +164,11 @@ def _plain(params: Params) -> dict[str, Any]:
     }
 
 
-def _read_cut(settings: FitSettings, cut: str) -> _Cut:
-    if cut == NONE:
+def _read_cut(settings: FitSettings, cut: CellCut) -> _Cut:
+    if not isinstance(cut, Cut):
         return _Cut(0, ())
-    name = parse_cut(cut)
-    with Embeddings(features_path(settings.folder, name.backbone)) as embeddings:
-        shape = tuple(embeddings.shape(name.dataset))
+    with Embeddings(features_path(settings.folder, cut.backbone)) as embeddings:
+        shape = tuple(embeddings.shape(cut.dataset))
     return _Cut(int(np.prod(shape)), shape if len(shape) == 3 else ())
 
 

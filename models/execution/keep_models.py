@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from extract.config.cuts import ALL_CUTS, CellCut, Cut, parse_cell_cut
 from extract.errors import RunFileError
 from models.data.classes import list_classes, spread_classes
 from models.data.design import Design, features_path
@@ -24,7 +25,7 @@ from models.families.family import Family, Where
 from models.families.pca import Reduced
 from models.families.registry import BASELINES, FAMILIES, ModelSpec, parse_model
 from models.settings import FitSettings
-from models.store.cells import ALL, Cell, Planned
+from models.store.cells import Cell, Planned
 from models.store.licences import read_licence, read_look, read_made
 from models.store.model_folder import check_seal, check_sealed, seal
 from models.store.runs import hash_file, join_cut, read_document, read_run, write_json
@@ -65,7 +66,7 @@ def choose_kept(settings: FitSettings, scores: pd.DataFrame) -> list[Kept]:
     The best has the least RMSE, or for classes the highest balanced accuracy.
     """
     asked = settings.models
-    frame = scores[(scores["split"] == asked.strictest) & (scores["backbone"] != ALL)]
+    frame = scores[(scores["split"] == asked.strictest) & (scores["backbone"] != str(ALL_CUTS))]
     if isinstance(asked.keep, list):
         frame = frame[frame["model"].isin(asked.keep)]
     kept = []
@@ -80,7 +81,7 @@ def choose_kept(settings: FitSettings, scores: pd.DataFrame) -> list[Kept]:
             same = of_target[(of_target[cut] == [row[c] for c in cut]).all(axis=1)]
             cell = Cell(
                 asked.strictest,
-                join_cut(row["backbone"], row["layer"], row["pooling"]),
+                parse_cell_cut(join_cut(row["backbone"], row["layer"], row["pooling"])),
                 str(row["model"]),
             )
             facts = [
@@ -88,7 +89,7 @@ def choose_kept(settings: FitSettings, scores: pd.DataFrame) -> list[Kept]:
                 for one in same.to_dict("records")
             ]
             kept.append(Kept(target, cell, facts))
-    return sorted(kept, key=lambda one: one.cell)  # so that a cut is read once
+    return sorted(kept, key=lambda one: one.cell.names)  # so that a cut is read once
 
 
 def list_stale(
@@ -153,7 +154,7 @@ def keep_model(inputs: Inputs, one: Kept, key: str) -> None:
         "target": one.target,
         "task": task,
         "classes": classes,
-        "cut": cell.cut,
+        "cut": str(cell.cut),
         "split": cell.split,
         "key": key,
         "settings": settings.as_json(),
@@ -228,8 +229,8 @@ def _describe_feed(inputs: Inputs, cell: Cell, design: Design) -> dict[str, Any]
 
 def _describe_features(settings: FitSettings, cell: Cell) -> dict[str, Any]:
     """Describe how pictures became features, for those of another place: `look`, and of a network's cut `made`."""
-    if "/" in cell.cut:
-        path = features_path(settings.folder, cell.cut.split("/")[0])
+    if isinstance(cell.cut, Cut):
+        path = features_path(settings.folder, cell.cut.backbone)
         return {"look": read_look(path), "made": read_made(path)}
     if cell.spec.feed == "metadata":
         return {
@@ -239,9 +240,9 @@ def _describe_features(settings: FitSettings, cell: Cell) -> dict[str, Any]:
     return {"look": {}, "made": {}}
 
 
-def model_folder(folder: Path, target: str, cut: str, model: str) -> Path:
+def model_folder(folder: Path, target: str, cut: CellCut | str, model: str) -> Path:
     """Folder of a kept model."""
-    return folder / "models" / target / cut / model
+    return folder / "models" / target / str(cut) / model
 
 
 def save_model(

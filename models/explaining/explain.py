@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from extract.config.cuts import parse_cut
+from extract.config.cuts import Cut
 from extract.config.suggestions import suggest
 from extract.errors import KeptModelError, NoFeatureMapError, RunFileError
 from models.data.arrays import Floats
-from models.data.design import NONE
 from models.execution.fit_cell import Inputs, open_inputs
 from models.explaining.drawing import (
     draw_heat,
@@ -101,10 +100,10 @@ def explain_targets(
             if target is not None:
                 raise
             yield Explained(name, None, str(error))
-    places: dict[str, Places] = {}
-    for name, kept in sorted(found, key=lambda item: item[1].cell.cut):
-        cut = kept.cell.cut
-        places = places if cut in places else {cut: Places(settings, inputs.tiles, parse_cut(cut))}
+    places: dict[Cut, Places] = {}
+    for name, kept in sorted(found, key=lambda item: str(item[1].cell.cut)):
+        cut = kept.cut
+        places = places if cut in places else {cut: Places(settings, inputs.tiles, cut)}
         try:
             yield Explained(name, explain_kept(inputs, kept, places[cut], asked))
         except NoFeatureMapError as error:
@@ -119,7 +118,7 @@ def _find_models(settings: FitSettings, target: str, asked: Asked) -> list[KeptM
     keep = settings.models.keep
     if asked.model or asked.cut or isinstance(keep, str):
         return [best]
-    seeing = [kept for kept in list_kept(settings.folder, target) if kept.cell.cut != NONE]
+    seeing = [kept for kept in list_kept(settings.folder, target) if isinstance(kept.cell.cut, Cut)]
     return list({kept.cell.model: kept for kept in reversed(seeing)}.values())
 
 

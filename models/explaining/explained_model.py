@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extract.config.cuts import parse_cut
 from extract.errors import FitError, KeptModelError
 from models.data.arrays import Ints
 from models.data.design import Design
@@ -93,7 +92,7 @@ def open_subject(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> Open
     look = plain.X.sample(max(2, min(N_SAMPLE, SAMPLE_BYTES // (4 * plain.X.shape[1]))))
     subject = Subject(
         model=model,
-        pooling=parse_cut(cell.cut).pooling,
+        pooling=kept.cut.pooling,
         feed=feed,
         columns=np.zeros(len(row), np.int64),
         reference=look.mean(axis=0, dtype=np.float64).astype(np.float32),

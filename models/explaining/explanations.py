@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from extract.config.cuts import CellCut
 from extract.errors import RunFileError
 from extract.files.atomic import publish
 from models.store.runs import hash_file, read_document, write_json
@@ -51,9 +52,9 @@ class Explanation(NamedTuple):
     tiles: pd.DataFrame
 
 
-def explanation_folder(folder: Path, target: str, cut: str, model: str) -> Path:
+def explanation_folder(folder: Path, target: str, cut: CellCut | str, model: str) -> Path:
     """Folder of an explanation."""
-    return folder / "explain" / target / cut / model
+    return folder / "explain" / target / str(cut) / model
 
 
 def name_file(tile: object) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 
-from extract.config.cuts import PIXELS
+from extract.config.cuts import PIXELS, Cut
 from extract.config.suggestions import suggest
 from extract.networks.registry import REGISTRY
 from models.families.baselines import Mean, Region
@@ -75,7 +75,7 @@ class ModelSpec(NamedTuple):
         """True where rows have to be maps; fitted on such cuts alone."""
         return self.family in _MAPPED
 
-    def suits(self, cut: str, *, maps: str = "all") -> bool:
+    def suits(self, cut: Cut, *, maps: str = "all") -> bool:
         """Return whether it is fitted on a cut: maps alone for what needs them, of a network for a tail, pictures for the whole.
 
         Parameters
@@ -83,11 +83,11 @@ class ModelSpec(NamedTuple):
         maps : `networks` where what needs no maps is not fitted on them, `all` where it is.
         """
         if not self.needs_map:
-            return maps == "all" or not cut.endswith(":map")
-        is_picture = cut.startswith(f"{PIXELS}/")
-        return cut.endswith(":map") and {"tail": not is_picture, FINETUNE: is_picture}.get(
-            self.family, True
-        )
+            return maps == "all" or cut.pooling != "map"
+        if cut.pooling != "map":
+            return False
+        is_picture = cut.backbone == PIXELS
+        return {"tail": not is_picture, FINETUNE: is_picture}.get(self.family, True)
 
     @property
     def feed(self) -> Feed:

@@ -17,7 +17,7 @@ from typing import Any
 import tomli_w
 
 import extract
-from extract.config.cuts import PIXELS, parse_cut
+from extract.config.cuts import PIXELS, Cut, parse_cut
 from extract.errors import PlaceError, PlaceFeaturesError
 from extract.files.atomic import publish
 from extract.store.embeddings import read_attributes
@@ -63,7 +63,7 @@ def make_missing(
         check_sealed(one.path, one.facts)
     path = place.folder / "features.toml"
     needed = {
-        one.cell.cut
+        str(one.cell.cut)
         for target in settings.targets.names
         for one in list_kept(settings.folder, target)
     }
@@ -139,7 +139,7 @@ def describe_features(
 
 def name_backbone(one: KeptModel) -> str:
     """Name what makes a model's features; a model that is fed no cut needs what pictures tell without a network."""
-    return parse_cut(one.cell.cut).backbone if "/" in one.cell.cut else PIXELS
+    return one.cell.cut.backbone if isinstance(one.cell.cut, Cut) else PIXELS
 
 
 def _choose_cuts(backbone: str, made: dict[str, Any], needed: set[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.config.cuts import PIXELS, parse_cut
+from extract.config.cuts import PIXELS, Cut
 from extract.errors import PlaceError
 from extract.pictures.archives import open_images
 from extract.store.embeddings import Embeddings
@@ -98,8 +98,8 @@ def name_features(settings: PlaceSettings, kept: KeptModel) -> list[Path]:
     some: where there are none, those of `pixels`.
     """
     folder = settings.folder / "features"
-    if "/" in kept.cell.cut:
-        return [folder / f"{parse_cut(kept.cell.cut).backbone}.h5"]
+    if isinstance(kept.cell.cut, Cut):
+        return [folder / f"{kept.cell.cut.backbone}.h5"]
     there = [
         path for name in settings.extract.backbones if (path := folder / f"{name}.h5").is_file()
     ]
@@ -154,8 +154,8 @@ def open_place(source: PlaceSettings | Path, kept: KeptModel, folder: Path) -> P
         else np.ones(len(table), dtype=bool)
     )
     embedding = Features(np.zeros((len(table), 0), np.float32))
-    if "/" in kept.cell.cut:
-        embedding = Features(OnDisk(features[0].path, parse_cut(kept.cell.cut).dataset, None))
+    if isinstance(kept.cell.cut, Cut):
+        embedding = Features(OnDisk(features[0].path, kept.cell.cut.dataset, None))
     parts = cut_parts(table, kept.cell, embedding.shape[1])
     return Place(
         settings=None if isinstance(source, Path) else source,
@@ -174,12 +174,12 @@ def _open_features(
     """Open and check the features of a place; the caller's stack closes them."""
     cell = kept.cell
     if isinstance(source, Path):
-        if "/" not in cell.cut or cell.spec.groups or cell.spec.area:
+        if not isinstance(cell.cut, Cut) or cell.spec.groups or cell.spec.area:
             raise PlaceError(
                 f"model {str(cell.spec)!r} is fed more than the embedding of a tile, and features alone have no "
                 "areas, coordinates or descriptors. Name the settings of the place with --tiles."
             )
-        paths = [source / f"{parse_cut(cell.cut).backbone}.h5" if source.is_dir() else source]
+        paths = [source / f"{cell.cut.backbone}.h5" if source.is_dir() else source]
     else:
         check_place(source, kept)
         paths = name_features(source, kept)
@@ -194,8 +194,8 @@ def _check_features(features: Embeddings, kept: KeptModel) -> None:
     remedy = (
         "Remove them, and such as the model needs are made; or fit the models on such as these."
     )
-    if "/" in kept.cell.cut:
-        dataset = parse_cut(kept.cell.cut).dataset
+    if isinstance(kept.cell.cut, Cut):
+        dataset = kept.cell.cut.dataset
         if dataset not in features.cuts:
             raise PlaceError(
                 f"{path}: no cut {dataset!r}; it has {', '.join(features.cuts)}. {remedy}"
@@ -217,8 +217,8 @@ def _check_features(features: Embeddings, kept: KeptModel) -> None:
 
 
 def _hash_features(features: Sequence[Embeddings], kept: KeptModel) -> list[str]:
-    if "/" in kept.cell.cut:
-        return [features[0].checksum(parse_cut(kept.cell.cut).dataset)]
+    if isinstance(kept.cell.cut, Cut):
+        return [features[0].checksum(kept.cell.cut.dataset)]
     return [
         str(one.attributes.get("sha256", "")) for one in features
     ]  # of ids, statuses and pictures
@@ -228,7 +228,7 @@ def _is_training(
     source: PlaceSettings | Path, features: Sequence[Embeddings], kept: KeptModel
 ) -> bool:
     stated = kept.facts["training"]
-    if "/" in kept.cell.cut:
+    if isinstance(kept.cell.cut, Cut):
         return bool(_hash_features(features, kept) == [stated.get("features_sha256")])
     if features or isinstance(source, Path):
         return any(

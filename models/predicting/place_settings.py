@@ -5,12 +5,13 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from extract import settings as shared
+from extract.config.cuts import CutField
 
 
 class PlaceExtract(shared.ExtractSection):
     """[extract] of a place: nothing has to be said; `cuts` tell which features baselines ask for rejected tiles."""
 
-    cuts: list[str] = Field(default=[])
+    cuts: list[CutField] = Field(default=[])
 
 
 class PlaceSettings(shared.ExtractSettings):

@@ -78,7 +78,7 @@ def write_told(
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "key": key,
-        **kept.cell._asdict(),
+        **kept.cell.as_texts(),
         **{name: kept.facts[name] for name in ("target", "intervals", "coverage")},
         "n_tiles": len(place.table),
         **seen,

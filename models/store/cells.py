@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from extract.config.cuts import ALL_CUTS, NO_CUT, CellCut, Cut
 from extract.tables.tile_table import Tiles
-from models.data.design import NONE, read_source
+from models.data.design import read_source
 from models.data.fold_file import hash_array, hash_folds
 from models.data.folds import Folds
 from models.data.network_origin import find_origin, hash_origin
@@ -24,7 +25,6 @@ from models.settings import FitSettings
 from models.store.runs import read_finished
 from models.store.staleness import name_changes
 
-ALL = "all"  # the cut of a stack: it is fed by the cells of every cut
 # Libraries whose version decides what a family gives; a new one makes its cells stale.
 _LIBRARIES = {
     "forest": ("scikit-learn",),
@@ -34,10 +34,10 @@ _LIBRARIES = {
 
 
 class Cell(NamedTuple):
-    """One run to make, for all its targets: a split, a cut (or `none`, `all`) and a model."""
+    """One run to make, for all its targets: a split, a cut (or none, or all of them) and a model."""
 
     split: str
-    cut: str
+    cut: CellCut
     model: str
 
     @property
@@ -45,9 +45,18 @@ class Cell(NamedTuple):
         """What the model's name says."""
         return parse_model(self.model)
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Split, cut and model as they stand in files and tables."""
+        return self.split, str(self.cut), self.model
+
+    def as_texts(self) -> dict[str, str]:
+        """Return the names by their columns: `split`, `cut`, `model`."""
+        return dict(zip(self._fields, self.names, strict=True))
+
     def __str__(self) -> str:
         """Return the run's name as the user sees it."""
-        return " ".join(self)
+        return " ".join(self.names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +97,9 @@ def list_cells(settings: FitSettings) -> list[Cell]:
     splits = settings.models.splits
     blind = [str(s) for s in specs if s.is_baseline]
     seeing = [str(s) for s in specs if not s.is_baseline and s.family != STACK]
-    stacks = [Cell(split, ALL, STACK) for split in splits if STACK in settings.model_names]
+    stacks = [Cell(split, ALL_CUTS, STACK) for split in splits if STACK in settings.model_names]
     return [
-        *(Cell(split, NONE, m) for split in splits for m in blind),
+        *(Cell(split, NO_CUT, m) for split in splits for m in blind),
         *(
             Cell(split, cut, m)
             for cut in settings.extract.cuts
@@ -104,7 +113,7 @@ def list_cells(settings: FitSettings) -> list[Cell]:
 
 def stack_members(cells: list[Cell], split: str) -> list[Cell]:
     """Cells that a stack combines: those that see pictures and nothing else, so that it can be held against the baselines."""
-    return [c for c in cells if c.split == split and c.cut not in (NONE, ALL) and not c.spec.groups]
+    return [c for c in cells if c.split == split and isinstance(c.cut, Cut) and not c.spec.groups]
 
 
 def plan_cells(settings: FitSettings, tiles: Tiles, folds: dict[str, Folds]) -> list[Planned]:
@@ -114,7 +123,7 @@ def plan_cells(settings: FitSettings, tiles: Tiles, folds: dict[str, Folds]) -> 
     planned: dict[Cell, Planned] = {}
     shared = _Shared(settings, tiles, folds)
     for cell in cells:
-        if cell.cut == ALL:
+        if cell.cut is ALL_CUTS:
             below = [planned[c] for c in stack_members(cells, cell.split)]
             inputs = {
                 "members": [str(p.cell) for p in below],
@@ -154,7 +163,10 @@ def _check_done(
     }
     stale = {
         t: name_changes(
-            {**run["inputs"], **done[t]["depends"]}, {**inputs, **depends[t]}, cell=cell, target=t
+            {**run["inputs"], **done[t]["depends"]},
+            {**inputs, **depends[t]},
+            cell=cell.names,
+            target=t,
         )
         or ["a stack now needs their nested predictions"]
         for t in keys
@@ -181,7 +193,7 @@ class _Shared:
         self._settings = settings
         self._tiles = tiles
         self._folds = {split: hash_folds(tiles.id.to_numpy(), one) for split, one in folds.items()}
-        self._sources: dict[tuple[str, tuple[str, ...]], dict[str, str]] = {}
+        self._sources: dict[tuple[CellCut, tuple[str, ...]], dict[str, str]] = {}
         self.labels = hash_labels(tiles)
         self._area = _hash_texts(tiles.area)
         self._groups = _hash([[name, _hash_texts(column)] for name, column in tiles.groups.items()])
@@ -221,7 +233,7 @@ class _Shared:
             inputs["xy_sha256"] = hash_array(self._tiles.xy)
         return inputs | {"versions": _versions_of(spec.family)}
 
-    def _source(self, cut: str, views: tuple[str, ...]) -> dict[str, str]:
+    def _source(self, cut: CellCut, views: tuple[str, ...]) -> dict[str, str]:
         if (cut, views) not in self._sources:
             self._sources[cut, views] = read_source(
                 self._settings.folder,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from extract.config.cuts import Cut, parse_cell_cut
 from extract.errors import KeptModelError, RunFileError
-from models.data.design import NONE
 from models.execution.keep_models import SCHEMA, SCHEMA_VERSION
 from models.store.cells import Cell
 from models.store.model_folder import check_seal
@@ -28,7 +28,24 @@ class KeptModel(NamedTuple):
     @property
     def cell(self) -> Cell:
         """The run that it was kept from."""
-        return Cell(*(str(self.facts[name]) for name in ("split", "cut", "model")))
+        split = str(self.facts["split"])
+        cut = parse_cell_cut(str(self.facts["cut"]))
+        return Cell(split, cut, str(self.facts["model"]))
+
+    @property
+    def cut(self) -> Cut:
+        """The cut that the model is fed.
+
+        Raises
+        ------
+        KeptModelError : it is fed none.
+        """
+        cut = self.cell.cut
+        if not isinstance(cut, Cut):
+            raise KeptModelError(
+                f"{self.path}: expected a model that sees pictures, got {self.cell}."
+            )
+        return cut
 
     @property
     def rank(self) -> float:
@@ -108,9 +125,11 @@ def find_kept(
     RunFileError : kept by an older Roofline, or its `model.json` lacks what it has to say.
     """
     kept = list_kept(folder, target)
-    seeing = [one for one in kept if one.cell.cut != NONE or not must_see]
+    seeing = [one for one in kept if isinstance(one.cell.cut, Cut) or not must_see]
     found = [
-        one for one in seeing if model in (None, one.cell.model) and cut in (None, one.cell.cut)
+        one
+        for one in seeing
+        if model in (None, one.cell.model) and cut in (None, str(one.cell.cut))
     ]
     if found:
         return check_stated(found[0])

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from extract.config.cuts import PIXELS
+from extract.config.cuts import PIXELS, CellCut, Cut
 from extract.store.embeddings import read_attributes
 
 # What Keras's documentation states under "License" of each network whose ImageNet weights it hands out (Keras 2.3, Applications).
@@ -23,15 +23,13 @@ _IMAGENET = {
 _LOOK = ("size", "scale", "nodata", "background")
 
 
-def read_licence(folder: Path, cut: str) -> str:
+def read_licence(folder: Path, cut: CellCut) -> str:
     """Return the licence of the weights that made a cut, from what its features say of them."""
-    backbone = cut.split("/")[0]
-    if "/" not in cut or backbone == PIXELS:
+    if not isinstance(cut, Cut) or cut.backbone == PIXELS:
         return "none: no network was used"
-    return find_licence(
-        backbone,
-        str(read_attributes(folder / "features" / f"{backbone}.h5", "weights").get("weights", "")),
-    )
+    path = folder / "features" / f"{cut.backbone}.h5"
+    weights = read_attributes(path, "weights").get("weights", "")
+    return find_licence(cut.backbone, str(weights))
 
 
 def read_look(path: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from extract.config.cuts import CellCut, Cut, parse_cell_cut
 from extract.errors import RunFileError
 from extract.files.atomic import publish
 from models.store.run_schema import find_fault
@@ -85,9 +86,9 @@ _LATER_COLUMNS = (
 SCORE_COLUMNS = (*_FIRST_COLUMNS, *_LATER_COLUMNS)
 
 
-def run_folder(folder: Path, split: str, cut: str, model: str) -> Path:
+def run_folder(folder: Path, split: str, cut: CellCut | str, model: str) -> Path:
     """Folder of a run; `cut` is `<backbone>/<layer>:<pooling>` or `none`."""
-    return folder / "runs" / split / cut / model
+    return folder / "runs" / split / str(cut) / model
 
 
 def write_run(
@@ -183,7 +184,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
     publish(_partial(path), path)
 
 
-def read_run(folder: Path, split: str, cut: str, model: str) -> dict[str, Any]:
+def read_run(folder: Path, split: str, cut: CellCut | str, model: str) -> dict[str, Any]:
     """Read `run.json` of a run.
 
     Raises
@@ -221,7 +222,7 @@ def read_document(path: Path, schema: str, newest: int) -> dict[str, Any]:
     return document
 
 
-def read_finished(folder: Path, split: str, cut: str, model: str) -> dict[str, Any]:
+def read_finished(folder: Path, split: str, cut: CellCut | str, model: str) -> dict[str, Any]:
     """Return `run.json` of a run; nothing where it is unfinished or of an older schema. Predictions are not read.
 
     Raises
@@ -244,7 +245,7 @@ def read_finished(folder: Path, split: str, cut: str, model: str) -> dict[str, A
     return run if is_whole else {}
 
 
-def read_predictions(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+def read_predictions(folder: Path, split: str, cut: CellCut | str, model: str) -> pd.DataFrame:
     """Read the out-of-fold predictions of a run: id, fold, target, truth, prediction.
 
     Raises
@@ -254,19 +255,19 @@ def read_predictions(folder: Path, split: str, cut: str, model: str) -> pd.DataF
     return _read_frame(folder, (split, cut, model), "predictions.parquet")
 
 
-def read_nested(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+def read_nested(folder: Path, split: str, cut: CellCut | str, model: str) -> pd.DataFrame:
     """Read the nested predictions of a run: id, target, prediction; errors as `read_predictions`."""
     return _read_frame(folder, (split, cut, model), "nested.parquet")
 
 
-def read_classes(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+def read_classes(folder: Path, split: str, cut: CellCut | str, model: str) -> pd.DataFrame:
     """Read the out-of-fold classes of a run, `CLASS_COLUMNS`; no row where no target is one. Errors as `read_predictions`."""
     if "classes.parquet" not in read_run(folder, split, cut, model).get("files", {}):
         return pd.DataFrame(columns=list(CLASS_COLUMNS))
     return _read_frame(folder, (split, cut, model), "classes.parquet")
 
 
-def read_curves(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
+def read_curves(folder: Path, split: str, cut: CellCut | str, model: str) -> pd.DataFrame:
     """Read the learning curves of a run, `CURVE_COLUMNS`; no row of an unfinished run or where nothing learns in epochs.
 
     Raises
@@ -281,7 +282,7 @@ def read_curves(folder: Path, split: str, cut: str, model: str) -> pd.DataFrame:
 
 
 def read_prediction_table(
-    folder: Path, split: str, cut: str, model: str, *, is_nested: bool = False
+    folder: Path, split: str, cut: CellCut | str, model: str, *, is_nested: bool = False
 ) -> pa.Table:
     """Read id, target (as a dictionary) and prediction alone, in a third of the time; errors as `read_predictions`."""
     path = _checked_file(
@@ -295,7 +296,7 @@ def read_prediction_table(
         raise _unreadable(path, error) from None
 
 
-def _read_frame(folder: Path, cell: tuple[str, str, str], name: str) -> pd.DataFrame:
+def _read_frame(folder: Path, cell: tuple[str, CellCut | str, str], name: str) -> pd.DataFrame:
     path = _checked_file(folder, cell, name)
     try:
         frame = pd.read_parquet(path, columns=list(_COLUMNS[name]))
@@ -313,7 +314,7 @@ def _unreadable(path: Path, why: object) -> RunFileError:
     )
 
 
-def _checked_file(folder: Path, cell: tuple[str, str, str], name: str) -> Path:
+def _checked_file(folder: Path, cell: tuple[str, CellCut | str, str], name: str) -> Path:
     run = read_run(folder, *cell)
     path = run_folder(folder, *cell) / name
     expected = run.get("files", {}).get(name, {}).get("sha256")
@@ -329,13 +330,12 @@ def _checked_file(folder: Path, cell: tuple[str, str, str], name: str) -> Path:
     return path
 
 
-def split_cut(cut: str) -> dict[str, str]:
+def split_cut(cut: CellCut | str) -> dict[str, str]:
     """Return backbone, layer and pooling of a cut; all `none` (or `all`) for the cuts `none` and `all`."""
-    if "/" not in cut:
-        return dict.fromkeys(("backbone", "layer", "pooling"), cut)
-    backbone, dataset = cut.split("/", 1)
-    layer, pooling = dataset.rsplit(":", 1)
-    return {"backbone": backbone, "layer": layer, "pooling": pooling}
+    parsed = parse_cell_cut(cut) if isinstance(cut, str) else cut
+    if isinstance(parsed, Cut):
+        return parsed._asdict()
+    return dict.fromkeys(Cut._fields, str(parsed))
 
 
 def join_cut(backbone: str, layer: str, pooling: str) -> str:

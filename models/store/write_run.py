@@ -67,7 +67,7 @@ def write_fitted(settings: FitSettings, tiles: Tiles, fitted: Fitted) -> dict[st
         predictions,
         nested,
         {
-            **plan.cell._asdict(),
+            **plan.cell.as_texts(),
             "settings": settings.as_json(),
             "inputs": plan.inputs,
             "versions": _versions(),

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from extract.config.cuts import ALL_CUTS
 from extract.errors import ReportError
 from extract.tables.tile_table import Tiles
 from models.data.fold_file import hash_folds, open_folds
-from models.store.cells import ALL, list_cells
+from models.store.cells import list_cells
 from models.store.runs import read_run, run_folder
 from reports.settings import ReportSettings
 
@@ -47,7 +48,7 @@ def read_ran(settings: ReportSettings, scores: pd.DataFrame, tiles: Tiles | None
         for row in scores[["split", "cut", "model"]].drop_duplicates().to_numpy().tolist()
     ]
     has_numbers = tiles is None or tiles.targets.shape[1] > 0
-    asked = [tuple(cell) for cell in list_cells(settings) if has_numbers or cell.cut != ALL]
+    asked = [cell.names for cell in list_cells(settings) if has_numbers or cell.cut is not ALL_CUTS]
     names = list(dict.fromkeys([*scored, *asked]))
     is_done = {name: (run_folder(settings.folder, *name) / "run.json").is_file() for name in names}
     runs = pd.DataFrame(
