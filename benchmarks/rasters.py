@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from joblib import cpu_count
 from benchmarks.rows import Row, render_table
 from extract.tiling.make_tiles import make_tiles
 from extract.tiling.options import Request
+from extract.timing.clock import peak_rss_bytes
 
 GOAL, SIDE, CELL_M = 200.0, 1000, 1.0
 
@@ -67,7 +67,7 @@ def main() -> None:
                 channels=tuple(asked.channels.split(",")),
             )
             made = make_tiles(request)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        peak = peak_rss_bytes() / 2**20
         what = f"{made.n_tiles} tiles of 1 m, {n_km * n_km} files, {cpu_count()} cores"
         rows += [
             Row("tiles/s", what, made.n_new / made.seconds, at_least=GOAL, digits=0),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from benchmarks.grid import score_grid, write_grid
 from benchmarks.rows import Row, save_rows
+from extract.timing.clock import peak_rss_bytes
 
 GOAL_S = 60.0
 
@@ -29,7 +29,7 @@ def measure_scores(folder: Path) -> Iterator[Row]:
     what = f"{n_runs} runs, {n_scores} scores; reading the table and planning included"
     yield Row("score", f"{what}; {cpu:.0f} s of processor", seconds, at_most=GOAL_S, unit="s")
     yield Row("score again, nothing changed", what, again, unit="s")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 2**20
+    peak = peak_rss_bytes() / 2**20
     yield Row("peak memory", "writing the grid included where it was not there", peak, unit="MiB")
 
 

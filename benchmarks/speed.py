@@ -25,9 +25,9 @@ from extract.networks.registry import REGISTRY
 from extract.networks.runtimes.selection import find_gpu, has_bfloat16, is_installed
 from extract.pictures.decoder_pool import DecoderPool
 from extract.pictures.image_folder import PictureLocation
-from extract.pictures.tile_reader import Reader
 from extract.run import run_extraction
 from extract.settings import ExtractSettings
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import read_tiles
 
 IN_FLIGHT = 3

@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extract.city.sample import write_city
-from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings, read_settings
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
 

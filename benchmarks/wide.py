@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import pandas as pd
 from benchmarks.planted import plant
 from benchmarks.rows import Row, render_table
 from extract.store.shards import ShardWriter, write_virtual
+from extract.timing.clock import peak_rss_bytes
 from models.data.features import Features, open_features
 from models.data.folds import Folds, assign_folds, build_folds
 from models.families.family import CrossFit
@@ -126,7 +126,7 @@ def measure_case(case: Case, folder: Path) -> dict[str, float]:
         case.model, X, Y, _folds(area), **({"rounds": case.n_rounds} if case.n_rounds else {})
     )
     r2 = 1 - ((fitted.predicted - Y) ** 2).mean(axis=0) / Y.var(axis=0)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    peak = peak_rss_bytes() / GIB
     return {"peak_gib": peak, "seconds": seconds, "r2": float(r2.mean())}
 
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from extract.errors import DecoderError, ExtractionError
 from extract.pictures.decoder_pool import DecoderPool, Decoding
 from extract.pictures.picture_source import Batch
-from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards, NetworkInfo
 from extract.store.shards import ShardWriter
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import Tiles
 from extract.timing.clock import Clock
 from extract.timing.stages import Record, Watch

@@ -22,11 +22,11 @@ from extract.files.locks import locked
 from extract.loop import OpenForward
 from extract.pictures.archives import open_images
 from extract.pictures.image_folder import Images
-from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards, check_backbone_shards
 from extract.store.embeddings import read_rejects
 from extract.tables.text_columns import pack_texts, thrifty
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import Clock
 from extract.timing.stages import Record, say_verdict, sum_records, write_stages

@@ -14,8 +14,8 @@ import pytest
 
 from extract.errors import ImageSourceError, RejectedTile
 from extract.pictures.archives import open_images
-from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings, TilesSection, read_settings
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
 

@@ -18,9 +18,9 @@ from extract.errors import DecoderError, ExtractionError, ImageSourceError, Reje
 from extract.pictures import decoder_pool as module
 from extract.pictures.archives import open_images
 from extract.pictures.decoder_pool import DecoderPool
-from extract.pictures.tile_reader import Reader
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, TilesSection, read_settings
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
 from tests.test_extract_archives import write

@@ -11,12 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURE = """
-import resource, sys
+import sys
 from pathlib import Path
 from extract.run import run_extraction
-from extract.settings import Settings, read_settings
-run_extraction(read_settings(Path(sys.argv[1]), Settings))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+from extract.settings import ExtractSettings, read_settings
+from extract.timing.clock import peak_rss_bytes
+run_extraction(read_settings(Path(sys.argv[1]), ExtractSettings))
+print(peak_rss_bytes() // 1024)
 """
 
 

@@ -170,7 +170,7 @@ def test_one_stretch_holds_for_all_tiles_and_is_written_down(survey: Path) -> No
 
 
 def test_float_tiles_decode_to_the_pixels_of_the_others(survey: Path) -> None:
-    from extract.pictures.tile_reader import Reader
+    from extract.tables.tile_reader import Reader
 
     batches = []
     for kind in ("png", "tiff"):

@@ -27,9 +27,9 @@ from extract.errors import (
     SettingsError,
     TableError,
 )
-from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings, read_settings
 from extract.store.embeddings import Embeddings
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
 from models.store.runs import read_prediction_table, read_predictions, run_folder, write_run

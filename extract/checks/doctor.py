@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import resource
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,11 +17,11 @@ from extract.errors import CheckError, EmbeddingsError, ExtractionError
 from extract.execution.engine import visible_gpus
 from extract.loop import OpenForward
 from extract.pictures.picture_source import Batch
-from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import Tiles, read_tiles
-from extract.timing.clock import Clock
+from extract.timing.clock import Clock, peak_rss_bytes
 
 _SAMPLE = 64
 _TOLERANCE = 5e-3  # relative; TF32, which some GPUs multiply in, keeps 10 bits
@@ -270,7 +269,7 @@ def check_disk(
 
 def check_memory() -> Check:
     """Compare what this process took at most, with the networks loaded, with what the machine has."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_rss_bytes()
     return _room(
         "memory", peak, psutil.virtual_memory().total, "in all", "Lower [extract] batch or size."
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import resource
 import shutil
 import tempfile
 import time
@@ -17,11 +16,12 @@ import numpy as np
 from extract.files.locks import make_folder
 from extract.loop import Bench, OpenForward, make_shards, open_bench
 from extract.pictures.decode import PICTURE
-from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
 from extract.store.embeddings import open_embeddings
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import Tiles, read_tiles
+from extract.timing.clock import peak_rss_bytes
 from extract.timing.stages import Record, say_verdict
 
 _OTHER_BYTES = (
@@ -115,7 +115,7 @@ def plan_extraction(
     parts = {job.backbone: _part(job, bench, speed) for job in jobs}
     plan["bytes"] = sum(cut["bytes"] for part in parts.values() for cut in part["cuts"].values())
     plan["bytes"] += sum(map(count_missing, jobs)) * _OTHER_BYTES
-    plan["peak_rss_bytes"] += resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    plan["peak_rss_bytes"] += peak_rss_bytes()
     return plan | {"backbones": parts}
 
 

@@ -1,11 +1,14 @@
-"""Seconds by stage."""
+"""Seconds by stage, and the most memory that a process held."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import psutil
 
 
 @dataclass(slots=True)
@@ -24,3 +27,16 @@ class Clock:
             yield
         finally:
             self.seconds[stage] += time.perf_counter() - start
+
+
+def peak_rss_bytes() -> int:
+    """Return the most memory that this process has held since its start [bytes].
+
+    psutil knows the peak on Windows only; elsewhere the operating system's own record is read.
+    """
+    try:
+        import resource
+    except ImportError:
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

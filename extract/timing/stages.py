@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import socket
 import time
 from collections import defaultdict
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.files.atomic import publish
-from extract.timing.clock import Clock
+from extract.timing.clock import Clock, peak_rss_bytes
 
 Record = dict[str, Any]  # plain values: it travels between processes
 _REMEDIES = {
@@ -64,7 +63,7 @@ class Watch:
             "seconds": time.perf_counter() - self.started,
             "waited": dict(self.waited.seconds),
             "startup_seconds": startup,
-            "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + beside,
+            "peak_rss_bytes": peak_rss_bytes() + beside,
             "backbones": {
                 name: {
                     "tiles": n,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from dataclasses import replace
@@ -17,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from extract.config.cuts import ALL_CUTS, CellCut
 from extract.errors import FitError
 from extract.tables.tile_table import Tiles, read_tiles
+from extract.timing.clock import peak_rss_bytes
 from models.data.arrays import Floats, Ints
 from models.data.classes import ClassFit, list_classes, spread_classes
 from models.data.design import CutData, Design, build_design, read_cut, read_source, read_views
@@ -125,9 +125,7 @@ def fit_unit(settings: FitSettings, plan: Planned, members: list[Cell], threads:
                 if plan.cell.cut is ALL_CUTS
                 else _fit_model(inputs, plan, threads)
             )
-        return fitted._replace(
-            peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        )
+        return fitted._replace(peak_rss_bytes=peak_rss_bytes())
     except ValueError as error:
         raise FitError(f"{plan.cell}: {error}") from error
 

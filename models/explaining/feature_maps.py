@@ -13,9 +13,9 @@ from extract.config.cuts import PIXELS, Cut, Pooling
 from extract.errors import ExplainError, NoFeatureMapError
 from extract.networks.pixels import resize
 from extract.networks.registry import REGISTRY
-from extract.pictures.tile_reader import Reader
 from extract.settings import ExtractSettings
 from extract.store.embeddings import Embeddings
+from extract.tables.tile_reader import Reader
 from extract.tables.tile_table import Tiles
 from extract.timing.clock import Clock
 from models.data.arrays import Ints
