@@ -1,17 +1,22 @@
-# Roofline's front door. `make help` lists the doors.
-CONFIG ?= examples/london$(if $(DEEP),_deep).toml
-EXTRA  ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+# Roofline's front end. `make help` lists the commands.
 DEMO   ?= demo
+CONFIG ?= $(DEMO)/demo.toml
+EXTRA  ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 JOBS   ?= 2
 PYTHON := .venv/bin/python
 READY  := .venv/.ready-$(EXTRA)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
+ifeq ($(CONFIG),$(DEMO)/demo.toml)  # made where it is not there, and run with random weights without internet
+SAMPLE := sample
+RANDOM := --allow-random-weights
+endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test features models explain report all check bench-extract bench-explain bench-scores bench-report bench-fit bench-heads bench-tiles bench-predict clean
+.PHONY: help setup demo sample test test-fast features models explain report all check packages clean \
+	bench-extract bench-explain bench-scores bench-report bench-fit bench-heads bench-tiles bench-predict
 
-help:  ## Show this list.
+help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(READY): pyproject.toml constraints.txt
@@ -22,34 +27,41 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY)  ## Make .venv and install the pinned packages (EXTRA=cpu|gpu overrides the choice).
 
 demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report (DEEP=1: train networks too).
-	$(PYTHON) -m extract sample --out $(DEMO) $(if $(DEEP),--deep --tiles 400 --areas 80)
-	$(PYTHON) -m extract run --config $(DEMO)/demo.toml --allow-random-weights
-	$(PYTHON) -m models fit --config $(DEMO)/demo.toml
-	$(PYTHON) -m models explain --config $(DEMO)/demo.toml
-	$(PYTHON) -m reports build --config $(DEMO)/demo.toml
+	$(PYTHON) -m extract sample --out "$(DEMO)" $(if $(DEEP),--deep --tiles 400 --areas 80)
+	@$(MAKE) --no-print-directory all CONFIG="$(DEMO)/demo.toml"
+
+sample: $(READY)
+	@test -f "$(DEMO)/demo.toml" || $(PYTHON) -m extract sample --out "$(DEMO)"
 
 test: $(READY)  ## Run the tests, two files at a time (JOBS=1 one after the other).
 	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile
 
-features: $(READY)  ## Push every tile through the frozen networks (CONFIG=settings.toml, FRESH=1 starts anew, RETRY=1 rejected ones again).
-	$(PYTHON) -m reports check --config $(CONFIG)
-	$(PYTHON) -m extract run --config $(CONFIG) $(if $(FRESH),--fresh) $(if $(RETRY),--retry)
+test-fast: $(READY)  ## Run the tests that need no network and no other process (under three minutes).
+	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow"
 
-models: $(READY)  ## Fit and score the models (CONFIG=settings.toml).
-	$(PYTHON) -m models fit --config $(CONFIG)
+features: $(READY) $(SAMPLE)  ## Embed every tile (CONFIG=settings.toml, FRESH=1 starts anew, RETRY=1 rejected tiles again).
+	$(PYTHON) -m reports check --config "$(CONFIG)"
+	$(PYTHON) -m extract run --config "$(CONFIG)" $(RANDOM) $(if $(FRESH),--fresh) $(if $(RETRY),--retry)
 
-explain: $(READY)  ## Draw what the kept models look at, for the report (CONFIG=settings.toml).
-	$(PYTHON) -m models explain --config $(CONFIG)
+models: $(READY) $(SAMPLE)  ## Fit and score the models (CONFIG=settings.toml).
+	$(PYTHON) -m models fit --config "$(CONFIG)"
 
-report: $(READY)  ## Write the report (CONFIG=settings.toml).
-	$(PYTHON) -m reports build --config $(CONFIG)
+explain: $(READY) $(SAMPLE)  ## Draw heat maps of the kept models, for the report (CONFIG=settings.toml).
+	$(PYTHON) -m models explain --config "$(CONFIG)"
 
-all: features models explain report  ## Features, models, what they look at, and report, one after the other (CONFIG=settings.toml).
+report: $(READY) $(SAMPLE)  ## Write the report (CONFIG=settings.toml).
+	$(PYTHON) -m reports build --config "$(CONFIG)"
 
-check: $(READY)  ## Lint, types, import contracts.
+all: features models explain report  ## Run the four stages above one after the other (CONFIG=settings.toml).
+
+check: $(READY)  ## Check layout, lint, types and import contracts.
+	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+
+packages: $(READY)  ## Draw the packages and their imports into docs/architecture.md.
+	$(PYTHON) docs/draw_packages.py
 
 bench-extract: $(READY)  ## Measure the extraction beside its goals (ARGS="--quick --only pipeline").
 	$(PYTHON) -m benchmarks.extract $(ARGS)
@@ -76,5 +88,5 @@ bench-heads: $(READY)  ## Measure an epoch of head, tail and finetune (QUICK=1 f
 	$(PYTHON) -m benchmarks.heads $(if $(QUICK),--quick)
 
 clean:  ## Remove .venv, caches, the demo and everything generated.
-	rm -rf .venv artifacts $(DEMO) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv artifacts "$(DEMO)" .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
