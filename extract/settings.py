@@ -12,7 +12,6 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from extract.config.cuts import PIXELS, Cut, CutField
 from extract.config.sections import Strict, check_once, describe_problem
 from extract.config.suggestions import suggest
-from extract.config.views import View
 from extract.errors import SettingsError
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -156,7 +155,6 @@ class ExtractSection(Strict):
     """[extract]: which networks, cut where, with which weights and numbers."""
 
     cuts: list[CutField] = Field(min_length=1)
-    views: list[View] = Field(default=[])  # whose maps are cached besides, for `tail` to learn from
     weights: str | dict[str, str] = "imagenet"
     weights_sha256: dict[str, str] = Field(
         default={}
@@ -175,20 +173,6 @@ class ExtractSection(Strict):
     @classmethod
     def _cuts(cls, value: list[Cut]) -> list[Cut]:
         return check_once(value)
-
-    @field_validator("views")
-    @classmethod
-    def _views(cls, value: list[View]) -> list[View]:
-        return check_once(value)
-
-    @model_validator(mode="after")
-    def _viewed(self) -> ExtractSection:
-        if self.views and not any(map(self.views_of, self.backbones)):
-            raise ValueError(
-                f"views = {self.views} are of the maps of networks, and no cut is one: add one to cuts, as "
-                "'vgg16/block5_conv1:map', or remove views"
-            )
-        return self
 
     @model_validator(mode="after")
     def _scheduler(self) -> ExtractSection:
@@ -226,13 +210,6 @@ class ExtractSection(Strict):
     def cuts_of(self, backbone: str) -> list[Cut]:
         """Cuts of one backbone, in the order of the settings."""
         return [cut for cut in self.cuts if cut.backbone == backbone]
-
-    def views_of(self, backbone: str) -> list[View]:
-        """Views whose maps are cached besides: those asked for, where the backbone is a network with a cut of pooling `map`."""
-        has_maps = backbone != PIXELS and any(
-            cut.pooling == "map" for cut in self.cuts_of(backbone)
-        )
-        return self.views if has_maps else []
 
     def weights_of(self, backbone: str) -> str:
         """Return what `backbone` is loaded from: `imagenet`, `random:<seed>` or the absolute path of a file; `pixels` by itself."""

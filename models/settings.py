@@ -140,13 +140,6 @@ class FitSettings(ExtractSettings):
                     f"[models] names: {name!r} is fed with {kind}, and no cut is one: add one to [extract] cuts, as "
                     f"{example!r}, or remove {name!r}"
                 )
-            views = () if spec.family == STACK else self.models.build(spec).views
-            lost = [view for view in views if view not in self.extract.views]
-            if lost:
-                raise ValueError(
-                    f"[models.params.{spec.family}] augment: {name!r} learns from the maps of mirrored tiles, and "
-                    f"[extract] views lacks {', '.join(lost)}: add them there, or remove augment"
-                )
             if (spec.groups or spec.feed in ("groups", "region")) and not groups:
                 raise ValueError(
                     f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] groups, "

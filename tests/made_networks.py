@@ -83,9 +83,8 @@ def run(settings: ExtractSettings) -> dict[str, np.ndarray]:
     pictures = Features(
         PICTURES.reshape(N, -1).astype(np.float32), grid=(SIDE, SIDE, 3)
     ).from_network(of[""])
-    tail = Tail(**PARAMS, rate=1e-2, augment=("hflip",))
+    tail = Tail(**PARAMS, rate=1e-2)
     seen = Features(maps.reshape(N, -1), grid=shape).from_network(of["relu2"])
-    seen = seen.with_views({"hflip": rows["relu2:map@hflip"].reshape(N, -1)})
     found = {
         "head": fit(Head(**PARAMS, rate=1e-2), Features(rows["relu3:avg"])),
         "tail": fit(tail, seen),

@@ -9,22 +9,19 @@ import numpy as np
 import pytest
 
 from extract.config.cuts import parse_cut
-from extract.errors import DivergedError, FitError, NetworkError, SettingsError
+from extract.errors import DivergedError, NetworkError
 from extract.networks.backbones import build_base, build_network, hash_weights, load_base
 from extract.networks.registry import Origin
 from extract.networks.tails import build_tail
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
-from extract.tables.tile_table import read_tiles
-from models.data.design import read_source
 from models.data.features import Features
 from models.data.folds import Folds, assign_folds, build_folds
 from models.execution.keep_models import load_model, save_model
-from models.execution.progress import Watch
 from models.families.networks.finetune import Finetune
 from models.families.networks.tail import Tail, build_tail_program
 from models.families.networks.training import EpochLoss, draw_batches
-from models.fit import fit_all, plan_all
+from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.runs import CURVE_COLUMNS, read_curves, read_run
 
@@ -221,53 +218,6 @@ def test_maps_that_no_network_made_are_refused(maps: Features) -> None:
         Tail().fit(maps.from_network(None), Y, folds=make_folds(), weight=np.ones(N))
 
 
-class Recorded:
-    """A matrix that knows which of its rows were read."""
-
-    def __init__(self, values: np.ndarray) -> None:
-        self.values, self.shape, self.dtype, self.rows = (
-            values,
-            values.shape,
-            values.dtype,
-            set[int](),
-        )
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, index: np.ndarray) -> np.ndarray:
-        self.rows |= set(np.arange(len(self))[index].tolist())
-        return self.values[index]
-
-
-def test_views_of_training_tiles_alone_are_learnt_from(maps: Features) -> None:
-    views = {
-        view: Recorded(maps.array().astype(np.float16)) for view in ("hflip", "vflip", "hvflip")
-    }
-    seen, folds, model = (
-        maps.with_views(views),
-        make_folds(),
-        make_tail(augment=("hflip", "vflip"), epochs=3, hidden=(4,)),
-    )
-    mine = folds.training(folds.parts_of(2))
-    inner = folds.take(mine)
-    model.fit(seen.rows(mine), Y[mine, :1], folds=inner, weight=np.ones(len(mine))).predict(seen)
-    untouched = {*np.flatnonzero(folds.fold == 2), *mine[next(inner.splits())[1]]}
-    assert all(len(view.rows) > 10 and not view.rows & untouched for view in views.values())
-
-
-def test_a_row_to_learn_from_is_of_the_view_that_was_drawn(maps: Features) -> None:
-    model, views = make_tail(augment=("hflip", "vflip")), {"hflip": 1, "vflip": 2, "hvflip": 3}
-    model.grid_ = (4, 4, 576)
-    numbered = {view: np.full(maps.shape, number, np.float16) for view, number in views.items()}
-    seen = Features(np.zeros(maps.shape, np.float16), grid=model.grid_).with_views(numbered)
-    drawn = model.read(seen, np.arange(N), np.random.default_rng(0))[:, 0, 0, 0]
-    assert set(drawn) == {0, 1, 2, 3}
-    assert not model.read(seen, np.arange(N), None).any()
-    again = model.read(seen, np.arange(N), np.random.default_rng(0))[:, 0, 0, 0]
-    np.testing.assert_array_equal(drawn, again)
-
-
 def test_from_pictures_to_curves_on_disk(
     experiment: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,44 +240,3 @@ def test_from_pictures_to_curves_on_disk(
     assert not (settings.folder / "runs/area/mobilenetv2/block_15_add:map/ridge").exists()
     assert (settings.folder / "models/income/mobilenetv2/block_15_add:map/tail/tail.npz").is_file()
     assert not (settings.folder / "checkpoints").exists()
-
-
-def test_views_that_are_not_cached_are_refused_before_anything_is_made(
-    experiment: Callable[..., Path],
-) -> None:
-    path = experiment(replace={"[extract]\n": '[extract]\nviews = ["hflip"]\n'})
-    asked = '[models]\nnames = ["mean", "tail", "ridge", "stack"]\n[models.params.tail]\naugment = ["hflip", "vflip"]\n'
-    path.write_text(path.read_text() + asked)
-    with pytest.raises(
-        SettingsError,
-        match=r"\[extract\] views lacks vflip, hvflip: add them there, or remove augment",
-    ):
-        read_settings(path, FitSettings)
-
-
-def test_features_made_without_the_views_say_what_to_do(experiment: Callable[..., Path]) -> None:
-    path, views = experiment(), {"[extract]\n": '[extract]\nviews = ["hflip"]\n'}
-    run_extraction(read_settings(path, ExtractSettings))
-    path = experiment(replace=views)
-    path.write_text(
-        path.read_text()
-        + '[models]\nnames = ["tail"]\nfolds = 3\n[models.params.tail]\naugment = ["hflip"]\n'
-    )
-    with pytest.raises(FitError, match=r"no mirrored views hflip of .*run `make features FRESH=1`"):
-        plan_all(read_settings(path, FitSettings), Watch())
-
-
-def test_other_views_make_other_cells(experiment: Callable[..., Path]) -> None:
-    path = experiment(replace={"[extract]\n": '[extract]\nviews = ["hflip", "vflip"]\n'})
-    settings = read_settings(path, ExtractSettings)
-    run_extraction(settings)
-    where = (
-        settings.folder,
-        read_tiles(settings),
-        "mobilenetv2/block_3_expand_relu:map",
-        settings.extract.backbones,
-    )
-    none, one, other = (read_source(*where, views=views) for views in ((), ("hflip",), ("vflip",)))
-    assert "views_sha256" not in none
-    assert one.pop("views_sha256") != other.pop("views_sha256")
-    assert none == one == other

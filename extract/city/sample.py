@@ -211,7 +211,7 @@ ceiling = "ceiling.csv"
 
 [extract]
 cuts = [{cuts}]
-{views}weights = "imagenet"
+weights = "imagenet"
 
 [models]
 names = ["mean", "region", "location", "geodemographic", "metadata", "ridge", "ridge@area", "ridge+groups@area", \
@@ -229,7 +229,6 @@ higher_is = "more deprived"
 _SHALLOW = {
     "name": "demo",
     "cuts": '"vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"',
-    "views": "",
     "targets": ", ".join(f'"{name}"' for name in TARGETS),
     "names": '"stack"',
     "splits": '"random", "area", "block"',
@@ -243,7 +242,6 @@ maps = "networks"  # the map cuts are for networks alone
 # For one in earnest remove these two tables, or raise epochs and patience in them.
 [models.params.tail]
 joint = true  # one network for all targets
-augment = ["hflip"]
 pool = "avg"
 hidden = [64]
 dropout = 0.2
@@ -263,7 +261,6 @@ epochs = 2
 """
 _DEEP = {
     "name": "demo-deep",
-    "views": 'views = ["hflip"]  # for the tail to learn from\n',
     "cuts": '"mobilenetv2/block_13_expand_relu:avg", "mobilenetv2/out_relu:avg", "mobilenetv2/block_15_add:map", '
     '"pixels/96:map"',
     "targets": '"income", "living_environment"',

@@ -1,1 +1,1 @@
-"""Cuts, views and the strict sections that settings files are made of."""
+"""Cuts and the strict sections that settings files are made of."""

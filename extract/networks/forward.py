@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -14,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.config.cuts import PIXELS
-from extract.config.views import View, mirror, name_view
 from extract.errors import NetworkError
 from extract.networks.backbones import Network, build_network
 from extract.networks.pixels import Pictures, open_pictures
@@ -35,17 +33,14 @@ class Pending:
     """A batch that the device may still be busy with."""
 
     running: Runtime
-    submitted: list[tuple[list[str], Any]]
+    names: list[str]
+    submitted: Any
     n: int
 
     def result(self) -> dict[str, NDArray[Any]]:
         """Wait for the batch and fetch it: dataset name → (n, …) of the stored type."""
-        return {
-            name: output[: self.n]
-            for names, one in self.submitted
-            for name, output in zip(names, self.running.fetch(one), strict=True)
-            if name
-        }
+        outputs = self.running.fetch(self.submitted)
+        return {name: output[: self.n] for name, output in zip(self.names, outputs, strict=True)}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,7 +51,6 @@ class Forward:
     ----------
     running : the compiled network.
     cuts : shape of one row of every cut, by dataset name.
-    views : mirrored views, whose maps are given besides.
     weights, weights_sha256 : `imagenet`, `random:<seed>` or a file; hash of those that the cuts use.
     batch : pictures a pass; fewer are filled up with black ones, so that one shape is compiled.
     precision : what it computes in: `float32`, `bfloat16` or `float16`.
@@ -67,7 +61,6 @@ class Forward:
 
     running: Runtime
     cuts: dict[str, tuple[int, ...]]
-    views: Sequence[View]
     weights: str
     weights_sha256: str
     batch: int
@@ -83,15 +76,8 @@ class Forward:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one row of every dataset: of the cuts, and of the views' maps."""
-        seen = {
-            view: zip(self._names(view), self.cuts.values(), strict=True) for view in self.views
-        }
-        return self.cuts | {name: shape for named in seen.values() for name, shape in named if name}
-
-    def _names(self, view: View) -> list[str]:
-        """Name the datasets of a view, in the order of the network's outputs; what is no map has no name."""
-        return [name_view(name, view) if name.endswith(":map") else "" for name in self.cuts]
+        """Shape of one row of every dataset."""
+        return self.cuts
 
     def submit(self, pictures: NDArray[np.uint8]) -> Pending:
         """Hand (n, size, size, 3) uint8 pictures to the device, n ≤ batch, without waiting where it works by itself.
@@ -103,11 +89,8 @@ class Forward:
             pictures = np.concatenate(
                 [pictures, np.zeros((self.batch - n, *pictures.shape[1:]), np.uint8)]
             )
-        submitted = [(list(self.cuts), self.running.submit(pictures))]
-        submitted += [
-            (self._names(view), self.running.submit(mirror(pictures, view))) for view in self.views
-        ]
-        return Pending(running=self.running, submitted=submitted, n=n)
+        submitted = self.running.submit(pictures)
+        return Pending(running=self.running, names=list(self.cuts), submitted=submitted, n=n)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Embed (n, size, size, 3) uint8 pictures, n ≤ batch; gives dataset name → (n, …) of the stored type."""
@@ -185,7 +168,6 @@ def _open(
     forward = Forward(
         running=running,
         cuts=network.shapes,
-        views=settings.extract.views_of(backbone),
         weights=network.weights,
         weights_sha256=network.weights_sha256,
         batch=batch,

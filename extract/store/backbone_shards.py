@@ -22,7 +22,7 @@ MADE_WITH = (
     "runtime",
     "weights_sha256",
 )  # all shards of a backbone are made with the same
-_SINCE = {"runtime": "auto", "views": []}  # what older recipes lack, and meant
+_SINCE = {"runtime": "auto"}  # what older recipes lack, and meant
 _OTHER_TILES = "the table had other ids or paths, or another order"
 _ANEW = "start anew with --fresh (FRESH=1 for make)"
 
@@ -81,7 +81,6 @@ class BackboneShards:
         return {
             "tiles": self.tiles_sha256,
             "cuts": [str(c) for c in extract.cuts_of(self.backbone)],
-            "views": extract.views_of(self.backbone),
             "weights": Path(extract.weights_of(self.backbone)).name,
             "size": extract.size,
             "precision": extract.precision,

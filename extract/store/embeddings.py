@@ -5,7 +5,6 @@ file of it under `tests/golden`, and write a line in CHANGELOG.md.
 
 Version 2 added `pictures` (what each picture tells without a network) and a checksum of everything, not of the cuts
 alone. Shards of version 1 stay valid: a run goes on beside them, and `pictures` is there once every shard has it.
-Where mirrored views are asked for, their maps stand beside the cuts, as `cuts/<layer>:map@<view>`; they are no cuts.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ REJECTED = 2
 
 
 def dataset_names(file: h5py.File) -> list[str]:
-    """Name every dataset of an embeddings file, as `id`, `cuts/<layer>:<pooling>` or, of a view, `cuts/<layer>:map@<view>`."""
+    """Name every dataset of an embeddings file, as `id` or `cuts/<layer>:<pooling>`."""
     return [name for name in file if name != "cuts"] + [f"cuts/{name}" for name in file["cuts"]]
 
 
@@ -88,7 +87,7 @@ class Embeddings:
     path, backbone : the file and the backbone that its name says.
     ids : (n,), int64 or text, in the order of the tile table.
     is_ok : (n,), false where the tile was rejected and its rows are NaN.
-    cuts : dataset name of each cut, `<layer>:<pooling>`. views : of each view's maps, `<layer>:map@<view>`.
+    cuts : dataset name of each cut, `<layer>:<pooling>`.
     attributes : root attributes of the file.
 
     Raises
@@ -102,8 +101,8 @@ class Embeddings:
         self._file = open_embeddings(path)
         _check_layout(self._file, path)
         self.attributes = dict(self._file.attrs)
-        self.views = [name for name in self._file["cuts"] if "@" in name.rpartition(":")[2]]
-        self.cuts = [name for name in self._file["cuts"] if name not in self.views]
+        # older files may hold maps of mirrored tiles too, as `<layer>:map@<view>`
+        self.cuts = [name for name in self._file["cuts"] if "@" not in name.rpartition(":")[2]]
         for name in json.loads(self.attributes.get("shards", "[]")):
             if not (path.parent / path.stem / Path(name).name).is_file():
                 self._file.close()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extract.config.cuts import CellCut, Cut
-from extract.config.views import name_view
 from extract.errors import FitError
 from extract.store.embeddings import Embeddings
 from extract.tables.tile_table import Tiles
 from models.data.arrays import Floats, Ints
 from models.data.classes import code_labels, commonest
-from models.data.features import Features, open_features, open_views
+from models.data.features import Features, open_features
 from models.data.folds import Folds
 from models.families.registry import ModelSpec
 
@@ -87,20 +85,14 @@ def features_path(folder: Path, backbone: str) -> Path:
     return path
 
 
-def read_source(
-    folder: Path, tiles: Tiles, name: CellCut, backbones: list[str], *, views: Sequence[str] = ()
-) -> dict[str, str]:
+def read_source(folder: Path, tiles: Tiles, name: CellCut, backbones: list[str]) -> dict[str, str]:
     """Return the hashes of what a cut is read from, without reading it.
 
     The cut `none` has no features, and the tiles that every backbone accepted, so that baselines are scored on the same.
 
-    Parameters
-    ----------
-    views : mirrored views that are read besides.
-
     Raises
     ------
-    FitError : no file, no such cut or view in it, or other tiles than the table's.
+    FitError : no file, no such cut in it, or other tiles than the table's.
     """
     with ExitStack() as stack:
         opened = [
@@ -120,42 +112,10 @@ def read_source(
                 if pictures is None
                 else hashlib.sha256(pictures.tobytes()).hexdigest(),
             }
-        source |= {
+        return source | {
             "weights_sha256": str(opened[0].attributes.get("weights_sha256", "")),
             "features_sha256": opened[0].checksum(_dataset(opened[0], name)),
         }
-        return source | _hash_views(opened[0], name, views)
-
-
-def _hash_views(embeddings: Embeddings, cut: Cut, views: Sequence[str]) -> dict[str, str]:
-    """Return one hash of all views that are asked for; nothing where none are."""
-    names = [name_view(cut.dataset, view) for view in views]
-    lost = [view for view, name in zip(views, names, strict=True) if name not in embeddings.views]
-    if lost:
-        raise FitError(
-            f"{embeddings.path}: no mirrored views {', '.join(lost)} of '{cut}', and augment is to learn from them."
-            f" Set [extract] views = {json.dumps(list(views))} and run `make features FRESH=1`, or remove augment "
-            "from [models.params.tail]."
-        )
-    return (
-        {
-            "views_sha256": hashlib.sha256(
-                "".join(map(embeddings.checksum, names)).encode()
-            ).hexdigest()
-        }
-        if names
-        else {}
-    )
-
-
-def read_views(folder: Path, data: CutData, views: Sequence[str]) -> CutData:
-    """Return a cut with mirrored views of its tiles, from the same file; in memory where all fit into it together."""
-    name = data.cut
-    assert isinstance(name, Cut)
-    path = features_path(folder, name.backbone)
-    return replace(
-        data, embedding=open_views(data.embedding, path, name.dataset, data.tiles, views)
-    )
 
 
 def read_cut(

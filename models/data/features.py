@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
@@ -12,7 +12,6 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from extract.config.views import name_view
 from extract.errors import FeaturesError
 from extract.networks.registry import Origin
 from extract.store.embeddings import Embeddings
@@ -115,7 +114,6 @@ class Features:
     Attributes
     ----------
     origin : the network that stood before them, where a model goes on with it.
-    views : mirrored view → the same rows of it, (n_all, n_core), in memory or `OnDisk`; empty where none are asked for.
     """
 
     def __init__(
@@ -133,7 +131,6 @@ class Features:
         self._limit = limit
         self.grid = grid
         self.origin: Origin | None = None
-        self.views: dict[str, NDArray[Any] | OnDisk] = {}
         self.shared: dict[
             tuple[Any, ...], Any
         ] = {}  # what was made of all rows once, for every view of them
@@ -182,7 +179,6 @@ class Features:
         view = Features(self._stored, index, beside=beside, limit=self._limit, grid=self.grid)
         view.shared = self.shared
         view.origin = self.origin
-        view.views = self.views
         return view
 
     def from_network(self, origin: Origin | None) -> Features:
@@ -200,16 +196,6 @@ class Features:
     def n_bytes(self) -> int:
         """Size of the whole as stored [bytes]."""
         return len(self._stored) * self.n_core * self._stored.dtype.itemsize
-
-    def with_views(self, views: Mapping[str, NDArray[Any] | OnDisk]) -> Features:
-        """Return the same rows with mirrored views of the whole."""
-        view = self._view(self._index, self._beside)
-        view.views = dict(views)
-        return view
-
-    def mirrored(self, view: str) -> Features:
-        """Return the same rows of a mirrored view, without what stands beside."""
-        return Features(self.views[view], self._index, limit=self._limit, grid=self.grid)
 
     def check_fits(self) -> None:
         """Refuse what would not fit as float32 into the memory that it may fill.
@@ -283,19 +269,3 @@ def open_features(path: Path, cut: str, rows: Ints, *, memory: int | None) -> Fe
     stored = OnDisk(path, cut, rows)
     fits = stored.n_bytes <= (free_memory() if memory is None else memory)
     return Features(stored[:] if fits else stored, limit=memory, grid=stored.grid)
-
-
-def open_views(X: Features, path: Path, cut: str, rows: Ints, views: Sequence[str]) -> Features:
-    """Return features with the same rows of mirrored views: in memory where they fit there together with the features.
-
-    Parameters
-    ----------
-    X : what `open_features` gave of the same path, cut and rows.
-
-    Raises
-    ------
-    FeaturesError : as `open_features`.
-    """
-    stored = {view: OnDisk(path, name_view(cut, view), rows) for view in views}
-    fits = X.n_bytes + sum(one.n_bytes for one in stored.values()) <= X.limit
-    return X.with_views({view: one[:] if fits else one for view, one in stored.items()})

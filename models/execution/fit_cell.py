@@ -19,7 +19,7 @@ from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import peak_rss_bytes
 from models.data.arrays import Floats, Ints
 from models.data.classes import ClassFit, list_classes, spread_classes
-from models.data.design import CutData, Design, build_design, read_cut, read_source, read_views
+from models.data.design import CutData, Design, build_design, read_cut
 from models.data.fold_file import hash_folds, open_folds
 from models.data.folds import Folds, unit_numbers
 from models.data.network_origin import find_origin
@@ -246,13 +246,7 @@ def open_design(inputs: Inputs, cell: Cell, source: dict[str, Any]) -> Design:
         str(source.get("features_sha256", source["usable_sha256"])),
         cell.cut,
     )
-    views = settings.models.build(cell.spec).views
     found = data.source
-    if views:
-        found = read_source(
-            settings.folder, inputs.tiles, cell.cut, settings.extract.backbones, views=views
-        )
-        data = read_views(settings.folder, data, views)
     changed = [name for name, value in found.items() if source.get(name, value) != value]
     if changed:
         raise FitError(

@@ -98,11 +98,6 @@ class Family:
     chosen_: list[Chosen]
     curves_: Sequence[list[Epoch]] = ()
 
-    @property
-    def views(self) -> Sequence[str]:
-        """Mirrored views of the rows that it learns from besides, see `extract.views`; mostly none."""
-        return ()
-
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return what the constructor was given; with `deep`, of a family inside too, as `family__n_jobs`."""
         kind: Any = type(self)

@@ -72,7 +72,7 @@ _BOUNDS = {
     "dropout": Bounds(least=0, below=1),
     "max_bin": Bounds(least=2),
 }
-_MAY_BE_EMPTY = ("hidden", "augment")
+_MAY_BE_EMPTY = ("hidden",)
 
 
 def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:

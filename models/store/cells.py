@@ -193,7 +193,7 @@ class _Shared:
         self._settings = settings
         self._tiles = tiles
         self._folds = {split: hash_folds(tiles.id.to_numpy(), one) for split, one in folds.items()}
-        self._sources: dict[tuple[CellCut, tuple[str, ...]], dict[str, str]] = {}
+        self._sources: dict[CellCut, dict[str, str]] = {}
         self.labels = hash_labels(tiles)
         self._area = _hash_texts(tiles.area)
         self._groups = _hash([[name, _hash_texts(column)] for name, column in tiles.groups.items()])
@@ -203,7 +203,7 @@ class _Shared:
         spec = cell.spec
         asked = self._settings.models
         model = asked.build(spec)
-        source = self._source(cell.cut, tuple(model.views))
+        source = self._source(cell.cut)
         source = {
             k: v for k, v in source.items() if k != "pictures_sha256" or spec.feed == "metadata"
         }
@@ -233,16 +233,12 @@ class _Shared:
             inputs["xy_sha256"] = hash_array(self._tiles.xy)
         return inputs | {"versions": _versions_of(spec.family)}
 
-    def _source(self, cut: CellCut, views: tuple[str, ...]) -> dict[str, str]:
-        if (cut, views) not in self._sources:
-            self._sources[cut, views] = read_source(
-                self._settings.folder,
-                self._tiles,
-                cut,
-                self._settings.extract.backbones,
-                views=views,
+    def _source(self, cut: CellCut) -> dict[str, str]:
+        if cut not in self._sources:
+            self._sources[cut] = read_source(
+                self._settings.folder, self._tiles, cut, self._settings.extract.backbones
             )
-        return self._sources[cut, views]
+        return self._sources[cut]
 
 
 def hash_labels(tiles: Tiles) -> dict[str, str]:

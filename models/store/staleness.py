@@ -17,7 +17,6 @@ _NOUNS = {
     "members": "which members the stack has",
     "member_keys": "what the members of the stack predict",
     "features_sha256": "the embeddings",
-    "views_sha256": "the mirrored views",
     "folds_sha256": "the folds",
     "labels_sha256": "the labels",
 }

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from extract.config.views import Flip, list_views
 from extract.networks.registry import Origin
-from models.data.arrays import Ints
 from models.data.features import Features
 from models.families.family import Task
 from models.families.networks.learning import Phase, read_weights
@@ -35,8 +29,7 @@ class Tail(MapNetwork):
     epochs : at most. patience : epochs in which the loss on the first inner fold does not fall by `min_delta`, in
         squared standard deviations of the target, before training stops.
     joint : one network for all targets, with an output each, instead of one network a target.
-    augment : flips that each training tile is shown with or without, by chance, from the maps that are cached of its views.
-    seed : of the head's weights, batches, views and dropout; the same for every target.
+    seed : of the head's weights, batches and dropout; the same for every target.
     """
 
     name = "tail"
@@ -52,7 +45,6 @@ class Tail(MapNetwork):
         min_delta: float = 1e-5,
         patience: int = 3,
         joint: bool = False,
-        augment: tuple[Flip, ...] = (),
         seed: int = 0,
         task: Task = "number",
     ) -> None:
@@ -65,25 +57,8 @@ class Tail(MapNetwork):
         self.min_delta = min_delta
         self.patience = patience
         self.joint = joint
-        self.augment = augment
         self.seed = seed
         self.task = task
-
-    @property
-    def views(self) -> Sequence[str]:
-        """Mirrored views that it learns from besides."""
-        return list_views(self.augment)
-
-    def read(self, X: Features, rows: Ints, rng: np.random.Generator | None) -> NDArray[np.float32]:
-        """Return maps; to learn from, each of a view drawn by chance: of the tile as it is, or of one that `augment` makes."""
-        if rng is None or not self.views:
-            return super().read(X, rows, rng)
-        shown = rng.integers(1 + len(self.views), size=len(rows))
-        maps = np.empty((len(rows), *self.grid_), np.float32)
-        for number, view in enumerate(["", *self.views]):
-            mine = np.flatnonzero(shown == number)
-            maps[mine] = super().read(X.mirrored(view) if view else X, rows[mine], rng)
-        return maps
 
     def check(self, X: Features) -> None:
         """Refuse what is no map of a network.
