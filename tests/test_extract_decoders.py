@@ -174,7 +174,7 @@ def test_a_process_that_is_killed_is_one_clear_error_and_the_run_goes_on_afterwa
 
 
 def test_a_process_that_cannot_start_says_why(experiment, monkeypatch):
-    monkeypatch.setattr(module, "_PROGRAM", "raise ImportError('libGL.so.1 is not there')")
+    monkeypatch.setattr(module, "_COMMAND", ("-c", "raise ImportError('libGL.so.1 is not there')"))
     with pytest.raises(
         ExtractionError,
         match=r"ended with code 1: ImportError: libGL.so.1 is not there.*shards are kept",

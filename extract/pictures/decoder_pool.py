@@ -1,13 +1,17 @@
-"""Processes that decode: threads would wait for one another at Python's lock, and leave most of many cores idle.
+"""Decode pictures in processes of their own, into memory that they share with this one.
 
-A process knows no network and no table: it is ready after a quarter of a second. Pictures are decoded into memory that it
-shares with the process that started it; nothing else is sent but where they lie, and what was found.
+Threads would wait for one another at Python's lock and leave most of many cores idle. A process
+loads neither networks nor tables (25 MB each) and is ready after a quarter of a second. It is a
+plain child on two pipes: `concurrent.futures.ProcessPoolExecutor` does not say which pictures a
+process died at, leaves its processes behind a killed parent, runs the user's script once more in
+each, and cannot be used in the workers of Dask, which are daemons.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +20,12 @@ import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
-from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from queue import SimpleQueue
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 
 from extract.errors import DecoderError
 from extract.pictures.fast_png import load_codecs
@@ -30,71 +33,71 @@ from extract.pictures.image_folder import PictureLocation
 from extract.pictures.picture_source import Batch, PictureSource
 from extract.timing.clock import Clock
 
-# What a process runs: it imports from where this one does, and belongs to no terminal, so that Ctrl-C does not reach it.
-_PROGRAM = "import sys; sys.path[:] = sys.argv[3:]; from extract.pictures.decoder_pool import serve; serve()"
+_COMMAND = ("-P", "-m", "extract.pictures.decoder_pool")
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_PATIENCE = 5.0  # seconds until it is known how a process ended
+_ENDED = (EOFError, OSError, pickle.UnpicklingError)  # what a pipe to an ended process raises
+_EXIT_SECONDS = 5.0  # until it is known how a process ended
 
 
 class Decoding(NamedTuple):
-    """A batch that a process may still be decoding, and the place of its pictures in the memory."""
+    """A batch that a process may still be decoding, and the number of its part of the memory."""
 
     slot: int
     done: Future[tuple[Batch, Clock]]
 
 
 class DecoderPool:
-    """Processes that decode pictures, and the memory for as many batches as may be in use at once.
+    """Processes that decode pictures, and the memory for all batches in use at once.
 
-    `wait_until_ready` comes before anything else.
+    Call `wait_until_ready` before anything else.
 
     Parameters
     ----------
-    source : where pictures come from.
-    processes : how many decode at once.
-    batch, n_batches : most pictures of a batch; most batches that are submitted and not yet released.
+    source : where pictures come from, and how they are decoded.
+    processes : number of processes.
+    batch : largest number of pictures in a batch.
+    n_batches : largest number of batches that are submitted and not yet released.
 
     Raises
     ------
-    DecoderError : no memory, or no process can be had.
+    DecoderError : the memory or a process cannot be had.
     """
 
     def __init__(
         self, source: PictureSource, *, processes: int, batch: int, n_batches: int
     ) -> None:
-        side = source.look.size
+        side = source.options.size
         shape = (n_batches, batch, side, side, 3)
         self._processes: list[_Process] = []
         self._idle: SimpleQueue[_Process] = SimpleQueue()
         with ExitStack() as opened:  # what is entered last ends first
-            self._threads = ThreadPoolExecutor(
-                processes, "decode"
-            )  # each waits for one process at a time
+            # each thread waits for one process at a time
+            self._threads = ThreadPoolExecutor(processes, "decode")
             opened.callback(self._threads.shutdown, wait=True, cancel_futures=True)
             try:
-                said = opened.enter_context(
-                    tempfile.TemporaryFile()
-                )  # what they print before they are ready
-                with open(os.memfd_create("pictures"), "r+b", buffering=0) as memory:  # noqa: PTH123  (it has no path)
-                    memory.truncate(int(np.prod(shape)))
-                    self._pictures = _map(memory.fileno(), shape)
-                    for _ in range(processes):
-                        process = _Process(source, shape, memory.fileno(), said)
-                        opened.callback(process.end)
-                        self._processes.append(process)
-                        self._idle.put(process)
+                self._path = _create_file(int(np.prod(shape)))
+                opened.callback(self._path.unlink, missing_ok=True)
+                self._pictures = np.memmap(self._path, np.uint8, "w+", shape=shape)
+                messages = opened.enter_context(tempfile.TemporaryFile())
+                for _ in range(processes):
+                    process = _Process(messages)
+                    opened.callback(process.end)
+                    with suppress(BrokenPipeError):  # it has ended: `wait_until_ready` says so
+                        process.send((source, self._path, shape))
+                    self._processes.append(process)
+                    self._idle.put(process)
             except OSError as error:
                 raise DecoderError(
-                    f"no memory for {n_batches} batches of pictures, or no process to decode them: {error}. Lower "
-                    "[extract] batch, or raise what `ulimit -a` shows: the size of files limits memory that "
-                    "processes share, too"
+                    f"no memory for {n_batches} batches of pictures, or no process to decode "
+                    f"them: {error}. Lower [extract] batch, or raise what `ulimit -a` shows: "
+                    "the size of files limits memory that processes share, too"
                 ) from error
             self.close = weakref.finalize(self, opened.pop_all().close)
         self._taken: dict[int, Decoding] = {}
         self._free = list(range(n_batches))
 
     def __len__(self) -> int:
-        """Count the processes."""
+        """Return the number of processes."""
         return len(self._processes)
 
     def wait_until_ready(self) -> None:
@@ -106,152 +109,162 @@ class DecoderPool:
         """
         for process in self._processes:
             try:
-                process.answer()
-            except (EOFError, OSError):
-                raise DecoderError(f"a process that decodes pictures {process.say_end()}") from None
+                process.receive()
+            except _ENDED:
+                raise DecoderError(
+                    f"a process that decodes pictures {process.describe_end()}"
+                ) from None
+        with suppress(PermissionError):  # Windows keeps a file as long as it is open
+            self._path.unlink(missing_ok=True)
 
-    def submit(self, places: Sequence[PictureLocation]) -> Decoding:
-        """Have pictures decoded by the next process that is free; they are in memory until they are released.
+    def submit(self, locations: Sequence[PictureLocation]) -> Decoding:
+        """Have the next free process decode pictures, which stay in memory until released.
 
         Parameters
         ----------
-        places : (n,), what `Images.find` gives, n ≤ batch.
+        locations : (n,), from `Images.find`, n ≤ batch.
         """
         slot = self._free.pop()
-        self._taken[slot] = Decoding(slot, self._threads.submit(self._read, slot, list(places)))
-        return self._taken[slot]
+        decoding = Decoding(slot, self._threads.submit(self._read, slot, list(locations)))
+        self._taken[slot] = decoding
+        return decoding
 
     def release(self, decoding: Decoding) -> None:
-        """Let another batch have the memory; nobody may look at these pictures any more."""
+        """Give the memory of a batch to another; its pictures may not be used any more."""
         del self._taken[decoding.slot]
         self._free.append(decoding.slot)
 
     def reset(self) -> None:
-        """Forget what was submitted and not released, as after a run that was stopped."""
-        for decoding in self._taken.values():
+        """Release all batches, as after a run that was stopped."""
+        taken = list(self._taken.values())
+        for decoding in taken:
             decoding.done.cancel()
-        wait([decoding.done for decoding in self._taken.values()])
-        for decoding in list(self._taken.values()):
+        wait([decoding.done for decoding in taken])
+        for decoding in taken:
             self.release(decoding)
 
     def count_bytes(self) -> int:
-        """Count the memory that the processes have for themselves [bytes]; the pictures' is counted where they are looked at."""
+        """Return the memory of the processes [bytes], without what they share with this one."""
         return sum(process.count_bytes() for process in self._processes)
 
-    def _read(self, slot: int, places: list[PictureLocation]) -> tuple[Batch, Clock]:
+    def _read(self, slot: int, locations: list[PictureLocation]) -> tuple[Batch, Clock]:
         process = self._idle.get()
-        is_asked = False
+        is_at_work = False
         try:
-            process.ask(slot, places)
-            is_asked = True
-            answer = process.answer()
-        except (EOFError, OSError):
+            process.send((slot, locations))
+            is_at_work = True
+            answer = process.receive()
+        except _ENDED:
             raise DecoderError(
-                f"a process that decodes pictures {process.say_end()}", is_at_work=is_asked
+                f"a process that decodes pictures {process.describe_end()}", is_at_work=is_at_work
             ) from None
         finally:
-            self._idle.put(process)  # a dead one too: whoever asks it next is told at once
+            self._idle.put(process)  # an ended one too: the next batch fails at once
         if isinstance(answer, Exception):
             raise answer
         facts, reasons, seconds = answer
-        return Batch(self._pictures[slot, : len(places)], facts, reasons), Clock(seconds)
+        return Batch(self._pictures[slot, : len(locations)], facts, reasons), Clock(seconds)
 
 
 class _Process:
-    """One process, asked by one thread at a time."""
+    """One process, used by one thread at a time.
 
-    def __init__(
-        self, source: PictureSource, shape: tuple[int, ...], memory: int, said: IO[bytes]
-    ) -> None:
-        self._pipe, theirs = Pipe()
-        self._said = said
-        with theirs:
-            handles = (theirs.fileno(), memory)
-            self._popen = subprocess.Popen(
-                [sys.executable, "-c", _PROGRAM, *map(str, handles), *sys.path],
-                pass_fds=handles,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                env={**os.environ, **_ONE_THREAD},
-                start_new_session=True,
-            )
-        with suppress(OSError):  # it ended already: the first who asks is told
-            self._pipe.send((source, shape))
+    It belongs to no terminal, so that Ctrl-C does not reach it, and ends with the pipe to it.
+    """
 
-    def ask(self, slot: int, places: list[PictureLocation]) -> None:
-        """Have pictures put in a slot.
+    def __init__(self, messages: IO[bytes]) -> None:
+        self._messages = messages
+        paths = [path or str(Path.cwd()) for path in sys.path]
+        self._popen = subprocess.Popen(
+            [sys.executable, *_COMMAND],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=messages,
+            env={**os.environ, **_ONE_THREAD, "PYTHONPATH": os.pathsep.join(paths)},
+            start_new_session=True,
+        )
+        self._requests = cast(IO[bytes], self._popen.stdin)
+        self._answers = cast(IO[bytes], self._popen.stdout)
 
-        Raises
-        ------
-        OSError : it has ended.
-        """
-        self._pipe.send((slot, places))
+    def send(self, request: Any) -> None:
+        """Send a request; raises OSError where the process has ended."""
+        _send(request, self._requests)
 
-    def answer(self) -> Any:
-        """Wait for what `_answer` gives there, or for the word that it has started.
-
-        Raises
-        ------
-        EOFError, OSError : it ended.
-        """
-        return self._pipe.recv()
+    def receive(self) -> Any:
+        """Return the next answer; raises one of `_ENDED` where the process has ended."""
+        return pickle.load(self._answers)
 
     def count_bytes(self) -> int:
-        """Count the memory that no other process has; 0 where it has ended."""
+        """Return the memory that no other process has [bytes], 0 for an ended process."""
         try:
-            n_bytes: int = psutil.Process(self._popen.pid).memory_full_info().uss
+            return int(psutil.Process(self._popen.pid).memory_full_info().uss)
         except psutil.Error:
             return 0
-        return n_bytes
 
-    def say_end(self) -> str:
-        """Describe how it ended."""
+    def describe_end(self) -> str:
+        """Describe how the process ended."""
         try:
-            code = self._popen.wait(_PATIENCE)
+            code = self._popen.wait(_EXIT_SECONDS)
         except subprocess.TimeoutExpired:
             return "does not answer"
         if code < 0:
-            known = {number.value: number.name for number in signal.Signals}
-            return f"was ended by {known.get(-code, f'signal {-code}')}"
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        return f"ended with code {code}: {lines[-1] if lines else 'it says nothing'}"
+            names = {number.value: number.name for number in signal.Signals}
+            return f"was ended by {names.get(-code, f'signal {-code}')}"
+        self._messages.seek(0)
+        last = self._messages.read().decode(errors="replace").strip().rpartition("\n")[2]
+        return f"ended with code {code}: {last or 'no message'}"
 
     def end(self) -> None:
-        """End it, whatever it is at: it writes nothing that anybody wants to keep."""
+        """End the process, whatever it does: it writes nothing that is kept."""
         self._popen.kill()
         self._popen.wait()
+        self._answers.close()
+        with suppress(OSError):  # a request that was not sent
+            self._requests.close()
 
 
-def _map(memory: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    return np.frombuffer(mmap.mmap(memory, int(np.prod(shape))), np.uint8).reshape(shape)
+def _create_file(n_bytes: int) -> Path:
+    """Create a file to share: in memory where the system has a folder for it, with room."""
+    memory = Path("/dev/shm")
+    is_there = memory.is_dir() and shutil.disk_usage(memory).free > n_bytes
+    handle, name = tempfile.mkstemp(prefix="roofline-", dir=memory if is_there else None)
+    os.close(handle)
+    return Path(name)
 
 
 def serve() -> None:
-    """Decode what the other process asks for, until it ends; the command line names the pipe and the memory."""
-    pipe = Connection(int(sys.argv[1]))
-    memory = int(sys.argv[2])
-    with suppress(EOFError, ConnectionError):  # the run has ended, or was killed
-        source, shape = pipe.recv()
-        pictures = _map(memory, shape)
+    """Decode what the parent asks for on the standard input, until it ends."""
+    requests = sys.stdin.buffer
+    answers = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    source, path, shape = pickle.load(requests)
+    try:
+        pictures = np.memmap(path, np.uint8, "r+", shape=shape)
         load_codecs()
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), 2
-        )  # libpng and libjpeg have a line for every damaged file
-        pipe.send("ready")
+        os.dup2(nowhere, 2)  # libpng and libjpeg have a line for every damaged file
+        _send("ready", answers)
         while True:
-            slot, places = pipe.recv()
-            pipe.send(_answer(source, places, pictures[slot, : len(places)]))
+            slot, locations = pickle.load(requests)
+            _send(_decode(source, locations, pictures[slot, : len(locations)]), answers)
+    except (EOFError, ConnectionError):  # the parent has ended, or was killed
+        path.unlink(missing_ok=True)
 
 
-def _answer(
-    source: PictureSource, places: list[PictureLocation], into: NDArray[np.uint8]
-) -> Exception | tuple[Any, ...]:
-    """Return the pictures' facts, their reasons, and the seconds of each stage; or what went wrong otherwise."""
+def _send(answer: Any, pipe: IO[bytes]) -> None:
+    pickle.dump(answer, pipe)
+    pipe.flush()
+
+
+def _decode(source: PictureSource, locations: list[PictureLocation], into: Any) -> Any:
+    """Return the facts, the reasons and the seconds of each stage, or what was raised."""
     clock = Clock()
     try:
-        batch = source.read(places, clock, into)
+        batch = source.read(locations, clock, into)
     except Exception as error:
         return error
     return batch.facts, batch.reasons, clock.seconds
+
+
+if __name__ == "__main__":
+    serve()

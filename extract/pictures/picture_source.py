@@ -35,7 +35,7 @@ class PictureSource:
     """Where pictures come from and how they become colours; can be sent to another process."""
 
     images: Images
-    look: DecodeOptions
+    options: DecodeOptions
 
     def read(
         self, places: Sequence[PictureLocation], clock: Clock, into: NDArray[np.uint8] | None = None
@@ -46,7 +46,7 @@ class PictureSource:
         ----------
         places : (n,), what `Images.find` gives. into : (n, size, size, 3) uint8, where the pictures are put; else a new array.
         """
-        side = self.look.size
+        side = self.options.size
         pictures = np.empty((len(places), side, side, 3), np.uint8) if into is None else into
         batch = Batch(pictures, np.zeros(len(places), PICTURE), [""] * len(places))
         for i, place in enumerate(places):
@@ -54,7 +54,7 @@ class PictureSource:
                 with clock.time("read"):
                     data = self.images.read(place)
                 with clock.time("decode"):
-                    pictures[i], nodata = decode_tile(data, self.look)
+                    pictures[i], nodata = decode_tile(data, self.options)
                     batch.facts[i] = describe(pictures[i], n_bytes=len(data), nodata=nodata)
             except RejectedTile as reason:
                 pictures[i] = 0
