@@ -18,10 +18,10 @@ from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import Tiles, read_tiles
 from models.data.fold_file import open_folds
 from models.evaluation.score_runs import build_labels, score_runs
-from models.execution.fit_cell import Fitted
 from models.families.family import CrossFit
 from models.settings import FitSettings
 from models.store.cells import Planned, plan_cells
+from models.store.fitted import Fitted
 from models.store.write_run import write_fitted
 
 N_TARGETS = 7

@@ -14,13 +14,14 @@ from models.data.design import features_path
 from models.data.fold_file import open_folds
 from models.evaluation.score_runs import build_labels, score_runs
 from models.execution.engine import read_engine
-from models.execution.fit_cell import Fitted, Inputs, hold_inputs, open_inputs
+from models.execution.fit_cell import Inputs, hold_inputs, open_inputs
 from models.execution.forecast import forecast
 from models.execution.keep_models import choose_kept, keep_model, list_stale, remove_unkept
 from models.execution.progress import Watch
 from models.families.networks.checkpoints import remove_checkpoints
 from models.settings import FitSettings
 from models.store.cells import Planned, list_cells, plan_cells, stack_members
+from models.store.fitted import Fitted
 from models.store.kept_models import list_kept
 from models.store.runs import mend_run, run_folder
 from models.store.staleness import count_reasons

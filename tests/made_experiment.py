@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from extract.settings import read_settings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
-from models.execution.fit_cell import Fitted
 from models.execution.progress import Heard
 from models.fit import fit_all
 from models.settings import FitSettings
+from models.store.fitted import Fitted
 
 TEXT = """name = "x"
 out = "out"

@@ -21,12 +21,12 @@ from extract.store.embeddings import Embeddings
 from extract.store.verify import find_damage
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
-from models.execution.keep_models import load_model, save_model
 from models.families.networks.cnn import Convolutional
 from models.families.registry import parse_model
 from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.cells import list_cells
+from models.store.kept_models import load_model, save_model
 from models.store.runs import read_scores
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -14,11 +14,11 @@ from sklearn.preprocessing import StandardScaler
 
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
-from models.execution.keep_models import load_model, save_model
 from models.families.family import Family
 from models.families.linear.ridge import SharedRidge
 from models.families.networks.head import Head
 from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
+from models.store.kept_models import load_model, save_model
 
 LEARNERS = [
     name for name in FAMILIES if name not in ("cnn", "tail", "finetune")

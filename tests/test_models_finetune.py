@@ -11,7 +11,6 @@ import pytest
 from extract.networks.registry import Origin
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
-from models.execution.keep_models import load_model, save_model
 from models.families.family import Where
 from models.families.networks import checkpoints as checkpoints
 from models.families.networks.augmentation import augment_pictures
@@ -20,6 +19,7 @@ from models.families.networks.finetune import Finetune, build_programs
 from models.families.networks.learning import Phase, State, read_weights
 from models.families.networks.training import compile_program
 from models.families.registry import parse_model
+from models.store.kept_models import load_model, save_model
 
 N, SIZE = 48, 32
 RNG = np.random.default_rng(0)

@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from extract.errors import RunFileError
 from extract.settings import read_settings
 from models.cli import app
-from models.execution.keep_models import load_model
 from models.execution.progress import Watch
 from models.execution.progress_display import Display, name_seconds
 from models.fit import fit_all
 from models.settings import FitSettings
+from models.store.kept_models import load_model
 from models.store.runs import SCORE_COLUMNS, read_predictions, read_run, read_scores
 
 NAMES = ["mean", "location", "ridge", "ridge@area", "knn", "stack"]

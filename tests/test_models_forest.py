@@ -10,8 +10,8 @@ from sklearn.ensemble import RandomForestRegressor
 
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
-from models.execution.keep_models import load_model, save_model
 from models.families.trees.forest import Forest
+from models.store.kept_models import load_model, save_model
 
 RNG = np.random.default_rng(0)
 N = 400

@@ -21,7 +21,6 @@ from extract.settings import ExtractSettings, read_settings
 from models.cli import app
 from models.data.features import Features
 from models.data.folds import Folds
-from models.execution.keep_models import save_model
 from models.explaining.explanations import read_explanation
 from models.families.networks.finetune import Finetune
 from models.families.networks.head import Head
@@ -29,6 +28,7 @@ from models.families.networks.map_network import MapNetwork
 from models.families.networks.tail import Tail
 from models.fit import fit_all
 from models.settings import FitSettings
+from models.store.kept_models import save_model
 
 TINY = {
     '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"tiny/relu2:map", "pixels/32:map"'
@@ -37,7 +37,7 @@ AGAIN = """import sys, numpy as np
 from pathlib import Path
 import made_networks
 from models.data.features import Features
-from models.execution.keep_models import load_model
+from models.store.kept_models import load_model
 made_networks.register()
 rows = np.load(sys.argv[2])
 np.save(sys.argv[3], load_model(Path(sys.argv[1])).predict(Features(rows.reshape(len(rows), -1), grid=rows.shape[1:])))

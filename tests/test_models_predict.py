@@ -21,7 +21,6 @@ from extract.settings import read_settings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
 from models.cli import app
-from models.execution.keep_models import load_model
 from models.fit import fit_all
 from models.predicting import batches as parts
 from models.predicting.model_inputs import read_part
@@ -30,7 +29,7 @@ from models.predicting.place_settings import PlaceSettings
 from models.predicting.predict import predict_place
 from models.predicting.write_predictions import _Files
 from models.settings import FitSettings
-from models.store.kept_models import find_kept
+from models.store.kept_models import find_kept, load_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACE = """

@@ -23,11 +23,10 @@ from sklearn.tree._tree import Tree
 from extract.errors import RunFileError
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
-from models.execution.keep_models import SCHEMA_VERSION, load_model, save_model
 from models.families.baselines import Mean
 from models.families.family import Family
 from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
-from models.store.kept_models import find_kept, read_kept
+from models.store.kept_models import SCHEMA_VERSION, find_kept, load_model, read_kept, save_model
 from models.store.licences import find_licence
 from models.store.model_folder import seal
 from models.uncertainty.applicability import measure_reach, read_reach
@@ -71,7 +70,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from models.data.features import Features
-from models.execution.keep_models import load_model
+from models.store.kept_models import load_model
 for name in sys.argv[2:]:
     folder = Path(sys.argv[1]) / name
     given = Features(np.load(f"{folder}.given.npy"), grid=(12, 12, 3) if name.endswith("cnn") else None)

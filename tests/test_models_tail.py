@@ -17,12 +17,12 @@ from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from models.data.features import Features
 from models.data.folds import Folds, assign_folds, build_folds
-from models.execution.keep_models import load_model, save_model
 from models.families.networks.finetune import Finetune
 from models.families.networks.tail import Tail, build_tail_program
 from models.families.networks.training import EpochLoss, draw_batches
 from models.fit import fit_all
 from models.settings import FitSettings
+from models.store.kept_models import load_model, save_model
 from models.store.runs import CURVE_COLUMNS, read_curves, read_run
 
 N, SIZE, LAYER = 64, 64, "block_13_expand_relu"

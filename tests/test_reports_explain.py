@@ -12,9 +12,9 @@ import pytest
 from made_report import CUTS, EVIL, Experiment
 
 from extract.errors import ReportError
-from models.execution.keep_models import SCHEMA, SCHEMA_VERSION, model_folder
 from models.explaining.drawing import encode_png
 from models.explaining.explanations import explanation_folder, name_file, write_explanation
+from models.store.kept_models import SCHEMA, SCHEMA_VERSION, model_folder
 from models.store.model_folder import seal
 from models.store.runs import write_json
 

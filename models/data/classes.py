@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from models.data.arrays import Floats, Ints
-from models.families.family import Chosen, Epoch
-
-
-class ClassFit(NamedTuple):
-    """Out-of-fold probabilities of one target.
-
-    Attributes
-    ----------
-    names : the classes, in the order of the columns.
-    probability : (n, n_classes), each row by a model that has not seen its fold; NaN for rows in no fold.
-    chosen : fold → the parameters chosen inside that fold's training rows.
-    seconds : of the fit. curves : fold → the learning curve; empty where nothing is learnt in epochs.
-    """
-
-    names: list[str]
-    probability: Floats
-    chosen: dict[str, Chosen]
-    seconds: float
-    curves: dict[str, list[Epoch]]
 
 
 def list_classes(labels: pd.Series[Any]) -> list[str]:

@@ -11,9 +11,10 @@ from typing import Any
 import joblib
 
 from extract.execution.workers import worker_processes
-from models.execution.fit_cell import Fitted, fit_unit
+from models.execution.fit_cell import fit_unit
 from models.settings import FitSettings, ModelsSection
 from models.store.cells import Cell, Planned
+from models.store.fitted import Fitted
 
 _CORES_A_WORKER = 8  # more threads than that gain a fit little
 CONNECT_SECONDS = 10

@@ -17,17 +17,18 @@ from extract.config.cuts import ALL_CUTS, CellCut
 from extract.errors import FitError
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import peak_rss_bytes
-from models.data.arrays import Floats, Ints
-from models.data.classes import ClassFit, list_classes, spread_classes
+from models.data.arrays import Floats
+from models.data.classes import list_classes, spread_classes
 from models.data.design import CutData, Design, build_design, read_cut
 from models.data.fold_file import hash_folds, open_folds
 from models.data.folds import Folds, unit_numbers
-from models.data.network_origin import find_origin
 from models.evaluation.out_of_fold import read_predicted
 from models.families.family import CrossFit, Family, Where
 from models.families.stack import stack_folds
 from models.settings import FitSettings
 from models.store.cells import Cell, Planned, hash_labels
+from models.store.fitted import ClassFit, Fitted
+from models.store.network_origin import find_origin
 
 _HELD: dict[str, Inputs] = {}  # of this process, at most one
 
@@ -38,33 +39,6 @@ class Inputs(NamedTuple):
     settings: FitSettings
     tiles: Tiles
     folds: dict[str, Folds]
-
-
-class Fitted(NamedTuple):
-    """What a unit gives back.
-
-    Attributes
-    ----------
-    plan : the run and the targets that were fitted.
-    rows : (n,), rows of the tile table that are predicted. fold : (n,).
-    cross : out-of-fold predictions of these rows, one column a target that is a number.
-    seconds : of all fits, reading left out.
-    classes : target that is a class → its out-of-fold probabilities.
-    peak_rss_bytes : the most memory that the process that fitted has ever held; 0 where nobody measured.
-    """
-
-    plan: Planned
-    rows: Ints
-    fold: Ints
-    cross: CrossFit
-    seconds: float
-    classes: dict[str, ClassFit]
-    peak_rss_bytes: int = 0
-
-    @property
-    def numbers(self) -> list[str]:
-        """Targets that are numbers, in the order of the columns."""
-        return [t for t in self.plan.missing if t not in self.classes]
 
 
 def open_inputs(settings: FitSettings) -> Inputs:

@@ -1,54 +1,29 @@
-"""The models worth keeping: refitted on all tiles and saved in formats that run no code when they are read.
-
-Schema `roofline.model`, version 6; older ones had no intervals (1 and 2), did not say how their features were made (3 and 4), or
-had no hash of what `model.json` says, and are written again. To raise it: add one to `SCHEMA_VERSION` and teach `load_model` the
-old version.
-"""
+"""Refit the models worth keeping on all tiles, and save them."""
 
 from __future__ import annotations
 
 import logging
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from extract.config.cuts import ALL_CUTS, CellCut, Cut, parse_cell_cut
-from extract.errors import RunFileError
+from extract.config.cuts import ALL_CUTS, Cut, parse_cell_cut
 from models.data.classes import list_classes, spread_classes
 from models.data.design import Design, features_path
 from models.data.folds import assign_folds, build_folds
 from models.execution.fit_cell import Inputs, open_design
-from models.families.family import Family, Where
-from models.families.pca import Reduced
-from models.families.registry import BASELINES, FAMILIES, ModelSpec, parse_model
+from models.families.family import Where
 from models.settings import FitSettings
 from models.store.cells import Cell, Planned
+from models.store.kept_models import model_folder, read_key, save_model
 from models.store.licences import read_licence, read_look, read_made
-from models.store.model_folder import check_seal, check_sealed, seal
-from models.store.runs import hash_file, join_cut, read_document, read_run, write_json
-from models.uncertainty.applicability import Reach, measure_reach
+from models.store.runs import join_cut, read_run
+from models.uncertainty.applicability import measure_reach
 from models.uncertainty.coverage import describe_intervals
 
 LOG = logging.getLogger(__name__)
-SCHEMA = "roofline.model"
-SCHEMA_VERSION = 6
-TRUSTED = [
-    *(
-        f"models.families.{name}"
-        for name in (
-            "baselines.Mean",
-            "baselines.Region",
-            "trees.forest.Forest",
-            "location.Location",
-            "nearest_neighbours.Neighbours",
-            "linear.ridge.SharedRidge",
-        )
-    ),
-    "sklearn.tree._tree.Tree",
-]
 _MEASURED = ("embedding", "place", "metadata")  # feeds whose rows lie nearer or farther
 
 
@@ -102,22 +77,8 @@ def list_stale(
         every = [keys.get((one.cell._replace(split=split), one.target), "") for split in splits]
         key = keys[one.cell, one.target] + "".join(f"-{other[:16]}" for other in every[1:])
         path = model_folder(settings.folder, one.target, one.cell.cut, one.cell.model)
-        if _read_key(path) != key:
+        if read_key(path) != key:
             yield one, key
-
-
-def _read_key(path: Path) -> str | None:
-    """Key of a kept model that is whole, as far as its files' sizes tell."""
-    try:
-        facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
-    except RunFileError:
-        return None
-    files = facts.get("files", {}) if facts["schema_version"] == SCHEMA_VERSION else {}
-    is_whole = files and all(
-        (path / n).is_file() and (path / n).stat().st_size == one["bytes"]
-        for n, one in files.items()
-    )
-    return str(facts["key"]) if is_whole else None
 
 
 def remove_unkept(settings: FitSettings, kept: list[Kept]) -> None:
@@ -238,95 +199,3 @@ def _describe_features(settings: FitSettings, cell: Cell) -> dict[str, Any]:
             "made": {},
         }
     return {"look": {}, "made": {}}
-
-
-def model_folder(folder: Path, target: str, cut: CellCut | str, model: str) -> Path:
-    """Folder of a kept model."""
-    return folder / "models" / target / str(cut) / model
-
-
-def save_model(
-    path: Path, name: str, model: Family, facts: dict[str, Any], *, reach: Reach | None = None
-) -> None:
-    """Write the model, then `model.json` with the hashes of its files: without it the model is unfinished."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    _save_files(path, model)
-    if reach is not None:
-        reach.save(path)
-    files = {
-        p.name: {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir())
-    }
-    write_json(
-        path / "model.json",
-        seal(
-            {
-                "schema": SCHEMA,
-                "schema_version": SCHEMA_VERSION,
-                "model": name,
-                **facts,
-                "files": files,
-            }
-        ),
-    )
-
-
-def _save_files(path: Path, model: Family) -> None:
-    if isinstance(model, Reduced):
-        model.save_axes(path)
-        _save_files(path, model.fitted_)
-    elif hasattr(model, "save"):
-        model.save(path)
-    else:
-        import skops.io  # slow to load, and a run with nothing to do should not
-
-        skops.io.dump(model, path / "model.skops")
-
-
-def load_model(path: Path) -> Family:
-    """Read a kept model; only the types of this project are trusted.
-
-    Raises
-    ------
-    RunFileError : unfinished or not there, another schema version, a file that is not the one written, or a type that is
-        not trusted.
-    """
-    facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
-    if facts["schema_version"] < SCHEMA_VERSION:
-        raise RunFileError(f"{path}: kept by an older Roofline. Run `make models` again.")
-    check_seal(path, facts)
-    check_sealed(path, facts)
-    try:
-        spec = parse_model(str(facts.get("model")))
-        model = _load_file(path, spec)
-        return Reduced.load_axes(path, model) if spec.pca else model
-    except RunFileError:
-        raise
-    except Exception as error:  # what a stranger wrote can fail in any way
-        raise RunFileError(
-            f"{path}: not a model that this Roofline can read ({type(error).__name__}: {error}). Delete it and run "
-            "`make models` again."
-        ) from error
-
-
-def _load_file(path: Path, spec: ModelSpec) -> Family:
-    own = FAMILIES.get(spec.family)
-    if own is not None and hasattr(own, "load"):
-        return own.load(path)
-    import skops.io
-
-    file = path / "model.skops"
-    strange = sorted(set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED))
-    if strange:
-        raise RunFileError(
-            f"{file}: holds {', '.join(strange)}, which this project never writes. Do not trust this file."
-        )
-    model = skops.io.load(file, trusted=TRUSTED)
-    wanted = own or BASELINES[spec.family][0]
-    if type(model) is not wanted:
-        raise RunFileError(
-            f"{file}: holds a {type(model).__name__}, and model.json says {spec.family!r}. Do not trust this file."
-        )
-    loaded: Family = model
-    loaded.check_loaded()
-    return loaded

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from models.execution.fit_cell import Fitted
 from models.execution.forecast import Forecast
 from models.store.cells import Planned
+from models.store.fitted import Fitted
 
 LOG = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from models.execution.fit_cell import Fitted
 from models.execution.forecast import Forecast
 from models.execution.progress import Watch
 from models.families.networks import learning as learning
 from models.store.cells import Cell, Planned
+from models.store.fitted import Fitted
 
 _DOING = {
     "score": "scoring",

@@ -17,14 +17,14 @@ from models.data.arrays import Ints
 from models.data.design import Design
 from models.data.features import Features
 from models.execution.fit_cell import Inputs, open_design
-from models.execution.keep_models import load_model, with_whole_areas
+from models.execution.keep_models import with_whole_areas
 from models.explaining.feature_maps import Maps
 from models.explaining.heat_maps import Subject
 from models.explaining.model_rows import Feed
 from models.families.family import Chosen, Family
 from models.families.nearest_neighbours import Neighbours
 from models.families.pca import Reduced, reduce_features
-from models.store.kept_models import KeptModel
+from models.store.kept_models import KeptModel, load_model
 from models.store.runs import read_run
 
 # of the tiles whose mean is the mean tile

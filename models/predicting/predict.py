@@ -22,7 +22,6 @@ from extract.files.atomic import publish
 from extract.files.locks import locked
 from models.execution.engine import read_engine
 from models.execution.fit_cell import told_threads
-from models.execution.keep_models import load_model
 from models.families.family import Family
 from models.predicting.extract_features import make_missing
 from models.predicting.map_coordinates import check_map
@@ -31,7 +30,7 @@ from models.predicting.place import Place, key_place, open_place
 from models.predicting.place_settings import PlaceSettings
 from models.predicting.write_predictions import SCHEMA, SCHEMA_VERSION, write_told
 from models.settings import FitSettings
-from models.store.kept_models import KeptModel, find_kept, read_kept
+from models.store.kept_models import KeptModel, find_kept, load_model, read_kept
 from models.store.runs import hash_file, read_document
 from models.uncertainty.applicability import Reach, read_reach
 

@@ -1,16 +1,41 @@
-"""The kept models of a target, and the one that is asked for among them."""
+"""Kept models on disk: `models/<target>/<cut>/<model>/`, in formats that run no code when they are read.
+
+Schema `roofline.model`, version 6. Older ones had no intervals (1 and 2), did not say how their
+features were made (3 and 4), or had no hash of what `model.json` says; they are written again. To
+raise it: add one to `SCHEMA_VERSION` and teach `load_model` the old version.
+"""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from extract.config.cuts import Cut, parse_cell_cut
+from extract.config.cuts import CellCut, Cut, parse_cell_cut
 from extract.errors import KeptModelError, RunFileError
-from models.execution.keep_models import SCHEMA, SCHEMA_VERSION
+from models.families.family import Family
+from models.families.pca import Reduced
+from models.families.registry import BASELINES, FAMILIES, ModelSpec, parse_model
 from models.store.cells import Cell
-from models.store.model_folder import check_seal
-from models.store.runs import read_document
+from models.store.model_folder import check_seal, check_sealed, seal
+from models.store.runs import hash_file, read_document, write_json
+
+SCHEMA = "roofline.model"
+SCHEMA_VERSION = 6
+TRUSTED = [
+    *(
+        f"models.families.{name}"
+        for name in (
+            "baselines.Mean",
+            "baselines.Region",
+            "trees.forest.Forest",
+            "location.Location",
+            "nearest_neighbours.Neighbours",
+            "linear.ridge.SharedRidge",
+        )
+    ),
+    "sklearn.tree._tree.Tree",
+]
 
 _STATED: dict[type, tuple[str, ...]] = {
     str: ("target", "task", "cut", "split", "model", "key"),
@@ -63,7 +88,7 @@ class KeptModel(NamedTuple):
 
 
 def read_kept(path: Path) -> KeptModel:
-    """Read what a kept model's folder says of it; the model itself is `models.execution.keep_models.load_model`'s to read.
+    """Read what a kept model's folder says of it.
 
     Raises
     ------
@@ -144,3 +169,117 @@ def find_kept(
         f"target {target!r}: expected a kept model {asked or 'that sees pictures'}, got: {have}{blind}. "
         'Ask for one of these, or keep others ([models] keep = ["ridge"], or "all") and run `make models`.'
     )
+
+
+def read_key(path: Path) -> str | None:
+    """Return the key of a kept model that is whole, as far as its files' sizes tell; else None."""
+    try:
+        facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
+    except RunFileError:
+        return None
+    if facts["schema_version"] != SCHEMA_VERSION or not facts.get("files"):
+        return None
+    for name, stated in facts["files"].items():
+        file = path / name
+        if not file.is_file() or file.stat().st_size != stated["bytes"]:
+            return None
+    return str(facts["key"])
+
+
+class Savable(Protocol):
+    """What can write files of its own into a model's folder."""
+
+    def save(self, path: Path) -> None:
+        """Write the files."""
+
+
+def model_folder(folder: Path, target: str, cut: CellCut | str, model: str) -> Path:
+    """Folder of a kept model."""
+    return folder / "models" / target / str(cut) / model
+
+
+def save_model(
+    path: Path, name: str, model: Family, facts: dict[str, Any], *, reach: Savable | None = None
+) -> None:
+    """Write the model, then `model.json` with the hashes of its files: without it the model is unfinished."""
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    _save_files(path, model)
+    if reach is not None:
+        reach.save(path)
+    files = {
+        p.name: {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir())
+    }
+    write_json(
+        path / "model.json",
+        seal(
+            {
+                "schema": SCHEMA,
+                "schema_version": SCHEMA_VERSION,
+                "model": name,
+                **facts,
+                "files": files,
+            }
+        ),
+    )
+
+
+def _save_files(path: Path, model: Family) -> None:
+    if isinstance(model, Reduced):
+        model.save_axes(path)
+        _save_files(path, model.fitted_)
+    elif hasattr(model, "save"):
+        model.save(path)
+    else:
+        import skops.io  # slow to load, and a run with nothing to do should not
+
+        skops.io.dump(model, path / "model.skops")
+
+
+def load_model(path: Path) -> Family:
+    """Read a kept model; only the types of this project are trusted.
+
+    Raises
+    ------
+    RunFileError : unfinished or not there, another schema version, a file that is not the one written, or a type that is
+        not trusted.
+    """
+    facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
+    if facts["schema_version"] < SCHEMA_VERSION:
+        raise RunFileError(f"{path}: kept by an older Roofline. Run `make models` again.")
+    check_seal(path, facts)
+    check_sealed(path, facts)
+    try:
+        spec = parse_model(str(facts.get("model")))
+        model = _load_file(path, spec)
+        return Reduced.load_axes(path, model) if spec.pca else model
+    except RunFileError:
+        raise
+    except Exception as error:  # what a stranger wrote can fail in any way
+        raise RunFileError(
+            f"{path}: not a model that this Roofline can read ({type(error).__name__}: {error}). Delete it and run "
+            "`make models` again."
+        ) from error
+
+
+def _load_file(path: Path, spec: ModelSpec) -> Family:
+    own = FAMILIES.get(spec.family)
+    if own is not None and hasattr(own, "load"):
+        return own.load(path)
+    import skops.io
+
+    file = path / "model.skops"
+    strange = sorted(set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED))
+    if strange:
+        raise RunFileError(
+            f"{file}: holds {', '.join(strange)}, which this project never writes. Do not trust this file."
+        )
+    model = skops.io.load(file, trusted=TRUSTED)
+    wanted = own or BASELINES[spec.family][0]
+    if type(model) is not wanted:
+        raise RunFileError(
+            f"{file}: holds a {type(model).__name__}, and model.json says {spec.family!r}. Do not trust this file."
+        )
+    loaded: Family = model
+    loaded.check_loaded()
+    return loaded

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from extract.tables.tile_table import Tiles
-from models.execution.fit_cell import Fitted
 from models.settings import FitSettings
 from models.store.cells import Cell
+from models.store.fitted import Fitted
 from models.store.runs import (
     CURVE_COLUMNS,
     read_classes,
