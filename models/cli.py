@@ -29,20 +29,14 @@ from extract.tables.tile_table import read_tiles
 from models.auditing.audit import check_fatal, gather_inputs, list_skipped, run_audit
 from models.auditing.findings import Finding
 from models.data.fold_file import open_folds
-from models.evaluation.class_standings import (
-    RANKED,
-    build_class_standings,
-    is_class,
-    render_class_standings,
-)
-from models.evaluation.standings import build_standings, render_standings
+from models.evaluation.standings import BALANCED, build_standings, render_standings
 from models.execution.listing import Row, block_runs, tab_runs
 from models.execution.progress import Heard
 from models.execution.progress_display import Display, name_seconds
 from models.fit import fit_all, plan_all
 from models.settings import FitSettings
 from models.store.kept_models import KeptModel, find_kept
-from models.store.runs import join_cut, read_scores
+from models.store.runs import join_cut
 from models.store.staleness import count_reasons
 
 if TYPE_CHECKING:
@@ -226,14 +220,13 @@ def scores(
             raise ValueError(
                 f"target {target!r}: unknown; known: {', '.join(known)}.{suggest(target, known)}"
             )
-        is_of_classes = is_class(read_scores(settings.folder), target)
-        build = build_class_standings if is_of_classes else build_standings
-        table = build(settings.folder, target, split=split, level=level.value)
+        table = build_standings(settings.folder, target, split=split, level=level.value)
         if csv:
             typer.echo(table.to_csv(index=False), nl=False)
         else:
-            render = render_class_standings if is_of_classes else render_standings
-            out.print(render(table, settings.folder), width=max(out.width, 80), crop=False)
+            out.print(
+                render_standings(table, settings.folder), width=max(out.width, 80), crop=False
+            )
 
 
 @app.command("list")
@@ -478,7 +471,7 @@ def _show_predicted(facts: dict[str, Any], path: Path) -> None:
 
 def _ranked(scores: pd.DataFrame, target: str) -> pd.DataFrame:
     part = scores[(scores["target"] == target) & (scores["level"] == "area")]
-    return part.loc[part["rmse"].fillna(-part[RANKED]).sort_values(kind="stable").index]
+    return part.loc[part["rmse"].fillna(-part[BALANCED]).sort_values(kind="stable").index]
 
 
 def _cut(row: pd.Series) -> str:
@@ -489,8 +482,8 @@ def _numbers(row: pd.Series) -> list[str]:
     if pd.isna(row["rmse"]):
         return [
             f"{row['accuracy']:.3f}",
-            f"{row[RANKED]:.3f}",
-            f"{row[f'{RANKED}_low']:.3f} … {row[f'{RANKED}_high']:.3f}",
+            f"{row[BALANCED]:.3f}",
+            f"{row[f'{BALANCED}_low']:.3f} … {row[f'{BALANCED}_high']:.3f}",
         ]
     return [f"{row['rmse']:.4g}", f"{row['r2']:.3f}", f"{row['r2_low']:.3f} … {row['r2_high']:.3f}"]
 

@@ -1,4 +1,4 @@
-"""Two experiments side by side: what got better, on the same tiles and folds, in the same resamples."""
+"""Two experiments side by side: paired differences on the same tiles, folds and resamples."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ from numpy.typing import NDArray
 from extract.errors import ReportError
 from extract.settings import read_settings
 from extract.tables.tile_table import Tiles, read_tiles
-from models.data.arrays import Ints
-from models.data.classes import code_labels
+from models.data.classes import code_labels, list_classes
 from models.data.fold_file import read_folds
 from models.data.folds import unit_numbers
-from models.evaluation.class_compare import Guess, Truth, measure_guesses
-from models.evaluation.class_split import ClassLabels, build_guess, list_levels
-from models.evaluation.compare import compare_with, correct_holm, judge, largest_differences
-from models.evaluation.evaluate import CellName, evaluate_level
-from models.evaluation.levels import area_level, tile_level
-from models.evaluation.out_of_fold import read_predicted
-from models.evaluation.verdicts import Measured, measure_r2
-from models.store.runs import read_classes, read_document
+from models.evaluation.comparisons import compare_with, correct_holm, judge, largest_differences
+from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
+from models.evaluation.levels import area_level
+from models.evaluation.out_of_fold import read_predicted, read_probabilities
+from models.evaluation.score_split import Labelled
+from models.store.runs import read_document
 from reports.data.collect import SPLITS, read_checked_scores
 from reports.settings import ReportSettings
 
@@ -42,35 +39,20 @@ COLUMNS = [
     "p_holm",
     "verdict",
 ]
-Cell = tuple[str, str]  # cut, model
+Pair = tuple[CellName, CellName]  # a cell of the first experiment, and one of the second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One of the two: its settings, and its scores of areas, with `value`: R², or balanced accuracy of classes."""
+    """One experiment.
+
+    Attributes
+    ----------
+    scores : of its areas, with `value`: R², or balanced accuracy of classes.
+    """
 
     settings: ReportSettings
     scores: pd.DataFrame
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Labelled:
-    """What two predictions are held against; `unit` (n_tiles,) is the number of the area or block that is drawn again."""
-
-    tiles: Tiles
-    target: str
-    unit: Ints
-    seed: int
-
-    @property
-    def area(self) -> Ints:
-        """Number of each tile's area: (n_tiles,)."""
-        return pd.factorize(self.tiles.area)[0].astype(np.int64)
-
-    @property
-    def of_classes(self) -> ClassLabels:
-        """The same, as the scores of classes take it."""
-        return ClassLabels(self.tiles.id.to_numpy(), self.tiles.classes, self.area, self.unit)
 
 
 def open_side(path: Path) -> Side:
@@ -104,9 +86,10 @@ def compare_experiments(first: Path, second: Path) -> pd.DataFrame:
 
     Returns
     -------
-    `COLUMNS`: for each target its best cell in either (`what` is `best of each`), then every cell that both have
-    (`same cell`). The difference is the score (`r2`, or `balanced_accuracy` of classes) of the second less that of the
-    first, with its 95 % interval and a p-value corrected by Holm's method over the rows of one kind.
+    `COLUMNS`: for each target its best cell in either (`what` is `best of each`), then every cell
+    that both have (`same cell`). The difference is the score (`r2`, or `balanced_accuracy` of
+    classes) of the second less that of the first, with its 95 % interval and a p-value corrected by
+    Holm's method over the rows of one kind.
 
     Raises
     ------
@@ -158,112 +141,71 @@ def _check_same(a: Side, b: Side, split: str) -> Tiles:
 def _compare_target(
     a: Side, b: Side, tiles: Tiles, split: str, target: str
 ) -> list[dict[str, Any]]:
-    cells = [_ranked(side, split, target) for side in (a, b)]
-    shared = [cell for cell in cells[0] if cell in cells[1]]
-    pairs = [
-        ("best of each", cells[0][0], cells[1][0]),
-        *(("same cell", cell, cell) for cell in shared),
-    ]
-    levels = Labelled(
-        tiles=tiles,
-        target=target,
-        seed=a.settings.models.seed,
-        unit=unit_numbers(split, tiles.area.to_numpy(), tiles.xy, a.settings.models.block_m),
-    )
-    if target in tiles.classes:
-        guesses = [
-            _guesses(side, split, some, levels) for side, some in zip((a, b), cells, strict=True)
-        ]
-        measured = (
-            _measure_classes(guesses[0][one], guesses[1][other], levels) for _, one, other in pairs
-        )
-    else:
-        predicted = [
-            _predicted(side, split, some, tiles, target)
-            for side, some in zip((a, b), cells, strict=True)
-        ]
-        measured = (
-            _measure_numbers(
-                np.column_stack([predicted[0][one], predicted[1][other]]), (one, other), levels
-            )
-            for _, one, other in pairs
-        )
-    return [
-        {
-            "target": target,
-            "what": what,
-            "first": _name(one),
-            "second": _name(other),
-            **_describe(both),
-        }
-        for (what, one, other), both in zip(pairs, measured, strict=True)
-        if both is not None
-    ]
+    first, second = (_rank_cells(side, split, target) for side in (a, b))
+    pairs = [("best of each", first[0], second[0])]
+    pairs += [("same cell", cell, cell) for cell in first if cell in second]
+    labelled = _label(tiles, target, split, a.settings.models.block_m)
+    in_first = _read_cells(a, split, first, tiles, target)
+    in_second = _read_cells(b, split, second, tiles, target)
+    rows = []
+    for what, one, other in pairs:
+        predicted = np.stack([in_first[one], in_second[other]], axis=1)
+        both = _evaluate_pair(predicted, (one, other), labelled, seed=a.settings.models.seed)
+        if both is not None:
+            names = {"first": _name(one), "second": _name(other)}
+            rows.append({"target": target, "what": what, **names, **_describe(both)})
+    return rows
 
 
-def _ranked(side: Side, split: str, target: str) -> list[Cell]:
-    """Cells of a target, the best first."""
+def _rank_cells(side: Side, split: str, target: str) -> list[CellName]:
+    """Return the cells of a target, the best first."""
     rows = side.scores[(side.scores["split"] == split) & (side.scores["target"] == target)]
     rows = rows.sort_values("value", ascending=False, kind="stable")
-    return [(cut, model) for cut, model in rows[["cut", "model"]].to_numpy().tolist()]
+    return [CellName(*pair) for pair in rows[["cut", "model"]].to_numpy().tolist()]
 
 
-def _predicted(
-    side: Side, split: str, cells: list[Cell], tiles: Tiles, target: str
-) -> dict[Cell, NDArray[np.float32]]:
-    values = read_predicted(
-        side.settings.folder, [(split, *cell) for cell in cells], tiles.id.to_numpy(), [target]
-    )[0]
-    return dict(zip(cells, values.T, strict=True))
-
-
-def _guesses(side: Side, split: str, cells: list[Cell], labelled: Labelled) -> dict[Cell, Guess]:
-    labels = labelled.of_classes
-    code = code_labels(labelled.tiles.classes[labelled.target])
-    found = {}
-    for cell in cells:
-        frame = read_classes(side.settings.folder, split, *cell)
-        levels = list_levels(frame[frame["target"] == labelled.target], labels, code)
-        found[cell] = build_guess(CellName(*cell), levels, labels)
-    return found
-
-
-def _measure_classes(one: Guess, other: Guess, labelled: Labelled) -> Measured | None:
-    """Balanced accuracy of both over the areas of which both saw the same tiles; None where there is no such area."""
-    labels = labelled.of_classes
-    truth = Truth(code_labels(labelled.tiles.classes[labelled.target]), labels.area, labels.unit)
-    return next(
-        (m for m in measure_guesses([one, other], truth, seed=labelled.seed) if m.level == "area"),
-        None,
+def _label(tiles: Tiles, target: str, split: str, block_m: float) -> Labelled:
+    if target in tiles.classes:
+        truth: NDArray[Any] = code_labels(tiles.classes[target])
+    else:
+        truth = tiles.targets[target].to_numpy(np.float64)
+    return Labelled(
+        truth=truth,
+        area=pd.factorize(tiles.area)[0].astype(np.int64),
+        unit=unit_numbers(split, tiles.area.to_numpy(), tiles.xy, block_m),
     )
 
 
-def _measure_numbers(
-    both: NDArray[np.float32], cells: tuple[Cell, Cell], labelled: Labelled
-) -> Measured | None:
-    """R² of both over the areas that both predict; None where there is no such area."""
-    tiles = labelled.tiles
-    unit = labelled.unit
-    area = labelled.area
-    truth = tiles.targets[labelled.target].to_numpy(np.float64)
-    is_row = np.isfinite(both).all(axis=1) & np.isfinite(truth)
+def _read_cells(
+    side: Side, split: str, cells: list[CellName], tiles: Tiles, target: str
+) -> dict[CellName, NDArray[np.float32]]:
+    """Read out-of-fold predictions: (n_tiles,), or of classes (n_tiles, n_classes)."""
+    folder = side.settings.folder
+    runs = [(split, *cell) for cell in cells]
+    ids = tiles.id.to_numpy()
+    if target in tiles.classes:
+        n_classes = {target: len(list_classes(tiles.classes[target]))}
+        predicted = read_probabilities(folder, runs, ids, n_classes)[target]
+    else:
+        predicted = read_predicted(folder, runs, ids, [target])[0]
+    return dict(zip(cells, np.moveaxis(predicted, 1, 0), strict=True))
+
+
+def _evaluate_pair(
+    predicted: NDArray[np.float32], cells: Pair, labelled: Labelled, *, seed: int
+) -> Evaluated | None:
+    """Evaluate two cells over the areas of the tiles that both predict; None without any."""
+    is_predicted = np.isfinite(predicted).reshape(len(predicted), -1).all(axis=1)
+    is_row = is_predicted & labelled.is_labelled
     if not is_row.any():
         return None
-    level = area_level(
-        tile_level(
-            truth[is_row], both[is_row], area=area[is_row], unit=unit[is_row], training_mean=None
-        )
-    )
-    return measure_r2(
-        evaluate_level(level, [CellName(*cell) for cell in cells], seed=labelled.seed)
-    )
+    tiles = labelled.tiles(is_row, predicted[is_row])
+    return evaluate_level(area_level(tiles), list(cells), seed=seed)
 
 
-def _describe(both: Measured) -> dict[str, Any]:
+def _describe(both: Evaluated) -> dict[str, Any]:
     """Return both values, and their difference in the same resamples."""
-    found = compare_with(
-        1, both.values, both.replicates, largest_differences(both.replicates), n_units=both.n_units
-    )
+    found = compare_with(1, both, largest_differences(both.replicates))
     return {
         "score": both.score,
         "value_first": both.values[0],
@@ -289,5 +231,5 @@ def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values("what", kind="stable").reset_index(drop=True)
 
 
-def _name(cell: Cell) -> str:
-    return cell[1] if cell[0] in ("none", "all") else f"{cell[1]} on {cell[0]}"
+def _name(cell: CellName) -> str:
+    return cell.model if cell.cut in ("none", "all") else f"{cell.model} on {cell.cut}"

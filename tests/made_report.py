@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from extract.settings import read_settings
-from models.evaluation.verdicts import (
+from models.evaluation.comparisons import (
     AGAINST_OTHERS,
     AGAINST_PLACE,
     COMPARISON_COLUMNS,

@@ -7,17 +7,19 @@ import pytest
 
 from models.evaluation import evaluate
 from models.evaluation.bootstrap import draw_units
-from models.evaluation.compare import compare_with, correct_holm, judge, largest_differences
-from models.evaluation.evaluate import CellName, evaluate_level
-from models.evaluation.levels import tile_level
-from models.evaluation.verdicts import (
+from models.evaluation.comparisons import (
     AGAINST_PLACE,
     FUSED_PICTURES,
     FUSED_PLACE,
     compare_cells,
+    compare_with,
+    correct_holm,
+    judge,
     judge_rows,
-    measure_r2,
+    largest_differences,
 )
+from models.evaluation.evaluate import CellName, evaluate_level
+from models.evaluation.levels import tile_level
 
 CELLS = [CellName(f"net/l{i}:avg", "ridge") for i in range(60)]
 
@@ -30,7 +32,7 @@ def compare(
     truth = rng.normal(size=n)
     predicted = truth[:, None] + rng.normal(size=(n, len(noise))) * noise
     level = tile_level(truth, predicted, area=units, unit=units, training_mean=None)
-    return compare_cells(measure_r2(evaluate_level(level, cells[: len(noise)], seed=0)))
+    return compare_cells(evaluate_level(level, cells[: len(noise)], seed=0))
 
 
 def test_the_better_of_sixty_is_better_than_each_other() -> None:
@@ -118,10 +120,12 @@ def test_fusion_is_not_asked_where_nothing_is_fused() -> None:
 
 
 def test_cells_that_predict_the_same_are_not_distinguishable() -> None:
-    replicates = np.random.default_rng(0).normal(size=(500, 1)) @ np.ones((1, 2))
-    differences = compare_with(
-        0, np.array([0.5, 0.5]), replicates, largest_differences(replicates), n_units=9
-    )
+    units = np.arange(40)
+    truth = np.random.default_rng(0).normal(size=40)
+    predicted = np.column_stack([0.5 * truth, 0.5 * truth])
+    level = tile_level(truth, predicted, area=units, unit=units)
+    evaluated = evaluate_level(level, CELLS[:2], seed=0)
+    differences = compare_with(0, evaluated, largest_differences(evaluated.replicates))
     assert np.isnan(differences.p).all()
     assert judge(0.0, float(differences.p[1]), float(differences.p_max[1])) == "not distinguishable"
 

@@ -8,8 +8,8 @@ from scipy.stats import spearmanr
 from sklearn import metrics
 
 from models.evaluation.bootstrap import draw_units
-from models.evaluation.class_scores import CLASS_METRICS, bootstrap_classes, score_classes
-from models.evaluation.scores import METRICS, score
+from models.evaluation.class_scores import CLASS_GREATER_IS_BETTER, score_classes, sum_classes
+from models.evaluation.scores import GREATER_IS_BETTER, score
 
 RNG = np.random.default_rng(1)
 TRUTH = RNG.normal(size=50)
@@ -42,7 +42,7 @@ def test_scores_are_those_of_scikit_learn_and_scipy() -> None:
     assert scores["r2_training_mean"] == pytest.approx(
         1 - scores["mse"] / np.mean((TRUTH - 0.3) ** 2)
     )
-    assert list(scores) == list(METRICS)
+    assert list(scores) == list(GREATER_IS_BETTER)
 
 
 def test_guessing_the_training_mean_is_worth_nothing_against_it_and_less_against_the_test_mean() -> (
@@ -61,13 +61,11 @@ def test_a_constant_truth_has_no_r2() -> None:
     assert np.isfinite(scores["rmse"])
 
 
-def test_every_metric_says_its_unit_and_which_end_is_better() -> None:
-    assert METRICS["rmse"].unit == "target"
-    assert METRICS["mse"].unit == "target²"
-    assert {m.greater_is_better for m in METRICS.values()} == {True, False, None}
-    assert METRICS["r2"].greater_is_better
-    assert not METRICS["mae"].greater_is_better
-    assert not CLASS_METRICS["log_loss"].greater_is_better
+def test_every_score_says_which_end_is_better() -> None:
+    assert set(GREATER_IS_BETTER.values()) == {True, False, None}
+    assert GREATER_IS_BETTER["r2"]
+    assert not GREATER_IS_BETTER["mae"]
+    assert not CLASS_GREATER_IS_BETTER["log_loss"]
 
 
 def make_classes(n: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -98,10 +96,9 @@ def test_class_intervals_are_those_of_scoring_every_resample() -> None:
         score_classes(np.repeat(truth, c[unit]), np.repeat(probability, c[unit], axis=0))
         for c in counts
     ]
-    ends = bootstrap_classes(truth, probability, unit, counts)
-    for name in CLASS_METRICS:
-        expected = np.quantile([one[name] for one in drawn], [0.025, 0.975])
-        np.testing.assert_allclose([ends[f"{name}_low"], ends[f"{name}_high"]], expected)
+    replicates = sum_classes(truth, probability, unit).draw(counts).scores()
+    for name in CLASS_GREATER_IS_BETTER:
+        np.testing.assert_allclose(replicates[name], [one[name] for one in drawn])
 
 
 @pytest.mark.parametrize(

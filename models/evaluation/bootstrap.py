@@ -1,8 +1,10 @@
-"""How sure a score is: areas or blocks, not tiles, are drawn again, for tiles of one area share a label.
+"""Bootstrap intervals of the scores of numbers, by resampled areas or blocks.
 
-Every score here is made of sums over units, so that all replicates of all cells are one matrix product; nothing is fitted
-again. An interval says how much a score would differ had other areas been measured. It does not cover what other training
-data, other folds or another seed would have done to the models.
+Tiles of one area share a label, so that areas (or blocks) are drawn and never single tiles.
+Every score here is made of sums over units, so that all replicates of all cells are one matrix
+product; nothing is fitted again. An interval says how much a score would differ had other areas
+been measured. It does not cover what other training data, other folds or another seed would have
+done to the models.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ Counts = NDArray[np.uint16]
 
 
 class Interval(NamedTuple):
-    """Lower and upper end of a 95 % interval for each cell: (n_cells,), NaN where the score is not defined."""
+    """Ends of a 95 % interval of each cell: (n_cells,), NaN where the score is not defined."""
 
     low: Floats
     high: Floats
@@ -68,9 +70,11 @@ class Bootstrap:
 
 @lru_cache(maxsize=3)
 def draw_units(n_units: int, seed: int, n_replicates: int = REPLICATES) -> Counts:
-    """Return how often each unit is drawn, with replacement, in each replicate: (n_replicates, n_units).
+    """Return how often each unit is drawn, with replacement, in each replicate: (n_replicates,
+    n_units).
 
-    The same numbers give the same draws, so that cells scored on the same units are compared in the same resamples.
+    The same numbers give the same draws, so that cells scored on the same units are compared in the
+    same resamples.
     """
     rng = np.random.default_rng(seed)
     counts = np.empty((n_replicates, n_units), np.uint16)
@@ -82,10 +86,17 @@ def draw_units(n_units: int, seed: int, n_replicates: int = REPLICATES) -> Count
 
 def sum_draws(counts: NDArray[Any], values: Floats) -> Floats:
     """Sum unit values (n_units, k) over what each replicate has drawn: (n_replicates, k)."""
-    blocks = [
-        counts[i : i + _BLOCK].astype(np.float64) @ values for i in range(0, len(counts), _BLOCK)
-    ]
-    return np.concatenate(blocks)
+    drawn = np.empty((len(counts), values.shape[1]))
+    for start in range(0, len(counts), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        drawn[block] = counts[block].astype(np.float64) @ values
+    return drawn
+
+
+def draw_each(counts: NDArray[Any], columns: list[Floats]) -> list[Floats]:
+    """Sum each of some unit values over what each replicate has drawn, in one product."""
+    ends = np.cumsum([values.shape[1] for values in columns])
+    return np.split(sum_draws(counts, np.hstack(columns)), ends[:-1], axis=1)
 
 
 def sum_units(truth: Floats, predicted: NDArray[Any], unit: Ints) -> UnitSums:
@@ -97,27 +108,35 @@ def sum_units(truth: Floats, predicted: NDArray[Any], unit: Ints) -> UnitSums:
     """
     n_units = int(unit.max()) + 1
     centred = truth - truth.mean()
+    truth_ranks = rank_column(truth)
     errors = np.empty((n_units, predicted.shape[1]))
     influence = np.empty((n_units, predicted.shape[1]))
     rho = np.empty(predicted.shape[1])
-    ranks = rank_column(truth)
-    for c, column in enumerate(predicted.T):
-        errors[:, c] = np.bincount(unit, weights=(truth - column) ** 2, minlength=n_units)
-        rho[c], moved = rank_influence(ranks, rank_column(column))
-        influence[:, c] = np.bincount(unit, weights=moved, minlength=n_units)
-    columns = (np.ones(len(unit)), centred, centred**2)
-    n, total, squares = (
-        np.asarray(np.bincount(unit, weights=w), dtype=np.float64) for w in columns
+    for cell, column in enumerate(predicted.T):
+        errors[:, cell] = _sum_by(unit, (truth - column) ** 2)
+        rho[cell], row_influence = rank_influence(truth_ranks, rank_column(column))
+        influence[:, cell] = _sum_by(unit, row_influence)
+    return UnitSums(
+        n=_sum_by(unit, np.ones(len(unit))),
+        total=_sum_by(unit, centred),
+        squares=_sum_by(unit, centred**2),
+        errors=errors,
+        rho=rho,
+        influence=influence,
     )
-    return UnitSums(n=n, total=total, squares=squares, errors=errors, rho=rho, influence=influence)
+
+
+def _sum_by(unit: Ints, values: Floats) -> Floats:
+    return np.asarray(np.bincount(unit, weights=values), dtype=np.float64)
 
 
 def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
     """Return 95 % intervals of R², RMSE and Spearman's correlation for every cell.
 
-    Of R² and RMSE the logarithms of 1 − R² and of the mean squared error are studentised: each replicate's deviation is
-    divided by its own standard error, from the influence of the units drawn. Spearman's correlation is resampled to first
-    order (`models.evaluation.ranks`) on Fisher's z scale, and its percentiles are taken.
+    Of R² and RMSE the logarithms of 1 − R² and of the mean squared error are studentised: each
+    replicate's deviation is divided by its own standard error, from the influence of the units
+    drawn. Spearman's correlation is resampled to first order (`models.evaluation.ranks`) on
+    Fisher's z scale, and its percentiles are taken.
 
     Parameters
     ----------
@@ -125,13 +144,14 @@ def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
 
     References
     ----------
-    Efron and Tibshirani 1993, An Introduction to the Bootstrap, sections 12.5 (bootstrap-t) and 12.6 (on a transformed
-    scale); Davison and Hinkley 1997, Bootstrap Methods and their Application, section 2.7 (standard errors by influence).
+    Efron and Tibshirani 1993, An Introduction to the Bootstrap, sections 12.5 (bootstrap-t) and
+    12.6 (on a transformed scale); Davison and Hinkley 1997, Bootstrap Methods and their
+    Application, section 2.7 (standard errors by influence).
     """
     observed = _log_scores(sums, np.ones((1, len(sums.n))))
     drawn = _log_scores(sums, counts)
-    r2 = _studentised(observed.r2, observed.r2_error, drawn.r2, drawn.r2_error)
-    mse = _studentised(observed.mse, observed.mse_error, drawn.mse, drawn.mse_error)
+    r2 = _studentise(observed.r2, observed.r2_error, drawn.r2, drawn.r2_error)
+    mse = _studentise(observed.mse, observed.mse_error, drawn.mse, drawn.mse_error)
     return Bootstrap(
         r2=Interval(1 - _exp(r2.high), 1 - _exp(r2.low)),
         spearman=_spearman(sums, counts),
@@ -141,12 +161,16 @@ def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
 
 
 def _exp(values: Floats) -> Floats:
-    """Exponential that stays finite: predictions far from all truth have intervals beyond any number."""
+    """Exponential that stays finite: predictions far from all truth have intervals beyond any
+    number.
+    """
     return np.exp(np.minimum(values, _LARGEST))
 
 
 class _LogScores(NamedTuple):
-    """Logarithms of 1 − R² and of the MSE, with their standard errors: each (n_replicates, n_cells)."""
+    """Logarithms of 1 − R² and of the MSE, with their standard errors: each (n_replicates,
+    n_cells).
+    """
 
     r2: Floats
     r2_error: Floats
@@ -155,35 +179,35 @@ class _LogScores(NamedTuple):
 
 
 def _log_scores(sums: UnitSums, counts: NDArray[Any]) -> _LogScores:
-    """Score every replicate, and the standard errors of the scores from sums of products of the units' influences.
+    """Score every replicate, with standard errors from the units' influences.
 
-    With the mean m of the drawn truth, a unit adds e to the squared errors E, s = squares − 2 m total + m² n to the
-    spread S, and n to the rows N; it moves log(E / S) by e / E − s / S, and log(E / N) by e / E − n / N.
+    With the mean m of the drawn truth, a unit adds e to the squared errors E, s = squares − 2 m
+    total + m² n to the spread S, and n to the rows N; it moves log(E / S) by e / E − s / S, and
+    log(E / N) by e / E − n / N. `a_b` below is the drawn sum of the products of a and b.
     """
-    of_truth = np.column_stack([sums.squares, sums.total, sums.n])
-    k = sums.errors.shape[1]
-    pairs = np.column_stack(
-        [of_truth[:, i] * of_truth[:, j] for i, j in zip(*np.triu_indices(3), strict=True)]
-    )
-    crossed = [sums.errors * of_truth[:, [i]] for i in range(3)]
-    product = sum_draws(counts, np.hstack([of_truth, pairs, sums.errors, sums.errors**2, *crossed]))
-    (squares, total, n), quadratic = product[:, :3].T[:, :, None], product[:, 3:9].T[:, :, None]
-    errors, errors2, on_squares, on_total, on_n = np.split(
-        product[:, 9:], np.arange(1, 5) * k, axis=1
-    )
+    s = sums.squares[:, None]
+    t = sums.total[:, None]
+    n = sums.n[:, None]
+    e = sums.errors
+    truth = [s, t, n, s * s, s * t, s * n, t * t, t * n, n * n]
+    S, T, N, s_s, s_t, s_n, t_t, t_n, n_n = draw_each(counts, truth)
+    E, e_e, e_s, e_t, e_n = draw_each(counts, [e, e * e, e * s, e * t, e * n])
     with np.errstate(divide="ignore", invalid="ignore"):
-        m = total / n
-        spread = _positive(squares - m * total, float(sums.squares.max()))
-        ss, st, sn, tt, tn, nn = quadratic
-        s_s = ss + 4 * m**2 * tt + m**4 * nn - 4 * m * st + 2 * m**2 * sn - 4 * m**3 * tn
-        e_s = on_squares - 2 * m * on_total + m**2 * on_n
-        r2_variance = errors2 / errors**2 - 2 * e_s / (errors * spread) + s_s / spread**2
-        mse_variance = errors2 / errors**2 - 2 * on_n / (errors * n) + nn / n**2
+        m = T / N
+        spread = _positive(S - m * T, float(s.max()))
+        e_spread = e_s - 2 * m * e_t + m**2 * e_n
+        spread_spread = s_s - 4 * m * s_t + 2 * m**2 * s_n
+        spread_spread += 4 * m**2 * t_t - 4 * m**3 * t_n + m**4 * n_n
+        of_errors = e_e / E**2
+        r2_variance = of_errors - 2 * e_spread / (E * spread)
+        r2_variance += spread_spread / spread**2
+        mse_variance = of_errors - 2 * e_n / (E * N)
+        mse_variance += n_n / N**2
         return _LogScores(
-            np.log(errors / spread),
-            np.sqrt(np.maximum(r2_variance, 0)),
-            np.log(errors / n),
-            np.sqrt(np.maximum(mse_variance, 0)),
+            r2=np.log(E / spread),
+            r2_error=np.sqrt(np.maximum(r2_variance, 0)),
+            mse=np.log(E / N),
+            mse_error=np.sqrt(np.maximum(mse_variance, 0)),
         )
 
 
@@ -192,7 +216,7 @@ def _positive(spread: Floats, largest: float) -> Floats:
     return np.where(spread > 1e-12 * max(largest, np.finfo(float).tiny), spread, np.nan)
 
 
-def _studentised(observed: Floats, error: Floats, drawn: Floats, drawn_error: Floats) -> Interval:
+def _studentise(observed: Floats, error: Floats, drawn: Floats, drawn_error: Floats) -> Interval:
     """Bootstrap-t interval of each column; replicates without a score or an error are left out."""
     with np.errstate(divide="ignore", invalid="ignore"):
         t = (drawn - observed) / drawn_error
@@ -205,16 +229,20 @@ def _spearman(sums: UnitSums, counts: Counts) -> Interval:
     moved = sum_draws(counts, sums.influence) / n_drawn
     with np.errstate(divide="ignore", invalid="ignore"):
         low, high = _quantiles(moved / (1 - sums.rho**2))
-        return Interval(np.tanh(np.arctanh(sums.rho) + low), np.tanh(np.arctanh(sums.rho) + high))
+        z = np.arctanh(sums.rho)
+        return Interval(np.tanh(z + low), np.tanh(z + high))
 
 
 def _quantiles(values: Floats) -> tuple[Floats, Floats]:
     """Ends of the middle 95 % of each column; NaN where a tenth of it or more is not a number."""
-    ordered = np.sort(values, axis=0)
+    ordered = np.sort(values, axis=0)  # NaN comes last
     n = np.isfinite(values).sum(axis=0)
     columns = np.arange(values.shape[1])
-    low, high = (
-        ordered[np.clip(np.rint(tail * (n - 1)).astype(int), 0, None), columns] for tail in TAILS
-    )
-    is_known = n > 0.9 * len(values)
-    return np.where(is_known, low, np.nan), np.where(is_known, high, np.nan)
+    ends = []
+    for tail in TAILS:
+        rank = np.rint(tail * (n - 1)).astype(int)
+        end = ordered[np.maximum(rank, 0), columns]
+        end[n <= 0.9 * len(values)] = np.nan
+        ends.append(end)
+    low, high = ends
+    return low, high

@@ -1,4 +1,4 @@
-"""The scores of a prediction of classes, and their intervals over resampled areas or blocks."""
+"""The scores of predicted classes, and their replicates over resampled areas or blocks."""
 
 from __future__ import annotations
 
@@ -8,42 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.arrays import Floats, Ints
-from models.evaluation.bootstrap import TAILS, Counts, sum_draws
-from models.evaluation.scores import Metric
+from models.evaluation.bootstrap import Counts, draw_each
 
-CLASS_METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            name="accuracy",
-            unit="1",
-            greater_is_better=True,
-            description="share of rows whose likeliest class is the true one",
-        ),
-        Metric(
-            name="balanced_accuracy",
-            unit="1",
-            greater_is_better=True,
-            description="mean over the true classes of the share that is found; guessing gives one over their number",
-        ),
-        Metric(
-            name="f1_macro",
-            unit="1",
-            greater_is_better=True,
-            description="mean over the classes of the harmonic mean of precision and recall; 0 for a class never predicted",
-        ),
-        Metric(
-            name="log_loss",
-            unit="1",
-            greater_is_better=False,
-            description="mean of −log of the probability given to the true class [nats]",
-        ),
-    )
+CLASS_GREATER_IS_BETTER = {
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "f1_macro": True,
+    "log_loss": False,
 }
+"""Every score of a class: whether greater is better."""
 
 
 class ClassSums(NamedTuple):
-    """Sums over each unit: n and log loss (n_units,); hits, true and predicted rows of each class (n_units, n_classes)."""
+    """Sums over each unit: n and log loss (n_units,); hits, true and predicted rows of each class
+    (n_units, n_classes).
+    """
 
     n: Floats
     loss: Floats
@@ -51,116 +30,104 @@ class ClassSums(NamedTuple):
     true: Floats
     predicted: Floats
 
+    def draw(self, counts: Counts) -> ClassSums:
+        """Return the sums of what each replicate draws: n_replicates in place of n_units."""
+        columns = [self.n[:, None], self.loss[:, None], self.hits, self.true, self.predicted]
+        n, loss, hits, true, predicted = draw_each(counts, columns)
+        return ClassSums(n[:, 0], loss[:, 0], hits, true, predicted)
+
+    def scores(self) -> dict[str, Floats]:
+        """Score each row of the sums: accuracy, balanced accuracy, macro F1 and log loss [nats].
+
+        A class that neither is true nor predicted in a row counts nowhere in it.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            recall = self.hits / self.true
+            f1 = 2 * self.hits / (self.true + self.predicted)
+        return {
+            "accuracy": self.hits.sum(axis=1) / self.n,
+            "balanced_accuracy": np.nanmean(recall, axis=1),
+            "f1_macro": np.nanmean(f1, axis=1),
+            "log_loss": self.loss / self.n,
+        }
+
 
 def score_classes(truth: NDArray[Any], probability: NDArray[Any]) -> dict[str, float]:
-    """Return every score of `CLASS_METRICS`; equal to scikit-learn's.
+    """Compute every score of `CLASS_GREATER_IS_BETTER`; equal to scikit-learn's.
 
     Parameters
     ----------
     truth : (n,), number of the true class, 0 … n_classes − 1.
-    probability : (n, n_classes), of each class; rows add up to 1. The likeliest class is the prediction, the first of equals.
+    probability : (n, n_classes), of each class; rows add up to 1. The likeliest class is the
+        prediction, the first of equals.
 
     Raises
     ------
-    ValueError : shapes that do not match, no row, a class outside, NaN, or rows that are no probabilities.
+    ValueError : shapes that do not match, no row, a class outside, NaN, or rows that are no
+        probabilities.
     """
-    truth, probability = check_classes(truth, probability)
-    sums = sum_classes(truth, probability, np.zeros(len(truth), dtype=np.int64))
-    return {name: float(value[0]) for name, value in _scores(sums).items()}
+    everything = np.zeros(len(np.asarray(truth)), dtype=np.int64)
+    sums = sum_classes(truth, probability, everything)
+    return {name: float(values[0]) for name, values in sums.scores().items()}
 
 
-def bootstrap_classes(
-    truth: NDArray[Any], probability: NDArray[Any], unit: Ints, counts: Counts
-) -> dict[str, float]:
-    """Return the ends of the 95 % percentile intervals, as accuracy_low, accuracy_high and so on.
+def sum_classes(truth: NDArray[Any], probability: NDArray[Any], unit: Ints) -> ClassSums:
+    """Sum over each unit what the scores are made of.
 
     Parameters
     ----------
-    truth, probability : as for `score_classes`. unit : (n,), number of the area or block that is drawn.
-    counts : (n_replicates, n_units), from `models.evaluation.bootstrap.draw_units`.
+    truth, probability : as for `score_classes`. unit : (n,), number of the area or block of each
+        row.
 
     Raises
     ------
     ValueError : as for `score_classes`.
     """
-    truth, probability = check_classes(truth, probability)
-    sums = sum_classes(truth, probability, unit)
-    width = sums.hits.shape[1]
-    drawn = sum_draws(
-        counts, np.column_stack([sums.n, sums.loss, sums.hits, sums.true, sums.predicted])
+    truth, probability = _check_classes(truth, probability)
+    n_units = int(unit.max()) + 1
+    n_classes = probability.shape[1]
+    predicted = probability.argmax(axis=1)
+    of_truth = probability[np.arange(len(truth)), truth]
+    loss = -np.log(np.clip(of_truth, np.finfo(np.float64).eps, 1))
+
+    def count(classes: Ints, is_counted: NDArray[Any]) -> Floats:
+        cell = unit * n_classes + classes
+        counted = np.bincount(cell[is_counted], minlength=n_units * n_classes)
+        return counted.reshape(n_units, n_classes).astype(np.float64)
+
+    every = np.ones(len(truth), dtype=bool)
+    return ClassSums(
+        n=np.bincount(unit).astype(np.float64),
+        loss=np.asarray(np.bincount(unit, weights=loss), dtype=np.float64),
+        hits=count(truth, truth == predicted),
+        true=count(truth, every),
+        predicted=count(predicted, every),
     )
-    n = drawn[:, 0]
-    loss = drawn[:, 1]
-    rest = drawn[:, 2:]
-    values = _scores(
-        ClassSums(n, loss, rest[:, :width], rest[:, width : 2 * width], rest[:, 2 * width :])
-    )
-    return {
-        f"{name}_{end}": float(bound)
-        for name, value in values.items()
-        for end, bound in zip(("low", "high"), np.quantile(value, TAILS), strict=True)
-    }
 
 
-def check_classes(truth: NDArray[Any], probability: NDArray[Any]) -> tuple[Ints, Floats]:
-    """Return the classes as int64 and the probabilities as float64; errors as `score_classes`."""
+def _check_classes(truth: NDArray[Any], probability: NDArray[Any]) -> tuple[Ints, Floats]:
+    """Return the classes as int64 and the probabilities as float64."""
     truth = np.asarray(truth)
     probability = np.asarray(probability, dtype=np.float64)
     if truth.ndim != 1 or probability.ndim != 2 or len(truth) != len(probability):
         raise ValueError(
-            f"scores: expected classes (n,) and probabilities (n, n_classes), got {truth.shape} and "
-            f"{probability.shape}"
+            "scores: expected classes (n,) and probabilities (n, n_classes), got "
+            f"{truth.shape} and {probability.shape}"
         )
     if not len(truth):
         raise ValueError("scores: expected at least one row, got none")
     n_classes = probability.shape[1]
     if truth.dtype.kind not in "iu" or truth.min() < 0 or truth.max() >= n_classes:
         raise ValueError(
-            f"scores: expected whole numbers of classes from 0 to {n_classes - 1}, got {truth.dtype} from "
-            f"{truth.min()} to {truth.max()}"
+            f"scores: expected whole numbers of classes from 0 to {n_classes - 1}, got "
+            f"{truth.dtype} from {truth.min()} to {truth.max()}"
         )
-    n_bad = int(
-        (~(probability >= 0).all(axis=1) | ~(np.abs(probability.sum(axis=1) - 1) < 1e-3)).sum()
-    )
+    total = probability.sum(axis=1)
+    is_sound = (probability >= 0).all(axis=1) & (np.abs(total - 1) < 1e-3)
+    n_bad = np.count_nonzero(~is_sound)
     if n_bad:
         raise ValueError(
-            f"scores: expected probabilities that add up to 1, got {n_bad} rows that do not, or are NaN or below 0; "
-            "leave rows without a prediction out"
+            f"scores: expected probabilities that add up to 1, got {n_bad} rows that do not, or "
+            "are NaN or below 0; leave rows without a prediction out"
         )
-    return truth.astype(np.int64), probability / probability.sum(axis=1, keepdims=True)
-
-
-def sum_classes(truth: Ints, probability: Floats, unit: Ints) -> ClassSums:
-    """Sum over each unit what the scores are made of; the rows are checked."""
-    n_units = int(unit.max()) + 1
-    n_classes = probability.shape[1]
-    predicted = probability.argmax(axis=1)
-    smallest = np.finfo(np.float64).eps
-    loss = -np.log(np.clip(probability[np.arange(len(truth)), truth], smallest, 1))
-
-    def count(classes: NDArray[Any], which: Any = slice(None)) -> Floats:
-        flat = np.bincount(unit[which] * n_classes + classes[which], minlength=n_units * n_classes)
-        return flat.reshape(n_units, n_classes).astype(np.float64)
-
-    per_unit = np.asarray(np.bincount(unit, weights=loss), dtype=np.float64)
-    return ClassSums(
-        np.bincount(unit).astype(np.float64),
-        per_unit,
-        count(truth, truth == predicted),
-        count(truth),
-        count(predicted),
-    )
-
-
-def _scores(sums: ClassSums) -> dict[str, Floats]:
-    """Score each row of sums; a class that neither is true nor predicted there counts nowhere."""
-    either = sums.true + sums.predicted
-    with np.errstate(divide="ignore", invalid="ignore"):
-        recall = sums.hits / sums.true
-        f1 = 2 * sums.hits / either
-    return {
-        "accuracy": sums.hits.sum(axis=1) / sums.n,
-        "balanced_accuracy": np.nanmean(recall, axis=1),
-        "f1_macro": np.nanmean(f1, axis=1),
-        "log_loss": sums.loss / sums.n,
-    }
+    return truth.astype(np.int64), probability / total[:, None]

@@ -1,24 +1,31 @@
-"""Cells on the same rows at one level, scored and resampled once, for all that is said about them."""
+"""Cells on the same rows at one level: their scores, intervals and replicates."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, NamedTuple
+
+import numpy as np
 
 from models.data.arrays import Floats
 from models.evaluation.bootstrap import (
-    Bootstrap,
+    TAILS,
     Counts,
     UnitSums,
     bootstrap_scores,
     draw_units,
+    sum_draws,
     sum_units,
 )
+from models.evaluation.class_scores import ClassSums, sum_classes
 from models.evaluation.levels import Level
 from models.evaluation.scores import score_columns
 from models.families.registry import parse_model
 
 Sees = Literal["none", "pictures", "pictures and groups"]
+ENOUGH = 500  # replicates of a mean; the ends of an interval need more
 
 
 class CellName(NamedTuple):
@@ -34,9 +41,11 @@ class CellName(NamedTuple):
 
     @property
     def sees(self) -> Sees:
-        """Return whether pictures are seen, alone or with the area descriptors."""
+        """Whether pictures are seen, alone or with the area descriptors."""
         spec = parse_model(self.model)
-        return "none" if spec.is_baseline else "pictures and groups" if spec.groups else "pictures"
+        if spec.is_baseline:
+            return "none"
+        return "pictures and groups" if spec.groups else "pictures"
 
     @property
     def is_area(self) -> bool:
@@ -46,31 +55,114 @@ class CellName(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluated:
-    """Some cells at one level, on the same rows.
+    """Some cells at one level, scored on the same rows and drawn in the same resamples.
 
     Attributes
     ----------
-    cells : name of each of n_cells. scores : name of the score → (n_cells,).
-    counts : the resamples that the intervals are made from.
+    rows : what was scored. cells : name of each of n_cells. n_units : areas or blocks that were
+        drawn.
+    score : the score that ranks; greater is better. scores : every score and end of an interval →
+        (n_cells,).
+    replicates : (n_replicates, n_cells), the score that ranks in each resample.
+    correct : computes what the best cell can be expected to keep where it was not chosen.
     """
 
-    level: Level
+    rows: Level
     cells: list[CellName]
+    score: Literal["r2", "balanced_accuracy"]
     scores: dict[str, Floats]
-    sums: UnitSums
-    counts: Counts
-    drawn: Bootstrap
+    replicates: Floats
+    correct: Callable[[], float]
+    n_units: int
+
+    @property
+    def values(self) -> Floats:
+        """The score that ranks: (n_cells,)."""
+        return self.scores[self.score]
 
 
-def evaluate_level(level: Level, cells: list[CellName], *, seed: int) -> Evaluated:
-    """Score every cell and draw its units again; the same units and seed give the same resamples."""
-    sums = sum_units(level.truth, level.predicted, level.unit)
-    counts = draw_units(len(sums.n), seed)
+def evaluate_level(rows: Level, cells: list[CellName], *, seed: int) -> Evaluated:
+    """Score every cell and resample its units; the same units and seed give the same resamples."""
+    counts = draw_units(int(rows.unit.max()) + 1, seed)
+    if rows.predicted.ndim == 3:
+        return _evaluate_classes(rows, cells, counts)
+    return _evaluate_numbers(rows, cells, counts)
+
+
+def _evaluate_numbers(rows: Level, cells: list[CellName], counts: Counts) -> Evaluated:
+    sums = sum_units(rows.truth, rows.predicted, rows.unit)
+    drawn = bootstrap_scores(sums, counts)
+    scores = score_columns(rows.truth, rows.predicted, training_mean=rows.training_mean)
+    scores["spearman"] = sums.rho
+    intervals = {"r2": drawn.r2, "rmse": drawn.rmse, "spearman": drawn.spearman}
+    for name, interval in intervals.items():
+        scores[f"{name}_low"] = interval.low
+        scores[f"{name}_high"] = interval.high
     return Evaluated(
-        level=level,
+        rows=rows,
         cells=cells,
-        sums=sums,
-        counts=counts,
-        drawn=bootstrap_scores(sums, counts),
-        scores=score_columns(level.truth, level.predicted, training_mean=level.training_mean),
+        score="r2",
+        scores=scores,
+        replicates=drawn.r2_replicates,
+        correct=partial(correct_r2, sums, counts, drawn.r2_replicates),
+        n_units=counts.shape[1],
     )
+
+
+def _evaluate_classes(rows: Level, cells: list[CellName], counts: Counts) -> Evaluated:
+    predicted = np.moveaxis(rows.predicted, 1, 0)
+    sums = [sum_classes(rows.truth, probability, rows.unit) for probability in predicted]
+    everything = np.ones((1, counts.shape[1]), dtype=np.uint16)
+    observed = [one.draw(everything).scores() for one in sums]
+    drawn = [one.draw(counts).scores() for one in sums]
+    scores: dict[str, Floats] = {}
+    for name in observed[0]:
+        scores[name] = np.concatenate([one[name] for one in observed])
+        ends = np.array([np.quantile(one[name], TAILS) for one in drawn])
+        scores[f"{name}_low"] = ends[:, 0]
+        scores[f"{name}_high"] = ends[:, 1]
+    replicates = np.column_stack([one["balanced_accuracy"] for one in drawn])
+    return Evaluated(
+        rows=rows,
+        cells=cells,
+        score="balanced_accuracy",
+        scores=scores,
+        replicates=replicates,
+        correct=partial(correct_balanced_accuracy, sums, counts, replicates),
+        n_units=counts.shape[1],
+    )
+
+
+def correct_r2(sums: UnitSums, counts: Counts, replicates: Floats) -> float:
+    """Compute the R² that the best cell can be expected to keep where it was not chosen.
+
+    In each replicate the best cell is chosen on the units drawn, and scored on those left out; the
+    errors of all replicates are set against their spread around the common mean.
+
+    Returns
+    -------
+    NaN where no replicate leaves units out.
+
+    References
+    ----------
+    Tsamardinos et al. 2018, Machine Learning 107:1895, doi:10.1007/s10994-018-5714-4 (bootstrap
+    bias corrected cross-validation).
+    """
+    replicates = replicates[:ENOUGH]
+    is_known = np.isfinite(replicates).all(axis=1)
+    is_left_out = counts[:ENOUGH][is_known] == 0
+    chosen = np.argmax(replicates[is_known], axis=1)
+    errors = sum_draws(is_left_out, sums.errors)[np.arange(len(chosen)), chosen].sum()
+    squares = sum_draws(is_left_out, sums.squares[:, None]).sum()
+    return float(1 - errors / squares) if squares > 0 else np.nan
+
+
+def correct_balanced_accuracy(sums: list[ClassSums], counts: Counts, replicates: Floats) -> float:
+    """Compute the balanced accuracy that the best cell can be expected to keep, as `correct_r2`."""
+    chosen = np.argmax(replicates[:ENOUGH], axis=1)
+    is_left_out = counts[:ENOUGH] == 0
+    hits = np.stack([sum_draws(is_left_out, one.hits) for one in sums])
+    found = hits[chosen, np.arange(len(chosen))].sum(axis=0)
+    true = sum_draws(is_left_out, sums[0].true).sum(axis=0)
+    occurs = true > 0
+    return float(np.mean(found[occurs] / true[occurs])) if occurs.any() else np.nan

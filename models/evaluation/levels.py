@@ -9,25 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.arrays import Floats, Ints
+from models.data.classes import commonest
 
 LevelName = Literal["tile", "area"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """Truth and predictions of some cells on the same rows, all finite.
+    """Truth and predictions of some cells on the same rows, all known.
 
     Attributes
     ----------
-    name : `tile` or `area`: what a row is.
-    truth : (n,), an area's is the mean label of its tiles. predicted : (n, n_cells), an area's is the mean of its tiles'.
-    training_mean : (n,), mean training label of what predicted the row, or None.
-    unit : (n,), number of the area or block that is drawn again: 0 … n_units − 1.
+    name : what a row is.
+    truth : (n,), labels; of classes their numbers. An area's label is the mean of its tiles', or
+        their most frequent class.
+    predicted : (n, n_cells), finite; of classes (n, n_cells, n_classes), probabilities. An area's
+        are the means of its tiles'.
+    training_mean : (n,), mean training label of the model that predicted the row, or None.
+    unit : (n,), number of the area or block that a resample draws: 0 … n_units − 1.
     area : (n,), number of the row's area. n_tiles : (n,), tiles that the row is made of.
     """
 
     name: LevelName
-    truth: Floats
+    truth: NDArray[Any]
     predicted: NDArray[Any]
     training_mean: Floats | None
     unit: Ints
@@ -40,7 +44,12 @@ class Level:
 
 
 def tile_level(
-    truth: Floats, predicted: NDArray[Any], *, area: Ints, unit: Ints, training_mean: Floats | None
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    *,
+    area: Ints,
+    unit: Ints,
+    training_mean: Floats | None = None,
 ) -> Level:
     """Return the rows as they are; units and areas are numbered anew from 0."""
     return Level(
@@ -55,21 +64,32 @@ def tile_level(
 
 
 def area_level(tiles: Level) -> Level:
-    """Average the tiles of each area; the unit of an area is that of its tiles, which they share."""
-    n_tiles = np.bincount(tiles.area)
+    """Average the tiles of each area; the unit of an area is that of its tiles, which they
+    share.
+    """
     first = np.unique(tiles.area, return_index=True)[1]
-
-    def mean(values: NDArray[Any]) -> Floats:
-        """Average what is beyond the first tile's, so that the mean of equal values is that value, and ties stay ties."""
-        start = values[first].astype(np.float64)
-        return start + np.bincount(tiles.area, weights=values - start[tiles.area]) / n_tiles
-
+    columns = tiles.predicted.reshape(len(tiles.truth), -1)
+    means = np.column_stack([_mean_by_area(column, tiles.area) for column in columns.T])
+    is_class = tiles.predicted.ndim == 3
+    training_mean = tiles.training_mean
     return Level(
         name="area",
-        truth=mean(tiles.truth),
-        predicted=np.column_stack([mean(p) for p in tiles.predicted.T]),
-        training_mean=None if tiles.training_mean is None else mean(tiles.training_mean),
+        truth=(commonest if is_class else _mean_by_area)(tiles.truth, tiles.area),
+        predicted=means.reshape(len(first), *tiles.predicted.shape[1:]),
+        training_mean=None if training_mean is None else _mean_by_area(training_mean, tiles.area),
         unit=tiles.unit[first],
         area=tiles.area[first],
-        n_tiles=n_tiles,
+        n_tiles=np.bincount(tiles.area),
     )
+
+
+def _mean_by_area(values: NDArray[Any], area: Ints) -> Floats:
+    """Average values (n,) by area.
+
+    What is averaged is the distance to the first tile's value: the mean of equal values is then
+    that value exactly, and ties stay ties.
+    """
+    first = np.unique(area, return_index=True)[1]
+    start = values[first].astype(np.float64)
+    distance = np.bincount(area, weights=values - start[area])
+    return start + distance / np.bincount(area)

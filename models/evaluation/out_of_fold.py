@@ -1,4 +1,4 @@
-"""The predictions of many runs as one array: what scores and stacks are made from."""
+"""The out-of-fold predictions of many runs as one array, which scores and stacks are made from."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extract.errors import RunFileError
-from models.data.arrays import Floats
-from models.store.runs import read_prediction_table
+from models.data.arrays import Floats, Ints
+from models.store.runs import read_classes, read_prediction_table
 
 Run = tuple[str, str, str]  # split, cut, model
 
@@ -25,7 +25,8 @@ def read_predicted(
     *,
     is_nested: bool = False,
 ) -> NDArray[np.float32]:
-    """Read the predictions of some runs: (n_targets, n_tiles, n_runs), NaN where a run says nothing.
+    """Read the predicted numbers of some runs: (n_targets, n_tiles, n_runs), NaN where a run says
+    nothing.
 
     Parameters
     ----------
@@ -37,33 +38,67 @@ def read_predicted(
     RunFileError : a run that is missing or damaged, or that predicts tiles which `ids` do not have.
     """
     predicted = np.full((len(targets), len(runs), len(ids)), np.nan, np.float32)
-    index = pd.Index(ids)
-    known = np.empty(0)
-    rows = np.empty(0, np.int64)
+    rows_of = _RowFinder(ids)
     for r, run in enumerate(runs):
-        for target, of_run, values in _by_target(folder, run, is_nested):
-            if target not in targets:
-                continue
-            if not np.array_equal(of_run, known):
-                known = of_run
-                rows = index.get_indexer(of_run)
-            if (rows < 0).any():
-                raise RunFileError(
-                    f"run {' '.join(run)}: predicts {int((rows < 0).sum())} tiles that the table does not have "
-                    f"(first: {of_run[rows < 0][0]}). Run `make models` again."
-                )
-            predicted[targets.index(target), r, rows] = values
+        for target, of_run, values in _read_targets(folder, run, is_nested):
+            if target in targets:
+                predicted[targets.index(target), r, rows_of(of_run, run)] = values
     return np.moveaxis(predicted, 1, 2)
 
 
-def _by_target(
+def read_probabilities(
+    folder: Path, runs: Sequence[Run], ids: NDArray[Any], n_classes: dict[str, int]
+) -> dict[str, NDArray[np.float32]]:
+    """Read the predicted classes of some runs: target → (n_tiles, n_runs, n_classes), NaN where a
+    run says nothing.
+
+    Parameters
+    ----------
+    n_classes : target → number of its classes. `ids` and errors : as `read_predicted`.
+    """
+    predicted = {
+        target: np.full((len(ids), len(runs), n), np.nan, np.float32)
+        for target, n in n_classes.items()
+    }
+    rows_of = _RowFinder(ids)
+    for r, run in enumerate(runs):
+        frame = read_classes(folder, *run)
+        for target, of_target in frame.groupby(frame["target"].astype(str)):
+            if str(target) in predicted:
+                rows = rows_of(of_target["id"].to_numpy(), run)
+                predicted[str(target)][rows, r] = np.stack(of_target["probability"].to_list())
+    return predicted
+
+
+class _RowFinder:
+    """Finds the rows of ids; runs mostly have the same ones, so that the last answer is kept."""
+
+    def __init__(self, ids: NDArray[Any]) -> None:
+        self._index = pd.Index(ids)
+        self._asked: NDArray[Any] = np.empty(0)
+        self._rows: Ints = np.empty(0, np.int64)
+
+    def __call__(self, ids: NDArray[Any], run: Run) -> Ints:
+        if not np.array_equal(ids, self._asked):
+            self._asked = ids
+            self._rows = self._index.get_indexer(pd.Index(ids))
+        is_unknown = self._rows < 0
+        if is_unknown.any():
+            raise RunFileError(
+                f"run {' '.join(run)}: predicts {np.count_nonzero(is_unknown)} tiles that the "
+                f"table does not have (first: {ids[is_unknown][0]}). Run `make models` again."
+            )
+        return self._rows
+
+
+def _read_targets(
     folder: Path, run: Run, is_nested: bool
 ) -> Iterator[tuple[str, NDArray[Any], Floats]]:
-    """Return target, ids and predictions of a run."""
+    """Yield target, ids and predictions of a run."""
     table = read_prediction_table(folder, *run, is_nested=is_nested).combine_chunks()
-    names = table["target"].combine_chunks().dictionary.to_pylist()
-    code = table["target"].combine_chunks().indices.to_numpy()
+    targets = table["target"].combine_chunks()
+    code = targets.indices.to_numpy()
     ids = table["id"].to_numpy()
     values = table["prediction"].to_numpy()
-    for i, name in enumerate(names):
+    for i, name in enumerate(targets.dictionary.to_pylist()):
         yield str(name), ids[code == i], values[code == i]

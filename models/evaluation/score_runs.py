@@ -1,12 +1,11 @@
-"""The stage after the fits: from the stored predictions to `scores.csv`, `comparisons.csv` and what stands beside them.
+"""Score the stored predictions of all runs, after the fits.
 
-| file | one row |
-|---|---|
-| `scores.csv` | a cell and level: its scores and intervals |
-| `scores_by_tiles.csv` | a cell and a range of tile counts: its scores on the areas that have as many tiles |
-| `comparisons.csv` | the best cell of a split, level and target against another; and what `verdicts` asks beside |
-| `winners.csv` | a split, level and target: the best cell, what it can be expected to keep, how many are as good |
-| `scores.json` | written last: hashes of all that these were made from; where they still hold, nothing is made again |
+- `scores.csv`: a row a cell and level, with its scores and intervals.
+- `scores_by_tiles.csv`: a row a cell and range of tile counts, on the areas of as many tiles.
+- `comparisons.csv`: a row a split, level, target and pair of cells that are compared.
+- `winners.csv`: a row a split, level and target: the best cell, and how many are as good.
+- `scores.json`: hashes of all that these were made from, written last. Where they still hold,
+  nothing is made again.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from numpy.typing import NDArray
 from extract.errors import RunFileError
 from extract.tables.tile_table import Tiles
 from models.data.arrays import Floats, Ints
+from models.data.classes import code_labels, list_classes
 from models.data.fold_file import hash_array
 from models.data.folds import Folds, block_numbers
 from models.evaluation.bootstrap import REPLICATES
-from models.evaluation.class_split import ClassLabels, score_class_split
+from models.evaluation.comparisons import COMPARISON_COLUMNS, WINNER_COLUMNS, Row, judge_rows
 from models.evaluation.evaluate import CellName
-from models.evaluation.out_of_fold import Run, read_predicted
-from models.evaluation.score_split import BY_TILES_COLUMNS, Labelled, Row, Scored, score_split
-from models.evaluation.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS, judge_rows
+from models.evaluation.out_of_fold import Run, read_predicted, read_probabilities
+from models.evaluation.score_split import BY_TILES_COLUMNS, Labelled, Scored, score_split
 from models.store.runs import (
     SCORE_COLUMNS,
     read_document,
@@ -46,11 +45,9 @@ from models.store.runs import (
 
 # raise the version when a number would come out differently
 SCHEMA = "roofline.scores"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 FILES = ("scores.csv", "scores_by_tiles.csv", "comparisons.csv", "winners.csv")
-_BYTES = (
-    2**29
-)  # predictions held at once: more targets than fit are scored in several passes over the files
+_MOST_BYTES = 2**29  # predictions held at once; more targets take several passes over the files
 Report = Callable[[int, int], None]  # done, of how many
 
 
@@ -60,12 +57,14 @@ class Labels:
 
     Attributes
     ----------
-    ids : (n,), tiles in the order of the table. targets : (n, n_targets), NaN where the label is missing.
+    ids : (n,), tiles in the order of the table. targets : (n, n_targets), NaN where the label is
+        missing.
     classes : (n, n_class_targets), None where the label is missing.
     area : (n,), number of each tile's area.
-    units : split → (n,), number of what a resample draws: the areas, or the blocks on the split `block`.
-    training_means : split → (n, n_targets), mean label of the rows that the models of the tile's fold were trained on;
-        NaN in no fold.
+    units : split → (n,), number of what a resample draws: the areas, or the blocks on the split
+        `block`.
+    training_means : split → (n, n_targets), mean label of the rows that the models of the tile's
+        fold were trained on; NaN in no fold.
     """
 
     ids: NDArray[Any]
@@ -105,6 +104,9 @@ def build_labels(tiles: Tiles, folds: dict[str, Folds], *, block_m: float) -> La
 
 
 def _training_means(Y: Floats, folds: Folds) -> Floats:
+    """Mean label of the training rows of each tile's fold: (n, n_targets), NaN where no label is
+    known.
+    """
     means = np.full(Y.shape, np.nan)
     is_known = np.isfinite(Y)
     filled = np.where(is_known, Y, 0.0)
@@ -112,16 +114,16 @@ def _training_means(Y: Floats, folds: Folds) -> Floats:
         held = folds.parts_of(fold)
         rows = folds.training(held)
         n = is_known[rows].sum(axis=0)
-        means[folds.held(held)] = np.divide(
-            filled[rows].sum(axis=0), n, out=np.full(len(n), np.nan), where=n > 0
-        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means[folds.held(held)] = filled[rows].sum(axis=0) / n
     return means
 
 
 def score_runs(
     folder: Path, runs: Sequence[Run], labels: Labels, *, seed: int, report: Report | None = None
 ) -> pd.DataFrame:
-    """Score every cell of the runs from its stored predictions, and write `FILES`; nothing is fitted.
+    """Score every cell of the runs from its stored predictions, and write `FILES`; nothing is
+    fitted.
 
     Parameters
     ----------
@@ -134,48 +136,43 @@ def score_runs(
 
     Raises
     ------
-    RunFileError : a run that is missing or damaged, or that predicts tiles which the labels do not have.
+    RunFileError : a run that is missing or damaged, or that predicts tiles which the labels do not
+        have.
     """
-    documents = {
-        (split, cut, model): read_run(folder, split, cut, model) for split, cut, model in runs
-    }
+    documents = {run: read_run(folder, *run) for run in runs}
     inputs = _hash_inputs(documents, labels, seed)
     if is_scored(folder, inputs):
         return read_scores(folder)
     scored = Scored()
     splits = list(dict.fromkeys(split for split, *_ in runs))
-    total = len(splits) * len(labels.targets.columns)
+    total = len(splits) * len(labels.names)
+    done = 0
     for split in splits:
-        of_split = [run for run in documents if run[0] == split]
-        for done, _ in enumerate(_score_one_split(scored, folder, of_split, labels, seed=seed), 1):
+        of_split = [run for run in runs if run[0] == split]
+        for target, part in _score_targets(folder, of_split, labels, seed=seed):
+            scored.extend(part, split=split, target=target)
+            done += 1
             if report:
-                report(splits.index(split) * len(labels.targets.columns) + done, total)
-        if len(labels.classes.columns):
-            of_classes = ClassLabels(labels.ids, labels.classes, labels.area, labels.units[split])
-            _extend(scored, score_class_split(folder, of_split, of_classes, seed=seed))
+                report(done, total)
     return _write(folder, scored, documents, labels, inputs)
 
 
 def _hash_inputs(documents: dict[Run, dict[str, Any]], labels: Labels, seed: int) -> str:
-    files = {" ".join(run): document.get("files", {}) for run, document in documents.items()}
-    arrays = [
-        hash_array(a)
-        for a in (np.array(labels.ids, dtype=str), labels.targets.to_numpy(np.float64), labels.area)
-    ]
+    ids = np.array(labels.ids, dtype=str)
+    arrays = (ids, labels.targets.to_numpy(np.float64), labels.area)
     splits = {
-        s: [hash_array(labels.units[s]), hash_array(labels.training_means[s])]
-        for s in sorted(labels.units)
+        split: [hash_array(labels.units[split]), hash_array(labels.training_means[split])]
+        for split in sorted(labels.units)
     }
-    classes = [[str(name), column.tolist()] for name, column in labels.classes.items()]
     made_from = [
         SCHEMA_VERSION,
         REPLICATES,
         seed,
-        files,
+        {" ".join(run): document.get("files", {}) for run, document in documents.items()},
         list(labels.targets.columns),
-        arrays,
+        [hash_array(array) for array in arrays],
         splits,
-        *classes,
+        *([str(name), column.tolist()] for name, column in labels.classes.items()),
     ]
     return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
@@ -199,14 +196,14 @@ def _hash_files(folder: Path) -> dict[str, str]:
     }
 
 
-def _score_one_split(
-    scored: Scored, folder: Path, runs: list[Run], labels: Labels, *, seed: int
-) -> Iterator[str]:
-    """Score target by target, and give the name of each when it is."""
+def _score_targets(
+    folder: Path, runs: list[Run], labels: Labels, *, seed: int
+) -> Iterator[tuple[str, Scored]]:
+    """Yield each target of one split with the scores of its cells: numbers, then classes."""
     split = runs[0][0]
-    names = [str(t) for t in labels.targets.columns]
     cells = [CellName(cut, model) for _, cut, model in runs]
-    at_once = max(1, _BYTES // (4 * len(labels.ids) * len(runs)))
+    names = [str(target) for target in labels.targets]
+    at_once = max(1, _MOST_BYTES // (4 * len(labels.ids) * len(runs)))
     for start in range(0, len(names), at_once):
         some = names[start : start + at_once]
         predicted = read_predicted(folder, runs, labels.ids, some)
@@ -217,19 +214,15 @@ def _score_one_split(
                 unit=labels.units[split],
                 training_mean=labels.training_means[split][:, start + i],
             )
-            one = score_split(labelled, predicted[i], cells, seed=seed)
-            _extend(scored, one, {"split": split, "target": target})
-            yield target
-
-
-def _extend(scored: Scored, one: Scored, more: Row | None = None) -> None:
-    for rows, new in (
-        (scored.scores, one.scores),
-        (scored.by_tiles, one.by_tiles),
-        (scored.comparisons, one.comparisons),
-        (scored.winners, one.winners),
-    ):
-        rows.extend({**(more or {}), **row} for row in new)
+            yield target, score_split(labelled, predicted[i], cells, seed=seed)
+    n_classes = {str(t): len(list_classes(column)) for t, column in labels.classes.items()}
+    if not n_classes:
+        return
+    probabilities = read_probabilities(folder, runs, labels.ids, n_classes)
+    for target, probability in probabilities.items():
+        code = code_labels(labels.classes[target])
+        labelled = Labelled(truth=code, area=labels.area, unit=labels.units[split])
+        yield target, score_split(labelled, probability, cells, seed=seed)
 
 
 def _write(

@@ -1,4 +1,6 @@
-"""Every cell of one split and target: scores and intervals at both levels, scores by tile count, and who beats whom."""
+"""Every cell of one split and target: scores and intervals at both levels, scores by tile count,
+and comparisons.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.data.arrays import Floats, Ints
-from models.evaluation.bootstrap import Bootstrap
+from models.evaluation.comparisons import Row, compare_cells
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
-from models.evaluation.levels import Level, LevelName, area_level, tile_level
+from models.evaluation.levels import Level, area_level, tile_level
 from models.evaluation.scores import score_columns
-from models.evaluation.verdicts import compare_cells, measure_r2
 
-Row = dict[str, Any]
 BY_TILES_COLUMNS = ("split", "cut", "model", "target", "tiles_low", "tiles_high", "n", "rmse", "r2")
 TILE_BINS = ((1, 1), (2, 4), (5, 9), (10, 19), (20, None))  # tiles of an area, both ends included
 
@@ -27,15 +27,34 @@ class Labelled:
 
     Attributes
     ----------
-    truth : (n,), NaN where the label is missing. area : (n,), number of each tile's area.
-    unit : (n,), number of what is drawn again: areas, or blocks on the split `block`.
-    training_mean : (n,), mean label of the rows that the models of the tile's fold were trained on.
+    truth : (n,), NaN where the label is missing; of classes their numbers, −1 where it is missing.
+    area : (n,), number of each tile's area.
+    unit : (n,), number of what a resample draws: areas, or blocks on the split `block`.
+    training_mean : (n,), mean label of the rows that the models of the tile's fold were trained on;
+        None for classes.
     """
 
-    truth: Floats
+    truth: NDArray[Any]
     area: Ints
     unit: Ints
-    training_mean: Floats
+    training_mean: Floats | None = None
+
+    @property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        """(n,), whether the label is known."""
+        is_class = self.truth.dtype.kind == "i"
+        return self.truth >= 0 if is_class else np.isfinite(self.truth)
+
+    def tiles(self, is_row: NDArray[np.bool_], predicted: NDArray[Any]) -> Level:
+        """Return some rows, with what cells predict of them."""
+        training_mean = self.training_mean
+        return tile_level(
+            self.truth[is_row],
+            predicted,
+            area=self.area[is_row],
+            unit=self.unit[is_row],
+            training_mean=None if training_mean is None else training_mean[is_row],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,59 +66,65 @@ class Scored:
     comparisons: list[Row] = field(default_factory=list)
     winners: list[Row] = field(default_factory=list)
 
+    def extend(self, more: Scored, **columns: str) -> None:
+        """Append the rows of another, each with some columns more."""
+        for name in ("scores", "by_tiles", "comparisons", "winners"):
+            rows = [{**columns, **row} for row in getattr(more, name)]
+            getattr(self, name).extend(rows)
+
 
 def score_split(
     labelled: Labelled, predicted: NDArray[np.float32], cells: list[CellName], *, seed: int
 ) -> Scored:
     """Score and compare every cell of one split and target.
 
-    A cell is scored on its own rows: those with a label and its prediction. Cells are compared on the rows that all of them
-    have. A cell without any such row is left out.
+    A cell is scored on its own rows: those with a label and its prediction. Cells are compared on
+    the rows that all of them have. A cell without any such row is left out. An area's class is the
+    most frequent of its tiles.
 
     Parameters
     ----------
-    predicted : (n, n_cells), NaN where a cell says nothing. cells : name of each column. seed : of the resamples.
+    predicted : (n, n_cells), or of classes (n, n_cells, n_classes) probabilities; NaN where a cell
+        says nothing.
+    cells : name of each column. seed : of the resamples.
 
     Raises
     ------
     ValueError : shapes that differ.
     """
-    if predicted.shape != (len(labelled.truth), len(cells)):
+    expected = (len(labelled.truth), len(cells))
+    if predicted.shape[:2] != expected:
         raise ValueError(
-            f"predictions: expected {(len(labelled.truth), len(cells))}, tiles × cells; got {predicted.shape}"
+            f"predictions: expected {expected}, tiles × cells; got {predicted.shape[:2]}"
         )
-    known = np.isfinite(predicted) & np.isfinite(labelled.truth)[:, None]
+    is_predicted = np.isfinite(predicted)
+    if predicted.ndim == 3:
+        is_predicted = np.all(is_predicted, axis=2)
+    known = is_predicted & labelled.is_labelled[:, None]
     columns = np.flatnonzero(known.any(axis=0))
     scored = Scored()
-    groups = [
-        _evaluate(labelled, predicted, known[:, which[0]], which, cells, seed=seed)
-        for which in _same_rows(known, columns)
-    ]
+    shared: list[Evaluated] = []
+    groups = _group_same_rows(known, columns)
     for group in groups:
-        for one in group.values():
-            _score_level(scored, one)
+        shared = _evaluate(labelled, predicted, known[:, group[0]], group, cells, seed=seed)
+        for evaluated in shared:
+            _add_scores(scored, evaluated)
     if len(groups) > 1:
-        is_shared = np.logical_and.reduce(known[:, columns], axis=1)
-        groups = (
-            [_evaluate(labelled, predicted, is_shared, columns, cells, seed=seed)]
-            if is_shared.any()
-            else []
-        )
-    for one in groups[0].values() if groups else ():
-        rows, winners = compare_cells(measure_r2(one))
+        is_shared = np.all(known[:, columns], axis=1)
+        shared = _evaluate(labelled, predicted, is_shared, columns, cells, seed=seed)
+    for evaluated in shared:
+        rows, winners = compare_cells(evaluated)
         scored.comparisons.extend(rows)
         scored.winners.extend(winners)
     return scored
 
 
-def _same_rows(known: NDArray[np.bool_], columns: Ints) -> Iterator[Ints]:
-    """Return the columns that have the same rows, together."""
-    if len(columns):
-        group = np.unique(np.packbits(known[:, columns], axis=0), axis=1, return_inverse=True)[
-            1
-        ].ravel()
-        for g in range(int(group.max()) + 1):
-            yield columns[group == g]
+def _group_same_rows(known: NDArray[np.bool_], columns: Ints) -> list[Ints]:
+    """Group the columns that have the same rows."""
+    groups: dict[bytes, list[int]] = {}
+    for column in columns.tolist():
+        groups.setdefault(known[:, column].tobytes(), []).append(column)
+    return [np.array(group) for group in groups.values()]
 
 
 def _evaluate(
@@ -110,57 +135,46 @@ def _evaluate(
     cells: list[CellName],
     *,
     seed: int,
-) -> dict[LevelName, Evaluated]:
-    """Score some cells on some rows at each level; `@area` models have no tiles."""
-    names = [cells[c] for c in columns]
-    tiles = tile_level(
-        labelled.truth[is_row],
-        predicted[np.ix_(is_row, columns)],
-        area=labelled.area[is_row],
-        unit=labelled.unit[is_row],
-        training_mean=labelled.training_mean[is_row],
-    )
+) -> list[Evaluated]:
+    """Evaluate some cells on some rows at each level; `@area` models have no tiles."""
+    if not is_row.any():
+        return []
+    names = [cells[column] for column in columns]
+    tiles = labelled.tiles(is_row, predicted[np.ix_(is_row, columns)])
     of_tiles = [i for i, name in enumerate(names) if not name.is_area]
-    evaluated: dict[LevelName, Evaluated] = {}
+    evaluated = []
     if of_tiles:
-        evaluated["tile"] = evaluate_level(
-            tiles.cells(of_tiles), [names[i] for i in of_tiles], seed=seed
-        )
-    return evaluated | {"area": evaluate_level(area_level(tiles), names, seed=seed)}
+        names_of_tiles = [names[i] for i in of_tiles]
+        evaluated.append(evaluate_level(tiles.cells(of_tiles), names_of_tiles, seed=seed))
+    evaluated.append(evaluate_level(area_level(tiles), names, seed=seed))
+    return evaluated
 
 
-def _score_level(scored: Scored, one: Evaluated) -> None:
-    values = {**one.scores, "spearman": one.sums.rho, **_ends(one.drawn)}
-    for i, cell in enumerate(one.cells):
-        row = {**cell._asdict(), "level": one.level.name, "n": len(one.level.truth)}
-        scored.scores.append(row | {name: float(value[i]) for name, value in values.items()})
-    if one.level.name == "area":
-        scored.by_tiles.extend(_by_tiles(one.level, one.cells))
+def _add_scores(scored: Scored, evaluated: Evaluated) -> None:
+    rows = evaluated.rows
+    for i, cell in enumerate(evaluated.cells):
+        row = {**cell._asdict(), "level": rows.name, "n": len(rows.truth)}
+        for name, values in evaluated.scores.items():
+            row[name] = float(values[i])
+        scored.scores.append(row)
+    if rows.name == "area" and evaluated.score == "r2":
+        scored.by_tiles.extend(_score_by_tiles(rows, evaluated.cells))
 
 
-def _ends(drawn: Bootstrap) -> dict[str, Floats]:
-    intervals = {"r2": drawn.r2, "rmse": drawn.rmse, "spearman": drawn.spearman}
-    return {
-        f"{name}_{end}": values
-        for name, interval in intervals.items()
-        for end, values in interval._asdict().items()
-    }
-
-
-def _by_tiles(level: Level, cells: list[CellName]) -> Iterator[Row]:
-    """Score the areas that have few tiles, and those that have many, apart."""
+def _score_by_tiles(rows: Level, cells: list[CellName]) -> Iterator[Row]:
+    """Score areas of few tiles and areas of many apart."""
+    nothing = {name: np.full(len(cells), np.nan) for name in ("rmse", "r2")}
     for low, high in TILE_BINS:
-        is_in = (level.n_tiles >= low) & (level.n_tiles <= (high or np.inf))
-        values = (
-            score_columns(level.truth[is_in], level.predicted[is_in], training_mean=None)
-            if is_in.any()
-            else {}
-        )
+        is_in = (rows.n_tiles >= low) & (rows.n_tiles <= (high or np.inf))
+        values = nothing
+        if is_in.any():
+            values = score_columns(rows.truth[is_in], rows.predicted[is_in], training_mean=None)
         for i, cell in enumerate(cells):
             yield {
                 **cell._asdict(),
                 "tiles_low": low,
                 "tiles_high": high,
-                "n": int(is_in.sum()),
-                **{name: float(values[name][i]) if values else np.nan for name in ("rmse", "r2")},
+                "n": np.count_nonzero(is_in),
+                "rmse": float(values["rmse"][i]),
+                "r2": float(values["r2"][i]),
             }

@@ -1,9 +1,8 @@
-"""The scores of a prediction of numbers; arrays that do not match are refused, never broadcast."""
+"""The scores of predicted numbers; arrays that do not match are refused, never broadcast."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,86 +10,39 @@ from numpy.typing import NDArray
 from models.data.arrays import Floats
 from models.evaluation.ranks import rank_column, rank_influence
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
-    """One score.
-
-    Attributes
-    ----------
-    unit : of the target, of its square, or 1 for a bare number.
-    greater_is_better : None where neither end is best; the description says what is.
-    """
-
-    name: str
-    unit: Literal["target", "target²", "1"]
-    greater_is_better: bool | None
-    description: str
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric(
-            name="mse", unit="target²", greater_is_better=False, description="mean squared error"
-        ),
-        Metric(
-            name="rmse",
-            unit="target",
-            greater_is_better=False,
-            description="root of the mean squared error",
-        ),
-        Metric(
-            name="nrmse",
-            unit="1",
-            greater_is_better=False,
-            description="rmse over the range of the truth",
-        ),
-        Metric(
-            name="mae", unit="target", greater_is_better=False, description="mean absolute error"
-        ),
-        Metric(
-            name="r2",
-            unit="1",
-            greater_is_better=True,
-            description="share of the variance around the mean of the scored truth that is explained; below 0: worse than it",
-        ),
-        Metric(
-            name="r2_training_mean",
-            unit="1",
-            greater_is_better=True,
-            description="as r2, around the mean of each fold's training labels, which a model can know",
-        ),
-        Metric(
-            name="spearman",
-            unit="1",
-            greater_is_better=True,
-            description="correlation of the ranks",
-        ),
-        Metric(
-            name="calibration_slope",
-            unit="1",
-            greater_is_better=None,
-            description="slope of the truth on the prediction; 1 is best, below 1 the predictions are too spread out",
-        ),
-    )
+GREATER_IS_BETTER: dict[str, bool | None] = {
+    "mse": False,
+    "rmse": False,
+    "nrmse": False,
+    "mae": False,
+    "r2": True,
+    "r2_training_mean": True,
+    "spearman": True,
+    "calibration_slope": None,  # 1 is best
 }
+"""Every score of a number: whether greater is better."""
 
 
 def score(
     truth: NDArray[Any], predicted: NDArray[Any], *, training_mean: NDArray[Any] | None = None
 ) -> dict[str, float]:
-    """Return every score of `METRICS`.
+    """Compute every score of `GREATER_IS_BETTER`.
 
     Parameters
     ----------
     truth, predicted : (n,), finite; the same shape.
-    training_mean : (n,), mean label of what the model that predicted the row was trained on; None leaves
-        `r2_training_mean` NaN.
+    training_mean : (n,), mean label of what the model that predicted the row was trained on; None
+        leaves `r2_training_mean` NaN.
 
     Returns
     -------
-    NaN for nrmse, r2 and spearman where the truth is constant, for spearman and the slope where the prediction is.
+    mse [target²], rmse, mae [target]; nrmse : rmse over the range of the truth; r2 : share of the
+        variance around the mean
+    of the truth that is explained; r2_training_mean : the same around the mean of the training
+        labels; spearman;
+    calibration_slope : slope of the truth on the prediction. NaN for nrmse, r2 and spearman where
+        the truth is constant, for
+    spearman and the slope where the prediction is.
 
     Raises
     ------
@@ -98,9 +50,9 @@ def score(
     """
     truth, predicted = check_pair(truth, predicted)
     mean = None if training_mean is None else check_pair(truth, training_mean)[1]
-    rho = rank_influence(rank_column(truth), rank_column(predicted))[0]
     scores = score_columns(truth, predicted[:, None], training_mean=mean)
-    return {name: rho if name == "spearman" else float(scores[name][0]) for name in METRICS}
+    scores["spearman"] = np.array([rank_influence(rank_column(truth), rank_column(predicted))[0]])
+    return {name: float(scores[name][0]) for name in GREATER_IS_BETTER}
 
 
 def check_pair(truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[Floats, Floats]:
@@ -114,16 +66,18 @@ def check_pair(truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[Floats, Fl
     predicted = np.asarray(predicted, dtype=np.float64)
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(
-            f"scores: expected truth and prediction of the same shape (n,), got {truth.shape} and "
-            f"{predicted.shape}. Ravel a column first: NumPy would broadcast it to (n, n)."
+            "scores: expected truth and prediction of the same shape (n,), got "
+            f"{truth.shape} and {predicted.shape}. Ravel a column first: NumPy would broadcast it "
+            "to (n, n)."
         )
     if not len(truth):
         raise ValueError("scores: expected at least one value, got none")
     for name, values in (("truth", truth), ("prediction", predicted)):
-        n_bad = int((~np.isfinite(values)).sum())
+        n_bad = np.count_nonzero(~np.isfinite(values))
         if n_bad:
             raise ValueError(
-                f"scores: expected finite values, got {n_bad} NaN or infinite in the {name}; leave those rows out"
+                f"scores: expected finite values, got {n_bad} NaN or infinite in the {name}; "
+                "leave those rows out"
             )
     return truth, predicted
 
@@ -131,11 +85,12 @@ def check_pair(truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[Floats, Fl
 def score_columns(
     truth: Floats, predicted: NDArray[Any], *, training_mean: Floats | None
 ) -> dict[str, Floats]:
-    """Return every score but Spearman's for many predictions of the same truth.
+    """Compute every score but Spearman's for many predictions of the same truth.
 
     Parameters
     ----------
-    truth : (n,), finite. predicted : (n, n_cells), finite. training_mean : (n,) or None, as for `score`.
+    truth : (n,), finite. predicted : (n, n_cells), finite. training_mean : (n,) or None, as for
+        `score`.
 
     Returns
     -------
@@ -143,25 +98,30 @@ def score_columns(
     """
     errors = truth[:, None] - predicted
     mse = np.mean(errors**2, axis=0)
-    mae = np.mean(np.abs(errors), axis=0)
-    spread = np.ptp(truth)
-    variance = truth.var()
-    from_training = np.nan if training_mean is None else np.mean((truth - training_mean) ** 2)
-    nowhere = np.full(len(mse), np.nan)
+    spread = _or_nan(np.ptp(truth))
+    variance = truth.var() if np.isfinite(spread) else np.nan
+    around_training = np.nan
+    if training_mean is not None:
+        around_training = _or_nan(np.mean((truth - training_mean) ** 2))
     return {
         "mse": mse,
         "rmse": np.sqrt(mse),
-        "nrmse": np.sqrt(mse) / spread if spread > 0 else nowhere,
-        "mae": mae,
-        "r2": 1 - mse / variance if spread > 0 else nowhere,
-        "r2_training_mean": 1 - mse / from_training if from_training > 0 else nowhere,
+        "nrmse": np.sqrt(mse) / spread,
+        "mae": np.mean(np.abs(errors), axis=0),
+        "r2": 1 - mse / variance,
+        "r2_training_mean": 1 - mse / around_training,
         "calibration_slope": _slopes(truth, predicted),
     }
 
 
+def _or_nan(value: np.floating[Any]) -> float:
+    """Return a positive value; NaN for any other, which nothing can be divided by."""
+    return float(value) if value > 0 else np.nan
+
+
 def _slopes(truth: Floats, predicted: NDArray[Any]) -> Floats:
-    """Slope of the truth on each prediction; NaN where it is constant."""
+    """Slope of the truth on each prediction; NaN where the prediction is constant."""
     centred = predicted - predicted.mean(axis=0, dtype=np.float64)
-    is_constant = np.ptp(predicted, axis=0) == 0
-    squares = np.where(is_constant, np.nan, np.sum(centred**2, axis=0))
+    squares = np.sum(centred**2, axis=0)
+    squares[np.ptp(predicted, axis=0) == 0] = np.nan
     return (truth - truth.mean()) @ centred / squares

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,33 +16,62 @@ from rich.text import Text
 
 from extract.errors import RunFileError
 from models.evaluation.bootstrap import REPLICATES
+from models.evaluation.comparisons import (
+    AGAINST_OTHERS,
+    AGAINST_PLACE,
+    FUSED_PICTURES,
+    FUSED_PLACE,
+)
 from models.evaluation.evaluate import CellName
-from models.evaluation.verdicts import AGAINST_OTHERS, AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
 from models.settings import STRICTNESS
 from models.store.runs import join_cut, read_scores, read_table
 
+BALANCED = "balanced_accuracy"
 HELD_OUT = {
-    "random": "single tiles were held out, and others of their area, with its label, trained on. It flatters.",
-    "area": "whole areas were held out: no model has seen the label it is asked for, but perhaps next door.",
-    "block": "whole blocks of the map were held out: no model has seen the label, or what is around.",
+    "random": "single tiles were held out, others of their area trained on. Too optimistic.",
+    "area": "whole areas were held out. Neighbouring areas were trained on.",
+    "block": "whole blocks of the map were held out, with the areas in them.",
 }
 UNITS = {"random": "areas", "area": "areas", "block": "blocks"}
-READING = (
-    "R²: how much of the differences between {level}s is explained; 1 is all, 0 as good as their mean.",
-    "{split}: {held}",
-    "95 %: {units} drawn again {replicates:,} times. Not in it: other training data, folds or seeds.",
-    "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05 after Holm's correction,",
-    "    and after one for having picked the winner on the same data).",
+VERDICT_READING = (
+    "95 %: {units} drawn again {replicates:,} times, with the models and folds as they are.",
+    "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05 after Holm's",
+    "    correction, and after one for having picked the winner on the same data).",
 )
-ASKED = {
+NUMBERS_READING = (
+    "R²: share of the variance between {level}s that is explained; 0 is as good as their mean.",
+    "{split}: {held}",
+    *VERDICT_READING,
+)
+CLASSES_READING = (
+    "balanced: balanced accuracy, the mean over the classes of the share that is found. Guessing",
+    "    finds one over their number. The row 'mean' predicts the majority's class.",
+    "{split}: {held}",
+    *VERDICT_READING,
+)
+RANDOM_READING = "random: tiles of one area stand in training and test sets: it flatters."
+QUESTION_TITLES = {
     AGAINST_PLACE: "Pictures against place",
     FUSED_PLACE: "Pictures and groups against place",
     FUSED_PICTURES: "Pictures and groups against pictures",
 }
-SCORES = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
-FLATTERED = (
-    "random: tiles of one area stand on both sides; it is there to show by how much it flatters."
-)
+SCORE_WORDS = {"r2": "R²", BALANCED: "balanced accuracy"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """How the table of a target is drawn: its title, its columns with their widths, and what is
+    said below it.
+    """
+
+    title: str
+    columns: tuple[tuple[str, int], ...]
+    reading: tuple[str, ...]
+
+
+def is_class(scores: pd.DataFrame, target: str) -> bool:
+    """Return whether the scores of a target are those of classes."""
+    return bool(scores.loc[scores["target"].astype(str) == target, BALANCED].notna().any())
 
 
 def build_standings(folder: Path, target: str, *, split: str | None, level: str) -> pd.DataFrame:
@@ -52,104 +83,101 @@ def build_standings(folder: Path, target: str, *, split: str | None, level: str)
 
     Returns
     -------
-    cut, model, is_baseline, `r2 <split>` of each split (loosest first), and of the ranking split r2_low, r2_high, rmse,
-    spearman, n and verdict (`best`, `worse`, `not distinguishable` from the best, or nothing where it was not compared).
-    `attrs` holds split, level and target.
+    cut, model, is_baseline; of a number `r2 <split>` of each split (loosest first), and of the
+    ranking split r2_low, r2_high, rmse, spearman; of a class accuracy, balanced_accuracy with its
+    interval, f1_macro, log_loss; n and verdict (`best`, `worse`, `not distinguishable` from the
+    best, or empty where it was not compared). `attrs` holds split, level, target and is_class.
 
     Raises
     ------
     RunFileError : files that are missing; a split or level of which there are no scores.
     """
-    scores = read_scores(folder)
-    scores = scores[(scores["target"].astype(str) == target) & (scores["level"] == level)]
+    every = read_scores(folder)
+    of_class = is_class(every, target)
+    scores = every[(every["target"].astype(str) == target) & (every["level"] == level)]
     known = [s for s in STRICTNESS if s in set(scores["split"])]
     if not known:
         raise RunFileError(
-            f"{folder / 'scores.csv'}: no scores of {target!r} at level {level!r}. Run `make models` with it."
+            f"{folder / 'scores.csv'}: no scores of {target!r} at level {level!r}. "
+            "Run `make models` with it."
         )
     if split is not None and split not in known:
         raise RunFileError(
             f"split {split!r}: not scored for {target!r}; there are {', '.join(known)}"
         )
     ranked = split or known[-1]
-    scores = scores.assign(
-        cut=[
-            join_cut(*parts)
-            for parts in scores[["backbone", "layer", "pooling"]].to_numpy().tolist()
-        ]
-    )
+    parts = scores[["backbone", "layer", "pooling"]].to_numpy().tolist()
+    scores = scores.assign(cut=[join_cut(*names) for names in parts])
+    at_split = scores[scores["split"] == ranked]
+    table = _class_columns(at_split) if of_class else _number_columns(scores, at_split, known)
+    score = BALANCED if of_class else f"r2 {ranked}"
+    table = table.sort_values(score, ascending=False, kind="stable").reset_index(drop=True)
+    cells = [CellName(*pair) for pair in table[["cut", "model"]].to_numpy().tolist()]
+    table.insert(2, "is_baseline", [cell.is_baseline for cell in cells])
+    table["verdict"] = _read_verdicts(folder, cells, target, ranked, level)
+    table.attrs |= {"split": ranked, "level": level, "target": target, "is_class": of_class}
+    return table
+
+
+def _number_columns(
+    scores: pd.DataFrame, at_split: pd.DataFrame, known: Sequence[str]
+) -> pd.DataFrame:
     wide = scores.pivot_table(
         index=["cut", "model"], columns="split", values="r2", dropna=False, sort=False
     )
-    wide = wide.reindex(columns=known).rename(columns={s: f"r2 {s}" for s in known}).reset_index()
-    numbers = scores.loc[
-        scores["split"] == ranked, ["cut", "model", "r2_low", "r2_high", "rmse", "spearman", "n"]
-    ]
-    table = wide.merge(numbers, on=["cut", "model"], how="inner").sort_values(
-        f"r2 {ranked}", ascending=False, kind="stable"
-    )
-    table["verdict"] = read_verdicts(folder, table, target, ranked, level)
-    table.insert(
-        2,
-        "is_baseline",
-        [CellName(*pair).is_baseline for pair in table[["cut", "model"]].to_numpy().tolist()],
-    )
-    table.attrs |= {"split": ranked, "level": level, "target": target}
-    return table.reset_index(drop=True)
+    wide = wide.reindex(columns=list(known)).add_prefix("r2 ").reset_index()
+    columns = ["cut", "model", "r2_low", "r2_high", "rmse", "spearman", "n"]
+    return wide.merge(at_split[columns], on=["cut", "model"])
 
 
-def read_verdicts(
-    folder: Path, table: pd.DataFrame, target: str, split: str, level: str
+def _class_columns(at_split: pd.DataFrame) -> pd.DataFrame:
+    interval = [f"{BALANCED}_low", f"{BALANCED}_high"]
+    columns = ["cut", "model", "accuracy", BALANCED, *interval, "f1_macro", "log_loss", "n"]
+    return at_split[columns]
+
+
+def _read_verdicts(
+    folder: Path, cells: list[CellName], target: str, split: str, level: str
 ) -> list[str]:
-    """Describe how each cell of a table stands to the best: `best`, `worse`, `not distinguishable`, or nothing."""
-    rows = _of(read_table(folder / "comparisons.csv"), target, split, level)
-    rows = rows[rows["kind"] == AGAINST_OTHERS]
-    words = {"better": "worse"}  # the file says what the best is, the table what the row is
-    verdict = {
-        (str(r["cut"]), str(r["model"])): words.get(r["verdict"], r["verdict"])
-        for r in rows.to_dict("records")
-    }
-    best = {(str(r["best_cut"]), str(r["best_model"])): "best" for r in rows.to_dict("records")}
-    return [
-        (verdict | best).get((cut, model), "")
-        for cut, model in table[["cut", "model"]].to_numpy().tolist()
-    ]
+    """Return how each cell compares with the best: `best`, `worse`, `not distinguishable`, or
+    empty.
+    """
+    rows = _select(read_table(folder / "comparisons.csv"), target, split, level)
+    verdicts: dict[tuple[str, str], str] = {}
+    best = ("", "")
+    for row in rows[rows["kind"] == AGAINST_OTHERS].to_dict("records"):
+        # the file says whether the best is better, the table what that makes the row
+        verdict = "worse" if row["verdict"] == "better" else str(row["verdict"])
+        verdicts[str(row["cut"]), str(row["model"])] = verdict
+        best = (str(row["best_cut"]), str(row["best_model"]))
+    verdicts[best] = "best"
+    return [verdicts.get(cell, "") for cell in cells]
 
 
-def _of(rows: pd.DataFrame, target: str, split: str, level: str) -> pd.DataFrame:
-    return rows[
-        (rows["target"].astype(str) == target) & (rows["split"] == split) & (rows["level"] == level)
-    ]
+def _select(rows: pd.DataFrame, target: str, split: str, level: str) -> pd.DataFrame:
+    is_target = rows["target"].astype(str) == target
+    return rows[is_target & (rows["split"] == split) & (rows["level"] == level)]
 
 
 def render_standings(table: pd.DataFrame, folder: Path) -> Group:
     """Draw the table, numbers whole within 80 columns, and say how to read it."""
     split, level, target = (str(table.attrs[name]) for name in ("split", "level", "target"))
-    splits = [str(c).removeprefix("r2 ") for c in table.columns if str(c).startswith("r2 ")]
-    title = f"{target}: R² of {int(table['n'].max()):,} {level}s, ranked on the split {split}"
+    layout = _choose_layout(table)
     drawn = Table(
-        title=title, box=box.SIMPLE_HEAD, padding=0, show_edge=False, title_justify="left"
+        title=f"{target}: {layout.title} of {int(table['n'].max()):,} {level}s, ranked on the "
+        f"split {split}",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
+        title_justify="left",
     )
     drawn.add_column("cut", overflow="fold")
     drawn.add_column("model", overflow="fold")
-    for name, width in (*((s, 6) for s in splits), ("95 %", 15), ("rank corr.", 6)):
+    for name, width in layout.columns:
         drawn.add_column(name, justify="right", width=width)
     drawn.add_column("verdict", width=7)
     for row in table.to_dict("records"):
-        cut = "(no network)" if row["is_baseline"] else str(row["cut"])
-        values = [
-            *(_number(row[f"r2 {s}"]) for s in splits),
-            f"{_number(row['r2_low'])} … {_number(row['r2_high'])}",
-        ]
-        verdict = str(row["verdict"]).replace("not distinguishable", "=")
-        drawn.add_row(
-            Text(cut),
-            Text(str(row["model"])),
-            *values,
-            _number(row["spearman"]),
-            verdict,
-            style="dim" if row["is_baseline"] else "bold" if verdict == "best" else "",
-        )
+        _add_row(drawn, row, table)
     facts = {
         "level": level,
         "split": split,
@@ -157,29 +185,63 @@ def render_standings(table: pd.DataFrame, folder: Path) -> Group:
         "units": UNITS[split],
         "replicates": REPLICATES,
     }
-    reading = [line.format(**facts) for line in READING]
-    reading += [FLATTERED] if "random" in splits and split != "random" else []
-    return Group(
-        drawn,
-        *(Text(line) for line in [*list_findings(folder, target, split, level), "", *reading]),
+    reading = [line.format(**facts) for line in layout.reading]
+    lines = [*list_findings(folder, target, split, level), "", *reading]
+    return Group(drawn, *map(Text, lines))
+
+
+def _choose_layout(table: pd.DataFrame) -> Layout:
+    if table.attrs["is_class"]:
+        of_classes = (("balanced", 8), ("95 %", 13), ("accuracy", 8), ("log loss", 8))
+        return Layout(title="classes", columns=of_classes, reading=CLASSES_READING)
+    splits = _splits(table)
+    is_flattered = "random" in splits and table.attrs["split"] != "random"
+    return Layout(
+        title="R²",
+        columns=(*((split, 6) for split in splits), ("95 %", 15), ("rank corr.", 6)),
+        reading=(*NUMBERS_READING, RANDOM_READING) if is_flattered else NUMBERS_READING,
     )
 
 
+def _splits(table: pd.DataFrame) -> list[str]:
+    return [name.removeprefix("r2 ") for name in map(str, table.columns) if name.startswith("r2 ")]
+
+
+def _add_row(drawn: Table, row: dict[Any, Any], table: pd.DataFrame) -> None:
+    if table.attrs["is_class"]:
+        interval = f"{row[f'{BALANCED}_low']:.3f} … {row[f'{BALANCED}_high']:.3f}"
+        values = [_number(row[BALANCED]), interval]
+        values += [_number(row[name]) for name in ("accuracy", "log_loss")]
+    else:
+        values = [_number(row[f"r2 {split}"]) for split in _splits(table)]
+        values += [f"{_number(row['r2_low'])} … {_number(row['r2_high'])}"]
+        values += [_number(row["spearman"])]
+    verdict = str(row["verdict"]).replace("not distinguishable", "=")
+    style = "bold" if verdict == "best" else ""
+    cut = str(row["cut"])
+    if row["is_baseline"]:
+        style = "dim"
+        cut = "(no network)"
+    drawn.add_row(Text(cut), Text(str(row["model"])), *values, verdict, style=style)
+
+
 def list_findings(folder: Path, target: str, split: str, level: str) -> list[str]:
-    """Describe how much of the best is luck, and whether pictures beat, or add to, what is known without them."""
+    """Describe how much of the best is luck, and whether pictures beat, or add to, the
+    baselines.
+    """
     found = []
-    for row in _of(read_table(folder / "winners.csv"), target, split, level).to_dict("records"):
-        name = SCORES[row["score"]]
+    for row in _select(read_table(folder / "winners.csv"), target, split, level).to_dict("records"):
         found.append(
-            f"Best of {row['n_cells']} cells: {name} {_number(row['value'])}; where it was not chosen, about "
-            f"{_number(row['value_corrected'])}. Not distinguishable from it: {row['n_not_distinguishable']}."
+            f"Best of {row['n_cells']} cells: {SCORE_WORDS[row['score']]} {_number(row['value'])}; "
+            f"where it was not chosen, about {_number(row['value_corrected'])}. "
+            f"Not distinguishable from it: {row['n_not_distinguishable']}."
         )
-    rows = _of(read_table(folder / "comparisons.csv"), target, split, level)
-    for row in rows[rows["kind"].isin(list(ASKED))].to_dict("records"):
+    rows = _select(read_table(folder / "comparisons.csv"), target, split, level)
+    for row in rows[rows["kind"].isin(QUESTION_TITLES)].to_dict("records"):
         ours = _name(row["best_cut"], row["best_model"])
         theirs = _name(row["cut"], row["model"])
         found.append(
-            f"{ASKED[row['kind']]}: {ours} less {theirs}: {_number(row['difference'])} "
+            f"{QUESTION_TITLES[row['kind']]}: {ours} less {theirs}: {_number(row['difference'])} "
             f"({_number(row['low'])} … {_number(row['high'])}), {row['verdict']}."
         )
     return found
@@ -189,7 +251,8 @@ def _name(cut: str, model: str) -> str:
     return model if cut in ("none", "all") else f"{model} ({cut})"
 
 
-def _number(value: Any) -> str:
-    return (
-        "–" if math.isnan(float(value)) else f"{round(float(value), 3) + 0.0:.3f}".replace("-", "−")
-    )
+def _number(value: float) -> str:
+    """Format a number with three decimals, a true minus and no negative zero."""
+    if math.isnan(value):
+        return "–"
+    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")

@@ -11,7 +11,7 @@ import pandas as pd
 from extract.errors import ReportError
 from extract.tables.tile_table import Tiles, read_tiles
 from models.auditing.audit import read_audit
-from models.evaluation.verdicts import COMPARISON_COLUMNS, WINNER_COLUMNS
+from models.evaluation.comparisons import COMPARISON_COLUMNS, WINNER_COLUMNS
 from models.store.runs import join_cut, read_predictions, read_scores, read_table, run_folder
 from models.uncertainty.coverage import COLUMNS as COVERAGE_COLUMNS
 from reports.data.boundaries import Boundaries, open_boundaries
@@ -36,7 +36,7 @@ class Collected:
     best : one row a target: its best model that sees pictures alone (the best baseline where there is none).
     baseline : one row a target: its best baseline; may be empty.
     fused : one row a target: its best model that sees pictures and area descriptors; may be empty.
-    comparisons, winners : `models.evaluation.verdicts.COMPARISON_COLUMNS`, `WINNER_COLUMNS`; empty where nothing was compared.
+    comparisons, winners : `models.evaluation.comparisons.COMPARISON_COLUMNS`, `WINNER_COLUMNS`; empty where nothing was compared.
     coverage : `models.uncertainty.coverage.COLUMNS`, the measured coverage of the kept models' intervals; empty where none was.
     tile_predictions : target, model, cut, unit, truth, prediction of the best models, one row a tile.
     predictions : the same, one row a unit. unit : what that is, `area` or `tile`.

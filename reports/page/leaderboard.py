@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from models.evaluation.verdicts import AGAINST_OTHERS
+from models.evaluation.comparisons import AGAINST_OTHERS
 from reports.data.collect import SPLITS, Collected
 
 COLUMNS = [

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-from models.evaluation.verdicts import FUSED_PICTURES, FUSED_PLACE
+from models.evaluation.comparisons import FUSED_PICTURES, FUSED_PLACE
 from reports.data.collect import Collected
 from reports.sections.classes import build_class_answers
 from reports.sections.ladder import build_ladder_table, describe_ladder

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from models.evaluation.verdicts import AGAINST_PLACE
+from models.evaluation.comparisons import AGAINST_PLACE
 from reports.data.collect import SPLITS, Collected
 from reports.page.leaderboard import name_verdicts
 

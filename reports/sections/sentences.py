@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from models.evaluation.verdicts import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
+from models.evaluation.comparisons import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
 from reports.data.collect import Collected
 from reports.page.leaderboard import DASH
 from reports.sections.classes import describe_classes
