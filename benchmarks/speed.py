@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.million import StubNetwork
 from benchmarks.rows import Row
 from benchmarks.tiles import CUTS, Site
-from extract.loop import Network
+from extract.loop import ForwardNetwork
 from extract.networks.backbones import build_network
 from extract.networks.forward import Forward, least_cosine, open_forward
 from extract.networks.registry import REGISTRY
@@ -27,7 +27,7 @@ from extract.pictures.decoder_pool import DecoderPool
 from extract.pictures.image_folder import PictureLocation
 from extract.run import run_extraction
 from extract.settings import ExtractSettings
-from extract.tables.tile_reader import Reader
+from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import read_tiles
 
 IN_FLIGHT = 3
@@ -53,10 +53,10 @@ def bare_rate(forward: Forward, pictures: NDArray[np.uint8], *, seconds: float) 
     return n_batches * len(pictures) / (time.perf_counter() - start)
 
 
-def whole_rate(settings: ExtractSettings, forwards: Mapping[str, Network]) -> float:
+def whole_rate(settings: ExtractSettings, forwards: Mapping[str, ForwardNetwork]) -> float:
     """Rate of a whole run, picture files to closed HDF5, without start-up [tiles/s]; the networks are open already."""
 
-    def give(_settings: ExtractSettings, backbone: str, *_: Any, **__: Any) -> Network:
+    def give(_settings: ExtractSettings, backbone: str, *_: Any, **__: Any) -> ForwardNetwork:
         return forwards[backbone]
 
     summary = run_extraction(settings, fresh=True, open_forward=give)
@@ -75,7 +75,7 @@ def interleave(rounds: int, **ways: Callable[[], float]) -> dict[str, float]:
 def decode_rate(site: Site, *, n_tiles: int, processes: int) -> float:
     """Rate of reading and decoding alone, in so many processes [tiles/s]."""
     settings = site.settings("mobilenetv2", n_tiles=n_tiles)
-    reader, batch = Reader(settings, read_tiles(settings)), settings.extract.batch
+    reader, batch = TileReader(settings, read_tiles(settings)), settings.extract.batch
     slices = [range(i, min(i + batch, n_tiles)) for i in range(0, n_tiles, batch)]
     with closing(
         DecoderPool(reader.source, processes=processes, batch=batch, n_batches=len(slices))

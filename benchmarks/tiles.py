@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from extract.city.sample import write_city
 from extract.settings import ExtractSettings, read_settings
-from extract.tables.tile_reader import Reader
+from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
 
@@ -107,7 +107,7 @@ class Site:
     def probe(self, settings: ExtractSettings) -> NDArray[np.uint8]:
         """Read one batch: (batch, size, size, 3)."""
         return (
-            Reader(settings, read_tiles(settings))
+            TileReader(settings, read_tiles(settings))
             .read(range(settings.extract.batch), Clock())
             .pictures
         )

@@ -1,25 +1,35 @@
-"""The command line of `python -m extract`: run, plan, doctor, verify, import, tiles, sample, layers."""
+"""The commands of `python -m extract`: run, verify, plan, doctor, import, tiles, sample, layers."""
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 
 from extract.config.cuts import PIXELS, parse_cut
-from extract.console import Config, Traceback, err, guarded, out
+from extract.console import (
+    Config,
+    Traceback,
+    guarded,
+    out,
+    print_line,
+    print_note,
+    print_warning,
+    show_progress,
+)
 from extract.errors import VectorFileError
 from extract.settings import ExtractSettings, read_settings
+
+if TYPE_CHECKING:
+    from extract.checks.plan import BackbonePlan, Plan
+    from extract.run import Summary
+
+_UNCHANGED = "stopped; nothing was changed."
 
 app = typer.Typer(
     rich_markup_mode="markdown",
@@ -58,23 +68,7 @@ def run(
     ):
         from extract.run import run_extraction
 
-        columns = (
-            TextColumn("extract"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[rejected]} rejected"),
-        )
-        with Progress(*columns, console=err, transient=True) as progress:
-            task = progress.add_task("extract", total=None, rate="", rejected=0)
-
-            def show(done: int, todo: int, rejected: int) -> None:
-                speed = progress.tasks[task].speed
-                rate = f"{speed:.1f} tiles/s" if speed else ""
-                progress.update(task, completed=done, total=todo, rejected=rejected, rate=rate)
-
+        with show_progress("extract", "rejected") as show:
             summary = run_extraction(
                 read_settings(config, ExtractSettings),
                 fresh=fresh,
@@ -83,37 +77,36 @@ def run(
                 allow_random=allow_random_weights,
                 on_tiles=show,
             )
-        _report(summary)
+        _print_summary(summary)
 
 
-def _report(summary: Any) -> None:
+def _print_summary(summary: Summary) -> None:
     from extract.store.embeddings import read_attributes
 
-    out.print(
-        f"tiles: {summary.n_tiles}, rejected: {summary.n_rejected}, on disk but not in the table: {summary.n_unlisted}"
+    print_line(
+        f"tiles: {summary.n_tiles}, rejected: {summary.n_rejected}, "
+        f"on disk but not in the table: {summary.n_unlisted}"
     )
     for backbone, stage in summary.stages.items():
         seconds = ", ".join(f"{name} {value:.1f}" for name, value in stage["seconds"].items())
-        out.print(
-            f"{backbone}: {stage['tiles']} tiles, {stage['tiles_per_second']:.1f} tiles/s, {stage['precision']} by "
-            f"{stage['runtime']} on {stage['device']}; seconds: {seconds}",
-            soft_wrap=True,
+        print_line(
+            f"{backbone}: {stage['tiles']} tiles, {stage['tiles_per_second']:.1f} tiles/s, "
+            f"{stage['precision']} by {stage['runtime']} on {stage['device']}; seconds: {seconds}"
         )
     if summary.verdict:
-        out.print(summary.verdict)
+        print_line(summary.verdict)
     for note in summary.notes:
-        err.print(f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        print_note(note)
     if not summary.done:
-        out.print("nothing to do: every shard is complete")
+        print_line("nothing to do: every shard is complete")
     for path in sorted(summary.features.glob("*.h5")):
         weights = read_attributes(path)["weights"]
         if weights.startswith("random:"):
-            err.print(
-                f"WARNING: {path.stem} has random weights ({weights}). Its numbers say nothing about the real network.",
-                style="bold white on red",
-                soft_wrap=True,
+            print_warning(
+                f"{path.stem} has random weights ({weights}). "
+                "Its numbers say nothing about the real network."
             )
-    out.print(f"features: {summary.features}", markup=False, soft_wrap=True)
+    print_line(f"features: {summary.features}")
 
 
 @app.command()
@@ -125,28 +118,22 @@ def verify(
     ] = False,
     traceback: Traceback = False,
 ) -> None:
-    """Read every embeddings file back against its checksums; exit code 1 where one is damaged or missing.
+    """Check every embeddings file against its checksums; exit code 1 where one is damaged.
 
     Example: python -m extract verify --config examples/london.toml
     """
-    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
+    with guarded(traceback=traceback, interrupted=_UNCHANGED):
         from extract.store.verify import find_damage, move_aside, refuse
 
-        n_files = 0
-
-        def count(_: Path) -> None:
-            nonlocal n_files
-            n_files += 1
-
-        damaged = find_damage(read_settings(config, ExtractSettings), on_file=count)
+        files: list[Path] = []
+        damaged = find_damage(read_settings(config, ExtractSettings), on_file=files.append)
         for damage in damaged:
-            out.print(
-                f"{damage.path}: {damage.reason}", markup=False, highlight=False, soft_wrap=True
-            )
-        for path in move_aside(damaged) if set_aside else ():
-            out.print(f"set aside: {path}", markup=False, highlight=False, soft_wrap=True)
+            print_line(f"{damage.path}: {damage.reason}")
+        if set_aside:
+            for path in move_aside(damaged):
+                print_line(f"set aside: {path}")
         refuse(damaged, is_aside=set_aside)
-        out.print(f"verified: {n_files} shards, all whole")
+        print_line(f"verified: {len(files)} shards, all whole")
 
 
 @app.command()
@@ -163,9 +150,7 @@ def plan(
 
     Example: python -m extract plan --config examples/london.toml
     """
-    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
-        import json
-
+    with guarded(traceback=traceback, interrupted=_UNCHANGED):
         from extract.checks.plan import plan_extraction
 
         made = plan_extraction(
@@ -174,56 +159,45 @@ def plan(
             allow_random=allow_random_weights,
         )
         if as_json:
-            out.print(json.dumps(made, indent=2), markup=False, highlight=False, soft_wrap=True)
+            print_line(json.dumps(asdict(made), indent=2))
         else:
-            _show_plan(made)
+            _print_plan(made)
 
 
-def _show_plan(made: dict[str, Any]) -> None:
-    table = Table("cut", "row", "missing", "in all", title=f"{made['tiles']} tiles")
-    for backbone, part in made["backbones"].items():
-        for cut, size in part["cuts"].items():
-            table.add_row(
-                f"{backbone}/{cut}",
-                " × ".join(map(str, size["shape"])),
-                _bytes(size["bytes"]),
-                _bytes(size["all"]),
-            )
+def _print_plan(plan: Plan) -> None:
+    table = Table("cut", "row", "missing", "in all", title=f"{plan.tiles} tiles")
+    for backbone, part in plan.backbones.items():
+        for name, cut in part.cuts.items():
+            shape = " × ".join(map(str, cut.shape))
+            table.add_row(f"{backbone}/{name}", shape, _size(cut.bytes), _size(cut.all))
     out.print(table)
-    for backbone, part in made["backbones"].items():
-        how = f"{part['precision']} by {part['runtime']} on {part['device']}"
-        todo = (
-            f"{part['missing_tiles']} tiles in {part['missing_shards']} of {part['shards']} shards"
+    for backbone, part in plan.backbones.items():
+        print_line(f"{backbone}: {_describe_part(part)}")
+    if plan.seconds:
+        print_line(
+            f"time: {plan.seconds:.0f} s, of which loading and compiling "
+            f"{plan.startup_seconds:.0f} s; from a probe of {plan.probe_tiles} tiles, "
+            f"{plan.verdict}"
         )
-        out.print(
-            f"{backbone}: "
-            + (
-                "imported, nothing to do"
-                if part["is_imported"]
-                else f"{todo}; alone {part['seconds']:.0f} s, {how}"
-                if part["missing_tiles"]
-                else "complete"
-            ),
-            highlight=False,
-            soft_wrap=True,
-        )
-    if made["seconds"]:
-        out.print(
-            f"time: {made['seconds']:.0f} s, of which loading and compiling {made['startup_seconds']:.0f} s; "
-            f"from a probe of {made['probe_tiles']} tiles, {made['verdict']}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    enough = "enough" if made["disk_free_bytes"] > made["bytes"] else "NOT ENOUGH"
-    out.print(
-        f"disk: {_bytes(made['bytes'])} needed, {_bytes(made['disk_free_bytes'])} free: {enough}; "
-        f"memory: {_bytes(made['peak_rss_bytes'])}",
-        highlight=False,
-        soft_wrap=True,
+    enough = "enough" if plan.disk_free_bytes > plan.bytes else "NOT ENOUGH"
+    print_line(
+        f"disk: {_size(plan.bytes)} needed, {_size(plan.disk_free_bytes)} free: {enough}; "
+        f"memory: {_size(plan.peak_rss_bytes)}"
     )
 
 
-def _bytes(n: float) -> str:
+def _describe_part(part: BackbonePlan) -> str:
+    if part.is_imported:
+        return "imported, nothing to do"
+    if not part.missing_tiles:
+        return "complete"
+    return (
+        f"{part.missing_tiles} tiles in {part.missing_shards} of {part.shards} shards; alone "
+        f"{part.seconds:.0f} s, {part.precision} by {part.runtime} on {part.device}"
+    )
+
+
+def _size(n: float) -> str:
     for unit in ("B", "kB", "MB", "GB"):
         if n < 1000:
             return f"{n:.3g} {unit}"
@@ -237,17 +211,12 @@ def doctor(config: Config, traceback: Traceback = False) -> None:
 
     Example: python -m extract doctor --config examples/london.toml
     """
-    with guarded(traceback=traceback, interrupted="stopped; nothing was changed."):
+    with guarded(traceback=traceback, interrupted=_UNCHANGED):
         from extract.checks.doctor import examine, refuse
 
         checks = []
         for check in examine(read_settings(config, ExtractSettings)):
-            out.print(
-                f"{check.state:4}  {check.name}: {check.text}",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+            print_line(f"{check.state:4}  {check.name}: {check.text}")
             checks.append(check)
         refuse(checks)
 
@@ -258,7 +227,7 @@ def import_(
     ids: Annotated[
         str,
         typer.Option(
-            help="Ids of the vectors: FILE, or FILE:NAME of a dataset or column. .npy, .h5, .parquet."
+            help="Ids of the vectors (.npy, .h5, .parquet): FILE, or FILE:NAME of a dataset or column."
         ),
     ],
     vectors: Annotated[
@@ -276,38 +245,32 @@ def import_(
 ) -> None:
     """Take embeddings from elsewhere into the same layout.
 
-    Example: python -m extract import --config town.toml --ids ids.npy --vectors dino.npy --as dinov2/cls:avg
+    Example: python -m extract import -c town.toml --ids ids.npy --vectors dino.npy --as dino/cls:avg
     """
     with guarded(traceback=traceback, interrupted="stopped. Run it again with --fresh."):
         from extract.store.import_vectors import import_embeddings
 
         if len(vectors) != len(set(cuts)) or len(cuts) != len(vectors):
             raise VectorFileError(
-                f"expected one --as for each --vectors, all different, got {len(cuts)} and {len(vectors)}."
+                "expected one --as for each --vectors, all different, "
+                f"got {len(cuts)} and {len(vectors)}."
             )
         settings = read_settings(config, ExtractSettings)
-        done = import_embeddings(
-            settings, dict(zip(cuts, vectors, strict=True)), ids=ids, fresh=fresh
-        )
-        out.print(
+        sources = dict(zip(cuts, vectors, strict=True))
+        done = import_embeddings(settings, sources, ids=ids, fresh=fresh)
+        print_line(
             f"tiles: {done.n_tiles}, without a vector: {done.n_absent}, not finite: {done.n_bad}; "
             f"vectors that the table lacks: {done.n_extra}"
         )
         if done.n_clipped:
-            err.print(
-                f"WARNING: {done.n_clipped} numbers beyond {settings.extract.dtype} took its largest value. "
-                'Set [extract] dtype = "float32" and import again.',
-                style="bold white on red",
-                soft_wrap=True,
+            print_warning(
+                f"{done.n_clipped} numbers beyond {settings.extract.dtype} took its largest value. "
+                'Set [extract] dtype = "float32" and import again.'
             )
-        out.print(f"features: {done.path}", markup=False, soft_wrap=True)
+        print_line(f"features: {done.path}")
         unused = [cut for cut in cuts if parse_cut(cut) not in settings.extract.cuts]
         if unused:
-            out.print(
-                f"to fit models on them, add to [extract] cuts: {', '.join(unused)}",
-                soft_wrap=True,
-                markup=False,
-            )
+            print_line(f"to fit models on them, add to [extract] cuts: {', '.join(unused)}")
 
 
 @app.command()
@@ -373,7 +336,8 @@ def tiles(
 ) -> None:
     """Cut tiles from elevation rasters, and write the table and the settings for the next command.
 
-    Example: python -m extract tiles --surface dsm --areas a.gpkg --area-code CODE --labels b.csv --targets income --out town
+    Example: python -m extract tiles --surface dsm --out town --areas a.gpkg --area-code CODE
+    --labels b.csv --targets income
     """
     with guarded(
         traceback=traceback,
@@ -405,48 +369,22 @@ def tiles(
             nodata=nodata,
             workers=workers,
         )
-        columns = (
-            TextColumn("tiles"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[skipped]} left out"),
-        )
-        with Progress(*columns, console=err, transient=True) as progress:
-            task = progress.add_task("tiles", total=None, rate="", skipped=0)
-
-            def show(done: int, todo: int, skipped: int) -> None:
-                speed = progress.tasks[task].speed
-                progress.update(
-                    task,
-                    completed=done,
-                    total=todo,
-                    skipped=skipped,
-                    rate=f"{speed:.0f} tiles/s" if speed else "",
-                )
-
+        with show_progress("tiles", "left out") as show:
             made = make_tiles(request, fresh=fresh, on_tiles=show)
         for note in made.notes:
-            err.print(
-                f"note: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True
-            )
-        out.print(
-            f"tiles: {made.n_tiles}; left out: {made.n_nodata} for want of data, {made.n_outside} in no area (skipped.csv)"
+            print_note(note)
+        print_line(
+            f"tiles: {made.n_tiles}; left out: {made.n_nodata} for want of data, "
+            f"{made.n_outside} in no area (skipped.csv)"
         )
         if made.n_new:
-            out.print(
-                f"read and drawn now: {made.n_new} in {made.seconds:.1f} s, {made.n_new / made.seconds:.0f} tiles/s"
+            rate = made.n_new / made.seconds
+            print_line(
+                f"read and drawn now: {made.n_new} in {made.seconds:.1f} s, {rate:.0f} tiles/s"
             )
-        out.print(f"settings: {made.settings}", soft_wrap=True, markup=False, highlight=False)
-        if request.labels:
-            out.print(
-                f"next: make features CONFIG={made.settings}",
-                soft_wrap=True,
-                markup=False,
-                highlight=False,
-            )
+        print_line(f"settings: {made.settings}")
+        if labels:
+            print_line(f"next: make features CONFIG={made.settings}")
 
 
 @app.command()
@@ -460,7 +398,7 @@ def sample(
     deep: Annotated[
         bool,
         typer.Option(
-            "--deep", help="ExtractSettings that train networks too, as the experiment demo-deep."
+            "--deep", help="Settings that train networks too, as the experiment demo-deep."
         ),
     ] = False,
     traceback: Traceback = False,
@@ -472,11 +410,8 @@ def sample(
     with guarded(traceback=traceback, interrupted="stopped; run it again to make the city whole."):
         from extract.city.sample import write_city
 
-        out.print(
-            f"settings: {write_city(folder, n_tiles=tiles, n_areas=areas, seed=seed, is_deep=deep)}",
-            markup=False,
-            soft_wrap=True,
-        )
+        path = write_city(folder, n_tiles=tiles, n_areas=areas, seed=seed, is_deep=deep)
+        print_line(f"settings: {path}")
 
 
 @app.command()
@@ -495,32 +430,23 @@ def layers(
 
 def _list_layers(backbone: str, size: int) -> None:
     if backbone == PIXELS:
-        out.print(
-            f"{PIXELS}: no network. A cut's layer is the side that pictures are resized to, as '{PIXELS}/100:map'.",
-            markup=False,
+        print_line(
+            f"{PIXELS}: no network. A cut's layer is the side that pictures are resized to, as "
+            f"'{PIXELS}/100:map'."
         )
         return
     from extract.networks.backbones import build_base, cuttable_layers, flops_to
 
     base = build_base(backbone, size=size, with_top=True)
-    table = Table(
-        "layer",
-        "shape",
-        "avg, max [B]",
-        "flat, map [B]",
-        "GFLOP to there",
-        title=f"{backbone}, float16 bytes a tile, {size} × {size}",
-    )
+    titles = ("layer", "shape", "avg, max [B]", "flat, map [B]", "GFLOP to there")
+    table = Table(*titles, title=f"{backbone}, float16 bytes a tile, {size} × {size}")
     for layer in cuttable_layers(base):
-        shape = tuple(layer.output.shape[1:])
-        n_values = 1
-        for side in shape:
-            n_values *= side
+        shape = layer.output.shape[1:]
         table.add_row(
-            str(parse_cut(f"{backbone}/{layer.name}:avg").layer),
+            parse_cut(f"{backbone}/{layer.name}:avg").layer,
             " × ".join(map(str, shape)),
             str(2 * shape[-1]),
-            str(2 * n_values),
+            str(2 * math.prod(shape)),
             f"{flops_to(base, layer.name) / 1e9:.2f}",
         )
     out.print(table)

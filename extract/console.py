@@ -1,11 +1,11 @@
-"""What the command lines of all rooms share: their options, and how an error looks."""
+"""What the command lines share: options, messages, progress, and how an error looks."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -21,40 +21,78 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOM
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
 
 
+def print_line(text: str, *, console: Console = out, style: str = "") -> None:
+    """Print text as it is: brackets and numbers in it mean nothing, and no line is broken."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_note(text: str) -> None:
+    """Print what the user should know on standard error."""
+    print_line(f"note: {text}", console=err, style="yellow")
+
+
+def print_warning(text: str) -> None:
+    """Print what makes results worthless on standard error."""
+    print_line(f"WARNING: {text}", console=err, style="bold white on red")
+
+
+@contextmanager
+def show_progress(name: str, counted: str) -> Iterator[Callable[[int, int, int], None]]:
+    """Show a bar of tiles; yield the function that takes tiles done, tiles to do, and a count.
+
+    Parameters
+    ----------
+    name : stands before the bar. `counted` : what the count is of, as `rejected`.
+    """
+    from rich import progress
+
+    columns = (
+        progress.TextColumn(name),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn(f"{{task.fields[count]}} {counted}"),
+    )
+    with progress.Progress(*columns, console=err, transient=True) as bar:
+        task = bar.add_task(name, total=None, rate="", count=0)
+
+        def show(done: int, todo: int, count: int) -> None:
+            speed = bar.tasks[task].speed
+            rate = f"{speed:.1f} tiles/s" if speed else ""
+            bar.update(task, completed=done, total=todo, rate=rate, count=count)
+
+        yield show
+
+
 @contextmanager
 def guarded(*, traceback: bool, interrupted: str) -> Iterator[None]:
-    """Run what is inside; an error becomes one message and exit code 1, Ctrl-C a word on what is kept and 130."""
+    """Turn an error into one message and exit code 1, and Ctrl-C into `interrupted` and 130."""
     try:
         yield
     except KeyboardInterrupt:
-        _fail(interrupted, code=130)
-    except BrokenPipeError:  # whoever read, as `head`, has enough
+        # Without an exec, Python ends by the signal and not with the code, where an import was
+        # interrupted under `-m`.
+        exec("")
+        print_line(interrupted, console=err, style="red")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader, as `head`, has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if traceback:
             raise
-        _fail(_describe(error), code=1)
+        print_line(f"error: {_describe(error)}", console=err, style="red")
+        sys.exit(1)
 
 
 def _describe(error: Exception) -> str:
-    """Describe what went wrong; a full disk says neither which it is nor what to do."""
+    """Return an error's text; that of a full disk says neither which it is nor what to do."""
     if isinstance(error, OSError) and error.errno in _FULL:
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{os.strerror(error.errno)}. Make room, and give the same command again: what is finished is kept."
+        return (
+            f"{where}{os.strerror(error.errno)}. Make room, and give the same command again: "
+            "what is finished is kept."
+        )
     return str(error) or type(error).__name__
-
-
-def _fail(message: str, *, code: int) -> None:
-    if code == 130:
-        exec(
-            ""
-        )  # Python would otherwise end by the signal, without the code, where an import was interrupted under `-m`
-    err.print(
-        f"error: {message}" if code == 1 else message,
-        style="red",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    sys.exit(code)

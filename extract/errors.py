@@ -30,6 +30,7 @@ Catch `RooflineError` for all of them. Each message says what was expected, what
     │   ├── ExtractionError       the extraction cannot start or go on
     │   ├── LockError             a folder is in use, or cannot be written
     │   ├── DecoderError          a process that decodes pictures ended
+    │   ├── WorkerError           worker processes or a cluster cannot be started, or ended
     │   └── CheckError            a check of the machine found a fault
     └── MissingPackageError (also ImportError): an optional package is not installed
 """
@@ -165,6 +166,10 @@ class DecoderError(ExecutionError):
     def __init__(self, text: str, *, is_at_work: bool = False) -> None:
         super().__init__(text)
         self.is_at_work = is_at_work
+
+
+class WorkerError(ExecutionError):
+    """Worker processes or a cluster cannot be started, or ended before their work."""
 
 
 class CheckError(ExecutionError):

@@ -1,7 +1,9 @@
-"""The loop: pictures decoded ahead, several batches on the device, shards written behind; every stage timed."""
+"""The loop of an extraction: pictures decoded ahead, batches in flight, shards written behind."""
 
 from __future__ import annotations
 
+import os
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -9,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from joblib import cpu_count
@@ -21,41 +23,41 @@ from extract.pictures.picture_source import Batch
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards, NetworkInfo
 from extract.store.shards import ShardWriter
-from extract.tables.tile_reader import Reader
+from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles
-from extract.timing.clock import Clock
-from extract.timing.stages import Record, Watch
+from extract.timing.clock import Clock, peak_rss_bytes
+from extract.timing.stages import BackboneRecord, WorkerRecord
 
-_MOST_PROCESSES = 32  # that decode
+_MOST_DECODERS = 32  # processes
 _DECODED_AHEAD = 2  # batches that wait for the device, beside those that each process is busy with
 _IN_FLIGHT = 3  # batches on the device: one computes, one is copied in, one is copied out
 _WRITES_AHEAD = 4  # batches that wait for the disk
 
 
-class Pending(Protocol):
+class PendingBatch(Protocol):
     """A batch that the device may still be busy with."""
 
     def result(self) -> dict[str, NDArray[Any]]: ...  # noqa: D102
 
 
-class Network(NetworkInfo, Protocol):
-    """What the loop asks of a network: see `extract.networks.forward.Forward`."""
+class ForwardNetwork(NetworkInfo, Protocol):
+    """A network that takes batches: see `extract.networks.forward.Forward`."""
 
-    def submit(self, pictures: NDArray[np.uint8]) -> Pending: ...  # noqa: D102
+    def submit(self, pictures: NDArray[np.uint8]) -> PendingBatch: ...  # noqa: D102
 
 
-OpenForward = Callable[..., Network]
-OnTiles = Callable[[int, int], None]
+OpenForward = Callable[..., ForwardNetwork]
+OnTiles = Callable[[int, int], None]  # tiles done, tiles rejected, of one batch
 
 
 @dataclass(slots=True, kw_only=True)
-class Bench:
-    """What a worker keeps open: the pictures, each backbone's job and network, and the processes that decode."""
+class Pipeline:
+    """What a worker keeps open: the pictures, each backbone's network and shards, and decoders."""
 
     settings: ExtractSettings
-    reader: Reader
-    jobs: dict[str, BackboneShards]
-    networks: dict[str, Network]
+    reader: TileReader
+    backbones: dict[str, BackboneShards]
+    networks: dict[str, ForwardNetwork]
     decoders: DecoderPool
     strict: bool
     startup_seconds: float
@@ -65,29 +67,39 @@ class Bench:
         self.decoders.close()
 
 
-@dataclass(slots=True)
-class Step:
-    """One batch and one network: rows of one shard; the last network of a batch gives its pictures' memory back."""
+class PlannedBatch(NamedTuple):
+    """Rows of one shard, being decoded for the backbones that lack it."""
 
-    job: BackboneShards
+    backbones: list[BackboneShards]
     index: int
-    network: Network
+    rows: range
+    decoding: Decoding
+
+
+@dataclass(slots=True, kw_only=True)
+class BatchInFlight:
+    """One batch in one network; the last network of a batch gives its pictures' memory back."""
+
+    backbone: BackboneShards
+    index: int
     batch: Batch
-    pending: Pending
+    pending: PendingBatch
     decoding: Decoding | None
 
 
-def open_bench(
+def open_pipeline(
     settings: ExtractSettings,
     tiles: Tiles,
-    jobs: Sequence[BackboneShards],
+    backbones: Sequence[BackboneShards],
     open_forward: OpenForward,
     *,
     allow_random: bool = False,
     strict: bool = False,
     share: int = 1,
-) -> Bench:
-    """Load and compile the networks; all on the same probe, so that all workers choose the same precision.
+) -> Pipeline:
+    """Start the decoders, and load and compile the networks.
+
+    All workers probe the networks on the same pictures, so that all choose the same precision.
 
     Parameters
     ----------
@@ -96,35 +108,40 @@ def open_bench(
 
     Raises
     ------
-    ExtractionError : the shards that are there were made with other weights; pictures cannot be decoded beside the network.
-    NetworkError : a network that cannot be opened.
+    ExtractionError : complete shards were made with other weights; the decoders cannot start.
+    NetworkError : a network cannot be opened.
     """
     began = time.perf_counter()
-    reader = Reader(settings, tiles)
+    reader = TileReader(settings, tiles)
     batch = settings.extract.batch
-    processes = max(1, min(_MOST_PROCESSES, cpu_count() // share))
-    networks: dict[str, Network] = {}
-    n_batches = processes + _DECODED_AHEAD + _IN_FLIGHT + 1
+    n_processes = max(1, min(_MOST_DECODERS, cpu_count() // share))
+    n_batches = n_processes + _DECODED_AHEAD + _IN_FLIGHT + 1
+    networks: dict[str, ForwardNetwork] = {}
     try:
         decoders = DecoderPool(
-            reader.source, processes=processes, batch=batch, n_batches=n_batches
-        )  # start while networks compile
+            reader.source, processes=n_processes, batch=batch, n_batches=n_batches
+        )  # they start while networks compile
         with ExitStack() as opened:
             opened.callback(decoders.close)
             probe = reader.read(range(min(len(tiles), batch)), Clock()).pictures
-            for job in jobs:
-                networks[job.backbone] = open_forward(
-                    settings, job.backbone, probe, allow_random=allow_random, **job.made_in()
+            for backbone in backbones:
+                network = open_forward(
+                    settings,
+                    backbone.backbone,
+                    probe,
+                    allow_random=allow_random,
+                    **backbone.made_in(),
                 )
-                job.check_network(networks[job.backbone])
+                backbone.check_network(network)
+                networks[backbone.backbone] = network
             decoders.wait_until_ready()
             opened.pop_all()
     except DecoderError as error:
         raise ExtractionError(f"{error}. Complete shards are kept.") from error
-    return Bench(
+    return Pipeline(
         settings=settings,
         reader=reader,
-        jobs={job.backbone: job for job in jobs},
+        backbones={backbone.backbone: backbone for backbone in backbones},
         networks=networks,
         decoders=decoders,
         strict=strict,
@@ -132,136 +149,189 @@ def open_bench(
     )
 
 
-def make_shards(bench: Bench, indices: Iterable[int], on_tiles: OnTiles | None = None) -> Record:
+def make_shards(
+    pipeline: Pipeline, indices: Iterable[int], on_tiles: OnTiles | None = None
+) -> WorkerRecord:
     """Make these shards of every backbone that lacks them, decoding each picture once for all.
 
-    Batches never cross the border of a shard, so that a shard does not depend on what was done before it; the stages
-    go on across it without a pause.
+    Batches never cross the border of a shard, so that a shard does not depend on what was done
+    before it; the stages go on across it without a pause.
 
     Parameters
     ----------
-    indices : numbers of the shards. on_tiles : called with (tiles done, tiles rejected) of each batch.
-
-    Returns
-    -------
-    What was done and how long it took, see `extract.stages`.
+    indices : numbers of the shards. `on_tiles` : called after each batch.
 
     Raises
     ------
-    ExtractionError : the disk is full, or with `strict` a tile that cannot be used. Complete shards are kept.
+    ExtractionError : a full disk, a dead decoder, or with `strict` a tile that cannot be used.
+        Complete shards are kept.
     """
-    watch = Watch(len(bench.decoders))
-    flight: deque[Step] = deque()
-    with closing(Writing(watch)) as writing, closing(_decode(bench, indices, watch)) as batches:
-        for jobs, index, batch, decoding in batches:
-            _check_strict(batch, strict=bench.strict)
-            for job in jobs:
-                network = bench.networks[job.backbone]
-                with watch.clocks[job.backbone].time("forward"):
-                    pending = network.submit(batch.pictures)
-                flight.append(
-                    Step(job, index, network, batch, pending, decoding if job is jobs[-1] else None)
-                )
-                while len(flight) > _IN_FLIGHT:
-                    _land(bench, flight.popleft(), writing, watch)
-            n_bad = sum(map(bool, batch.reasons))
-            watch.n_rejected += n_bad
+    began = time.perf_counter()
+    record = _start_record(pipeline)
+    in_flight: deque[BatchInFlight] = deque()
+    with (
+        closing(WriteQueue(pipeline, record)) as queue,
+        closing(_decode_ahead(pipeline, indices, record)) as batches,
+    ):
+        for planned, batch in batches:
+            n_rejected = _count_rejected(batch, strict=pipeline.strict)
+            for backbone in planned.backbones:
+                in_flight.append(_submit(pipeline, planned, batch, backbone, record))
+                while len(in_flight) > _IN_FLIGHT:
+                    _finish(pipeline, in_flight.popleft(), queue, record)
+            record.n_tiles += len(batch.reasons)
+            record.n_rejected += n_rejected
             if on_tiles:
-                on_tiles(len(batch.reasons), n_bad)
-        while flight:
-            _land(bench, flight.popleft(), writing, watch)
-        writing.finish()
-    return watch.record(
-        bench.networks, startup=bench.startup_seconds, beside=bench.decoders.count_bytes()
+                on_tiles(len(batch.reasons), n_rejected)
+        while in_flight:
+            _finish(pipeline, in_flight.popleft(), queue, record)
+        queue.finish()
+    record.backbones = {name: part for name, part in record.backbones.items() if part.tiles}
+    record.peak_rss_bytes = peak_rss_bytes() + pipeline.decoders.count_bytes()
+    record.seconds = time.perf_counter() - began
+    return record
+
+
+def _start_record(pipeline: Pipeline) -> WorkerRecord:
+    parts = {
+        name: BackboneRecord(
+            device=network.device,
+            precision=network.precision,
+            runtime=network.runtime,
+            note=network.note,
+        )
+        for name, network in pipeline.networks.items()
+    }
+    return WorkerRecord(
+        worker=f"{socket.gethostname()}-{os.getpid()}",
+        decoders=len(pipeline.decoders),
+        startup_seconds=pipeline.startup_seconds,
+        backbones=parts,
     )
 
 
-def _land(bench: Bench, step: Step, writing: Writing, watch: Watch) -> None:
-    with watch.clocks[step.job.backbone].time("forward"):
-        rows = step.pending.result()
-    if step.decoding:
-        bench.decoders.release(step.decoding)
-    watch.tiles[step.job.backbone] += len(step.batch.reasons)
-    with watch.waited.time("write"):
-        writing.put(step, rows)
-
-
-def _check_strict(batch: Batch, *, strict: bool) -> None:
+def _count_rejected(batch: Batch, *, strict: bool) -> int:
     bad = [reason for reason in batch.reasons if reason]
     if strict and bad:
         raise ExtractionError(
-            f"strict: {len(bad)} tiles cannot be used (first: {bad[0]}). Mend them, or run without --strict."
+            f"strict: {len(bad)} tiles cannot be used (first: {bad[0]}). "
+            "Mend them, or run without --strict."
         )
+    return len(bad)
 
 
-def _decode(
-    bench: Bench, indices: Iterable[int], watch: Watch
-) -> Generator[tuple[list[BackboneShards], int, Batch, Decoding], None, None]:
+def _submit(
+    pipeline: Pipeline,
+    planned: PlannedBatch,
+    batch: Batch,
+    backbone: BackboneShards,
+    record: WorkerRecord,
+) -> BatchInFlight:
+    name = backbone.backbone
+    with record.backbones[name].clock.time("forward"):
+        pending = pipeline.networks[name].submit(batch.pictures)
+    return BatchInFlight(
+        backbone=backbone,
+        index=planned.index,
+        batch=batch,
+        pending=pending,
+        decoding=planned.decoding if backbone is planned.backbones[-1] else None,
+    )
+
+
+def _finish(
+    pipeline: Pipeline, step: BatchInFlight, queue: WriteQueue, record: WorkerRecord
+) -> None:
+    part = record.backbones[step.backbone.backbone]
+    with part.clock.time("forward"):
+        rows = step.pending.result()
+    if step.decoding:
+        pipeline.decoders.release(step.decoding)
+    part.tiles += len(step.batch.reasons)
+    with record.waited.time("write"):
+        queue.put(step, rows)
+
+
+def _decode_ahead(
+    pipeline: Pipeline, indices: Iterable[int], record: WorkerRecord
+) -> Generator[tuple[PlannedBatch, Batch], None, None]:
     """Decode ahead of the network, a bounded number of batches."""
-    bench.decoders.reset()
-    ahead: deque[tuple[list[BackboneShards], int, range, Decoding]] = deque()
-
-    def fetch() -> tuple[list[BackboneShards], int, Batch, Decoding]:
-        jobs, index, rows, decoding = ahead.popleft()
-        try:
-            with watch.waited.time("decode"):
-                batch, clock = decoding.done.result()
-        except DecoderError as error:
-            where = (
-                f", at one of the pictures of rows {rows.start + 1} to {rows.stop} of the table"
-                if error.is_at_work
-                else ""
-            )
-            advice = (
-                "; if it ends there again, one of these pictures does it: take its row out of the table"
-                if error.is_at_work
-                else "; where memory is short, lower [extract] batch"
-            )
-            raise ExtractionError(
-                f"{error}{where}. Complete shards are kept. Run the same command again{advice}."
-            ) from None
-        watch.add_reading(clock, (job.backbone for job in jobs))
-        return jobs, index, batch, decoding
-
-    for jobs, index, rows in _batches(bench, indices):
-        ahead.append((jobs, index, rows, bench.decoders.submit(bench.reader.find(rows))))
-        if len(ahead) >= len(bench.decoders) + _DECODED_AHEAD:
-            yield fetch()
+    pipeline.decoders.reset()
+    n_ahead = len(pipeline.decoders) + _DECODED_AHEAD
+    ahead: deque[PlannedBatch] = deque()
+    for planned in _plan_batches(pipeline, indices):
+        ahead.append(planned)
+        if len(ahead) >= n_ahead:
+            yield ahead[0], _wait_for(ahead.popleft(), record)
     while ahead:
-        yield fetch()
+        yield ahead[0], _wait_for(ahead.popleft(), record)
 
 
-def _batches(
-    bench: Bench, indices: Iterable[int]
-) -> Iterator[tuple[list[BackboneShards], int, range]]:
-    """Cut the shards into batches; a shard that is complete, by whomever, is not done again."""
-    size = bench.settings.extract.batch
+def _plan_batches(pipeline: Pipeline, indices: Iterable[int]) -> Iterator[PlannedBatch]:
+    """Split the shards into batches; a shard that is complete, by whomever, is not done again."""
+    size = pipeline.settings.extract.batch
+    everything = list(pipeline.backbones.values())
     for index in indices:
-        jobs = [job for job in bench.jobs.values() if not job.shards[index].is_file()]
-        rows = next(iter(bench.jobs.values())).slices[index]
-        for start in range(rows.start, rows.stop, size) if jobs else ():
-            yield jobs, index, range(start, min(start + size, rows.stop))
+        lacking = [backbone for backbone in everything if not backbone.shards[index].is_file()]
+        if not lacking:
+            continue
+        shard = everything[0].slices[index]
+        for start in range(shard.start, shard.stop, size):
+            rows = range(start, min(start + size, shard.stop))
+            decoding = pipeline.decoders.submit(pipeline.reader.find(rows))
+            yield PlannedBatch(lacking, index, rows, decoding)
 
 
-class Writing:
+def _wait_for(planned: PlannedBatch, record: WorkerRecord) -> Batch:
+    try:
+        with record.waited.time("decode"):
+            batch, clock = planned.decoding.done.result()
+    except DecoderError as error:
+        where = ""
+        advice = "where memory is short, lower [extract] batch"
+        if error.is_at_work:
+            rows = planned.rows
+            where = f", at one of the pictures of rows {rows.start + 1} to {rows.stop} of the table"
+            advice = (
+                "if it ends there again, one of these pictures does it: take its row out of the "
+                "table"
+            )
+        raise ExtractionError(
+            f"{error}{where}. Complete shards are kept. Run the same command again; {advice}."
+        ) from None
+    for backbone in planned.backbones:
+        seconds = record.backbones[backbone.backbone].clock.seconds
+        for stage in ("read", "decode"):
+            seconds[stage] += clock.seconds[stage]
+    return batch
+
+
+class WriteQueue:
     """One thread that writes behind the network; its errors surface at the next `put`."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._pool = ThreadPoolExecutor(1, "write")
-        self._watch = watch
+    def __init__(self, pipeline: Pipeline, record: WorkerRecord) -> None:
+        self._networks = pipeline.networks
+        self._record = record
+        self._thread = ThreadPoolExecutor(1, "write")
         self._waiting: deque[Future[None]] = deque()
-        self._open: dict[Path, ShardWriter] = {}
+        self._writers: dict[Path, ShardWriter] = {}
         self._is_broken = False
 
-    def put(self, step: Step, rows: dict[str, NDArray[Any]]) -> None:
+    def put(self, step: BatchInFlight, rows: dict[str, NDArray[Any]]) -> None:
         """Hand over the rows of one batch; waits while too many are waiting."""
         self._settle(_WRITES_AHEAD)
-        self._waiting.append(self._pool.submit(self._write, step, rows))
+        self._waiting.append(self._thread.submit(self._write, step, rows))
 
     def finish(self) -> None:
         """Wait until everything is on disk."""
-        with self._watch.waited.time("write"):
+        with self._record.waited.time("write"):
             self._settle(0)
+
+    def close(self) -> None:
+        """Stop, and leave nothing half done."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        for writer in self._writers.values():
+            writer.discard()
 
     def _settle(self, n_ahead: int) -> None:
         while self._waiting and (len(self._waiting) > n_ahead or self._waiting[0].done()):
@@ -273,24 +343,20 @@ class Writing:
                     "make room, then run the same command again."
                 ) from error
 
-    def _write(self, step: Step, rows: dict[str, NDArray[Any]]) -> None:
+    def _write(self, step: BatchInFlight, rows: dict[str, NDArray[Any]]) -> None:
         if self._is_broken:  # rows are missing: what follows has no place
             return
-        path = step.job.shards[step.index]
+        name = step.backbone.backbone
+        path = step.backbone.shards[step.index]
         try:
-            with self._watch.clocks[step.job.backbone].time("write"):
-                if path not in self._open:
-                    self._open[path] = step.job.open_shard(step.index, step.network)
-                self._open[path].append(rows, step.batch.reasons, step.batch.facts)
-                if self._open[path].is_full:
-                    self._open[path].close()
-                    del self._open[path]
+            with self._record.backbones[name].clock.time("write"):
+                if path not in self._writers:
+                    self._writers[path] = step.backbone.open_shard(step.index, self._networks[name])
+                writer = self._writers[path]
+                writer.append(rows, step.batch.reasons, step.batch.facts)
+                if writer.is_full:
+                    writer.close()
+                    del self._writers[path]
         except BaseException:
             self._is_broken = True
             raise
-
-    def close(self) -> None:
-        """Stop, and leave nothing half done."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        for writer in self._open.values():
-            writer.discard()

@@ -15,7 +15,7 @@ import pytest
 from extract.errors import ImageSourceError, RejectedTile
 from extract.pictures.archives import open_images
 from extract.settings import ExtractSettings, TilesSection, read_settings
-from extract.tables.tile_reader import Reader
+from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
 
@@ -213,7 +213,7 @@ def test_batches_from_an_archive_equal_those_from_the_folder(experiment, name):
         text = path.read_text()
         path.write_text(text.replace('images = "tiles"', f'images = "{images_}"'))
         settings = read_settings(path, ExtractSettings)
-        batches.append(Reader(settings, read_tiles(settings)).read(range(12), Clock()))
+        batches.append(TileReader(settings, read_tiles(settings)).read(range(12), Clock()))
         path.write_text(text)
     np.testing.assert_array_equal(batches[0].pictures, batches[1].pictures)
     np.testing.assert_array_equal(batches[0].facts, batches[1].facts)

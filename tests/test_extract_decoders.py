@@ -20,7 +20,7 @@ from extract.pictures.archives import open_images
 from extract.pictures.decoder_pool import DecoderPool
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, TilesSection, read_settings
-from extract.tables.tile_reader import Reader
+from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
 from tests.test_extract_archives import write
@@ -31,7 +31,7 @@ def reader(experiment):
     path = experiment()
     (path.parent / "tiles" / "3.png").write_text("no picture")
     settings = read_settings(path, ExtractSettings)
-    return Reader(settings, read_tiles(settings))
+    return TileReader(settings, read_tiles(settings))
 
 
 @pytest.fixture

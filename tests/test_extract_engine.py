@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from joblib import delayed
 from joblib.externals.loky import get_reusable_executor
 from stub_network import open_stub
 
-from extract.errors import ExtractionError, LockError, SettingsError
-from extract.execution import engine as engine
-from extract.execution.engine import _ranges
+from extract.errors import ExtractionError, LockError, SettingsError, WorkerError
+from extract.execution.engine import WorkerState, split_ranges
+from extract.execution.workers import Cluster
 from extract.files.locks import claim_device, locked
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
@@ -176,7 +177,9 @@ def test_a_local_worker_that_dies_is_one_clear_error_and_the_run_goes_on(alone, 
 
     killer = threading.Thread(target=kill_one)
     killer.start()
-    with pytest.raises(ExtractionError, match=r"a worker process died.*run the same command again"):
+    with pytest.raises(
+        WorkerError, match=r"a worker process was killed.*run the same command again"
+    ):
         extract(path)
     killer.join()
     assert extract(path).done == ["mobilenetv2"]
@@ -231,7 +234,7 @@ def test_a_scheduler_that_is_not_there_is_one_clear_error(experiment):
     path = experiment(
         replace={EXTRACT: f'{EXTRACT}\nengine = "dask"\nscheduler = "tcp://127.0.0.1:9"'}
     )
-    with pytest.raises(ExtractionError, match="nobody answers"):
+    with pytest.raises(WorkerError, match="no Dask scheduler answers there"):
         extract(path)
 
 
@@ -253,15 +256,18 @@ def test_settings_that_contradict_are_refused(experiment, lines, message):
 def test_every_missing_shard_is_in_one_range():
     missing = list(range(3, 1000, 2))
     for workers in (1, 2, 7, 600):
-        ranges = _ranges(missing, workers)
+        ranges = split_ranges(missing, workers)
         assert [index for part in ranges for index in part] == missing
         assert max(map(len, ranges)) <= 16
 
 
 def test_each_worker_claims_a_device_of_its_own(tmp_path):
-    assert [claim_device(tmp_path, ["0", "1"]) for _ in range(2)] == ["0", "1"]
+    claims = [claim_device(tmp_path, ["0", "1"]) for _ in range(2)]
+    assert [claim.device for claim in claims] == ["0", "1"]
     with pytest.raises(LockError, match="more workers than devices"):
         claim_device(tmp_path, ["0", "1"])
+    claims[0].lock.release()
+    assert claim_device(tmp_path, ["0", "1"]).device == "0"
 
 
 def test_a_child_that_was_forked_meanwhile_does_not_keep_the_folder(tmp_path):
@@ -353,14 +359,28 @@ def test_a_run_of_several_processes_leaves_none_behind(alone):
     assert decoders_of(psutil.Process()) == []
 
 
-def test_the_end_of_a_run_leaves_what_another_has_opened_in_the_same_worker(monkeypatch):
+def test_the_end_of_a_run_leaves_what_another_has_opened_in_the_same_worker():
     closed = []
-    opened = {
-        name: type("B", (), {"close": lambda self, name=name: closed.append(name)})()
-        for name in ("mine", "other")
-    }
-    monkeypatch.setattr(engine, "_benches", dict(opened))
-    engine.close_worker("mine")
-    engine.close_worker("mine")
-    assert closed == ["mine"]
-    assert list(engine._benches) == ["other"]
+    pipeline = type("P", (), {"close": lambda self: closed.append(1)})()
+    state = WorkerState(run="other", pipeline=pipeline)
+    state.close("mine")
+    assert (closed, state.pipeline) == ([], pipeline)
+    state.close("other")
+    state.close("other")
+    assert (closed, state.pipeline) == ([1], None)
+
+
+def die(_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_job_that_kills_every_worker_is_one_clear_error():
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster,
+        Client(cluster) as client,
+    ):
+        jobs = [delayed(abs)(-1), delayed(die)(0)]
+        with pytest.raises(WorkerError, match="died again and again.*too little memory"):
+            list(Cluster(client).run(jobs))

@@ -5,15 +5,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from extract.checks.plan import Speed, plan_extraction, predict, read_speed
+from extract.checks.plan import Speed, plan_extraction, predict_seconds, read_speed
 from extract.errors import ExtractionError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from extract.store.embeddings import Embeddings
+from extract.timing.clock import Clock
+from extract.timing.stages import BackboneRecord, WorkerRecord
 
 
 class Stub:
@@ -47,9 +50,21 @@ def settings_of(path):
     return read_settings(path, ExtractSettings)
 
 
-SPEED = Speed(
-    forward={"a": 0.1, "b": 0.3}, reading=0.2, overhead=1.5, startup=7.0, verdict="", n_tiles=64
-)
+SPEED = Speed(forward={"a": 0.1, "b": 0.3}, reading=0.2, overhead=1.5)
+
+
+def shards(missing, batch=10):
+    """Backbones that lack shards: (number of the shard, backbone, tiles)."""
+    extract = SimpleNamespace(batch=batch)
+    return [
+        SimpleNamespace(
+            backbone=name,
+            missing=[index],
+            slices={index: slice(0, n_tiles)},
+            settings=SimpleNamespace(extract=extract),
+        )
+        for index, name, n_tiles in missing
+    ]
 
 
 @pytest.mark.parametrize(
@@ -64,25 +79,26 @@ SPEED = Speed(
     ],
 )
 def test_a_shard_costs_the_longer_of_device_and_decoding_and_whole_batches(missing, loop):
-    plan = predict(SPEED, missing, batch=10)
-    assert plan["loop_seconds"] == pytest.approx(loop)
-    assert plan["seconds"] == pytest.approx(loop + 7)
+    assert predict_seconds(SPEED, shards(missing)) == pytest.approx(loop)
 
 
 def test_a_probe_that_waits_for_decoding_is_read_as_such():
-    part = {"tiles": 100, "seconds": {"read": 2.0, "decode": 6.0, "forward": 1.0, "write": 0.1}}
-    record = {
-        "backbones": {"a": part},
-        "decoders": 2,
-        "seconds": 4.4,
-        "startup_seconds": 3.0,
-        "n_rejected": 0,
-        "waited": {"decode": 3.0, "write": 0.0},
-    }
+    clock = Clock({"read": 2.0, "decode": 6.0, "forward": 1.0, "write": 0.1})
+    part = BackboneRecord(
+        device="cpu", precision="float32", runtime="stub", note="", tiles=100, clock=clock
+    )
+    record = WorkerRecord(
+        worker="a",
+        decoders=2,
+        startup_seconds=3.0,
+        backbones={"a": part},
+        n_tiles=100,
+        seconds=4.4,
+    )
     speed = read_speed(record)
-    assert (speed.forward["a"], speed.reading, speed.startup) == (0.01, 0.04, 3.0)
+    assert (speed.forward["a"], speed.reading) == (0.01, 0.04)
     assert speed.overhead == pytest.approx(1.1)
-    assert predict(speed, [(0, "a", 100)], batch=10)["loop_seconds"] == pytest.approx(4.4)
+    assert predict_seconds(speed, shards([(0, "a", 100)])) == pytest.approx(4.4)
 
 
 def test_the_plan_foretells_the_bytes_of_the_run_and_no_less_than_its_network_takes(experiment):
@@ -92,13 +108,14 @@ def test_the_plan_foretells_the_bytes_of_the_run_and_no_less_than_its_network_ta
     plan = plan_extraction(settings, seconds=0.5, open_forward=Stub(0.2))
     run_extraction(settings, open_forward=Stub(0.2))
     assert (
-        plan["loop_seconds"] >= 10 * 0.2
+        plan.loop_seconds >= 10 * 0.2
     )  # how near it comes is measured, not tested: other work on the machine comes and goes
-    shards = list((settings.folder / "features" / "mobilenetv2").glob("part-*.h5"))
-    assert plan["bytes"] == pytest.approx(sum(shard.stat().st_size for shard in shards), rel=0.1)
+    assert plan.seconds == pytest.approx(plan.loop_seconds + plan.startup_seconds)
+    files = list((settings.folder / "features" / "mobilenetv2").glob("part-*.h5"))
+    assert plan.bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.1)
     with Embeddings(settings.folder / "features" / "mobilenetv2.h5") as embeddings:
-        for name, cut in plan["backbones"]["mobilenetv2"]["cuts"].items():
-            assert (tuple(cut["shape"]), cut["all"]) == (
+        for name, cut in plan.backbones["mobilenetv2"].cuts.items():
+            assert (tuple(cut.shape), cut.all) == (
                 embeddings.shape(name),
                 embeddings.read(name).nbytes,
             )
@@ -113,13 +130,13 @@ def test_a_plan_counts_only_what_is_missing_and_leaves_nothing_behind(experiment
     files = sorted(features.rglob("*"))
     plan = plan_extraction(settings, seconds=0.1, open_forward=Stub(0.001))
     assert sorted(features.rglob("*")) == files
-    part = plan["backbones"]["mobilenetv2"]
-    assert (part["missing_tiles"], part["missing_shards"], part["shards"]) == (2, 1, 3)
-    assert plan["bytes"] * 12 == before["bytes"] * 2
+    part = plan.backbones["mobilenetv2"]
+    assert (part.missing_tiles, part.missing_shards, part.shards) == (2, 1, 3)
+    assert plan.bytes * 12 == before.bytes * 2
     run_extraction(settings, open_forward=Stub(0.001))
     done = plan_extraction(settings, open_forward=Stub(9999))
-    assert (done["seconds"], done["bytes"]) == (0.0, 0)
-    assert done["backbones"]["mobilenetv2"]["cuts"]["block_1_expand_relu:avg"]["all"] == 12 * 96 * 2
+    assert (done.seconds, done.bytes) == (0.0, 0)
+    assert done.backbones["mobilenetv2"].cuts["block_1_expand_relu:avg"].all == 12 * 96 * 2
 
 
 def test_a_plan_refuses_what_the_run_would_refuse(experiment):

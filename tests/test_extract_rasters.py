@@ -170,7 +170,7 @@ def test_one_stretch_holds_for_all_tiles_and_is_written_down(survey: Path) -> No
 
 
 def test_float_tiles_decode_to_the_pixels_of_the_others(survey: Path) -> None:
-    from extract.tables.tile_reader import Reader
+    from extract.tables.tile_reader import TileReader
 
     batches = []
     for kind in ("png", "tiff"):
@@ -179,7 +179,7 @@ def test_float_tiles_decode_to_the_pixels_of_the_others(survey: Path) -> None:
             (folder / f"{kind}.toml").read_text() + '[targets]\ncolumns = ["nodata"]\n'
         )
         settings = read_settings(folder / f"{kind}.toml", ExtractSettings)
-        batches.append(Reader(settings, read_tiles(settings)).read(range(16), Clock()))
+        batches.append(TileReader(settings, read_tiles(settings)).read(range(16), Clock()))
     assert batches[1].reasons == [""] * 16
     assert np.abs(batches[0].pictures.astype(int) - batches[1].pictures).max() <= 1
 

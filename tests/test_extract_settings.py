@@ -18,22 +18,22 @@ from extract.tables.tile_table import read_tiles
         (
             "batch = 4",
             "batch = '4'",
-            r"\[extract\] batch: expected a number, without quotes, got '4'",
+            r"\[extract\] batch: expected a whole number, without quotes, got '4'",
         ),
         (
             "batch = 4",
             "workers = true",
-            r"\[extract\] workers: expected a number, without quotes, got True",
+            r"\[extract\] workers: expected a whole number, without quotes, got True",
         ),
         (
             'area = "area"',
             'area = "area"\nscale = ["0", 100]',
-            r"\[tiles\] scale: expected numbers, without quotes",
+            r"\[tiles\] scale: expected a number, without quotes, got '0'",
         ),
         (
             'area = "area"',
             'area = "area"\nbackground = [1, true, 3]',
-            r"\[tiles\] background: expected numbers",
+            r"\[tiles\] background: expected a whole number, without quotes, got True",
         ),
         ("batch = 4", "batch = 4.5", r"\[extract\] batch: .*got 4.5"),
         (

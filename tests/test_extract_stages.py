@@ -7,7 +7,7 @@ import pytest
 from stub_network import open_stub
 
 from extract.errors import ExtractionError
-from extract.loop import make_shards, open_bench
+from extract.loop import make_shards, open_pipeline
 from extract.pictures.decoder_pool import DecoderPool
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
@@ -15,33 +15,39 @@ from extract.store.backbone_shards import check_backbone_shards
 from extract.store.embeddings import SCHEMA_VERSION, Embeddings
 from extract.store.shards import ShardWriter
 from extract.tables.tile_table import read_tiles
-from extract.timing.stages import say_verdict, sum_records
+from extract.timing.clock import Clock
+from extract.timing.stages import (
+    BackboneRecord,
+    WorkerRecord,
+    describe_bottleneck,
+    sum_records,
+)
 
 TWO = {'"mobilenetv2/block_3_expand_relu:map"': '"vgg16/block1_pool:avg"'}
 
 
 def record(worker="a", seconds=10.0, decode_wait=0.0, write_wait=0.0, **backbones):
     """One worker's seconds; a backbone is (tiles, decode, forward)."""
-    return {
-        "worker": worker,
-        "decoders": 2,
-        "n_rejected": 0,
-        "seconds": seconds,
-        "startup_seconds": 1.0,
-        "peak_rss_bytes": 5,
-        "waited": {"decode": decode_wait, "write": write_wait},
-        "backbones": {
-            name: {
-                "tiles": tiles,
-                "device": "cpu",
-                "precision": "float32",
-                "runtime": "stub",
-                "note": "",
-                "seconds": {"read": 0.1, "decode": decode, "forward": forward, "write": 0.1},
-            }
-            for name, (tiles, decode, forward) in backbones.items()
-        },
+    parts = {
+        name: BackboneRecord(
+            tiles=tiles,
+            device="cpu",
+            precision="float32",
+            runtime="stub",
+            note="",
+            clock=Clock({"read": 0.1, "decode": decode, "forward": forward, "write": 0.1}),
+        )
+        for name, (tiles, decode, forward) in backbones.items()
     }
+    return WorkerRecord(
+        worker=worker,
+        decoders=2,
+        seconds=seconds,
+        startup_seconds=1.0,
+        peak_rss_bytes=5,
+        waited=Clock({"decode": decode_wait, "write": write_wait}),
+        backbones=parts,
+    )
 
 
 @pytest.mark.parametrize(
@@ -63,7 +69,7 @@ def record(worker="a", seconds=10.0, decode_wait=0.0, write_wait=0.0, **backbone
     ],
 )
 def test_the_verdict_names_what_bounds_a_run_and_what_would_help(one, said):
-    assert say_verdict([one]) == said
+    assert describe_bottleneck([one]) == said
 
 
 def test_a_backbone_s_rate_does_not_depend_on_the_other_of_the_run():
@@ -148,7 +154,7 @@ def test_batches_go_on_across_shards_without_a_pause(experiment):
     settings = read_settings(experiment(n=40), ExtractSettings)
     tiles = read_tiles(settings)
     jobs = check_backbone_shards(settings, tiles)
-    bench = open_bench(settings, tiles, jobs, open_stub)
+    pipeline = open_pipeline(settings, tiles, jobs, open_stub)
     events = []
 
     class Watched:
@@ -165,8 +171,8 @@ def test_batches_go_on_across_shards_without_a_pause(experiment):
                 "P", (), {"result": lambda _: events.append("result") or pending.result()}
             )()
 
-    bench.networks = {name: Watched(network) for name, network in bench.networks.items()}
-    make_shards(bench, jobs[0].missing)
+    pipeline.networks = {name: Watched(network) for name, network in pipeline.networks.items()}
+    make_shards(pipeline, jobs[0].missing)
     in_flight = np.cumsum([1 if event == "submit" else -1 for event in events])
     assert in_flight.max() == 4
     assert in_flight[3:-4].min() >= 3  # never drained between the first and the last batch

@@ -67,7 +67,7 @@ def test_random_weights_in_the_place_of_those_that_cannot_be_had_are_said(
 
 def test_gpus_that_were_not_used_are_said(experiment, monkeypatch, say):
     for module in (run, doctor):
-        monkeypatch.setattr(module, "visible_gpus", lambda: ["0", "1"])
+        monkeypatch.setattr(module, "list_gpus", lambda: ["0", "1"])
     path = experiment()
     assert "warn device: cpu" in (doctored := say("doctor", path)[0])
     assert "This machine has 2 GPUs that" in doctored

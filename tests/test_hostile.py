@@ -29,7 +29,7 @@ from extract.errors import (
 )
 from extract.settings import ExtractSettings, read_settings
 from extract.store.embeddings import Embeddings
-from extract.tables.tile_reader import Reader
+from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
 from models.store.runs import read_prediction_table, read_predictions, run_folder, write_run
@@ -37,7 +37,7 @@ from models.store.runs import read_prediction_table, read_predictions, run_folde
 
 def reasons(path: Path) -> list[str]:
     settings = read_settings(path, ExtractSettings)
-    return Reader(settings, read_tiles(settings)).read(range(3), Clock()).reasons
+    return TileReader(settings, read_tiles(settings)).read(range(3), Clock()).reasons
 
 
 def pointing_at(experiment: Any, images: str, *names: str) -> Path:

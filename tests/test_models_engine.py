@@ -16,7 +16,7 @@ import pytest
 from made_experiment import change, fit, make_experiment
 from pydantic import ValidationError
 
-from extract.errors import SettingsError
+from extract.errors import SettingsError, WorkerError
 from models.execution.engine import Engine, read_engine
 from models.families.nearest_neighbours import Neighbours
 from models.settings import ModelsSection
@@ -115,9 +115,9 @@ def test_a_stack_without_members_is_refused(tmp_path: Path) -> None:
 def test_no_scheduler_at_the_address_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.execution.engine.CONNECT_SECONDS", 1)
+    monkeypatch.setattr("extract.execution.workers.CONNECT_SECONDS", 1)
     path = make_experiment(tmp_path)
-    with pytest.raises(ValueError, match="no Dask scheduler answers there"):
+    with pytest.raises(WorkerError, match="no Dask scheduler answers there"):
         fit(path, engine="dask", scheduler="tcp://127.0.0.1:9")
 
 
@@ -142,7 +142,7 @@ def die(_: int) -> None:
 
 def test_a_worker_that_is_killed_is_said_in_a_line_with_a_remedy() -> None:
     with pytest.raises(
-        ValueError, match=r"a worker process was killed.*Lower \[models\] workers.*SIGKILL\(-9\)"
+        WorkerError, match=r"a worker process was killed.*Lower \[models\] workers.*SIGKILL\(-9\)"
     ) as caught:
         list(
             Engine(workers=2, threads=1, scheduler=None).each(

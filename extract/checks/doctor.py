@@ -1,36 +1,34 @@
-"""Is this machine fit for this experiment? Each check is one line, with its remedy, before anybody pays for hours."""
+"""Check whether this machine is fit for an experiment, before anybody pays for hours."""
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import psutil
+from numpy.typing import NDArray
+from scipy.signal import correlate
 
-from extract.checks.plan import count_missing, nearest_folder
+from extract.checks.plan import count_missing, count_row_bytes, list_backbones, nearest_folder
 from extract.errors import CheckError, EmbeddingsError, ExtractionError
-from extract.execution.engine import visible_gpus
+from extract.execution.workers import list_gpus
 from extract.loop import OpenForward
-from extract.pictures.picture_source import Batch
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
-from extract.tables.tile_reader import Reader
+from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import Clock, peak_rss_bytes
 
-_SAMPLE = 64
+_SAMPLE = 64  # pictures
 _TOLERANCE = 5e-3  # relative; TF32, which some GPUs multiply in, keeps 10 bits
-_ROOM = 1.2
+_SPACE_FACTOR = 1.2
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """One finding: what was looked at, how it stands, and in words what was found and what to do."""
+class Check(NamedTuple):
+    """One finding: what was checked, how it stands, what was found and what to do."""
 
     name: str
     state: Literal["ok", "warn", "FAIL"]
@@ -40,7 +38,7 @@ class Check:
 def examine(
     settings: ExtractSettings, *, open_forward: OpenForward | None = None
 ) -> Iterator[Check]:
-    """Look at table, features that are there, images, device, arithmetic, each network, disk and memory, in this order.
+    """Check table, complete features, images, device, arithmetic, networks, disk and memory.
 
     Parameters
     ----------
@@ -49,30 +47,27 @@ def examine(
     try:
         tiles = read_tiles(settings)
     except (ValueError, OSError) as error:
-        yield _fail("table", str(error))
+        yield Check("table", "FAIL", str(error))
         return
-    yield _ok(
-        "table",
-        f"{len(tiles)} tiles, targets: {', '.join(f'{t} ({tiles.kind(t)})' for t in tiles.target_names)}",
-    )
-    jobs = [
-        BackboneShards(settings, tiles, name, tiles_sha256=tiles.sha256)
-        for name in settings.extract.backbones
-    ]
-    yield from filter(None, map(check_features, jobs))
-    jobs = [job for job in jobs if not job.is_imported]
-    if not jobs:
+    targets = ", ".join(f"{name} ({tiles.kind(name)})" for name in tiles.target_names)
+    yield Check("table", "ok", f"{len(tiles)} tiles, targets: {targets}")
+    backbones = list_backbones(settings, tiles)
+    yield from filter(None, map(check_features, backbones))
+    backbones = [backbone for backbone in backbones if not backbone.is_imported]
+    if not backbones:
         return
-    check, batch = check_images(settings, tiles)
+    check, pictures = check_images(settings, tiles)
     yield check
     device = check_device()
-    row_bytes = dict[str, int]()
     yield device
+    n_bytes = 0
     if device.state != "FAIL":
         yield check_arithmetic()
-        for job in jobs:
-            yield check_network(job, batch, row_bytes, open_forward)
-    yield check_disk(settings, jobs, row_bytes)
+        for backbone in backbones:
+            check, row_bytes = check_network(backbone, pictures, open_forward)
+            n_bytes += count_missing(backbone) * row_bytes
+            yield check
+    yield check_disk(settings, n_bytes)
     yield check_memory()
 
 
@@ -83,201 +78,186 @@ def refuse(checks: list[Check]) -> None:
         raise CheckError(f"not fit: {', '.join(failed)}. Each line marked FAIL says what to do.")
 
 
-def _ok(name: str, text: str) -> Check:
-    return Check(name=name, state="ok", text=text)
-
-
-def _warn(name: str, text: str) -> Check:
-    return Check(name=name, state="warn", text=text)
-
-
-def _fail(name: str, text: str) -> Check:
-    return Check(name=name, state="FAIL", text=text)
-
-
-def check_features(job: BackboneShards) -> Check | None:
-    """Tell what is there already, and whether a run would go on beside it; None where nothing is."""
-    name = f"features {job.backbone}"
+def check_features(backbone: BackboneShards) -> Check | None:
+    """Check whether a run would go on beside the shards that are there; None where none are."""
+    name = f"features {backbone.backbone}"
     try:
-        job.find_missing()
+        backbone.find_missing()
     except (EmbeddingsError, ExtractionError) as error:
-        return _fail(name, str(error))
-    n_there = len(job.shards) - len(job.missing)
-    if job.is_imported:
-        return _ok(name, "imported")
-    return _ok(name, f"{n_there} of {len(job.shards)} shards are complete") if n_there else None
+        return Check(name, "FAIL", str(error))
+    n_shards = len(backbone.shards)
+    n_complete = n_shards - len(backbone.missing)
+    if backbone.is_imported:
+        return Check(name, "ok", "imported")
+    if n_complete == 0:
+        return None
+    return Check(name, "ok", f"{n_complete} of {n_shards} shards are complete")
 
 
-def check_images(settings: ExtractSettings, tiles: Tiles) -> tuple[Check, Batch | None]:
-    """Read pictures spread over the table; gives those read too."""
+def check_images(settings: ExtractSettings, tiles: Tiles) -> tuple[Check, NDArray[np.uint8] | None]:
+    """Read pictures spread over the table; return those that can be used too."""
     n = min(_SAMPLE, len(tiles))
     rows = np.linspace(0, len(tiles) - 1, n).astype(int)
+    bad = []
+    pictures = []
     try:
-        reader = Reader(settings, tiles)
+        reader = TileReader(settings, tiles)
     except (ValueError, OSError) as error:
-        return _fail("images", str(error)), None
-    batches = [reader.read(range(row, row + 1), Clock()) for row in rows]
-    bad = [
-        (tiles.path.iloc[row], batch.reasons[0])
-        for row, batch in zip(rows, batches, strict=True)
-        if batch.reasons[0]
-    ]
-    good = [batch for batch in batches if not batch.reasons[0]]
-    pictures, facts = ([getattr(b, name) for b in good] for name in ("pictures", "facts"))
-    batch = (
-        Batch(np.concatenate(pictures), np.concatenate(facts), [""] * len(good)) if good else None
-    )
+        return Check("images", "FAIL", str(error)), None
+    for row in rows:
+        batch = reader.read(range(row, row + 1), Clock())
+        if batch.reasons[0]:
+            bad.append(f"{tiles.path.iloc[row]}: {batch.reasons[0]}")
+        else:
+            pictures.append(batch.pictures)
     if not bad:
-        return _ok("images", f"{n} of {len(tiles)} pictures read"), batch
-    text = f"{len(bad)} of {n} pictures cannot be used (first: {bad[0][0]}: {bad[0][1]})."
-    if batch is None:
-        return _fail("images", f"{text} Are [tiles] images and path right?"), None
-    return _warn("images", f"{text} They will be rejected rows."), batch
+        check = Check("images", "ok", f"{n} of {len(tiles)} pictures read")
+        return check, np.concatenate(pictures)
+    text = f"{len(bad)} of {n} pictures cannot be used (first: {bad[0]})."
+    if not pictures:
+        return Check("images", "FAIL", f"{text} Are [tiles] images and path right?"), None
+    check = Check("images", "warn", f"{text} They will be rejected rows.")
+    return check, np.concatenate(pictures)
 
 
 def check_device() -> Check:
-    """Tell what the networks will run on; an NVIDIA GPU that is not used is worth a warning."""
+    """Find what the networks will run on; an NVIDIA GPU that is not used is worth a warning."""
     try:
-        importlib.import_module(
-            "extract.networks.backbones"
-        )  # says what to do where Keras cannot load its backend
+        import extract.networks.backbones  # noqa: F401, I001  # reports a Keras that cannot load
         import keras
 
         from extract.networks.runtimes.selection import choose_runtime, find_gpu, has_bfloat16
 
         gpu = find_gpu()
-        chosen = dict.fromkeys(
+        runtimes = [
             choose_runtime("auto", precision="float32", is_chain=is_chain)
             for is_chain in (True, False)
-        )
+        ]
     except (ValueError, ImportError) as error:
-        return _fail("device", str(error))
-    found = (
-        f"{gpu.name if gpu else 'cpu'}, {' and '.join(chosen)}, keras {keras.__version__}; "
-        f"bfloat16: {'yes' if has_bfloat16() else 'no'}"
-    )
-    there = visible_gpus()
-    if there and gpu is None:
-        return _warn(
-            "device",
-            f"{found}. This machine has {len(there)} GPUs that {keras.backend.backend()} does not see: "
-            "install the extra `gpu`, or set KERAS_BACKEND to one that does.",
+        return Check("device", "FAIL", str(error))
+    device = gpu.name if gpu else "cpu"
+    bfloat16 = "yes" if has_bfloat16() else "no"
+    used = " and ".join(dict.fromkeys(runtimes))
+    found = f"{device}, {used}, keras {keras.__version__}; bfloat16: {bfloat16}"
+    gpus = list_gpus()
+    if gpus and gpu is None:
+        advice = (
+            f"This machine has {len(gpus)} GPUs that {keras.backend.backend()} does not see: "
+            "install the extra `gpu`, or set KERAS_BACKEND to one that does."
         )
-    return _ok("device", found)
+        return Check("device", "warn", f"{found}. {advice}")
+    return Check("device", "ok", found)
 
 
 def check_arithmetic() -> Check:
-    """Multiply and convolve on the device, and compare with NumPy."""
-    import keras
+    """Multiply and convolve on the device, and compare with NumPy and SciPy."""
+    from keras import ops
 
     rng = np.random.default_rng(0)
-    a, b = (rng.normal(size=(64, 64)).astype(np.float32) for _ in range(2))
-    picture = rng.normal(size=(1, 16, 16, 8)).astype(np.float32)
-    kernel = rng.normal(size=(3, 3, 8, 4)).astype(np.float32)
-    windows = np.lib.stride_tricks.sliding_window_view(picture[0], (3, 3), axis=(0, 1))
-    expected = {"product": a @ b, "convolution": np.einsum("yxcij,ijco->yxo", windows, kernel)}
+    a = rng.normal(size=(64, 64)).astype(np.float32)
+    b = rng.normal(size=(64, 64)).astype(np.float32)
+    picture = rng.normal(size=(16, 16, 8)).astype(np.float32)
+    kernel = rng.normal(size=(3, 3, 8)).astype(np.float32)
     try:
-        found = {
-            "product": keras.ops.convert_to_numpy(keras.ops.matmul(a, b)),
-            "convolution": keras.ops.convert_to_numpy(
-                keras.ops.conv(picture, kernel, padding="valid")
-            )[0],
-        }
+        product = ops.convert_to_numpy(ops.matmul(a, b))
+        convolved = ops.conv(picture[None], kernel[..., None], padding="valid")
+        convolution = ops.convert_to_numpy(convolved)[0]
     except Exception as error:  # a broken driver raises whatever it likes
-        return _fail(
-            "arithmetic",
-            f"the device does not compute: {error}. Mend its driver, or hide it: CUDA_VISIBLE_DEVICES=-1.",
+        text = (
+            f"the device does not compute: {error}. Mend its driver, or hide it: "
+            "CUDA_VISIBLE_DEVICES=-1."
         )
+        return Check("arithmetic", "FAIL", text)
     errors = {
-        name: float(np.abs(found[name] - e).max() / np.abs(e).max()) for name, e in expected.items()
+        "product": _relative_error(product, a @ b),
+        "convolution": _relative_error(convolution, correlate(picture, kernel, mode="valid")),
     }
     text = ", ".join(f"{name} differs from NumPy by {error:.1e}" for name, error in errors.items())
-    if not max(errors.values()) < _TOLERANCE:
-        return _fail(
-            "arithmetic", f"{text}; expected less than {_TOLERANCE:.0e}. Do not trust this device."
-        )
-    return _ok("arithmetic", text)
+    if all(error < _TOLERANCE for error in errors.values()):
+        return Check("arithmetic", "ok", text)
+    limit = f"expected less than {_TOLERANCE:.0e}. Do not trust this device."
+    return Check("arithmetic", "FAIL", f"{text}; {limit}")
+
+
+def _relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def check_network(
-    job: BackboneShards,
-    batch: Batch | None,
-    row_bytes: dict[str, int],
-    open_forward: OpenForward | None,
-) -> Check:
-    """Load a network's weights, compile it, and run some pictures; notes the bytes of its rows."""
-    name = f"network {job.backbone}"
-    settings = job.settings
-    if open_forward is None:
-        from extract.networks.forward import open_forward as opened
+    backbone: BackboneShards,
+    pictures: NDArray[np.uint8] | None,
+    open_forward: OpenForward | None = None,
+) -> tuple[Check, int]:
+    """Load a network's weights, compile it, and run some pictures; return the bytes of a row too.
 
-        open_forward = opened
-    side = settings.extract.size
-    pictures = batch.pictures if batch else np.zeros((1, side, side, 3), np.uint8)
+    Parameters
+    ----------
+    pictures : (n, side, side, 3), or None to run one that is black.
+    """
+    name = f"network {backbone.backbone}"
+    extract = backbone.settings.extract
+    probe = np.zeros((1, extract.size, extract.size, 3), np.uint8)
+    if pictures is not None:
+        probe = pictures[: extract.batch]
+    if open_forward is None:
+        from extract.networks.forward import open_forward
     try:
-        probe = pictures[: settings.extract.batch]
-        network: Any = open_forward(
-            settings, job.backbone, probe, allow_random=False, **job.made_in()
+        network = open_forward(
+            backbone.settings, backbone.backbone, probe, allow_random=False, **backbone.made_in()
         )
         outputs = network.submit(probe).result()
     except (ValueError, RuntimeError, OSError) as error:
-        return _fail(name, str(error))
-    size = np.dtype(settings.extract.dtype).itemsize
-    row_bytes[job.backbone] = sum(int(np.prod(shape)) * size for shape in network.shapes.values())
+        return Check(name, "FAIL", str(error)), 0
+    row_bytes = sum(count_row_bytes(shape, extract.dtype) for shape in network.shapes.values())
+    found = (
+        f"weights {network.weights} (SHA-256 {network.weights_sha256[:12]}), {network.precision} "
+        f"by {network.runtime} on {network.device}"
+    )
     broken = [cut for cut, values in outputs.items() if not np.isfinite(values).all()]
-    said = f"weights {network.weights} (SHA-256 {network.weights_sha256[:12]}), {network.precision} by "
-    said += f"{network.runtime} on {network.device}"
+    empty = [cut for cut, values in outputs.items() if not values.any()]
+    state: Literal["ok", "warn", "FAIL"] = "ok"
+    text = found
     if broken:
-        return _fail(
-            name,
-            f'{said}: not finite at {", ".join(broken)}. Set [extract] precision = "float32", or fetch the '
-            "weights again.",
+        state = "FAIL"
+        text = (
+            f'{found}: not finite at {", ".join(broken)}. Set [extract] precision = "float32", or '
+            "fetch the weights again."
         )
-    dead = [cut for cut, values in outputs.items() if not values.any()]
-    if dead and batch:
-        return _fail(
-            name,
-            f"{said}: nothing but zeros at {', '.join(dead)}, too small for {settings.extract.dtype} or lost on "
-            'the way. Set [extract] dtype = "float32", or cut elsewhere.',
+    elif empty and pictures is not None:
+        state = "FAIL"
+        text = (
+            f"{found}: nothing but zeros at {', '.join(empty)}, too small for {extract.dtype} or "
+            'lost on the way. Set [extract] dtype = "float32", or cut elsewhere.'
         )
-    if network.weights.startswith("random:"):
-        return _warn(
-            name, f"{said}. Random weights: the numbers will say nothing about the real network."
-        )
-    return _warn(name, f"{said}. {network.note}") if network.note else _ok(name, said)
+    elif network.weights.startswith("random:"):
+        state = "warn"
+        text = f"{found}. Random weights: the numbers will say nothing about the real network."
+    elif network.note:
+        state = "warn"
+        text = f"{found}. {network.note}"
+    return Check(name, state, text), row_bytes
 
 
-def check_disk(
-    settings: ExtractSettings, jobs: list[BackboneShards], row_bytes: dict[str, int]
-) -> Check:
-    """Compare what the missing shards need with what is free."""
+def check_disk(settings: ExtractSettings, n_bytes: int) -> Check:
+    """Compare the bytes of the missing shards with what is free."""
     folder = nearest_folder(settings.folder / "features")
     if not os.access(folder, os.W_OK):
-        return _fail(
-            "disk", f"{folder} cannot be written. Mend its rights, or set `out` to another folder."
-        )
+        text = f"{folder} cannot be written. Mend its rights, or set `out` to another folder."
+        return Check("disk", "FAIL", text)
     free = shutil.disk_usage(folder).free
-    needed = sum(count_missing(job) * row_bytes.get(job.backbone, 0) for job in jobs)
-    return _room(
-        "disk",
-        needed,
-        free,
-        f"in {folder}",
-        "Make room, set `out` elsewhere, or cut less (map and flat are large).",
-    )
+    remedy = "Make room, set `out` elsewhere, or cut less (map and flat are large)."
+    return _check_space("disk", n_bytes, free, f"in {folder}", remedy)
 
 
 def check_memory() -> Check:
-    """Compare what this process took at most, with the networks loaded, with what the machine has."""
-    peak = peak_rss_bytes()
-    return _room(
-        "memory", peak, psutil.virtual_memory().total, "in all", "Lower [extract] batch or size."
-    )
+    """Compare this process's peak, with the networks loaded, with what the machine has."""
+    total = psutil.virtual_memory().total
+    remedy = "Lower [extract] batch or size."
+    return _check_space("memory", peak_rss_bytes(), total, "in all", remedy)
 
 
-def _room(name: str, needed: int, there: int, where: str, remedy: str) -> Check:
+def _check_space(name: str, needed: int, there: int, where: str, remedy: str) -> Check:
     text = f"{needed / 1e9:.2f} GB needed, {there / 1e9:.2f} GB {where}"
-    make: Callable[[str, str], Check] = (
-        _ok if needed * _ROOM < there else _warn if needed < there else _fail
-    )
-    return make(name, text if make is _ok else f"{text}. {remedy}")
+    if needed * _SPACE_FACTOR < there:
+        return Check(name, "ok", text)
+    return Check(name, "warn" if needed < there else "FAIL", f"{text}. {remedy}")

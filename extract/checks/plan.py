@@ -1,4 +1,4 @@
-"""What an extraction will cost, before anybody pays for it: bytes, and seconds predicted from a short real run."""
+"""Predict what an extraction takes, in bytes and in seconds, from a short real run."""
 
 from __future__ import annotations
 
@@ -6,46 +6,81 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from extract.files.locks import make_folder
-from extract.loop import Bench, OpenForward, make_shards, open_bench
+from extract.loop import OpenForward, Pipeline, make_shards, open_pipeline
 from extract.pictures.decode import PICTURE
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
 from extract.store.embeddings import open_embeddings
-from extract.tables.tile_reader import Reader
+from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import peak_rss_bytes
-from extract.timing.stages import Record, say_verdict
+from extract.timing.stages import WorkerRecord, describe_bottleneck
 
-_OTHER_BYTES = (
-    PICTURE.itemsize + 8 + 1 + 16
-)  # a row's facts, id, status, and reference to its reason
+_OTHER_BYTES = PICTURE.itemsize + 8 + 1 + 16  # a row's facts, id, status, reference to its reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CutPlan:
+    """One cut: shape of a row, and bytes of the missing rows and of all."""
+
+    shape: list[int]
+    bytes: int
+    all: int
+
+
+@dataclass(slots=True, kw_only=True)
+class BackbonePlan:
+    """One backbone: what is missing, how it would be made, and the seconds that it takes alone."""
+
+    missing_tiles: int
+    missing_shards: int
+    shards: int
+    is_imported: bool
+    seconds: float = 0.0
+    precision: str = ""
+    runtime: str = ""
+    device: str = ""
+    cuts: dict[str, CutPlan] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """What a run would take now; the probe's fields are empty where nothing is missing."""
+
+    tiles: int
+    seconds: float = 0.0
+    startup_seconds: float = 0.0
+    loop_seconds: float = 0.0
+    probe_tiles: int = 0
+    verdict: str = ""
+    bytes: int = 0
+    disk_free_bytes: int
+    peak_rss_bytes: int = 0
+    backbones: dict[str, BackbonePlan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """What a probe measured, in seconds.
+    """What a probe measured.
 
     Attributes
     ----------
-    forward : backbone → a tile's time on the device. `reading` : a tile's time to read and decode, by all processes together.
+    forward : backbone → device time of a tile [s].
+    reading : time to read and decode a tile, by all processes together [s].
     overhead : factor of the whole on what bounds it (1 where the device never waits).
-    startup : loading Keras, loading and compiling all networks. `verdict` : what bounds the run. `n_tiles` : tiles of the probe.
     """
 
     forward: dict[str, float]
     reading: float
     overhead: float
-    startup: float
-    verdict: str
-    n_tiles: int
 
 
 def plan_extraction(
@@ -54,69 +89,67 @@ def plan_extraction(
     seconds: float = 8.0,
     allow_random: bool = False,
     open_forward: OpenForward | None = None,
-) -> dict[str, Any]:
+) -> Plan:
     """Predict bytes and time of what `run` would do now; complete shards cost nothing.
-
-    A few of the table's own tiles go through the real loop, into a folder beside the features that is removed again.
 
     Parameters
     ----------
     seconds : about how long the probe's loop takes; at least two batches are run.
     allow_random, open_forward : as in `run_extraction`.
 
-    Returns
-    -------
-    Plain values: `tiles`, `startup_seconds`, `loop_seconds`, `seconds`, `bytes`, `disk_free_bytes`, `peak_rss_bytes`,
-    `probe_tiles`, `verdict`, and for each of `backbones` its `missing_tiles`, `missing_shards`, `shards`, `is_imported`,
-    `seconds` (alone), `precision`, `runtime`, `device`, and for each of `cuts` its row's `shape`, and `bytes` missing and
-    in `all`.
-
     Raises
     ------
     ExtractionError, LockError, TableError, ImageSourceError, NetworkError : as `run_extraction`.
     """
     tiles = read_tiles(settings)
-    jobs = [
+    backbones = list_backbones(settings, tiles)
+    for backbone in backbones:
+        backbone.find_missing()
+    features = settings.folder / "features"
+    plan = Plan(
+        tiles=len(tiles),
+        disk_free_bytes=shutil.disk_usage(nearest_folder(features)).free,
+        backbones={backbone.backbone: _plan_backbone(backbone) for backbone in backbones},
+    )
+    pending = [backbone for backbone in backbones if backbone.missing]
+    if pending:
+        make_folder(features)
+        began = time.perf_counter()
+        if open_forward is None:  # Keras takes seconds to load, which count, as in the run
+            from extract.networks.forward import open_forward
+        loading = time.perf_counter() - began
+        with tempfile.TemporaryDirectory(prefix=".plan-", dir=features) as folder:
+            probe = Probe(settings, tiles, pending, Path(folder))
+            pipeline, record = probe.run(open_forward, seconds, allow_random=allow_random)
+        plan.peak_rss_bytes = pipeline.decoders.count_bytes()
+        pipeline.close()
+        plan.startup_seconds = record.startup_seconds + loading
+        plan.probe_tiles = record.n_tiles
+        plan.verdict = describe_bottleneck([record])
+        speed = read_speed(record)
+        plan.loop_seconds = predict_seconds(speed, pending)
+        plan.seconds = plan.startup_seconds + plan.loop_seconds
+        for backbone in pending:
+            part = plan.backbones[backbone.backbone]
+            network = pipeline.networks[backbone.backbone]
+            part.seconds = predict_seconds(speed, [backbone])
+            part.precision = network.precision
+            part.runtime = network.runtime
+            part.device = network.device
+            part.cuts = _plan_cuts(backbone, network.shapes)
+    for backbone in backbones:
+        cuts = plan.backbones[backbone.backbone].cuts.values()
+        plan.bytes += count_missing(backbone) * _OTHER_BYTES + sum(cut.bytes for cut in cuts)
+    plan.peak_rss_bytes += peak_rss_bytes()
+    return plan
+
+
+def list_backbones(settings: ExtractSettings, tiles: Tiles) -> list[BackboneShards]:
+    """List the shards of every backbone that the settings name; none is looked for on disk."""
+    return [
         BackboneShards(settings, tiles, name, tiles_sha256=tiles.sha256)
         for name in settings.extract.backbones
     ]
-    for job in jobs:
-        job.find_missing()
-    features = settings.folder / "features"
-    free = shutil.disk_usage(nearest_folder(features)).free
-    plan: dict[str, Any] = {
-        "tiles": len(tiles),
-        "seconds": 0.0,
-        "bytes": 0,
-        "disk_free_bytes": free,
-        "peak_rss_bytes": 0,
-    }
-    pending = [job for job in jobs if job.missing]
-    bench = None
-    speed = None
-    if pending:
-        make_folder(features)
-        with tempfile.TemporaryDirectory(prefix=".plan-", dir=features) as folder:
-            bench, speed = measure_speed(
-                settings,
-                tiles,
-                [job.backbone for job in pending],
-                Path(folder),
-                seconds=seconds,
-                open_bench=_opener(allow_random, open_forward),
-            )
-        plan["peak_rss_bytes"] += bench.decoders.count_bytes()
-        bench.close()
-        plan |= predict(
-            speed,
-            [(i, job.backbone, _count(job, i)) for job in pending for i in job.missing],
-            batch=settings.extract.batch,
-        )
-    parts = {job.backbone: _part(job, bench, speed) for job in jobs}
-    plan["bytes"] = sum(cut["bytes"] for part in parts.values() for cut in part["cuts"].values())
-    plan["bytes"] += sum(map(count_missing, jobs)) * _OTHER_BYTES
-    plan["peak_rss_bytes"] += peak_rss_bytes()
-    return plan | {"backbones": parts}
 
 
 def nearest_folder(path: Path) -> Path:
@@ -124,157 +157,123 @@ def nearest_folder(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.is_dir())
 
 
-def count_missing(job: BackboneShards) -> int:
+def count_missing(backbone: BackboneShards) -> int:
     """Count the tiles that a backbone lacks."""
-    return sum(_count(job, i) for i in job.missing)
+    slices = [backbone.slices[index] for index in backbone.missing]
+    return sum(rows.stop - rows.start for rows in slices)
 
 
-def _count(job: BackboneShards, index: int) -> int:
-    return job.slices[index].stop - job.slices[index].start
+def count_row_bytes(shape: Sequence[int], dtype: str) -> int:
+    """Count the bytes of one row of a cut."""
+    return math.prod(shape) * np.dtype(dtype).itemsize
 
 
-def _opener(allow_random: bool, open_forward: OpenForward | None) -> Callable[..., Bench]:
-    def opened(settings: ExtractSettings, tiles: Tiles, jobs: list[BackboneShards]) -> Bench:
-        if open_forward is not None:
-            return open_bench(settings, tiles, jobs, open_forward, allow_random=allow_random)
-        began = time.perf_counter()
-        from extract.networks.forward import (
-            open_forward as real,  # Keras takes seconds to load, which count, as in the run
-        )
-
-        loading = time.perf_counter() - began
-        bench = open_bench(settings, tiles, jobs, real, allow_random=allow_random)
-        return replace(bench, startup_seconds=bench.startup_seconds + loading)
-
-    return opened
-
-
-def measure_speed(
-    settings: ExtractSettings,
-    tiles: Tiles,
-    backbones: list[str],
-    folder: Path,
-    *,
-    seconds: float,
-    open_bench: Callable[..., Bench],
-) -> tuple[Bench, Speed]:
-    """Run the loop itself on a few tiles, spread over the table: first one batch, then as many as the seconds allow."""
-    batch = settings.extract.batch
-
-    def probe(n: int, name: str, opened: Bench | None) -> tuple[Bench, Record]:
-        n = min(n, len(tiles)) if len(tiles) < batch else n
-        some = _take(tiles, np.arange(n) * max(1, len(tiles) // n) % len(tiles))
-        shard = settings.extract.model_copy(update={"shard": n})
-        inside = settings.model_copy(update={"out": folder / name, "extract": shard})
-        jobs = [BackboneShards(inside, some, backbone, tiles_sha256="") for backbone in backbones]
-        for job in jobs:
-            job.folder.mkdir(parents=True)
-        bench = (
-            replace(
-                opened,
-                settings=inside,
-                reader=Reader(inside, some),
-                jobs={job.backbone: job for job in jobs},
-            )
-            if opened
-            else open_bench(inside, some, jobs)
-        )
-        return bench, make_shards(bench, [0])
-
-    bench, first = probe(batch, "first", None)
-    n_batches = max(2, math.ceil(seconds / first["seconds"]))
-    bench, record = probe(n_batches * batch, "second", bench)
-    return bench, read_speed(record)
-
-
-def _take(tiles: Tiles, rows: Any) -> Tiles:
-    """Return a table of some rows; a row may come twice."""
-    return replace(
-        tiles,
-        id=tiles.id.iloc[rows].reset_index(drop=True),
-        path=tiles.path.iloc[rows].reset_index(drop=True),
+def _plan_backbone(backbone: BackboneShards) -> BackbonePlan:
+    part = BackbonePlan(
+        missing_tiles=count_missing(backbone),
+        missing_shards=len(backbone.missing),
+        shards=len(backbone.shards),
+        is_imported=backbone.is_imported,
     )
+    if not backbone.missing:
+        virtual = backbone.virtual
+        with open_embeddings(virtual if virtual.is_file() else backbone.shards[0]) as file:
+            shapes = {name: tuple(data.shape[1:]) for name, data in file["cuts"].items()}
+        part.cuts = _plan_cuts(backbone, shapes)
+    return part
 
 
-def read_speed(record: Record) -> Speed:
-    """Turn what a probe measured (see `extract.timing.stages.Watch.record`) into seconds a tile."""
-    parts = record["backbones"]
-    n_tiles = max(part["tiles"] for part in parts.values())
-    forward = {name: part["seconds"]["forward"] / part["tiles"] for name, part in parts.items()}
-    reading = (
-        max((p["seconds"]["read"] + p["seconds"]["decode"]) / p["tiles"] for p in parts.values())
-        / record["decoders"]
-    )
+def _plan_cuts(
+    backbone: BackboneShards, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, CutPlan]:
+    cuts = {}
+    for name, shape in shapes.items():
+        row_bytes = count_row_bytes(shape, backbone.settings.extract.dtype)
+        cuts[name] = CutPlan(
+            shape=list(shape),
+            bytes=count_missing(backbone) * row_bytes,
+            all=len(backbone.tiles) * row_bytes,
+        )
+    return cuts
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A run of the loop itself on a few tiles, spread over the table, into a temporary folder."""
+
+    settings: ExtractSettings
+    tiles: Tiles
+    pending: list[BackboneShards]
+    folder: Path
+
+    def run(
+        self, open_forward: OpenForward, seconds: float, *, allow_random: bool
+    ) -> tuple[Pipeline, WorkerRecord]:
+        """Run one batch, then as many as the seconds allow; return what the latter took."""
+        batch = self.settings.extract.batch
+        settings, tiles, backbones = self._lay_out(batch, "first")
+        pipeline = open_pipeline(
+            settings, tiles, backbones, open_forward, allow_random=allow_random
+        )
+        first = make_shards(pipeline, [0])
+        n_batches = max(2, math.ceil(seconds / first.seconds))
+        settings, tiles, backbones = self._lay_out(n_batches * batch, "second")
+        pipeline.settings = settings
+        pipeline.reader = TileReader(settings, tiles)
+        pipeline.backbones = {backbone.backbone: backbone for backbone in backbones}
+        return pipeline, make_shards(pipeline, [0])
+
+    def _lay_out(
+        self, n_tiles: int, name: str
+    ) -> tuple[ExtractSettings, Tiles, list[BackboneShards]]:
+        """Spread some tiles over the table as one shard; beyond its length they come twice."""
+        n_known = len(self.tiles)
+        n_rows = min(n_tiles, n_known) if n_known < self.settings.extract.batch else n_tiles
+        rows = np.arange(n_rows) * max(1, n_known // n_rows) % n_known
+        tiles = replace(
+            self.tiles,
+            id=self.tiles.id.iloc[rows].reset_index(drop=True),
+            path=self.tiles.path.iloc[rows].reset_index(drop=True),
+        )
+        extract = self.settings.extract.model_copy(update={"shard": n_rows})
+        update = {"out": self.folder / name, "extract": extract}
+        settings = self.settings.model_copy(update=update)
+        backbones = [
+            BackboneShards(settings, tiles, backbone.backbone, tiles_sha256="")
+            for backbone in self.pending
+        ]
+        for backbone in backbones:
+            backbone.folder.mkdir(parents=True)
+        return settings, tiles, backbones
+
+
+def read_speed(record: WorkerRecord) -> Speed:
+    """Turn what a probe measured into seconds a tile."""
+    forward = {}
+    reading = 0.0
+    for name, part in record.backbones.items():
+        seconds = part.clock.seconds
+        forward[name] = seconds["forward"] / part.tiles
+        a_tile = (seconds["read"] + seconds["decode"]) / part.tiles
+        reading = max(reading, a_tile / record.decoders)
     bound = max(sum(forward.values()), reading, 1e-9)
-    return Speed(
-        forward=forward,
-        reading=reading,
-        overhead=record["seconds"] / n_tiles / bound,
-        n_tiles=n_tiles,
-        startup=record["startup_seconds"],
-        verdict=say_verdict([record]),
-    )
+    return Speed(forward=forward, reading=reading, overhead=record.seconds / record.n_tiles / bound)
 
 
-def predict(speed: Speed, missing: list[tuple[int, str, int]], *, batch: int) -> dict[str, Any]:
-    """Predict a run's seconds; a picture is decoded once for all backbones that lack its shard.
+def predict_seconds(speed: Speed, pending: Iterable[BackboneShards]) -> float:
+    """Predict the loop's seconds; a picture is decoded once for all backbones that lack its shard.
 
-    Parameters
-    ----------
-    missing : (number of the shard, backbone, tiles), each shard that is to be made.
-    batch : tiles of a pass; a shard's last one is filled up, and costs what a full one costs.
+    A shard takes the device's or the decoders' time, whichever is longer. Its last batch is
+    filled up, and takes what a full one takes.
     """
-    shards: dict[int, tuple[list[str], int]] = {}
-    for index, backbone, n_tiles in missing:
-        shards.setdefault(index, ([], n_tiles))[0].append(backbone)
-    loop = sum(shard_seconds(speed, names, n, batch=batch) for names, n in shards.values())
-    return {
-        "startup_seconds": speed.startup,
-        "loop_seconds": loop,
-        "seconds": speed.startup + loop,
-        "probe_tiles": speed.n_tiles,
-        "verdict": speed.verdict,
-    }
-
-
-def shard_seconds(speed: Speed, backbones: list[str], n_tiles: int, *, batch: int) -> float:
-    """Return the time of a shard through some backbones: the device's or the decoding processes', whichever is longer."""
-    on_device = -(-n_tiles // batch) * batch * sum(speed.forward[name] for name in backbones)
-    return max(on_device, n_tiles * speed.reading) * speed.overhead
-
-
-def _part(job: BackboneShards, bench: Bench | None, speed: Speed | None) -> dict[str, Any]:
-    network = bench.networks.get(job.backbone) if bench else None
-    shapes: Mapping[str, tuple[int, ...]] = network.shapes if network else read_shapes(job)
-    size = np.dtype(job.settings.extract.dtype).itemsize
-    n_tiles = count_missing(job)
-    row_bytes = {name: int(np.prod(shape)) * size for name, shape in shapes.items()}
-    return {
-        "missing_tiles": n_tiles,
-        "missing_shards": len(job.missing),
-        "shards": len(job.shards),
-        "is_imported": job.is_imported,
-        "precision": network.precision if network else "",
-        "runtime": network.runtime if network else "",
-        "device": network.device if network else "",
-        "seconds": sum(
-            shard_seconds(speed, [job.backbone], _count(job, i), batch=job.settings.extract.batch)
-            for i in job.missing
-        )
-        if speed and network
-        else 0.0,
-        "cuts": {
-            name: {
-                "shape": list(shape),
-                "bytes": n_tiles * row_bytes[name],
-                "all": len(job.tiles) * row_bytes[name],
-            }
-            for name, shape in shapes.items()
-        },
-    }
-
-
-def read_shapes(job: BackboneShards) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a backbone whose shards are complete, from the file over them, or from its first shard."""
-    with open_embeddings(job.virtual if job.virtual.is_file() else job.shards[0]) as file:
-        return {name: tuple(data.shape[1:]) for name, data in file["cuts"].items()}
+    on_device: defaultdict[int, float] = defaultdict(float)
+    n_tiles: dict[int, int] = {}
+    for backbone in pending:
+        batch = backbone.settings.extract.batch
+        for index in backbone.missing:
+            rows = backbone.slices[index]
+            n_tiles[index] = rows.stop - rows.start
+            n_batches = math.ceil(n_tiles[index] / batch)
+            on_device[index] += n_batches * batch * speed.forward[backbone.backbone]
+    seconds = (max(on_device[i], n * speed.reading) for i, n in n_tiles.items())
+    return speed.overhead * sum(seconds)

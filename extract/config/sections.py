@@ -1,35 +1,28 @@
-"""Sections of a settings file that take nothing but what they know, and what is said of a value that cannot be used."""
+"""Read sections of a settings file strictly, and say what is wrong with a value."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from pathlib import Path
+from typing import Annotated, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic_core import ErrorDetails
 
 from extract.config.suggestions import suggest
 
 T = TypeVar("T")
 
+_EXPECTED = {
+    "int_type": "a whole number, without quotes",
+    "float_type": "a number, without quotes",
+    "bool_type": "true or false",
+}
+
 
 class Strict(BaseModel):
-    """A section: unknown keys are errors, values do not change once read."""
+    """A section: unknown keys are errors, a value has the type that is asked for, and stays."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _as_written(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse numbers in quotes, and true or false that are none or stand where a number does."""
-        kinds = _leaves(cls.model_fields[str(info.field_name)].annotation)
-        values = value if isinstance(value, list | tuple) else [value]
-        if kinds == {bool} and not isinstance(value, bool):
-            raise ValueError(f"expected true or false, got {value!r}")
-        if kinds <= {int, float, type(None)} and any(isinstance(one, str | bool) for one in values):
-            raise ValueError(
-                f"expected {'numbers' if values is value else 'a number'}, without quotes, got {value!r}"
-            )
-        return value
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def check_once(value: list[T]) -> list[T]:
@@ -45,43 +38,44 @@ def check_once(value: list[T]) -> list[T]:
     return value
 
 
+def resolve_path(path: Path, info: ValidationInfo) -> Path:
+    """Return a path of a settings file as an absolute one; the context holds the file's folder."""
+    base: Path | None = info.context
+    return base / path.expanduser() if base else path
+
+
+OnceEach = AfterValidator(check_once)
+SettingsPath = Annotated[Path, Field(strict=False), AfterValidator(resolve_path)]
+
+
 def describe_problem(problem: ErrorDetails, model: type[BaseModel]) -> str:
-    """Turn one pydantic error into a line: [section] key, what, expected, got, remedy."""
-    *parents, key = problem["loc"] or ("",)
-    where = "".join(
-        f"[{p}] " if i == 0 else f"{p}." for i, p in enumerate(parents) if isinstance(p, str | int)
-    )
+    """Return one pydantic error as a line: [section] key, what, expected, got, remedy."""
+    names = [str(name) for name in problem["loc"] if isinstance(name, str)]
+    section = f"[{names[0]}] " if len(names) > 1 else ""
+    key = ".".join(names[1:] or names)
+    where = f"{section}{key}: " if key else ""
     if problem["type"] == "extra_forbidden":
-        known = _fields(model, parents)
-        return f"{where}unknown key {key!r}; known: {', '.join(known)}.{suggest(str(key), known)}"
+        known = _list_keys(model, names[:-1])
+        parents = "".join(f"{name}." for name in names[1:-1])
+        hint = suggest(names[-1], known)
+        listed = ", ".join(known)
+        return f"{section}{parents}unknown key {names[-1]!r}; known: {listed}.{hint}"
     if problem["type"] == "missing":
-        return f"{where}{key}: missing; the key has to be set"
+        return f"{where}missing; the key has to be set"
     if problem["type"] == "value_error":
-        return f"{where}{key}: {problem['ctx']['error']}" if key else str(problem["ctx"]["error"])
-    return f"{where}{key}: {_lower(problem['msg'])}, got {problem['input']!r}"
+        return f"{where}{problem['ctx']['error']}"
+    message = problem["msg"]
+    text = f"{message[:1].lower()}{message[1:]}"
+    if problem["type"] in _EXPECTED:
+        text = f"expected {_EXPECTED[problem['type']]}"
+    return f"{where}{text}, got {problem['input']!r}"
 
 
-def _fields(model: type[BaseModel], parents: list[Any]) -> list[str]:
-    for parent in parents:
-        annotation = model.model_fields[str(parent)].annotation
-        classes = [
-            c
-            for c in (annotation, *get_args(annotation))
-            if isinstance(c, type) and issubclass(c, BaseModel)
-        ]
-        if not classes:
-            return []
-        model = classes[0]
+def _list_keys(model: type[BaseModel], sections: list[str]) -> list[str]:
+    """List the keys that a section knows."""
+    for section in sections:
+        annotation = model.model_fields[section].annotation
+        for one in (annotation, *get_args(annotation)):
+            if isinstance(one, type) and issubclass(one, BaseModel):
+                model = one
     return list(model.model_fields)
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _leaves(annotation: Any) -> set[Any]:
-    """Return the types that a value, or the values in it, may have."""
-    if get_origin(annotation) is Literal or not get_args(annotation):
-        return {annotation}
-    args = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
-    return set().union(*(_leaves(arg) for arg in args if arg is not ...))

@@ -1,300 +1,230 @@
-"""Who makes the shards: this process, several on this machine, or the workers of a Dask cluster; all by one function."""
+"""Make the missing shards: in this process, in several of this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
-import importlib
-import json
-import os
-import subprocess
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from typing import Any
+from dataclasses import dataclass, field
+from typing import NamedTuple
 from uuid import uuid4
 
+from joblib import delayed
+
 from extract.errors import ExtractionError
-from extract.execution.workers import worker_processes
-from extract.files.locks import claim_device
-from extract.loop import Bench, OnTiles, OpenForward, make_shards, open_bench
+from extract.execution.workers import Cluster, Processes, list_gpus, open_cluster, show_only_gpu
+from extract.files.locks import DeviceClaim, claim_device
+from extract.loop import OnTiles, OpenForward, Pipeline, make_shards, open_pipeline
 from extract.settings import ExtractSection, ExtractSettings
 from extract.store.backbone_shards import MADE_WITH, BackboneShards
 from extract.tables.tile_table import Tiles, read_tiles
-from extract.timing.stages import Record
+from extract.timing.stages import WorkerRecord
 
-Made = dict[
-    str, dict[str, str]
-]  # backbone → what its shards are made with, see `extract.store.backbone_shards.MADE_WITH`
+MadeWith = dict[str, dict[str, str]]  # backbone → precision, runtime and weights of its shards
 _RANGES_A_WORKER = 8
 _SHARDS_A_RANGE = 16
-_benches: dict[str, Bench] = {}  # the one bench that this worker keeps open
-_one_at_a_time = threading.Lock()
+
+
+class Order(NamedTuple):
+    """What workers make.
+
+    Attributes
+    ----------
+    gpus : GPUs of this machine, one a worker; none where the cluster's workers choose.
+    share : workers that share a machine's cores.
+    run : identity of the run; no worker goes on with what it opened for another, because
+        pictures may have changed.
+    """
+
+    settings: ExtractSettings
+    backbones: list[str]
+    tiles_sha256: str
+    allow_random: bool
+    strict: bool
+    open_forward: OpenForward | None
+    gpus: list[str]
+    share: int
+    run: str
+
+
+@dataclass(slots=True)
+class WorkerState:
+    """What a worker process keeps from one range of shards to the next."""
+
+    run: str = ""
+    pipeline: Pipeline | None = None
+    gpu: DeviceClaim | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def close(self, run: str) -> None:
+        """Close what is open for a run; another run may have come since."""
+        if self.pipeline is not None and self.run == run:
+            self.pipeline.close()
+            self.pipeline = None
+
+
+_STATE = WorkerState()  # the one of this process, used where it is a worker
 
 
 def make_missing(
     settings: ExtractSettings,
     tiles: Tiles,
-    jobs: list[BackboneShards],
+    backbones: list[BackboneShards],
     *,
     allow_random: bool,
     strict: bool,
     on_tiles: OnTiles,
     open_forward: OpenForward | None,
-) -> list[Record]:
-    """Make every missing shard of these jobs by the engine that the settings ask for.
+) -> list[WorkerRecord]:
+    """Make every missing shard of these backbones by the engine that the settings ask for.
 
     Returns
     -------
-    What each worker did, see `extract.stages`.
+    What each worker did, for each range of shards.
 
     Raises
     ------
-    ExtractionError : a worker died, no cluster, a full disk; complete shards are kept.
+    ExtractionError, WorkerError : a full disk, a worker died, no cluster; complete shards are kept.
     """
     extract = settings.extract
-    missing = sorted({index for job in jobs for index in job.missing})
-    devices = [] if extract.engine == "dask" else visible_gpus()
-    workers = count_workers(extract, devices)
-    if extract.engine == "local" and workers == 1:
-        bench = open_bench(
-            settings,
-            tiles,
-            jobs,
-            open_forward or _find(_name(None)),
-            allow_random=allow_random,
-            strict=strict,
-        )
-        with closing(bench):
-            return [make_shards(bench, missing, on_tiles)]
-    order = {
-        "settings": {**settings.as_json(), "out": str(settings.folder)},
-        "backbones": [job.backbone for job in jobs],
-        "allow_random": allow_random,
-        "strict": strict,
-        "tiles_sha256": jobs[0].tiles_sha256,
-        "devices": devices,
-        "share": workers,
-        "open_forward": _name(open_forward),
-        "run": uuid4().hex,
-    }  # no worker goes on with what it opened for another run: pictures may have changed
-    made = {job.backbone: job.made for job in jobs}
+    missing = sorted({index for backbone in backbones for index in backbone.missing})
+    gpus = [] if extract.engine == "dask" else list_gpus()
+    n_workers = count_workers(extract, gpus)
+    order = Order(
+        settings=settings.model_copy(update={"out": settings.folder}),
+        backbones=[backbone.backbone for backbone in backbones],
+        tiles_sha256=backbones[0].tiles_sha256,
+        allow_random=allow_random,
+        strict=strict,
+        open_forward=open_forward,
+        gpus=gpus,
+        share=n_workers,
+        run=uuid4().hex,
+    )
+    if extract.engine == "local" and n_workers == 1:
+        with closing(_open_pipeline(order, tiles, backbones)) as pipeline:
+            return [make_shards(pipeline, missing, on_tiles)]
+    made_with = {backbone.backbone: backbone.made for backbone in backbones}
     records = []
-    work = _by_dask if extract.engine == "dask" else _by_processes
-    for record in work(order, made, missing, workers):
-        n_tiles = sum(len(range(*jobs[0].slices[i].indices(len(tiles)))) for i in record["indices"])
-        on_tiles(n_tiles, record["n_rejected"])
-        records.append(record)
-    return [record for record in records if record["backbones"]]
+    with _open_workers(order) as workers:
+        order = order._replace(share=workers.workers_per_host)
+        [made_with] = workers.run([delayed(open_worker)(order, made_with)])
+        ranges = split_ranges(missing, workers.n_workers)
+        for record in workers.run(delayed(make_range)(order, made_with, r) for r in ranges):
+            on_tiles(record.n_tiles, record.n_rejected)
+            records.append(record)
+    return [record for record in records if record.backbones]
 
 
-def count_workers(extract: ExtractSection, devices: list[str]) -> int:
-    """Count the workers to start: as many as the settings say, else one a GPU, else one."""
-    if devices and (extract.workers or 1) > len(devices):
+def count_workers(extract: ExtractSection, gpus: list[str]) -> int:
+    """Count the workers to start: as many as the settings ask for, else one a GPU, else one."""
+    if gpus and (extract.workers or 1) > len(gpus):
         raise ExtractionError(
-            f"[extract] workers = {extract.workers}: this machine has {len(devices)} GPUs, and each takes one "
-            "worker. Lower workers, or leave it out."
+            f"[extract] workers = {extract.workers}: this machine has {len(gpus)} GPUs, and each "
+            "takes one worker. Lower workers, or leave it out."
         )
-    return extract.workers or len(devices) or 1
+    return extract.workers or len(gpus) or 1
 
 
-def visible_gpus() -> list[str]:
-    """Name the NVIDIA GPUs of this machine that this process may use, without loading any framework."""
-    if "CUDA_VISIBLE_DEVICES" in os.environ:
-        return [
-            name
-            for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",")
-            if name.strip() not in ("", "-1")
-        ]
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=60
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [
-        str(i)
-        for i, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))
-    ]
+def split_ranges(missing: list[int], n_workers: int) -> list[list[int]]:
+    """Split missing shards into ranges: long enough to keep a device busy, short enough to share.
 
-
-def work_range(order: str, made: Made, indices: list[int]) -> Record:
-    """Make a range of shards in a worker; the worker opens the networks once and keeps them.
-
-    Parameters
-    ----------
-    order : JSON of settings, backbones and options: what is to be made.
-    made : what the first worker, or an earlier run, made shards with: all have to make them so.
+    Returns
+    -------
+    Ranges of at most 16 shards, each shard in one of them.
     """
-    with _one_at_a_time:
-        record = make_shards(_open(order, made), indices)
-    return record | {"indices": indices}
+    size = len(missing) // (n_workers * _RANGES_A_WORKER)
+    size = max(1, min(_SHARDS_A_RANGE, size))
+    return [missing[i : i + size] for i in range(0, len(missing), size)]
 
 
-def open_worker(order: str, made: Made) -> Made:
-    """Open the networks in a worker, and tell what they compute with."""
-    with _one_at_a_time:
-        networks = _open(order, made).networks
+@contextmanager
+def _open_workers(order: Order) -> Iterator[Processes | Cluster]:
+    """Open the workers; whoever presses Ctrl-C waits for no range of shards."""
+    extract = order.settings.extract
+    if extract.engine == "local":
+        processes = Processes(order.share, remedy="[extract] workers or batch")
+        try:
+            yield processes
+        finally:
+            processes.stop()
+        return
+    with open_cluster("extract", extract.scheduler, order.share) as cluster:
+        try:
+            yield cluster
+        finally:
+            if not isinstance(sys.exception(), KeyboardInterrupt):
+                with suppress(OSError):  # a worker may be gone
+                    cluster.call_everywhere(close_worker, order.run)
+
+
+def open_worker(order: Order, made_with: MadeWith) -> MadeWith:
+    """Open the networks in a worker, and return what they compute with."""
+    with _STATE.lock:
+        networks = _open_in_worker(order, made_with).networks
     return {
         name: {key: getattr(network, key) for key in MADE_WITH}
         for name, network in networks.items()
     }
 
 
-def close_worker(order: str) -> None:
-    """Close what the worker keeps open for a run; another run may have come since."""
-    bench = _benches.pop(order, None)
-    if bench:
-        bench.close()
+def make_range(order: Order, made_with: MadeWith, indices: list[int]) -> WorkerRecord:
+    """Make a range of shards in a worker, which opens the networks once and keeps them.
+
+    Parameters
+    ----------
+    made_with : what the first worker, or an earlier run, made shards with; all must agree.
+    """
+    with _STATE.lock:
+        return make_shards(_open_in_worker(order, made_with), indices)
 
 
-def _open(order: str, made: Made) -> Bench:
-    if order not in _benches:
-        for other in list(_benches):
-            close_worker(other)
-        _benches[order] = _build(json.loads(order), made)
-    bench = _benches[order]
-    for name, job in bench.jobs.items():
-        job.made = made[name]
-        job.check_network(bench.networks[name])
-    return bench
+def close_worker(run: str) -> None:
+    """Close what this worker keeps open for a run."""
+    _STATE.close(run)
 
 
-def _build(order: dict[str, Any], made: Made) -> Bench:
-    settings = ExtractSettings.model_validate(order["settings"])
-    if order["devices"] and "ROOFLINE_DEVICE" not in os.environ:
-        device = claim_device(settings.folder / "features", order["devices"])
-        os.environ["ROOFLINE_DEVICE"] = os.environ["CUDA_VISIBLE_DEVICES"] = device
-    tiles = read_tiles(settings)
-    if tiles.sha256 != order["tiles_sha256"]:
+def _open_in_worker(order: Order, made_with: MadeWith) -> Pipeline:
+    if _STATE.pipeline is None or _STATE.run != order.run:
+        _STATE.close(_STATE.run)
+        if order.gpus and _STATE.gpu is None:
+            _STATE.gpu = claim_device(order.settings.folder / "features", order.gpus)
+            show_only_gpu(_STATE.gpu.device)
+        tiles = read_tiles(order.settings)
+        _check_table(order, tiles)
+        backbones = [
+            BackboneShards(order.settings, tiles, name, tiles_sha256=order.tiles_sha256)
+            for name in order.backbones
+        ]
+        for backbone in backbones:
+            backbone.made = made_with[backbone.backbone]
+        _STATE.pipeline = _open_pipeline(order, tiles, backbones)
+        _STATE.run = order.run
+    for name, backbone in _STATE.pipeline.backbones.items():
+        backbone.made = made_with[name]
+        backbone.check_network(_STATE.pipeline.networks[name])
+    return _STATE.pipeline
+
+
+def _check_table(order: Order, tiles: Tiles) -> None:
+    if tiles.sha256 != order.tiles_sha256:
         raise ExtractionError(
-            f"table {settings.tiles.table}: differs from the one that the run was started with. "
-            "All workers have to see the same files."
+            f"table {order.settings.tiles.table}: differs from the one that the run was started "
+            "with. All workers have to see the same files."
         )
-    jobs = [
-        BackboneShards(settings, tiles, name, tiles_sha256=order["tiles_sha256"])
-        for name in order["backbones"]
-    ]
-    for job in jobs:
-        job.made = made[job.backbone]
-    options = {key: order[key] for key in ("allow_random", "strict", "share")}
-    return open_bench(settings, tiles, jobs, _find(order["open_forward"]), **options)
 
 
-def _name(open_forward: OpenForward | None) -> str:
-    """Describe where a function is found, so that a worker finds it too."""
-    return (
-        f"{open_forward.__module__}:{open_forward.__name__}"
-        if open_forward
-        else "extract.networks.forward:open_forward"
+def _open_pipeline(order: Order, tiles: Tiles, backbones: list[BackboneShards]) -> Pipeline:
+    open_forward = order.open_forward
+    if open_forward is None:  # Keras takes seconds to load, and a finished run does not need it
+        from extract.networks.forward import open_forward
+    return open_pipeline(
+        order.settings,
+        tiles,
+        backbones,
+        open_forward,
+        allow_random=order.allow_random,
+        strict=order.strict,
+        share=order.share,
     )
-
-
-def _find(name: str) -> OpenForward:
-    """Import late: Keras takes seconds to load, and a finished run does not need it."""
-    module, _, function = name.partition(":")
-    opener: OpenForward = getattr(importlib.import_module(module), function)
-    return opener
-
-
-def _ranges(missing: list[int], workers: int) -> list[list[int]]:
-    """Cut the missing shards into ranges: long enough to keep a device busy, short enough to share out."""
-    size = max(1, min(_SHARDS_A_RANGE, len(missing) // (workers * _RANGES_A_WORKER)))
-    return [missing[i : i + size] for i in range(0, len(missing), size)]
-
-
-def _by_processes(
-    order: dict[str, Any], made: Made, missing: list[int], workers: int
-) -> Iterator[Record]:
-    """Share the shards among processes of this machine; where there are GPUs, one process a GPU."""
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-    text = json.dumps(order)
-    try:
-        with worker_processes():
-            (made,) = Parallel(n_jobs=workers)([delayed(open_worker)(text, made)])
-            parallel = Parallel(
-                n_jobs=workers, return_as="generator_unordered", batch_size=1, pre_dispatch=workers
-            )
-            yield from parallel(
-                delayed(work_range)(text, made, indices) for indices in _ranges(missing, workers)
-            )
-    except TerminatedWorkerError:
-        raise ExtractionError(
-            "a worker process died: killed, or out of memory. The complete shards are kept; run the same "
-            "command again, with fewer [extract] workers if memory is short."
-        ) from None
-    finally:
-        # joblib would keep them, and their GPUs, for five minutes; whoever pressed Ctrl-C waits for no range of shards
-        get_reusable_executor(kill_workers=True).shutdown(wait=True, kill_workers=True)
-
-
-def _by_dask(
-    order: dict[str, Any], made: Made, missing: list[int], workers: int
-) -> Iterator[Record]:
-    """Send the shards to the workers of a Dask cluster; what a lost worker had is done again by another."""
-    try:
-        from distributed import KilledWorker, as_completed
-    except ImportError:
-        raise ExtractionError(
-            '[extract] engine = "dask" needs dask and distributed: pip install ".[cluster]".'
-        ) from None
-    with _client(order, workers) as client:
-        hosts = Counter(
-            worker["host"] for worker in client.scheduler_info(n_workers=-1)["workers"].values()
-        )
-        text = json.dumps({**order, "share": max(hosts.values())})
-        futures: list[Any] = []
-        try:
-            made = client.submit(open_worker, text, made, pure=False).result()
-            ranges = _ranges(missing, sum(hosts.values()))
-            futures += [
-                client.submit(work_range, text, made, indices, pure=False) for indices in ranges
-            ]
-            for future in as_completed(futures):
-                yield future.result()
-                future.release()
-        except KilledWorker as error:
-            raise ExtractionError(
-                f"workers of the cluster died again and again ({error}). The complete shards are kept; look for "
-                "too little memory, then run the same command again."
-            ) from None
-        finally:
-            if not isinstance(
-                sys.exception(), KeyboardInterrupt
-            ):  # whoever pressed Ctrl-C waits for no worker
-                client.cancel(futures)
-                with suppress(OSError):  # one may be gone
-                    client.run(close_worker, text)
-
-
-@contextmanager
-def _client(order: dict[str, Any], workers: int) -> Iterator[Any]:
-    """Connect to the cluster of the settings, or make one on this machine for as long as it is needed."""
-    from distributed import Client, LocalCluster
-
-    address = order["settings"]["extract"].get("scheduler")
-    if address is None:
-        quiet: dict[str, Any] = {
-            "dashboard_address": None,
-            "scheduler_kwargs": {"dashboard_address": ":0"},
-        }  # any port
-        with (
-            LocalCluster(n_workers=workers, threads_per_worker=1, **quiet) as cluster,
-            Client(cluster) as client,
-        ):
-            yield client
-        return
-    try:
-        client = Client(address, timeout=10)
-    except OSError as error:
-        raise ExtractionError(
-            f"[extract] scheduler = {address!r}: nobody answers ({error}). Start the scheduler, or mend the "
-            "address; without it a cluster is made on this machine."
-        ) from None
-    with client:
-        if not client.scheduler_info()["workers"]:
-            client.wait_for_workers(1, timeout=600)
-        yield client

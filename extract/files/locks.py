@@ -1,17 +1,24 @@
-"""Who may write a features folder: one run at a time, and one worker a device."""
+"""Lock folders and devices: one run at a time in a folder, one worker process a device."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
 
 from extract.errors import LockError
 
-_held: list[int] = []  # files of the devices that this process has claimed, until it ends
+
+class DeviceClaim(NamedTuple):
+    """A device of this machine, held for as long as its owner keeps this object."""
+
+    device: str
+    lock: FileLock
 
 
 def make_folder(folder: Path) -> None:
@@ -23,66 +30,71 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".lock").open("a").close()
+        (folder / ".lock").touch()
     except OSError as error:
         raise LockError(
-            f"{folder}: cannot be written ({error.strerror}). Mend its rights, or set `out` to another "
-            "folder."
+            f"{folder}: cannot be written ({error.strerror}). Mend its rights, or set `out` to "
+            "another folder."
         ) from None
 
 
 @contextmanager
 def locked(folder: Path) -> Iterator[str]:
-    """Make a folder and hold it; the lock goes with the process, so that a killed run leaves none behind.
+    """Make a folder and hold it; a killed process leaves no lock behind.
 
     Yields
     ------
-    What the user should know: empty, or that this file system has no locks.
+    A note for the user: empty, or that this file system has no locks.
 
     Raises
     ------
     LockError : another process holds it, or it cannot be written.
     """
     make_folder(folder)
-    with (folder / ".lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            raise LockError(
-                f"{folder}: in use by process {handle.read().strip()}. Wait for it, or stop it."
-            ) from None
-        except OSError as error:
-            yield (
-                f"{folder}: this file system has no locks ({error.strerror}): a second run on it would not be noticed. "
-                "Start one at a time."
-            )
-            return
-        handle.truncate(0)
-        handle.write(f"{os.getpid()} on {socket.gethostname()}")
-        handle.flush()
-        try:
-            yield ""
-        finally:  # to close it would leave the lock with a child that was forked meanwhile
-            fcntl.flock(handle, fcntl.LOCK_UN)
+    path = folder / ".lock"
+    lock = FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        owner = _read_owner(path)
+        raise LockError(f"{folder}: in use by process {owner}. Wait for it, or stop it.") from None
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        yield (
+            f"{folder}: this file system has no locks ({reason}): a second run on it would not be "
+            "noticed. Start one at a time."
+        )
+        return
+    try:
+        _write_owner(path)
+        yield ""
+    finally:
+        lock.release()
 
 
-def claim_device(folder: Path, devices: Sequence[str]) -> str:
-    """Take one device of this machine that no other worker has, for as long as this process lives.
+def claim_device(folder: Path, devices: Sequence[str]) -> DeviceClaim:
+    """Take one device of this machine that no other worker has.
 
     Raises
     ------
     LockError : there are more workers than devices.
     """
     for device in devices:
-        handle = os.open(folder / f".device-{device}", os.O_CREAT | os.O_RDWR, 0o644)
+        lock = FileLock(folder / f".device-{device}", fallback_to_soft=False)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
+            lock.acquire(timeout=0)
+        except Timeout:
             continue
-        _held.append(handle)
-        return device
+        return DeviceClaim(device, lock)
     raise LockError(
         f"{folder}: more workers than devices ({', '.join(devices)}). Lower [extract] workers."
     )
+
+
+def _write_owner(path: Path) -> None:
+    if os.name != "nt":  # where a locked file can be neither read nor written
+        path.write_text(f"{os.getpid()} on {socket.gethostname()}")
+
+
+def _read_owner(path: Path) -> str:
+    return path.read_text().strip() if os.name != "nt" else "(another)"

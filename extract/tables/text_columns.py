@@ -24,8 +24,8 @@ _ROWS = 16384  # of a CSV at once: pandas makes a Python object of every field b
 
 
 @contextmanager
-def thrifty() -> Iterator[None]:
-    """Let Arrow give back what it frees: its own allocator keeps several times of what a table needs."""
+def release_freed_memory() -> Iterator[None]:
+    """Let Arrow return what it frees: its own allocator keeps several times what a table needs."""
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:

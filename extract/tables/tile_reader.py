@@ -11,7 +11,7 @@ from extract.tables.tile_table import Tiles
 from extract.timing.clock import Clock
 
 
-class Reader:
+class TileReader:
     """Read any rows of the table; safe to call from several threads.
 
     Attributes

@@ -26,8 +26,8 @@ from extract.tables.text_columns import (
     name_braces,
     parse_numbers,
     read_frame,
+    release_freed_memory,
     stream_frame,
-    thrifty,
 )
 
 Kind = Literal["number", "class"]
@@ -89,7 +89,7 @@ def read_tiles(settings: ExtractSettings) -> Tiles:
         not a number, a path that leaves the images folder.
     """
     table = settings.tiles.table
-    with thrifty():
+    with release_freed_memory():
         return _check_frame(
             _list_folders(settings) if table is None else read_frame(table, _columns(settings)),
             settings,

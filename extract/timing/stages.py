@@ -1,21 +1,17 @@
-"""The stage clock: what every worker's seconds went into, and the verdict that follows."""
+"""Record what the seconds of a run went into, and name the stage that bounds it."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from extract.files.atomic import publish
-from extract.timing.clock import Clock, peak_rss_bytes
+from extract.files.atomic import write_atomically
+from extract.timing.clock import Clock
 
-Record = dict[str, Any]  # plain values: it travels between processes
 _REMEDIES = {
     "forward": "",
     "read": "; faster storage for the pictures would help",
@@ -24,161 +20,144 @@ _REMEDIES = {
 }
 
 
-@dataclass(slots=True)
-class Watch:
-    """What one worker does in one go.
+@dataclass(slots=True, kw_only=True)
+class BackboneRecord:
+    """What one worker did for one backbone.
 
     Attributes
     ----------
-    decoders : processes that read and decode.
-    clocks : seconds of each backbone, summed over processes; reading and decoding count for every backbone that they serve.
-    tiles : tiles of each backbone. `n_rejected` : tiles that could not be used.
-    waited : seconds in which the device had nothing to do: for pictures (`decode`), for the disk (`write`).
+    tiles : tiles embedded.
+    clock : seconds by stage, summed over processes; reading and decoding count for every
+        backbone that they serve.
     """
 
+    device: str
+    precision: str
+    runtime: str
+    note: str
+    tiles: int = 0
+    clock: Clock = field(default_factory=Clock)
+
+
+@dataclass(slots=True, kw_only=True)
+class WorkerRecord:
+    """What one worker did in one go.
+
+    Attributes
+    ----------
+    worker : host and process. `decoders` : its processes that read and decode.
+    n_tiles, n_rejected : tiles read, and those of them that could not be used.
+    waited : seconds in which the device idled: for pictures (`decode`), for the disk (`write`).
+    seconds : duration of the loop. `startup_seconds` : time to open the networks.
+    peak_rss_bytes : most memory of the worker and its decoders.
+    """
+
+    worker: str
     decoders: int
-    clocks: defaultdict[str, Clock] = field(default_factory=lambda: defaultdict(Clock))
-    tiles: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    startup_seconds: float
+    backbones: dict[str, BackboneRecord]
+    waited: Clock = field(default_factory=Clock)
+    n_tiles: int = 0
     n_rejected: int = 0
-    waited: Clock = field(default_factory=lambda: Clock({"decode": 0.0, "write": 0.0}))
-    started: float = field(default_factory=time.perf_counter)
-
-    def add_reading(self, clock: Clock, backbones: Iterable[str]) -> None:
-        """Add what one batch took to read and decode."""
-        for backbone in backbones:
-            for stage in ("read", "decode"):
-                self.clocks[backbone].seconds[stage] += clock.seconds[stage]
-
-    def record(self, networks: Mapping[str, Any], *, startup: float, beside: int) -> Record:
-        """Return what was measured as plain values.
-
-        Parameters
-        ----------
-        startup : seconds that opening the networks took. beside : memory of the processes that decode [bytes].
-        """
-        return {
-            "worker": f"{socket.gethostname()}-{os.getpid()}",
-            "decoders": self.decoders,
-            "n_rejected": self.n_rejected,
-            "seconds": time.perf_counter() - self.started,
-            "waited": dict(self.waited.seconds),
-            "startup_seconds": startup,
-            "peak_rss_bytes": peak_rss_bytes() + beside,
-            "backbones": {
-                name: {
-                    "tiles": n,
-                    "seconds": dict(self.clocks[name].seconds),
-                    "device": networks[name].device,
-                    "precision": networks[name].precision,
-                    "runtime": networks[name].runtime,
-                    "note": networks[name].note,
-                }
-                for name, n in self.tiles.items()
-            },
-        }
+    seconds: float = 0.0
+    peak_rss_bytes: int = 0
 
 
-def sum_records(records: list[Record]) -> dict[str, Any]:
+class BackboneStages(TypedDict):
+    """One backbone's entry in `stages.json`."""
+
+    tiles: int
+    tiles_per_second: float
+    device: str
+    precision: str
+    runtime: str
+    note: str
+    seconds: dict[str, float]
+    run_seconds: float
+    workers: int
+    startup_seconds: float
+    peak_rss_bytes: int
+    verdict: str
+
+
+def sum_records(records: Sequence[WorkerRecord]) -> dict[str, BackboneStages]:
     """Return each backbone's stages, as `stages.json` holds them.
 
-    Seconds are summed over workers and processes but for `total`, which is the busiest worker's. Where backbones share a
-    run, `total` is the time without what the device spent on the others, and not less than reading and decoding take
-    with all processes: what the backbone would have needed alone. `tiles_per_second` is `tiles / total`; `run_seconds` is
-    the time of the run with all backbones.
+    Seconds are summed over workers but for `total`, which is the busiest worker's. Where
+    backbones share a run, `total` leaves out what the device spent on the others, and is at
+    least what reading and decoding take with all processes: what the backbone would have needed
+    alone. `tiles_per_second` is `tiles / total`; `run_seconds` is the time of the whole run.
     """
-    workers = _by_worker(records)
-    said = say_verdict(records)
-    return {
-        name: _stage(name, workers) | {"verdict": said}
-        for name in dict.fromkeys(n for w in workers for n in w["backbones"])
-    }
-
-
-def _by_worker(records: list[Record]) -> list[Record]:
-    """Add up the records of each worker."""
-    workers: dict[str, Record] = {}
+    by_worker: defaultdict[str, list[WorkerRecord]] = defaultdict(list)
     for record in records:
-        key = record["worker"]
-        workers[key] = _add(workers[key], record) if key in workers else record
-    return list(workers.values())
+        by_worker[record.worker].append(record)
+    names = dict.fromkeys(name for record in records for name in record.backbones)
+    verdict = describe_bottleneck(records)
+    return {name: _sum_backbone(name, list(by_worker.values()), verdict) for name in names}
 
 
-def _add(a: Any, b: Any, name: str = "") -> Any:
-    if isinstance(a, dict):
-        return {
-            key: _add(a[key], b[key], key) if key in a and key in b else a.get(key, b.get(key))
-            for key in {**a, **b}
-        }
-    if isinstance(a, str) or name == "decoders":
-        return a
-    return max(a, b) if name in ("peak_rss_bytes", "startup_seconds") else a + b
-
-
-def _stage(name: str, workers: list[Record]) -> dict[str, Any]:
-    mine = [w for w in workers if name in w["backbones"]]
-    parts = [w["backbones"][name] for w in mine]
-    seconds = {
-        stage: sum(part["seconds"][stage] for part in parts)
-        for stage in ("read", "decode", "forward", "write")
-    }
-    total = max(_own_seconds(name, worker) for worker in mine)
-    n_tiles = sum(part["tiles"] for part in parts)
+def _sum_backbone(name: str, workers: list[list[WorkerRecord]], verdict: str) -> BackboneStages:
+    busy = [mine for mine in workers if any(name in record.backbones for record in mine)]
+    records = [record for mine in busy for record in mine]
+    parts = [record.backbones[name] for record in records if name in record.backbones]
+    total = max(_own_seconds(name, mine) for mine in busy)
+    seconds = {stage: sum(p.clock.seconds[stage] for p in parts) for stage in Clock().seconds}
+    seconds["total"] = total
+    n_tiles = sum(part.tiles for part in parts)
     return {
         "tiles": n_tiles,
         "tiles_per_second": n_tiles / total,
-        "device": parts[0]["device"],
-        "precision": parts[0]["precision"],
-        "runtime": parts[0]["runtime"],
-        "note": parts[0]["note"],
-        "seconds": {k: round(v, 3) for k, v in {**seconds, "total": total}.items()},
-        "run_seconds": round(max(w["seconds"] for w in mine), 3),
-        "workers": len(mine),
-        "startup_seconds": round(max(w["startup_seconds"] for w in mine), 3),
-        "peak_rss_bytes": max(w["peak_rss_bytes"] for w in mine),
+        "device": parts[0].device,
+        "precision": parts[0].precision,
+        "runtime": parts[0].runtime,
+        "note": parts[0].note,
+        "seconds": {stage: round(value, 3) for stage, value in seconds.items()},
+        "run_seconds": round(max(sum(r.seconds for r in mine) for mine in busy), 3),
+        "workers": len(busy),
+        "startup_seconds": round(max(r.startup_seconds for r in records), 3),
+        "peak_rss_bytes": max(r.peak_rss_bytes for r in records),
+        "verdict": verdict,
     }
 
 
-def _own_seconds(name: str, worker: Record) -> float:
-    others = sum(
-        part["seconds"]["forward"] for other, part in worker["backbones"].items() if other != name
-    )
-    seconds = worker["backbones"][name]["seconds"]
-    return float(
-        max(
-            worker["seconds"] - others,
-            (seconds["read"] + seconds["decode"]) / worker["decoders"],
-            1e-9,
-        )
-    )
+def _own_seconds(name: str, records: list[WorkerRecord]) -> float:
+    """Return the seconds that one worker would have needed for this backbone alone."""
+    alone = sum(record.seconds for record in records)
+    decoding = 0.0
+    for record in records:
+        for other, part in record.backbones.items():
+            if other == name:
+                decoding += part.clock.seconds["read"] + part.clock.seconds["decode"]
+            else:
+                alone -= part.clock.seconds["forward"]
+    return max(alone, decoding / records[0].decoders, 1e-9)
 
 
-def say_verdict(records: list[Record]) -> str:
-    """Describe what bounded a run, as `forward-bound: 97 % of the time`, and what would help."""
-    total = sum(r["seconds"] for r in records) or 1e-9
-    spent = {"forward": 0.0, "read": 0.0, "decode": 0.0}
-    for part in (part for record in records for part in record["backbones"].values()):
-        for stage in spent:
-            spent[stage] += part["seconds"][stage]
-    waited = {stage: sum(r["waited"][stage] for r in records) for stage in ("decode", "write")}
-    shares = {
-        "forward": spent["forward"],
-        "read" if spent["read"] > spent["decode"] else "decode": waited["decode"],
-        "write": waited["write"],
-    }
+def describe_bottleneck(records: Sequence[WorkerRecord]) -> str:
+    """Return what bounded a run, as `forward-bound: 97 % of the time`, and what would help."""
+    clocks = [part.clock.seconds for record in records for part in record.backbones.values()]
+    forward, read, decode = (
+        sum(seconds[stage] for seconds in clocks) for stage in ("forward", "read", "decode")
+    )
+    waited = {s: sum(r.waited.seconds[s] for r in records) for s in ("decode", "write")}
+    reading = "read" if read > decode else "decode"
+    shares = {"forward": forward, reading: waited["decode"], "write": waited["write"]}
     bound = max(shares, key=lambda stage: shares[stage])
-    return f"{bound}-bound: {100 * min(1.0, shares[bound] / total):.0f} % of the time{_REMEDIES[bound]}"
+    total = sum(record.seconds for record in records) or 1e-9
+    percent = 100 * min(1.0, shares[bound] / total)
+    return f"{bound}-bound: {percent:.0f} % of the time{_REMEDIES[bound]}"
 
 
-def write_stages(features: Path, stages: dict[str, Any], backbones: list[str]) -> None:
-    """Put this run's stages in the place of earlier runs'; a run that did nothing changes nothing.
+def write_stages(features: Path, stages: dict[str, BackboneStages], backbones: list[str]) -> None:
+    """Replace the entries of `stages.json` by this run's; a backbone not worked on keeps its own.
 
     Raises
     ------
     OSError : `stages.json` cannot be written.
     """
     path = features / "stages.json"
-    old = json.loads(path.read_text()) if path.is_file() else {}
-    merged = {k: v for k, v in {**old, **stages}.items() if k in backbones}
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(merged, indent=2) + "\n")
-    publish(partial, path)
+    merged: dict[str, BackboneStages] = json.loads(path.read_text()) if path.is_file() else {}
+    merged.update(stages)
+    kept = {name: entry for name, entry in merged.items() if name in backbones}
+    with write_atomically(path) as partial:
+        partial.write_text(json.dumps(kept, indent=2) + "\n")

@@ -1,23 +1,20 @@
-"""Where units of work run: in this process, in several of this machine, or on a cluster; joblib is the one seam."""
+"""Choose where fits run: in this process, in several of this machine, or on a cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import joblib
 
-from extract.execution.workers import worker_processes
+from extract.execution.workers import Processes, open_cluster
 from models.execution.fit_cell import fit_unit
 from models.settings import FitSettings, ModelsSection
 from models.store.cells import Cell, Planned
 from models.store.fitted import Fitted
 
 _CORES_A_WORKER = 8  # more threads than that gain a fit little
-CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +43,7 @@ class Engine:
 
         Raises
         ------
-        ValueError : no cluster at the address, or the extra `cluster` is not installed.
+        WorkerError : no cluster answers, Dask is not installed, or a worker was killed.
         """
         settings = settings.model_copy(
             update={"out": settings.folder}
@@ -61,16 +58,17 @@ class Engine:
 
         Raises
         ------
-        ValueError : no cluster at the address, or the extra `cluster` is not installed; a worker process was killed.
+        WorkerError : no cluster answers, Dask is not installed, or a worker was killed.
         """
         if self.workers == 1 and not self.scheduler:
             yield from (function(*given) for function, given, _ in jobs)
             return
-        order: Any = "generator_unordered"
-        with _open_cluster(self.scheduler) if self.scheduler else _open_processes():
-            yield from joblib.Parallel(
-                n_jobs=self.workers, return_as=order, batch_size=1, pre_dispatch="n_jobs"
-            )(jobs)
+        if self.scheduler:
+            with open_cluster("models", self.scheduler) as cluster:
+                yield from cluster.run(jobs)
+            return
+        processes = Processes(self.workers, remedy="[models] workers or memory_gib")
+        yield from processes.run(jobs)
 
 
 def read_engine(asked: ModelsSection) -> Engine:
@@ -87,37 +85,3 @@ def read_engine(asked: ModelsSection) -> Engine:
     return Engine(
         workers=workers, threads=asked.threads or max(1, cores // workers), scheduler=None
     )
-
-
-@contextmanager
-def _open_processes() -> Iterator[None]:
-    try:
-        with worker_processes():
-            yield
-    except BrokenProcessPool as error:
-        ends = "".join(
-            line for line in str(error).splitlines() if line.startswith("The exit codes")
-        )
-        raise ValueError(
-            "a worker process was killed, most often because memory ran out. Lower [models] workers or memory_gib, "
-            f"and run the same command again: what was finished is kept.{f' ({ends})' * bool(ends)}"
-        ) from None
-
-
-@contextmanager
-def _open_cluster(scheduler: str) -> Iterator[None]:
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ValueError(
-            "[models] engine 'dask' needs the extra 'cluster': pip install 'roofline[cluster]'."
-        ) from None
-    try:
-        client: Any = Client(scheduler, timeout=CONNECT_SECONDS)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"[models] scheduler {scheduler!r}: no Dask scheduler answers there ({error}). Start one with "
-            "`dask scheduler`, and workers that see the same folders with `dask worker`."
-        ) from None
-    with client, joblib.parallel_config(backend="dask"):
-        yield

@@ -15,7 +15,7 @@ from extract.networks.pixels import resize
 from extract.networks.registry import REGISTRY
 from extract.settings import ExtractSettings
 from extract.store.embeddings import Embeddings
-from extract.tables.tile_reader import Reader
+from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles
 from extract.timing.clock import Clock
 from models.data.arrays import Ints
@@ -39,7 +39,7 @@ class Places:
 
     def __init__(self, settings: ExtractSettings, tiles: Tiles, cut: Cut) -> None:
         self._settings = settings
-        self._reader = Reader(settings, tiles)
+        self._reader = TileReader(settings, tiles)
         self.cut = cut
 
     def pictures(self, rows: Ints) -> NDArray[np.uint8]:
