@@ -5,18 +5,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from extract.checks.plan import Speed, plan_extraction, predict_seconds, read_speed
+from extract.checks.plan import plan_extraction
 from extract.errors import ExtractionError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from extract.store.embeddings import Embeddings
-from extract.timing.clock import Clock
-from extract.timing.stages import BackboneRecord, WorkerRecord
 
 
 class Stub:
@@ -50,57 +47,6 @@ def settings_of(path):
     return read_settings(path, ExtractSettings)
 
 
-SPEED = Speed(forward={"a": 0.1, "b": 0.3}, reading=0.2, overhead=1.5)
-
-
-def shards(missing, batch=10):
-    """Backbones that lack shards: (number of the shard, backbone, tiles)."""
-    extract = SimpleNamespace(batch=batch)
-    return [
-        SimpleNamespace(
-            backbone=name,
-            missing=[index],
-            slices={index: slice(0, n_tiles)},
-            settings=SimpleNamespace(extract=extract),
-        )
-        for index, name, n_tiles in missing
-    ]
-
-
-@pytest.mark.parametrize(
-    ("missing", "loop"),
-    [
-        ([], 0.0),
-        ([(0, "b", 100)], 100 * 0.3 * 1.5),
-        ([(0, "a", 100)], 100 * 0.2 * 1.5),
-        ([(0, "a", 100), (0, "b", 100)], 100 * 0.4 * 1.5),
-        ([(0, "a", 100), (1, "b", 50)], (100 * 0.2 + 50 * 0.3) * 1.5),
-        ([(0, "b", 91)], 100 * 0.3 * 1.5),
-    ],
-)
-def test_a_shard_costs_the_longer_of_device_and_decoding_and_whole_batches(missing, loop):
-    assert predict_seconds(SPEED, shards(missing)) == pytest.approx(loop)
-
-
-def test_a_probe_that_waits_for_decoding_is_read_as_such():
-    clock = Clock({"read": 2.0, "decode": 6.0, "forward": 1.0, "write": 0.1})
-    part = BackboneRecord(
-        device="cpu", precision="float32", runtime="stub", note="", tiles=100, clock=clock
-    )
-    record = WorkerRecord(
-        worker="a",
-        decoders=2,
-        startup_seconds=3.0,
-        backbones={"a": part},
-        n_tiles=100,
-        seconds=4.4,
-    )
-    speed = read_speed(record)
-    assert (speed.forward["a"], speed.reading) == (0.01, 0.04)
-    assert speed.overhead == pytest.approx(1.1)
-    assert predict_seconds(speed, shards([(0, "a", 100)])) == pytest.approx(4.4)
-
-
 def test_the_plan_foretells_the_bytes_of_the_run_and_no_less_than_its_network_takes(experiment):
     settings = settings_of(
         experiment(n=200, replace={"shard = 5": "shard = 100", "batch = 4": "batch = 20"})
@@ -111,6 +57,8 @@ def test_the_plan_foretells_the_bytes_of_the_run_and_no_less_than_its_network_ta
         plan.loop_seconds >= 10 * 0.2
     )  # how near it comes is measured, not tested: other work on the machine comes and goes
     assert plan.seconds == pytest.approx(plan.loop_seconds + plan.startup_seconds)
+    alone = plan.backbones["mobilenetv2"].seconds
+    assert alone == pytest.approx(plan.loop_seconds, rel=1e-6)
     files = list((settings.folder / "features" / "mobilenetv2").glob("part-*.h5"))
     assert plan.bytes == pytest.approx(sum(file.stat().st_size for file in files), rel=0.1)
     with Embeddings(settings.folder / "features" / "mobilenetv2.h5") as embeddings:
@@ -131,12 +79,26 @@ def test_a_plan_counts_only_what_is_missing_and_leaves_nothing_behind(experiment
     plan = plan_extraction(settings, seconds=0.1, open_forward=Stub(0.001))
     assert sorted(features.rglob("*")) == files
     part = plan.backbones["mobilenetv2"]
+    assert plan.loop_seconds < before.loop_seconds
     assert (part.missing_tiles, part.missing_shards, part.shards) == (2, 1, 3)
     assert plan.bytes * 12 == before.bytes * 2
     run_extraction(settings, open_forward=Stub(0.001))
     done = plan_extraction(settings, open_forward=Stub(9999))
     assert (done.seconds, done.bytes) == (0.0, 0)
     assert done.backbones["mobilenetv2"].cuts["block_1_expand_relu:avg"].all == 12 * 96 * 2
+
+
+def test_backbones_that_lack_different_shards_take_the_sum_of_what_each_takes(experiment):
+    two = '"mobilenetv2/block_3_expand_relu:map"'
+    path = experiment(replace={two: '"vgg16/block1_pool:avg"'})
+    settings = settings_of(path)
+    run_extraction(settings, open_forward=Stub(0.01))
+    shards = settings.folder / "features"
+    (shards / "mobilenetv2" / "part-00000.h5").unlink()
+    (shards / "vgg16" / "part-00001.h5").unlink()
+    plan = plan_extraction(settings, seconds=0.1, open_forward=Stub(0.01))
+    parts = plan.backbones.values()
+    assert plan.loop_seconds == pytest.approx(sum(part.seconds for part in parts))
 
 
 def test_a_plan_refuses_what_the_run_would_refuse(experiment):

@@ -124,7 +124,7 @@ def test_cut_is_written_as_it_is_read():
         ({"id": [0] * 12}, "stand in more than one row"),
         ({"area": [""] + ["A"] * 11}, "'area' is empty in 1 rows.*line 2"),
         ({"income": ["high"] + ["1"] * 11}, "'income' is not a number in 1 rows.*'high'"),
-        ({"x": [None] + [1.0] * 11}, "1 rows have no place"),
+        ({"x": [None] + [1.0] * 11}, "column .x. is empty in 1 rows.*line 2.*needs a place"),
     ],
 )
 def test_bad_table_is_refused_with_the_remedy(experiment, columns, message):

@@ -6,8 +6,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from extract.store.embeddings import open_embeddings
 from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import peak_rss_bytes
-from extract.timing.stages import WorkerRecord, describe_bottleneck
+from extract.timing.stages import WorkerRecord, sum_records
 
 _OTHER_BYTES = PICTURE.itemsize + 8 + 1 + 16  # a row's facts, id, status, reference to its reason
 
@@ -67,22 +66,6 @@ class Plan:
     backbones: dict[str, BackbonePlan]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Speed:
-    """What a probe measured.
-
-    Attributes
-    ----------
-    forward : backbone → device time of a tile [s].
-    reading : time to read and decode a tile, by all processes together [s].
-    overhead : factor of the whole on what bounds it (1 where the device never waits).
-    """
-
-    forward: dict[str, float]
-    reading: float
-    overhead: float
-
-
 def plan_extraction(
     settings: ExtractSettings,
     *,
@@ -91,6 +74,9 @@ def plan_extraction(
     open_forward: OpenForward | None = None,
 ) -> Plan:
     """Predict bytes and time of what `run` would do now; complete shards cost nothing.
+
+    A few of the table's tiles go through the real loop. Where backbones lack different shards,
+    the seconds are the sum of what each takes alone, which is more than the run takes.
 
     Parameters
     ----------
@@ -125,18 +111,22 @@ def plan_extraction(
         pipeline.close()
         plan.startup_seconds = record.startup_seconds + loading
         plan.probe_tiles = record.n_tiles
-        plan.verdict = describe_bottleneck([record])
-        speed = read_speed(record)
-        plan.loop_seconds = predict_seconds(speed, pending)
-        plan.seconds = plan.startup_seconds + plan.loop_seconds
+        stages = sum_records([record])
+        rate = record.n_tiles / record.seconds
+        missing = {tuple(backbone.missing) for backbone in pending}
         for backbone in pending:
             part = plan.backbones[backbone.backbone]
-            network = pipeline.networks[backbone.backbone]
-            part.seconds = predict_seconds(speed, [backbone])
-            part.precision = network.precision
-            part.runtime = network.runtime
-            part.device = network.device
-            part.cuts = _plan_cuts(backbone, network.shapes)
+            stage = stages[backbone.backbone]
+            part.seconds = part.missing_tiles / stage["tiles_per_second"]
+            part.precision = stage["precision"]
+            part.runtime = stage["runtime"]
+            part.device = stage["device"]
+            part.cuts = _plan_cuts(backbone, pipeline.networks[backbone.backbone].shapes)
+            plan.verdict = stage["verdict"]
+            plan.loop_seconds += part.seconds
+        if len(missing) == 1:  # one decode for all, as in the probe
+            plan.loop_seconds = count_missing(pending[0]) / rate
+        plan.seconds = plan.startup_seconds + plan.loop_seconds
     for backbone in backbones:
         cuts = plan.backbones[backbone.backbone].cuts.values()
         plan.bytes += count_missing(backbone) * _OTHER_BYTES + sum(cut.bytes for cut in cuts)
@@ -245,35 +235,3 @@ class Probe:
         for backbone in backbones:
             backbone.folder.mkdir(parents=True)
         return settings, tiles, backbones
-
-
-def read_speed(record: WorkerRecord) -> Speed:
-    """Turn what a probe measured into seconds a tile."""
-    forward = {}
-    reading = 0.0
-    for name, part in record.backbones.items():
-        seconds = part.clock.seconds
-        forward[name] = seconds["forward"] / part.tiles
-        a_tile = (seconds["read"] + seconds["decode"]) / part.tiles
-        reading = max(reading, a_tile / record.decoders)
-    bound = max(sum(forward.values()), reading, 1e-9)
-    return Speed(forward=forward, reading=reading, overhead=record.seconds / record.n_tiles / bound)
-
-
-def predict_seconds(speed: Speed, pending: Iterable[BackboneShards]) -> float:
-    """Predict the loop's seconds; a picture is decoded once for all backbones that lack its shard.
-
-    A shard takes the device's or the decoders' time, whichever is longer. Its last batch is
-    filled up, and takes what a full one takes.
-    """
-    on_device: defaultdict[int, float] = defaultdict(float)
-    n_tiles: dict[int, int] = {}
-    for backbone in pending:
-        batch = backbone.settings.extract.batch
-        for index in backbone.missing:
-            rows = backbone.slices[index]
-            n_tiles[index] = rows.stop - rows.start
-            n_batches = math.ceil(n_tiles[index] / batch)
-            on_device[index] += n_batches * batch * speed.forward[backbone.backbone]
-    seconds = (max(on_device[i], n * speed.reading) for i, n in n_tiles.items())
-    return speed.overhead * sum(seconds)
