@@ -11,14 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import pandas as pd
 import typer
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.status import Status
 from rich.table import Table
 
 from extract.config.suggestions import suggest
@@ -348,7 +341,7 @@ def predict(
     ] = None,
     tiles: Annotated[
         Path | None,
-        typer.Option(help="FitSettings of the new place; the experiment's own tiles else."),
+        typer.Option(help="Settings of the new place; the experiment's own tiles else."),
     ] = None,
     embeddings: Annotated[
         Path | None, typer.Option(help="Features alone instead: a backbone's .h5, or its folder.")
@@ -406,16 +399,8 @@ def predict(
             )
         for name in names:
             path = (folder or there.folder / "predictions") / name
-            with Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=err,
-                transient=True,
-            ) as progress:
-                task = progress.add_task(f"{name}: parts", total=None)
-                report = partial(_show_parts, progress, task)
+            with err.status(f"{name}: 0 tiles") as status:
+                report = partial(_show_tiles, status, name)
                 facts = predict_place(
                     settings, embeddings or there, name, path, model=model, cut=cut, report=report
                 )
@@ -437,8 +422,8 @@ def _make_features(settings: FitSettings, there: PlaceSettings, models: list[Kep
         sys.exit(error.code)
 
 
-def _show_parts(progress: Progress, task: TaskID, done: int, todo: int) -> None:
-    progress.update(task, completed=done, total=todo)
+def _show_tiles(status: Status, target: str, n_tiles: int) -> None:
+    status.update(f"{target}: {n_tiles:,} tiles")
 
 
 def _show_predicted(facts: dict[str, Any], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A place's table is read a piece at a time and says what the whole table says, whatever file it is and however its rows lie."""
+"""The pieces of a place's table are those of the whole table, in every file format."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from extract.errors import TableError
 from extract.settings import read_settings
 from extract.tables.tile_table import read_tiles
-from models.predicting import place_table as placetable
+from models.predicting import place as place_module
+from models.predicting.place import Place, hash_tiles
 from models.predicting.place_settings import PlaceSettings
-from models.predicting.place_table import CopiedTable, copy_table, hash_tiles
 
 N = 50
 TEXT = """name = "new"
@@ -50,7 +50,13 @@ def write(folder: Path, name: str, **columns: Any) -> PlaceSettings:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placetable, "PIECE", 7)
+    monkeypatch.setattr(Place, "piece_tiles", 7)
+    monkeypatch.setattr(place_module, "_HASH_TILES", 7)
+
+
+def open_table(settings: PlaceSettings) -> Place:
+    """Open a place without features."""
+    return Place(settings=settings, features=[], embedding=None, is_ok=None, is_training=False)
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
@@ -64,18 +70,19 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
         [str(i) if i else "a" for i in range(N)],
     ],
 )
-def test_any_rows_are_those_of_the_whole_table(tmp_path: Path, name: str, ids: Any) -> None:
+def test_pieces_are_those_of_the_whole_table(tmp_path: Path, name: str, ids: Any) -> None:
     settings = write(tmp_path, name, id=ids)
-    copy_table(settings, tmp_path / "table.parquet", [])
-    copied, whole = CopiedTable(tmp_path / "table.parquet"), read_tiles(settings)
-    assert len(copied) == N
-    for rows in (np.arange(N), np.arange(3, 20), np.array([0, 8, 9, 30, 49])):
-        some = copied.take(rows)
-        assert some.id.tolist() == whole.id.iloc[rows].tolist()
-        assert some.area.tolist() == whole.area.iloc[rows].tolist()
-        np.testing.assert_array_equal(some.xy, whole.xy[rows])
-        assert some.groups.to_dict("list") == whole.groups.iloc[rows].to_dict("list")
-    np.testing.assert_array_equal(copied.code_areas(), pd.factorize(whole.area)[0])
+    whole = read_tiles(settings)
+    start = 0
+    for rows, piece in open_table(settings).pieces():
+        assert rows == slice(start, start + len(piece))
+        assert len(piece) <= 7
+        assert piece.id.astype(str).tolist() == whole.id.iloc[rows].astype(str).tolist()
+        assert piece.area.tolist() == whole.area.iloc[rows].tolist()
+        np.testing.assert_array_equal(piece.xy, whole.xy[rows])
+        assert piece.groups.to_dict("list") == whole.groups.iloc[rows].to_dict("list")
+        start = rows.stop
+    assert start == N
     assert hash_tiles(settings) == whole.sha256
 
 
@@ -102,8 +109,7 @@ def test_what_is_wrong_in_a_later_piece_is_told_with_its_line(
     tmp_path: Path, columns: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(TableError, match=text):
-        copy_table(write(tmp_path, "t.csv", **columns), tmp_path / "table.parquet", [])
-    assert not (tmp_path / "table.parquet").exists()
+        list(open_table(write(tmp_path, "t.csv", **columns)).pieces())
 
 
 @pytest.mark.parametrize(
@@ -120,4 +126,4 @@ def test_what_is_no_such_table_is_refused(tmp_path: Path, name: str, data: bytes
     settings = write(tmp_path, name)
     (tmp_path / name).write_bytes(data)
     with pytest.raises(TableError, match=r"empty|no rows|cannot be read|no column|not UTF-8"):
-        copy_table(settings, tmp_path / "table.parquet", [])
+        list(open_table(settings).pieces())

@@ -18,16 +18,16 @@ from typer.testing import CliRunner
 
 from extract.errors import PlaceError
 from extract.settings import read_settings
+from extract.store.embeddings import Embeddings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
 from models.cli import app
+from models.data.features import Features
 from models.fit import fit_all
-from models.predicting import batches as parts
-from models.predicting.model_inputs import read_part
-from models.predicting.place import open_place
+from models.predicting import place as place_module
 from models.predicting.place_settings import PlaceSettings
 from models.predicting.predict import predict_place
-from models.predicting.write_predictions import _Files
+from models.predicting.write_predictions import TileFiles
 from models.settings import FitSettings
 from models.store.kept_models import find_kept, load_model
 
@@ -47,11 +47,6 @@ groups = ["district"]
 [extract]
 cuts = ["net/last:avg"]
 """
-
-QUIET = {
-    "dashboard_address": None,
-    "scheduler_kwargs": {"dashboard_address": ":0"},
-}  # 8787 may be taken by a test beside
 
 
 def fitted(folder: Path, names: list[str], **models: Any) -> FitSettings:
@@ -138,14 +133,15 @@ def test_a_new_process_predicts_what_the_model_in_memory_predicts(tmp_path: Path
     )
     told = pd.read_parquet(tmp_path / "p/income/predictions.parquet")
     model = load_model(kept.path)
-    place = open_place(read_settings(tmp_path / "town/s.toml", PlaceSettings), kept, tmp_path)
-    expected = model.predict(read_part(place, kept, np.arange(N)).X)[:, 0]
+    with Embeddings(settings.folder / "features/net.h5") as embeddings:
+        X = Features(embeddings.read("last:avg")[embeddings.is_ok])
+    expected = model.predict(X)[:, 0]
     np.testing.assert_allclose(told["prediction"].dropna(), expected, atol=1e-6)
     assert told["in_training"].all()
     assert "fitted on" in done.stdout
 
 
-def test_parts_give_what_one_pass_gives_and_a_kill_loses_no_done_one(
+def test_pieces_give_what_one_pass_gives_and_a_kill_loses_no_done_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, place = (
@@ -154,26 +150,27 @@ def test_parts_give_what_one_pass_gives_and_a_kill_loses_no_done_one(
     )
     for model in ("ridge", "ridge@area"):
         predict_place(settings, place, "income", tmp_path / f"whole {model}", model=model)
-    monkeypatch.setattr(parts, "_PART_TILES", 256)
+    monkeypatch.setattr(place_module, "PIECE_TILES", 256)
     for model in ("ridge", "ridge@area"):
         out, seen = tmp_path / model, []
 
-        def stop(done: int, todo: int, seen: list[int] = seen) -> None:
-            seen.append(done)
-            if done == 1 and len(seen) == 2:
+        def stop(n_tiles: int, seen: list[int] = seen) -> None:
+            seen.append(n_tiles)
+            if len(seen) == 2:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             predict_place(settings, place, "income", out, model=model, report=stop)
-        predict_place(
-            settings,
-            place,
-            "income",
-            out,
-            model=model,
-            report=lambda done, todo, seen=seen: seen.append(done),
-        )
-        assert seen == [0, 1, 1, 2, 3]
+        done = {path.name: path.stat().st_mtime_ns for path in out.glob("parts/*/*")}
+        assert len(done) == 2
+        kept = []
+
+        def keep(n_tiles: int, out: Path = out, kept: list[dict[str, int]] = kept) -> None:
+            kept.append({path.name: path.stat().st_mtime_ns for path in out.glob("parts/*/*")})
+
+        predict_place(settings, place, "income", out, model=model, report=keep)
+        assert len(kept) == 3
+        assert done.items() <= kept[-1].items()  # finished pieces are not made again
         pieces, whole = (
             pd.read_parquet(f / "predictions.parquet").sort_values("id")
             for f in (out, tmp_path / f"whole {model}")
@@ -321,47 +318,38 @@ def test_classes_come_with_sets_that_hold_the_true_one(tmp_path: Path) -> None:
     assert told["set80"].drop(3).str.len().gt(0).any()
 
 
-def test_a_first_part_without_a_class_lets_later_parts_have_one(tmp_path: Path) -> None:
+def test_a_first_piece_without_a_class_lets_later_ones_have_one(tmp_path: Path) -> None:
+    pieces = []
+    for i, prediction in enumerate((None, "urban")):
+        piece = pd.DataFrame({"id": [str(i)], "is_integer_id": [True], "prediction": [prediction]})
+        pieces.append(tmp_path / f"{i}.parquet")
+        piece.to_parquet(pieces[-1])
     with ExitStack() as stack:
-        files = _Files(tmp_path, stack, None)
-        files.write(pd.DataFrame({"id": [0], "prediction": [None]}))
-        files.write(pd.DataFrame({"id": [1], "prediction": ["urban"]}))
+        files = TileFiles(tmp_path, pieces, None, stack)
+        for path in pieces:
+            files.write(pd.read_parquet(path)[["id", "prediction"]])
     told = pd.read_parquet(tmp_path / "predictions.parquet.partial")
+    assert told["id"].tolist() == [0, 1]
     assert told["prediction"].isna().tolist() == [True, False]
     assert told["prediction"].iloc[1] == "urban"
 
 
-def test_worker_processes_give_what_this_one_gives(tmp_path: Path) -> None:
-    settings, place = fitted(tmp_path / "town", ["ridge"]), new_place(tmp_path / "new", 700)
-    predict_place(settings, place, "income", tmp_path / "one", cut="net/last:avg")
-    two = settings.model_copy(update={"models": settings.models.model_copy(update={"workers": 2})})
-    predict_place(two, place, "income", tmp_path / "two", cut="net/last:avg")
-    one, other = (
-        pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two")
-    )
-    pd.testing.assert_frame_equal(one, other)
-
-
-def test_a_dask_cluster_gives_what_one_process_gives(tmp_path: Path) -> None:
-    from distributed import LocalCluster
-
-    settings, place = fitted(tmp_path / "town", ["ridge@area"]), new_place(tmp_path / "new")
-    predict_place(settings, place, "income", tmp_path / "one", cut="net/last:avg")
-    with LocalCluster(n_workers=1, threads_per_worker=1, **QUIET) as cluster:
-        update = {"engine": "dask", "scheduler": cluster.scheduler_address}
-        there = settings.model_copy(update={"models": settings.models.model_copy(update=update)})
-        predict_place(there, place, "income", tmp_path / "two", cut="net/last:avg")
-    one, other = (
-        pd.read_parquet(tmp_path / name / "predictions.parquet") for name in ("one", "two")
-    )
-    pd.testing.assert_frame_equal(one, other)
+def test_ids_that_are_numbers_in_the_first_piece_alone_stay_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place_module, "PIECE_TILES", 256)
+    ids = [*map(str, range(699)), "last"]
+    settings, place = fitted(tmp_path / "town", ["ridge"]), new_place(tmp_path / "new", 700, id=ids)
+    predict_place(settings, place, "income", tmp_path / "p", cut="net/last:avg")
+    told = pd.read_parquet(tmp_path / "p/predictions.parquet")
+    assert told["id"].tolist() == ids
 
 
 SLOW = """
 import sys, time
 from pathlib import Path
 from extract.settings import read_settings
-from models.predicting import batches as parts, place_table as placetable, predict, write_predictions as told
+from models.predicting import place, predict, write_predictions
 from models.predicting.place_settings import PlaceSettings
 from models.settings import FitSettings
 
@@ -369,18 +357,22 @@ def slow(module, name):
     quick = getattr(module, name)
     setattr(module, name, lambda *given, **named: (time.sleep(0.02), quick(*given, **named))[1])
 
-parts._PART_TILES, placetable.PIECE = 256, 128
-for module, name in ((placetable, "_as_table"), (predict, "read_part"), (predict, "publish"), (told, "tell_tiles"),
-                     (told, "publish")):
+place.PIECE_TILES = 256
+for module, name in (
+    (predict, "_as_frame"),
+    (predict, "write_atomically"),
+    (write_predictions, "build_tile_table"),
+    (write_predictions, "publish"),
+):
     slow(module, name)
 folder, model = Path(sys.argv[1]), sys.argv[2]
-predict.predict_place(read_settings(folder / "town/s.toml", FitSettings), read_settings(folder / "new/new.toml", PlaceSettings),
-                      "income", folder / "p", model=model)
+town = read_settings(folder / "town/s.toml", FitSettings)
+new = read_settings(folder / "new/new.toml", PlaceSettings)
+predict.predict_place(town, new, "income", folder / "p", model=model)
 """
 MOMENTS = {
-    "the table is copied": "parts/*/table.parquet.partial",
-    "a part is written": "parts/*/part-00001.parquet.partial",
-    "most are done": "parts/*/part-00008.parquet",
+    "a piece is written": "parts/*/piece-00001.parquet",
+    "most are done": "parts/*/piece-00008.parquet",
     "they are joined": "predictions.csv.partial",
     "the first file has its name": "predictions.parquet",
 }
@@ -392,7 +384,7 @@ MOMENTS = {
 def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(
     tmp_path: Path, model: str, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "_PART_TILES", 256)
+    monkeypatch.setattr(place_module, "PIECE_TILES", 256)
     settings, place = fitted(tmp_path / "town", [model]), new_place(tmp_path / "new", 3000)
     predict_place(settings, place, "income", tmp_path / "whole", model=model)
     command, before, moments = (
@@ -414,7 +406,7 @@ def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(
         } == before  # what was done is neither lost nor done again
         assert not (tmp_path / "p/predict.json").exists()
         before = after
-    assert len(before) >= 10  # the table and 9 parts
+    assert len(before) >= 9
     predict_place(settings, place, "income", tmp_path / "p", model=model)
     names = sorted(p.name for p in (tmp_path / "whole").iterdir() if p.name != ".lock")
     assert sorted(p.name for p in (tmp_path / "p").iterdir() if p.name != ".lock") == names

@@ -1,7 +1,9 @@
-"""The features of a place that has none: made as those were that the models were fitted on, and of the same weights.
+"""The features of a place that has none: made as those were that the models were fitted on, and of
+the same weights.
 
-It is `python -m extract run` that makes them, in a process of its own, by a settings file beside them (`features.toml`): the same
-command by hand goes on where it stopped, and a killed prediction does as well.
+It is `python -m extract run` that makes them, in a process of its own, by a settings file beside
+them (`features.toml`): the same command by hand goes on where it stopped, and a killed prediction
+does as well.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from extract.config.cuts import PIXELS, Cut, parse_cut
 from extract.errors import PlaceError, PlaceFeaturesError
 from extract.files.atomic import publish
 from extract.store.embeddings import read_attributes
-from models.predicting.place import check_place, name_features
+from models.predicting.place import check_place, list_features
 from models.predicting.place_settings import PlaceSettings
 from models.settings import FitSettings
 from models.store.kept_models import KeptModel, list_kept
@@ -42,20 +44,21 @@ def make_missing(
 
     Parameters
     ----------
-    settings : of the experiment: its other kept models may be asked next, and the maps that they are fed are stored too; other
-        maps are not.
+    settings : of the experiment: its other kept models may be asked next, and the maps that they
+        are fed are stored too; other maps are not.
     models : kept models that will be asked.
     say : is told what will be run, before it runs.
 
     Raises
     ------
-    PlaceError : the models or the place cannot be used; features that came from elsewhere. RunFileError : a model was tampered with.
+    PlaceError : the models or the place cannot be used; features that came from elsewhere.
+        RunFileError : a model was tampered with.
     PlaceFeaturesError : the extraction failed.
     """
     for one in models:
         check_place(place, one)
     lacking = [
-        one for one in models if any(not _are_whole(path) for path in name_features(place, one))
+        one for one in models if any(not _are_whole(path) for path in list_features(place, one))
     ]
     if not lacking:
         return
@@ -93,15 +96,18 @@ def _are_whole(path: Path) -> bool:
 def describe_features(
     place: PlaceSettings, models: Sequence[KeptModel], needed: set[str]
 ) -> dict[str, Any]:
-    """Return the settings file that makes the features of a place as those of some models were made.
+    """Return the settings file that makes the features of a place as those of some models were
+    made.
 
     Parameters
     ----------
-    needed : cuts that are stored as they were; of others that are maps the mean is, as the hash of weights counts every layer.
+    needed : cuts that are stored as they were; of others that are maps the mean is, as the hash of
+        weights counts every layer.
 
     Raises
     ------
-    PlaceError : features that were imported; a place whose pictures are to be read otherwise than those of the model.
+    PlaceError : features that were imported; a place whose pictures are to be read otherwise than
+        those of the model.
     """
     tiles = place.tiles.model_dump(mode="json", exclude_none=True)
     section = {
@@ -138,7 +144,9 @@ def describe_features(
 
 
 def name_backbone(one: KeptModel) -> str:
-    """Name what makes a model's features; a model that is fed no cut needs what pictures tell without a network."""
+    """Name what makes a model's features; a model that is fed no cut needs what pictures tell
+    without a network.
+    """
     return one.cell.cut.backbone if isinstance(one.cell.cut, Cut) else PIXELS
 
 
@@ -156,7 +164,9 @@ def _choose_cuts(backbone: str, made: dict[str, Any], needed: set[str]) -> list[
 
 
 def _agree(place: PlaceSettings, look: dict[str, Any], one: KeptModel) -> dict[str, Any]:
-    """Return how pictures become colours, as the model says; raises PlaceError where the place says otherwise."""
+    """Return how pictures become colours, as the model says; raises PlaceError where the place says
+    otherwise.
+    """
     for name, value in place.tiles.look.items():
         if value is not None and value != look.get(name):
             raise PlaceError(
@@ -167,7 +177,9 @@ def _agree(place: PlaceSettings, look: dict[str, Any], one: KeptModel) -> dict[s
 
 
 def _find_weights(place: PlaceSettings, backbone: str, made: dict[str, Any]) -> str:
-    """Return where the weights lie: where the place says, else where they lay; their hash is what decides."""
+    """Return where the weights lie: where the place says, else where they lay; their hash is what
+    decides.
+    """
     said = place.extract.weights
     if isinstance(said, dict):
         return said.get(backbone, str(made["weights"]))
@@ -175,7 +187,9 @@ def _find_weights(place: PlaceSettings, backbone: str, made: dict[str, Any]) -> 
 
 
 def _run(path: Path) -> None:
-    """Extract by a settings file in another process, which shows its progress; Ctrl-C reaches both, and this one waits."""
+    """Extract by a settings file in another process, which shows its progress; Ctrl-C reaches both,
+    and this one waits.
+    """
     root = str(Path(extract.__file__).resolve().parents[1])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": paths}

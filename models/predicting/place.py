@@ -1,69 +1,148 @@
-"""The tiles of a place that a kept model is asked about, checked against what it was fitted on.
+"""The tiles of a place and their features, checked against what a kept model was fitted on.
 
-No table and no features are in memory but those of a part. What grows with the tiles is a byte each, whether it was accepted,
-and for `@area` models, whose parts are whole areas, the order of the rows by area: 12 bytes each, 28 while it is found.
+Tables and features are read a piece at a time. What grows with the tiles is a byte each, whether a
+tile was accepted, and 8 bytes each where ids have to be checked without features.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from extract.config.cuts import PIXELS, Cut
-from extract.errors import PlaceError
+from extract.errors import PlaceError, TableError
 from extract.pictures.archives import open_images
+from extract.settings import TargetsSection
 from extract.store.embeddings import Embeddings
-from models.data.arrays import Ints
+from extract.tables.tile_table import Tiles, stream_tiles
 from models.data.features import Features, OnDisk
-from models.predicting.batches import Parts, cut_parts
 from models.predicting.place_settings import PlaceSettings
-from models.predicting.place_table import BareTable, CopiedTable, PlaceTable, copy_table, hash_tiles
 from models.store.kept_models import KeptModel
 from models.store.licences import read_look
 from models.store.runs import hash_file
 
+PIECE_TILES = 65_536
+_PIECE_BYTES = 128 << 20  # of the features of a piece in float32
+_HASH_TILES = 16_384  # of the table at once, where only its hash is asked for
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """The tiles of a place, and their features on disk.
+    """The tiles of a place, in the order of its table.
 
     Attributes
     ----------
-    settings : of the place; None where there are features alone. table : its rows.
-    features : files that are open, which say what was rejected; the first has the model's cut, if it is fed one.
-    embedding : (n_tiles, d), rejected rows too, none of it in memory; d is 0 where no cut is fed.
-    is_ok : (n_tiles,), whether a tile was accepted. is_training : the tiles are those that the model was fitted on.
-    parts : in which the tiles are predicted.
+    settings : of the place; None where there are features alone.
+    features : open files that state which tiles were rejected; the first has the model's cut.
+    embedding : (n_tiles, d), rejected tiles too, on disk; None where the model is fed no cut.
+    is_ok : (n_tiles,), whether a tile was accepted; None where there are no features.
+    is_training : whether these are the tiles that the model was fitted on.
     """
 
     settings: PlaceSettings | None
-    table: PlaceTable
     features: list[Embeddings]
-    embedding: Features
-    is_ok: NDArray[np.bool_]
+    embedding: Features | None
+    is_ok: NDArray[np.bool_] | None
     is_training: bool
-    parts: Parts
 
     @property
     def has_areas(self) -> bool:
-        """Return whether tiles lie in areas that are more than themselves."""
+        """Whether tiles lie in areas that are more than themselves."""
         return self.settings is not None and self.settings.tiles.area != self.settings.tiles.id
 
-    def read_pictures(self, rows: Ints) -> NDArray[np.void] | None:
-        """Read what pictures tell without a network, of some rows, (n,) increasing; None where no features hold it."""
-        for one in self.features:
-            facts = one.read_pictures(slice(int(rows[0]), int(rows[-1]) + 1))
+    def pieces(self) -> Iterator[tuple[slice, Tiles]]:
+        """Yield the rows of each piece of the table, and its tiles.
+
+        Raises
+        ------
+        TableError : a table that cannot be used; ids that are not those of the features.
+        """
+        if self.settings is None:
+            yield from self._pieces_of_features()
+            return
+        hashes = []
+        start = 0
+        for tiles in stream_tiles(self.settings, n_rows=self.piece_tiles):
+            rows = slice(start, start + len(tiles))
+            for embeddings in self.features:
+                _check_same_ids(embeddings, tiles, rows)
+            if not self.features:
+                ids = tiles.id.astype(str).to_numpy(object)
+                hashes.append(pd.util.hash_array(ids, categorize=False))
+            yield rows, tiles
+            start = rows.stop
+        for embeddings in self.features:
+            if len(embeddings) != start:
+                raise _other_tiles(embeddings, start)
+        if hashes and len(np.unique(np.concatenate(hashes))) < start:
+            raise TableError(
+                f"table {self.settings.tiles.source}: an id stands in more than one row. Every "
+                "tile needs an id of its own."
+            )
+
+    def _pieces_of_features(self) -> Iterator[tuple[slice, Tiles]]:
+        embeddings = self.features[0]
+        for start in range(0, len(embeddings), self.piece_tiles):
+            rows = slice(start, min(start + self.piece_tiles, len(embeddings)))
+            yield rows, _tiles_without_table(pd.Series(embeddings.read_ids(rows)))
+
+    @property
+    def piece_tiles(self) -> int:
+        """Tiles of a piece, as many as are predicted at once."""
+        n_features = 1 if self.embedding is None else max(1, self.embedding.shape[1])
+        return max(256, min(PIECE_TILES, _PIECE_BYTES // (4 * n_features)))
+
+    def is_usable(self, rows: slice) -> NDArray[np.bool_]:
+        """Return which rows were accepted: (n_rows,)."""
+        if self.is_ok is None:
+            return np.ones(rows.stop - rows.start, dtype=bool)
+        return self.is_ok[rows]
+
+    def read_pictures(self, rows: slice) -> NDArray[np.void] | None:
+        """Read file sizes and colours of some rows; None where no features have them."""
+        for embeddings in self.features:
+            facts = embeddings.read_pictures(rows)
             if facts is not None:
-                return facts[rows - rows[0]]
+                return facts
         return None
+
+
+def _tiles_without_table(ids: pd.Series[Any]) -> Tiles:
+    empty = pd.Series("", index=ids.index)
+    nothing = pd.DataFrame(index=ids.index)
+    return Tiles(
+        id=ids,
+        path=empty,
+        area=empty,
+        xy=None,
+        target_names=[],
+        targets=nothing,
+        classes=nothing,
+        groups=nothing,
+    )
+
+
+def _check_same_ids(embeddings: Embeddings, tiles: Tiles, rows: slice) -> None:
+    ids = embeddings.read_ids(rows).astype(str)
+    if not np.array_equal(ids, tiles.id.to_numpy().astype(str)):
+        raise _other_tiles(embeddings, rows.stop)
+
+
+def _other_tiles(embeddings: Embeddings, n_rows: int) -> TableError:
+    return TableError(
+        f"{embeddings.path}: its {len(embeddings)} tiles are not those of the table, in its order "
+        f"(they differ within the first {n_rows} rows). Restore the table, or remove the features "
+        "of this place: they are made anew."
+    )
 
 
 def check_place(settings: PlaceSettings, kept: KeptModel) -> None:
@@ -73,165 +152,161 @@ def check_place(settings: PlaceSettings, kept: KeptModel) -> None:
     ------
     PlaceError : a missing group column, coordinates in another CRS.
     """
-    facts = kept.facts
     cell = kept.cell
-    needed = facts["feed"].get("group_columns", [])
+    needed = kept.facts["feed"].get("group_columns", [])
     lost = [name for name in needed if name not in settings.tiles.groups]
     if lost:
         raise PlaceError(
-            f"model {cell.model!r} is fed the columns {', '.join(needed)}, and the place has no {', '.join(lost)}: "
-            "name them in its [tiles] groups, or ask for another --model."
+            f"model {cell.model!r} is fed the columns {', '.join(needed)}, and the place has no "
+            f"{', '.join(lost)}: name them in its [tiles] groups, or ask for another --model."
         )
-    theirs = facts["settings"]["tiles"].get("crs")
+    theirs = kept.facts["settings"]["tiles"].get("crs")
     ours = settings.tiles.crs
     if cell.spec.feed == "place" and theirs and ours and theirs != ours:
         raise PlaceError(
-            f"model {cell.model!r} knows places in {theirs}, and those here are in {ours}. Bring the coordinates of "
-            "the table there first."
+            f"model {cell.model!r} was fitted on places in {theirs}, and those here are in {ours}. "
+            "Bring the coordinates of the table there first."
         )
 
 
-def name_features(settings: PlaceSettings, kept: KeptModel) -> list[Path]:
-    """Name the features that a model is fed, or by which tiles are left out.
+def list_features(settings: PlaceSettings, kept: KeptModel) -> list[Path]:
+    """List the features that a model is fed, or by which tiles are left out.
 
-    They are those of its cut; for baselines those that are there. One that is fed what pictures tell without a network needs
-    some: where there are none, those of `pixels`.
+    They are those of its cut; for baselines those that exist. A baseline that is fed file sizes and
+    colours needs some: where there are none, those of `pixels`.
     """
     folder = settings.folder / "features"
     if isinstance(kept.cell.cut, Cut):
         return [folder / f"{kept.cell.cut.backbone}.h5"]
-    there = [
-        path for name in settings.extract.backbones if (path := folder / f"{name}.h5").is_file()
-    ]
-    return there or ([folder / f"{PIXELS}.h5"] if kept.cell.spec.feed == "metadata" else [])
+    paths = [folder / f"{name}.h5" for name in settings.extract.backbones]
+    found = [path for path in paths if path.is_file()]
+    if not found and kept.cell.spec.feed == "metadata":
+        return [folder / f"{PIXELS}.h5"]
+    return found
 
 
-def key_place(source: PlaceSettings | Path, kept: KeptModel) -> str:
-    """Return a hash of all that the predictions depend on; raises as `open_place`."""
-    with ExitStack() as stack:
-        features = _open_features(source, kept, stack)
-        says: list[Any] = [
-            kept.facts["key"],
-            kept.facts["files"],
-            str(kept.cell),
-            _hash_features(features, kept),
-        ]
-    if not isinstance(source, Path):
-        table = source.tiles.table
-        listed = hash_file(table) if table else sorted(open_images(source.tiles).names())
-        says += [source.tiles.model_dump_json(), listed]
-    return hashlib.sha256(json.dumps(says, sort_keys=True).encode()).hexdigest()
-
-
-def open_place(source: PlaceSettings | Path, kept: KeptModel, folder: Path) -> Place:
-    """Open a place's table and its features, checked against what the model was fitted on.
+def open_place(source: PlaceSettings | Path, kept: KeptModel, stack: ExitStack) -> Place:
+    """Open a place's features, checked against what the model was fitted on.
 
     Parameters
     ----------
     source : settings of the place; or features alone, the file of the backbone or its folder.
-    folder : where the table is copied to, if it is not there yet.
+    stack : closes the features.
 
     Raises
     ------
-    PlaceError : other weights or pictures made otherwise, a missing group column, another CRS; more is needed than features.
-    ValueError : a table or features that cannot be used.
+    PlaceError : other weights, pictures that were read otherwise, a missing group column, another
+        CRS; the model needs more than features.
+    ValueError : features that cannot be used.
     """
-    features = _open_features(source, kept, ExitStack())
-    table: PlaceTable
-    if isinstance(source, Path):
-        table = BareTable(features[0])
-    else:
-        groups = kept.facts["feed"].get("group_columns", [])
-        source = source.model_copy(
-            update={"tiles": source.tiles.model_copy(update={"groups": groups})}
-        )
-        if not (folder / "table.parquet").is_file():
-            copy_table(source, folder / "table.parquet", features)
-        table = CopiedTable(folder / "table.parquet")
-    is_ok = (
-        np.logical_and.reduce([one.is_ok for one in features])
-        if features
-        else np.ones(len(table), dtype=bool)
-    )
-    embedding = Features(np.zeros((len(table), 0), np.float32))
+    paths = _choose_features(source, kept)
+    features = [stack.enter_context(Embeddings(path)) for path in paths]
+    for embeddings in features:
+        _check_features(embeddings, kept)
+    is_ok = None
+    if features:
+        is_ok = np.logical_and.reduce([embeddings.is_ok for embeddings in features])
+    embedding = None
     if isinstance(kept.cell.cut, Cut):
         embedding = Features(OnDisk(features[0].path, kept.cell.cut.dataset, None))
-    parts = cut_parts(table, kept.cell, embedding.shape[1])
+    settings = None
+    if not isinstance(source, Path):
+        groups = kept.facts["feed"].get("group_columns", [])
+        tiles = source.tiles.model_copy(update={"groups": groups})
+        settings = source.model_copy(update={"tiles": tiles, "targets": TargetsSection()})
     return Place(
-        settings=None if isinstance(source, Path) else source,
-        table=table,
+        settings=settings,
         features=features,
         embedding=embedding,
         is_ok=is_ok,
-        is_training=_is_training(source, features, kept),
-        parts=parts,
+        is_training=_is_training(settings, features, kept),
     )
 
 
-def _open_features(
-    source: PlaceSettings | Path, kept: KeptModel, stack: ExitStack
-) -> list[Embeddings]:
-    """Open and check the features of a place; the caller's stack closes them."""
-    cell = kept.cell
-    if isinstance(source, Path):
-        if not isinstance(cell.cut, Cut) or cell.spec.groups or cell.spec.area:
-            raise PlaceError(
-                f"model {str(cell.spec)!r} is fed more than the embedding of a tile, and features alone have no "
-                "areas, coordinates or descriptors. Name the settings of the place with --tiles."
-            )
-        paths = [source / f"{cell.cut.backbone}.h5" if source.is_dir() else source]
-    else:
+def _choose_features(source: PlaceSettings | Path, kept: KeptModel) -> list[Path]:
+    if not isinstance(source, Path):
         check_place(source, kept)
-        paths = name_features(source, kept)
-    features = [stack.enter_context(Embeddings(path)) for path in paths]
-    for one in features:
-        _check_features(one, kept)
-    return features
+        return list_features(source, kept)
+    cell = kept.cell
+    if not isinstance(cell.cut, Cut) or cell.spec.groups or cell.spec.area:
+        raise PlaceError(
+            f"model {str(cell.spec)!r} is fed more than the embedding of a tile, and features alone "
+            "have no areas, coordinates or descriptors. Name the settings of the place with --tiles."
+        )
+    return [source / f"{cell.cut.backbone}.h5" if source.is_dir() else source]
 
 
-def _check_features(features: Embeddings, kept: KeptModel) -> None:
-    path = features.path
+def _check_features(embeddings: Embeddings, kept: KeptModel) -> None:
+    path = embeddings.path
     remedy = (
         "Remove them, and such as the model needs are made; or fit the models on such as these."
     )
     if isinstance(kept.cell.cut, Cut):
         dataset = kept.cell.cut.dataset
-        if dataset not in features.cuts:
+        if dataset not in embeddings.cuts:
             raise PlaceError(
-                f"{path}: no cut {dataset!r}; it has {', '.join(features.cuts)}. {remedy}"
+                f"{path}: no cut {dataset!r}; it has {', '.join(embeddings.cuts)}. {remedy}"
             )
-        found = features.attributes.get("weights_sha256")
+        found = embeddings.attributes.get("weights_sha256")
         stated = kept.facts["training"].get("weights_sha256")
         if found != stated:
             raise PlaceError(
-                f"{path}: made by other weights than the model was fitted on (expected SHA-256 {stated}, got "
-                f"{found}; it counts all layers up to the cuts that are asked for). {remedy}"
+                f"{path}: made by other weights than the model was fitted on (expected SHA-256 "
+                f"{stated}, got {found}; it counts all layers up to the cuts that are asked for). "
+                f"{remedy}"
             )
     look = read_look(path)
     for name, value in kept.facts["look"].items():
         if look.get(name) != value:
             raise PlaceError(
-                f"{path}: made with {name} = {look.get(name)!r}, and the model was fitted on {name} = {value!r}. "
-                f"{remedy}"
+                f"{path}: made with {name} = {look.get(name)!r}, and the model was fitted on "
+                f"{name} = {value!r}. {remedy}"
             )
 
 
-def _hash_features(features: Sequence[Embeddings], kept: KeptModel) -> list[str]:
+def hash_place(place: Place, kept: KeptModel) -> str:
+    """Return a hash of all that the predictions depend on."""
+    inputs: list[Any] = [
+        kept.facts["key"],
+        kept.facts["files"],
+        str(kept.cell),
+        _hash_features(place.features, kept),
+        place.piece_tiles,
+    ]
+    if place.settings is not None:
+        tiles = place.settings.tiles
+        listed = hash_file(tiles.table) if tiles.table else sorted(open_images(tiles).names())
+        inputs += [tiles.model_dump_json(), listed]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def _hash_features(features: list[Embeddings], kept: KeptModel) -> list[str]:
     if isinstance(kept.cell.cut, Cut):
         return [features[0].checksum(kept.cell.cut.dataset)]
-    return [
-        str(one.attributes.get("sha256", "")) for one in features
-    ]  # of ids, statuses and pictures
+    # of ids, statuses and pictures
+    return [str(embeddings.attributes.get("sha256", "")) for embeddings in features]
 
 
 def _is_training(
-    source: PlaceSettings | Path, features: Sequence[Embeddings], kept: KeptModel
+    settings: PlaceSettings | None, features: list[Embeddings], kept: KeptModel
 ) -> bool:
     stated = kept.facts["training"]
     if isinstance(kept.cell.cut, Cut):
-        return bool(_hash_features(features, kept) == [stated.get("features_sha256")])
-    if features or isinstance(source, Path):
-        return any(
-            one.attributes.get("tiles_sha256") == stated.get("tiles_sha256") for one in features
-        )
-    return bool(hash_tiles(source) == stated.get("tiles_sha256"))
+        return _hash_features(features, kept) == [stated.get("features_sha256")]
+    tiles_sha256 = stated.get("tiles_sha256")
+    if features or settings is None:
+        return any(one.attributes.get("tiles_sha256") == tiles_sha256 for one in features)
+    return bool(hash_tiles(settings) == tiles_sha256)
+
+
+def hash_tiles(settings: PlaceSettings) -> str:
+    """Return what `Tiles.sha256` is of the whole table, with a piece of it in memory at a time."""
+    digest = hashlib.sha256()
+    for column in ("id", "path"):
+        separator = ""
+        for tiles in stream_tiles(settings, n_rows=_HASH_TILES):
+            values = map(str, getattr(tiles, column).tolist())
+            digest.update((separator + "\0".join(values)).encode())
+            separator = "\0"
+        digest.update(b"\1")
+    return digest.hexdigest()

@@ -1,119 +1,136 @@
-"""Predictions for the tiles of a place by a kept model: part by part, each on disk before the next, then one table.
+"""Predict the tiles of a place by a kept model.
 
-A part is computed anywhere: in this process, in others, or on a cluster. What is killed goes on with the missing parts.
+The table is predicted piece by piece, each on disk before the next; a killed prediction goes on
+with the missing pieces. `models.predicting.write_predictions` then joins them.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
+from numpy.typing import NDArray
 
 from extract.errors import PlaceError
-from extract.files.atomic import publish
+from extract.files.atomic import write_atomically
 from extract.files.locks import locked
-from models.execution.engine import read_engine
-from models.execution.fit_cell import told_threads
+from extract.tables.tile_table import Tiles
+from models.data.arrays import Floats, Ints
+from models.data.design import CutData, feed_rows, pool_rows
+from models.data.features import Features
 from models.families.family import Family
 from models.predicting.extract_features import make_missing
-from models.predicting.map_coordinates import check_map
-from models.predicting.model_inputs import read_part
-from models.predicting.place import Place, key_place, open_place
+from models.predicting.geojson import open_projection
+from models.predicting.place import Place, hash_place, open_place
 from models.predicting.place_settings import PlaceSettings
-from models.predicting.write_predictions import SCHEMA, SCHEMA_VERSION, write_told
+from models.predicting.write_predictions import SCHEMA, SCHEMA_VERSION, write_predictions
 from models.settings import FitSettings
-from models.store.kept_models import KeptModel, find_kept, load_model, read_kept
-from models.store.runs import hash_file, read_document
+from models.store.kept_models import KeptModel, find_kept, load_model
+from models.store.runs import read_document
 from models.uncertainty.applicability import Reach, read_reach
 
-Report = Callable[[int, int], None]
+Report = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a worker needs to predict any part; it may be sent to another process.
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """Predictions of some tiles or areas.
 
     Attributes
     ----------
-    place : settings of the place, as JSON, or its features. model : folder of the kept model. parts : folder of the parts.
-    threads : of one part.
+    values : (n,), or of classes (n, n_classes) probabilities; NaN where a tile was rejected.
+    distance : (n,), distance from the training rows; 1 is the limit.
+    is_known : (n,), false where a group column has a value that no training row had.
     """
 
-    place: str | Path
-    model: Path
-    parts: Path
-    threads: int
+    values: Floats
+    distance: Floats
+    is_known: NDArray[np.bool_]
+
+    def take(self, rows: Ints) -> Predicted:
+        """Return some of them, in any order."""
+        return Predicted(self.values[rows], self.distance[rows], self.is_known[rows])
 
 
 def predict_place(
     settings: FitSettings,
-    place: PlaceSettings | Path,
+    source: PlaceSettings | Path,
     target: str,
     out: Path,
     *,
     model: str | None = None,
     cut: str | None = None,
-    report: Report | None = None,
+    report: Report = lambda n_tiles: None,
 ) -> dict[str, Any]:
-    """Predict a target for every tile and area of a place, with intervals, and write it all under `out`.
+    """Predict a target for every tile and area of a place, with intervals, and write it under
+    `out`.
 
     Parameters
     ----------
-    settings : of the experiment whose models were kept. place : settings of the place, or its features alone.
-    model, cut : of the kept model; the best of the target else.
-    report : called with parts done, and all.
+    settings : of the experiment whose models were kept.
+    source : settings of the place, or its features alone.
+    model, cut : of the kept model; None for the best of the target.
+    report : called with the number of tiles done.
 
     Returns
     -------
-    What `predict.json` says.
+    The content of `predict.json`.
 
     Raises
     ------
-    PlaceError, KeptModelError, ValueError : the place, the model or the folder cannot be used; the text says what to do.
+    PlaceError, KeptModelError, ValueError : the place, the model or the folder cannot be used.
     """
-    tell = report or (lambda *_: None)
     kept = find_kept(settings.folder, target, model=model, cut=cut, must_see=False)
-    if not isinstance(place, Path):
-        check_map(place)
-    with locked(out):
-        if not isinstance(place, Path) and place.folder != settings.folder:
-            make_missing(settings, place, [kept])
-        key = key_place(place, kept)
-        done = _done(out, key)
+    if not isinstance(source, Path):
+        open_projection(source)
+    with locked(out), ExitStack() as stack:
+        if not isinstance(source, Path) and source.folder != settings.folder:
+            make_missing(settings, source, [kept])
+        place = open_place(source, kept, stack)
+        key = hash_place(place, kept)
+        done = _read_done(out, key)
         if done is not None:
             return done
-        folder = _clear(out, key)
-        opened = open_place(place, kept, folder)
-        engine = read_engine(settings.models)
-        n_parts = len(opened.parts)
-        order = Order(
-            place=_send(place),
-            model=kept.path.resolve(),
-            parts=folder.resolve(),
-            threads=engine.threads,
-        )
-        paths = [_part_path(order.parts, i) for i in range(n_parts)]
-        todo = [i for i, path in enumerate(paths) if not path.is_file()]
-        tell(n_parts - len(todo), n_parts)
-        _hold(order, opened)
-        for n, _ in enumerate(engine.each(joblib.delayed(predict_part)(order, i) for i in todo), 1):
-            tell(n_parts - len(todo) + n, n_parts)
-        facts = write_told(out, opened, kept, paths, key=key)
-        _HELD.clear()
+        folder = _prepare_pieces(out, key)
+        pieces: list[Path] = []
+        predict = open_predictor(place, kept)
+        for rows, tiles in place.pieces():
+            path = folder / f"piece-{len(pieces):05d}.parquet"
+            if not path.is_file():
+                frame = _as_frame(tiles, predict(rows, tiles), kept)
+                with write_atomically(path) as partial:
+                    frame.to_parquet(partial, index=False)
+            pieces.append(path)
+            report(rows.stop)
+        facts = write_predictions(out, place, kept, pieces, key=key)
         shutil.rmtree(out / "parts")
     return facts
 
 
-def _clear(out: Path, key: str) -> Path:
-    """Return the folder of the parts of these predictions; parts of others are removed."""
+def _read_done(out: Path, key: str) -> dict[str, Any] | None:
+    """Return `predict.json` where these predictions are complete; refuse other ones."""
+    path = out / "predict.json"
+    if not path.is_file():
+        return None
+    facts = read_document(path, SCHEMA, SCHEMA_VERSION)
+    if facts["key"] != key:
+        raise PlaceError(
+            f"{out}: holds predictions of {facts['target']!r} by {facts['model']!r} on "
+            f"{facts['cut']!r} for another place, model or features. Name another folder with "
+            "--out, or remove this one."
+        )
+    is_complete = all((out / name).is_file() for name in facts["files"])
+    return facts if is_complete else None
+
+
+def _prepare_pieces(out: Path, key: str) -> Path:
+    """Make the folder of the pieces of these predictions, and remove those of others."""
     folder = out / "parts" / key[:16]
     for other in (out / "parts").glob("*"):
         if other != folder:
@@ -122,71 +139,152 @@ def _clear(out: Path, key: str) -> Path:
     return folder
 
 
-def _send(place: PlaceSettings | Path) -> str | Path:
-    """Return what another process can open the place from, wherever it stands."""
-    return (
-        place.resolve()
-        if isinstance(place, Path)
-        else place.model_copy(update={"out": place.folder}).model_dump_json()
+def _as_frame(tiles: Tiles, predicted: Predicted, kept: KeptModel) -> pd.DataFrame:
+    """Return what the tables of tiles are made from; ids as text, and whether they are numbers."""
+    columns: dict[str, Any] = {
+        "id": tiles.id.astype(str).to_numpy(object),
+        "is_integer_id": tiles.id.dtype.kind == "i",
+        "area": tiles.area.to_numpy(object),
+        "distance": predicted.distance,
+        "is_known": predicted.is_known,
+    }
+    if tiles.xy is not None:
+        columns["x"] = tiles.xy[:, 0]
+        columns["y"] = tiles.xy[:, 1]
+    classes = kept.facts["classes"]
+    if not classes:
+        columns["prediction"] = predicted.values
+    for name, share in zip(classes, predicted.values.T, strict=False):
+        columns[f"p_{name}"] = share
+    return pd.DataFrame(columns)
+
+
+def open_predictor(place: Place, kept: KeptModel) -> Callable[[slice, Tiles], Predicted]:
+    """Return a function from the rows of a piece, and its tiles, to their predictions."""
+    model = load_model(kept.path)
+    reach = read_reach(kept.path)
+    if kept.cell.spec.area:
+        return AreaPredictor(place, kept, model, reach)
+    return TilePredictor(place, kept, model, reach)
+
+
+@dataclass(frozen=True, slots=True)
+class TilePredictor:
+    """Predicts tiles by a model whose rows are tiles."""
+
+    place: Place
+    kept: KeptModel
+    model: Family
+    reach: Reach | None
+
+    def __call__(self, rows: slice, tiles: Tiles) -> Predicted:
+        """Predict the tiles of a piece."""
+        is_usable = self.place.is_usable(rows)
+        usable = np.flatnonzero(is_usable)
+        n_columns = len(self.kept.facts["classes"])
+        predicted = Predicted(
+            values=np.full((len(tiles), n_columns) if n_columns else len(tiles), np.nan),
+            distance=np.full(len(tiles), np.nan),
+            is_known=np.ones(len(tiles), dtype=bool),
+        )
+        if len(usable):
+            X = feed_piece(self.place, self.kept, rows, tiles)
+            some = predict_rows(self.model, self.reach, X, n_columns)
+            predicted.values[usable] = some.values
+            predicted.distance[usable] = some.distance
+            is_known = are_groups_known(tiles, self.kept.facts["feed"])
+            predicted.is_known[usable] = is_known[usable]
+        return predicted
+
+
+class AreaPredictor:
+    """Predicts tiles by a model whose rows are areas: every tile of an area the same.
+
+    The features of all tiles are pooled by area first, in the order of the file.
+    """
+
+    def __init__(self, place: Place, kept: KeptModel, model: Family, reach: Reach | None) -> None:
+        codes, names, X, is_known = self._read(place, kept)
+        self._place = place
+        self._areas = pd.Index(names)
+        pooled = pool_rows(X, codes)
+        n_columns = len(kept.facts["classes"])
+        predicted = predict_rows(model, reach, pooled, n_columns)
+        self._predicted = Predicted(predicted.values, predicted.distance, is_known)
+
+    @staticmethod
+    def _read(place: Place, kept: KeptModel) -> tuple[Ints, list[str], Features, NDArray[np.bool_]]:
+        """Return of the usable tiles the number of their area, (n,), the areas, X, and whether each
+        area's groups are known.
+        """
+        numbers: dict[str, int] = {}
+        codes = []
+        unknown = []
+        beside = []
+        for rows, tiles in place.pieces():
+            is_usable = place.is_usable(rows)
+            area = tiles.area[is_usable]
+            codes.append(np.array([numbers.setdefault(str(a), len(numbers)) for a in area]))
+            unknown.append(~are_groups_known(tiles, kept.facts["feed"])[is_usable])
+            if kept.cell.spec.groups:
+                piece = feed_piece(place, kept, rows, tiles)
+                beside.append(piece.beside())
+        code = np.concatenate(codes).astype(np.int64)
+        assert place.embedding is not None
+        usable = place.is_usable(slice(0, len(place.features[0])))
+        X = place.embedding.rows(np.flatnonzero(usable))
+        if beside:
+            wide = np.zeros((len(usable), beside[0].shape[1]), np.float32)
+            wide[usable] = np.concatenate(beside)
+            X = X.with_beside(wide)
+        is_known = np.bincount(code, weights=np.concatenate(unknown)) == 0
+        return code, list(numbers), X, is_known
+
+    def __call__(self, rows: slice, tiles: Tiles) -> Predicted:
+        """Return the predictions of the areas of a piece's tiles."""
+        area = self._areas.get_indexer(pd.Index(tiles.area.astype(str)))
+        predicted = self._predicted.take(area)
+        is_rejected = ~self._place.is_usable(rows)
+        predicted.values[is_rejected] = np.nan
+        predicted.distance[is_rejected] = np.nan
+        return predicted
+
+
+def predict_rows(model: Family, reach: Reach | None, X: Features, n_classes: int) -> Predicted:
+    """Predict rows of features: (n, n_features)."""
+    values = model.predict(X)
+    return Predicted(
+        values=values if n_classes else values[:, 0],
+        distance=np.full(len(X), np.nan) if reach is None else reach.measure(X),
+        is_known=np.ones(len(X), dtype=bool),
     )
 
 
-def _done(out: Path, key: str) -> dict[str, Any] | None:
-    path = out / "predict.json"
-    if not path.is_file():
-        return None
-    facts = read_document(path, SCHEMA, SCHEMA_VERSION)
-    if facts["key"] != key:
-        raise PlaceError(
-            f"{out}: holds predictions of {facts['target']!r} by {facts['model']!r} on {facts['cut']!r} for another "
-            "place, model or features. Name another folder with --out, or remove this one."
-        )
-    return facts if all((out / name).is_file() for name in facts["files"]) else None
-
-
-def _part_path(folder: Path, i: int) -> Path:
-    return folder / f"part-{i:05d}.parquet"
-
-
-_HELD: dict[Order, Place] = {}  # of this process, at most one
-
-
-def _hold(order: Order, place: Place) -> None:
-    _HELD.clear()
-    _HELD[order] = place
-
-
-@lru_cache(maxsize=1)
-def _open_model(path: Path, key: str) -> tuple[KeptModel, Family, Reach | None]:  # noqa: ARG001
-    return read_kept(path), load_model(path), read_reach(path)
-
-
-def predict_part(order: Order, i: int) -> None:
-    """Predict one part of the tiles, and write it: row, prediction (or a probability each class), distance, is_known."""
-    kept, model, reach = _open_model(order.model, hash_file(order.model / "model.json"))
-    if order not in _HELD:
-        source = (
-            order.place
-            if isinstance(order.place, Path)
-            else PlaceSettings.model_validate_json(order.place)
-        )
-        _hold(order, open_place(source, kept, order.parts))
-    place = _HELD[order]
-    rows = place.parts.rows(i)
-    names = [f"p_{name}" for name in kept.facts["classes"]] or ["prediction"]
-    frame = pd.DataFrame(
-        {"row": rows, **dict.fromkeys(names, np.nan), "distance": np.nan, "is_known": True}
+def feed_piece(place: Place, kept: KeptModel, rows: slice, tiles: Tiles) -> Features:
+    """Return what the model is fed of the usable tiles of a piece, as it was when it was fitted."""
+    usable = np.flatnonzero(place.is_usable(rows))
+    embedding = Features(np.zeros((len(usable), 0), np.float32))
+    if place.embedding is not None:
+        view = place.embedding.rows(usable + rows.start)
+        embedding = Features(view.array(), grid=view.grid)
+    pictures = place.read_pictures(rows) if kept.cell.spec.feed == "metadata" else None
+    data = CutData(
+        cut=kept.cell.cut,
+        tiles=usable,
+        embedding=embedding,
+        pictures=None if pictures is None else pictures[usable],
+        source={},
     )
-    part = read_part(place, kept, rows)
-    if part is not None:
-        with threadpool_limits(order.threads):
-            values = told_threads(model, order.threads).predict(part.X)[part.row_of_tile]
-            distance = np.full(len(part.X), np.nan) if reach is None else reach.measure(part.X)
-        where = np.searchsorted(rows, part.rows)
-        frame.loc[where, names] = values
-        frame.loc[where, "distance"] = distance[part.row_of_tile]
-        frame.loc[where, "is_known"] = part.is_known[part.row_of_tile]
-    path = _part_path(order.parts, i)
-    partial = path.with_name(path.name + ".partial")
-    frame.to_parquet(partial, index=False)
-    publish(partial, path)
+    return feed_rows(data, tiles, kept.cell.spec, kept.facts["feed"])[0]
+
+
+def are_groups_known(tiles: Tiles, feed: dict[str, Any]) -> NDArray[np.bool_]:
+    """Return whether every group of a tile has a value that training rows had: (n_tiles,)."""
+    is_known = np.ones(len(tiles), dtype=bool)
+    for name in feed.get("group_columns", ()):
+        values = tiles.groups[name].astype(str)
+        if "columns" in feed:
+            is_known &= (name + "=" + values).isin(feed["columns"]).to_numpy()
+        elif "values" in feed:
+            is_known &= values.isin([str(value) for value in feed["values"]]).to_numpy()
+    return is_known

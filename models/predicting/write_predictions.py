@@ -1,15 +1,18 @@
-"""What is told of a place: predictions of tiles and areas with their intervals, as Parquet, CSV and GeoJSON.
+"""Write the predictions of a place as Parquet, CSV and GeoJSON.
 
-| file | one row |
-|---|---|
-| `predictions.parquet`, `.csv` | a tile: `id, area, x, y, prediction, low80` … `high95`, `distance, is_outside, in_training` |
-| `areas.parquet`, `.csv` | an area: `area, n_tiles, prediction, low80, high80, low95, high95` |
-| `predictions.geojson` | a tile's square (or point) in longitude and latitude, where `[tiles]` has coordinates and `crs` |
-| `predict.json` | written last: schema `roofline.prediction`, version 1: model, hashes, half widths, measured coverage, notes |
+- `predictions.parquet`, `.csv`: a row a tile: `id, area, x, y, prediction, low80` … `high95`,
+  `distance, is_outside, in_training`.
+- `areas.parquet`, `.csv`: a row an area: `area, n_tiles, prediction, low80, high80, low95, high95`.
+- `predictions.geojson`: each tile's square (or point) in longitude and latitude, where `[tiles]`
+  has coordinates and `crs`.
+- `predict.json`: written last; schema `roofline.prediction`, version 1: model, hashes, half widths,
+  measured coverage, notes.
 
-Of a class there are, for the bounds, `set80`, `set95` (of tiles) and `p_<class>`, its probability. A set is empty where no class
-is as likely as the true one is in that share of the tiles; of a rejected tile it is missing. `distance` is 1 at the edge of
-what the model was fitted on (`models.predicting.reach`); outside is what lies beyond, or has a group that no training tile had.
+Of a class there are, in place of the bounds, `set80`, `set95` (of tiles) and `p_<class>`, its
+probability. A set is empty where no class is as likely as the true one is in that share of the
+tiles; of a rejected tile it is missing. `distance` is 1 at the limit of what the model was fitted
+on (`models.uncertainty.applicability`); outside is what lies beyond, or has a group that no
+training tile had.
 
 To raise the schema: add one to `SCHEMA_VERSION`, and write a line in CHANGELOG.md.
 """
@@ -25,12 +28,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from extract.errors import PlaceError
 from extract.files.atomic import publish
-from models.predicting.area_predictions import Areas
-from models.predicting.map_coordinates import Squares, open_squares
+from models.predicting.geojson import GeoJson, open_geojson
 from models.predicting.place import Place
-from models.predicting.tile_predictions import tell_tiles
+from models.predicting.predictions_table import AreaTable, build_schema, build_tile_table
 from models.store.kept_models import KeptModel
 from models.store.runs import write_json
 
@@ -38,40 +39,38 @@ SCHEMA = "roofline.prediction"
 SCHEMA_VERSION = 1
 
 
-def write_told(
-    out: Path, place: Place, kept: KeptModel, parts: list[Path], *, key: str
+def write_predictions(
+    out: Path, place: Place, kept: KeptModel, pieces: list[Path], *, key: str
 ) -> dict[str, Any]:
-    """Join the parts into the files of this module; a part is in memory at a time, and a few numbers an area."""
-    areas = Areas(kept) if place.has_areas else None
-    seen = {"n_told": 0, "n_rejected": 0, "n_outside": 0}
-    notes = list(_notes(place, kept))
-    squares = open_squares(place, notes)
-    names = [
-        "predictions.parquet",
-        "predictions.csv",
-        *(["predictions.geojson"] if squares else []),
-    ]
+    """Join the pieces into the files of this module, with one of them in memory at a time.
+
+    Returns
+    -------
+    The content of `predict.json`.
+    """
+    notes = list(_list_notes(place, kept))
+    geojson = open_geojson(place, notes)
+    areas = AreaTable(kept) if place.has_areas else None
+    n_tiles = n_rejected = n_outside = 0
     with ExitStack() as stack:
-        files = _Files(out, stack, squares)
-        for path in parts:
-            part = pd.read_parquet(path)
-            rows = part["row"].to_numpy()
-            frame = tell_tiles(part, place.table.take(rows), place, kept)
+        files = TileFiles(out, pieces, geojson, stack)
+        for path in pieces:
+            piece = pd.read_parquet(path)
+            table = build_tile_table(piece, place, kept)
+            files.write(table)
             if areas is not None:
-                areas.add(frame, rows)
-            seen["n_told"] += len(frame)
-            seen["n_rejected"] += int(frame["prediction"].isna().sum())
-            seen["n_outside"] += int(frame["is_outside"].sum())
-            files.write(frame)
-    if seen.pop("n_told") != len(place.table):
-        raise PlaceError(
-            f"{out / 'parts'}: not the parts of these tiles. Remove the folder; the same command makes them anew."
-        )
+                areas.add(table)
+            n_tiles += len(table)
+            n_rejected += int(table["prediction"].isna().sum())
+            n_outside += int(table["is_outside"].sum())
+    names = files.names
+    n_areas = 0
     if areas is not None:
-        told = areas.table()
-        told.to_parquet(out / "areas.parquet.partial", index=False)
-        told.to_csv(out / "areas.csv.partial", index=False)
-        names += ["areas.parquet", "areas.csv"]
+        area_table = areas.build()
+        n_areas = len(area_table)
+        area_table.to_parquet(out / "areas.parquet.partial", index=False)
+        area_table.to_csv(out / "areas.csv.partial", index=False)
+        names = [*names, "areas.parquet", "areas.csv"]
     for name in names:
         publish(out / f"{name}.partial", out / name)
     facts = {
@@ -80,9 +79,10 @@ def write_told(
         "key": key,
         **kept.cell.as_texts(),
         **{name: kept.facts[name] for name in ("target", "intervals", "coverage")},
-        "n_tiles": len(place.table),
-        **seen,
-        "n_areas": 0 if areas is None else len(areas),
+        "n_tiles": n_tiles,
+        "n_rejected": n_rejected,
+        "n_outside": n_outside,
+        "n_areas": n_areas,
         "in_training": place.is_training,
         "files": names,
         "notes": notes,
@@ -92,75 +92,67 @@ def write_told(
     return facts
 
 
-def _notes(place: Place, kept: KeptModel) -> Iterator[str]:
+def _list_notes(place: Place, kept: KeptModel) -> Iterator[str]:
     if place.settings is None:
-        yield "features alone have no areas and no places: neither areas nor a map are written."
+        yield "features alone have no areas and no coordinates: neither areas nor a map are written."
     elif not place.has_areas:
         yield "every tile is an area of its own ([tiles] area is the id): no areas are written."
     if place.is_training:
         yield (
-            "these tiles are those that the model was fitted on: the predictions are closer to the truth than those of new "
-            "places. Honest ones are the out-of-fold predictions under runs/."
+            "these tiles are those that the model was fitted on: the predictions are closer to the "
+            "truth than those of new places. Use the out-of-fold predictions under runs/."
         )
     for level, widths in kept.facts["intervals"].items():
-        lost = " and ".join(
-            f"{float(nominal):.0%}".replace("%", " %")
-            for nominal, width in widths.items()
-            if width is None
-        )
+        lost = [f"{100 * float(nominal):.0f} %" for nominal, w in widths.items() if w is None]
         if lost:
-            yield f"{level} level: too few areas in training for intervals of {lost}, which are left empty."
+            yield (
+                f"{level} level: too few areas in training for intervals of {' and '.join(lost)}, "
+                "which are left empty."
+            )
     if kept.facts["split"] == "random":
         yield (
-            "the intervals are of the split 'random', on which tiles of an area stand on both sides: they are too narrow for "
-            "new areas. Fit the split 'area' too."
+            "the intervals are of the split 'random', which has tiles of one area in training and "
+            "test sets: they are too narrow for new areas. Fit the split 'area' too."
         )
 
 
-def _without_null(schema: pa.Schema) -> pa.Schema:
-    """Make text of what is empty in the whole first part (a class, where every picture was rejected): later parts hold text."""
-    fields = [
-        field.with_type(pa.string()) if pa.types.is_null(field.type) else field for field in schema
-    ]
-    return pa.schema(fields, metadata=schema.metadata)
+class TileFiles:
+    """The tables of tiles, written piece by piece under `.partial` names."""
 
-
-class _Files:
-    """The tables of tiles, written part by part under `.partial` names."""
-
-    def __init__(self, out: Path, stack: ExitStack, squares: Squares | None) -> None:
+    def __init__(
+        self, out: Path, pieces: list[Path], geojson: GeoJson | None, stack: ExitStack
+    ) -> None:
         self._out = out
         self._stack = stack
-        self._squares = squares
-        self._csv = stack.enter_context(
-            (out / "predictions.csv.partial").open("w", encoding="utf-8", newline="")
-        )
-        self._parquet: Any = None
-        self._geojson: Any = None
-        if squares:
-            self._geojson = stack.enter_context(
-                (out / "predictions.geojson.partial").open("w", encoding="utf-8")
-            )
-            self._geojson.write('{"type": "FeatureCollection", "features": [\n')
-            stack.callback(lambda: self._geojson.write("\n]}\n"))
-        self._is_first = True
+        self._geojson = geojson
+        self._has_integer_ids = all(_has_integer_ids(path) for path in pieces)
+        self._csv = self._open("predictions.csv")
+        self._parquet: pq.ParquetWriter | None = None
+        self.names = ["predictions.parquet", "predictions.csv"]
+        if geojson is not None:
+            self.names.append("predictions.geojson")
+            geojson.begin(self._open("predictions.geojson"))
+            stack.callback(geojson.end)
 
-    def write(self, frame: pd.DataFrame) -> None:
-        """Write the tiles of a part."""
-        table = pa.Table.from_pandas(
-            frame,
-            preserve_index=False,
-            schema=None if self._parquet is None else self._parquet.schema,
-        )
+    def _open(self, name: str) -> Any:
+        path = self._out / f"{name}.partial"
+        return self._stack.enter_context(path.open("w", encoding="utf-8", newline=""))
+
+    def write(self, table: pd.DataFrame) -> None:
+        """Write the tiles of a piece."""
+        if self._has_integer_ids:
+            table = table.assign(id=table["id"].astype("int64"))
+        is_first = self._parquet is None
         if self._parquet is None:
-            table = table.cast(_without_null(table.schema))
-            self._parquet = self._stack.enter_context(
-                pq.ParquetWriter(self._out / "predictions.parquet.partial", table.schema)
-            )
-        self._parquet.write_table(table)
-        frame.to_csv(self._csv, index=False, header=self._is_first)
-        if self._squares:
-            self._geojson.write(
-                ("" if self._is_first else ",\n") + ",\n".join(self._squares.features(frame))
-            )
-        self._is_first = False
+            schema = build_schema(table, has_integer_ids=self._has_integer_ids)
+            path = self._out / "predictions.parquet.partial"
+            self._parquet = self._stack.enter_context(pq.ParquetWriter(path, schema))
+        schema = self._parquet.schema
+        self._parquet.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
+        table.to_csv(self._csv, index=False, header=is_first)
+        if self._geojson is not None:
+            self._geojson.write(table)
+
+
+def _has_integer_ids(piece: Path) -> bool:
+    return bool(pq.read_table(piece, columns=["is_integer_id"])["is_integer_id"][0].as_py())
