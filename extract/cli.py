@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.filesize import decimal
 from rich.table import Table
 
 from extract.config.cuts import PIXELS, parse_cut
@@ -169,7 +170,7 @@ def _print_plan(plan: Plan) -> None:
     for backbone, part in plan.backbones.items():
         for name, cut in part.cuts.items():
             shape = " × ".join(map(str, cut.shape))
-            table.add_row(f"{backbone}/{name}", shape, _size(cut.bytes), _size(cut.all))
+            table.add_row(f"{backbone}/{name}", shape, decimal(cut.bytes), decimal(cut.all))
     out.print(table)
     for backbone, part in plan.backbones.items():
         print_line(f"{backbone}: {_describe_part(part)}")
@@ -181,8 +182,8 @@ def _print_plan(plan: Plan) -> None:
         )
     enough = "enough" if plan.disk_free_bytes > plan.bytes else "NOT ENOUGH"
     print_line(
-        f"disk: {_size(plan.bytes)} needed, {_size(plan.disk_free_bytes)} free: {enough}; "
-        f"memory: {_size(plan.peak_rss_bytes)}"
+        f"disk: {decimal(plan.bytes)} needed, {decimal(plan.disk_free_bytes)} free: {enough}; "
+        f"memory: {decimal(plan.peak_rss_bytes)}"
     )
 
 
@@ -195,14 +196,6 @@ def _describe_part(part: BackbonePlan) -> str:
         f"{part.missing_tiles} tiles in {part.missing_shards} of {part.shards} shards; alone "
         f"{part.seconds:.0f} s, {part.precision} by {part.runtime} on {part.device}"
     )
-
-
-def _size(n: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000:
-            return f"{n:.3g} {unit}"
-        n /= 1000
-    return f"{n:.3g} TB"
 
 
 @app.command()
@@ -227,7 +220,7 @@ def import_(
     ids: Annotated[
         str,
         typer.Option(
-            help="Ids of the vectors (.npy, .h5, .parquet): FILE, or FILE:NAME of a dataset or column."
+            help="Ids of the vectors (.npy, .h5, .parquet): FILE, or FILE:NAME (dataset, column)."
         ),
     ],
     vectors: Annotated[
@@ -245,7 +238,7 @@ def import_(
 ) -> None:
     """Take embeddings from elsewhere into the same layout.
 
-    Example: python -m extract import -c town.toml --ids ids.npy --vectors dino.npy --as dino/cls:avg
+    Example: python -m extract import -c town.toml --ids ids.npy --vectors d.npy --as dino/cls:avg
     """
     with guarded(traceback=traceback, interrupted="stopped. Run it again with --fresh."):
         from extract.store.import_vectors import import_embeddings

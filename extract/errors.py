@@ -1,6 +1,7 @@
 """Every error that Roofline raises on purpose.
 
-Catch `RooflineError` for all of them. Each message says what was expected, what was found, where, and what to do::
+Catch `RooflineError` for all of them. Each message says what was expected, what was found, where,
+and what to do::
 
     RooflineError
     ├── InputError (also ValueError): something that was given cannot be used

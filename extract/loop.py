@@ -123,7 +123,8 @@ def open_pipeline(
         )  # they start while networks compile
         with ExitStack() as opened:
             opened.callback(decoders.close)
-            probe = reader.read(range(min(len(tiles), batch)), Clock()).pictures
+            rows = range(min(len(tiles), batch))
+            probe = reader.read(rows, Clock()).pictures
             for backbone in backbones:
                 network = open_forward(
                     settings,

@@ -12,13 +12,13 @@ from extract.config.suggestions import suggest
 
 Pooling = Literal["avg", "max", "flat", "map"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
-PIXELS = "pixels"  # the backbone that is no network: a cut's layer is the side that pictures are resized to
+PIXELS = "pixels"  # no network: a cut's layer is the side that pictures are resized to
 
 _CUT = re.compile(r"^(?P<backbone>[a-z0-9_]+)/(?P<layer>[^/:]+):(?P<pooling>[a-z]+)$")
 
 
 class Cut(NamedTuple):
-    """A backbone, one of its layers, and how that layer's map becomes a vector; `vgg16/block5_pool:avg`."""
+    """A backbone, a layer, and how its map becomes a vector; `vgg16/block5_pool:avg`."""
 
     backbone: str
     layer: str
@@ -35,7 +35,7 @@ class Cut(NamedTuple):
 
 
 class CutSet(Enum):
-    """What stands in place of one cut: baselines see no network, a stack sees the cells of all cuts."""
+    """What stands in place of one cut: a baseline has none, a stack has those of all cells."""
 
     NO_CUT = "none"
     ALL_CUTS = "all"
@@ -77,7 +77,7 @@ def parse_cut(text: str) -> Cut:
 
 
 def parse_cell_cut(text: str) -> CellCut:
-    """Return the cut of a fitted cell from its text: `<backbone>/<layer>:<pooling>`, `none` or `all`.
+    """Return the cut of a fitted cell from its text: that of a cut, `none` or `all`.
 
     Raises
     ------

@@ -32,9 +32,10 @@ def check_once(value: list[T]) -> list[T]:
     ------
     ValueError : names what does.
     """
-    twice = sorted({str(one) for one in value if value.count(one) > 1})
+    twice = {str(one) for one in value if value.count(one) > 1}
     if twice:
-        raise ValueError(f"{', '.join(twice)} is listed twice: name each once")
+        listed = ", ".join(sorted(twice))
+        raise ValueError(f"{listed} is listed twice: name each once")
     return value
 
 
@@ -50,32 +51,34 @@ SettingsPath = Annotated[Path, Field(strict=False), AfterValidator(resolve_path)
 
 def describe_problem(problem: ErrorDetails, model: type[BaseModel]) -> str:
     """Return one pydantic error as a line: [section] key, what, expected, got, remedy."""
-    names = [str(name) for name in problem["loc"] if isinstance(name, str)]
+    kind = problem["type"]
+    names = [name for name in problem["loc"] if isinstance(name, str)]
     section = f"[{names[0]}] " if len(names) > 1 else ""
     key = ".".join(names[1:] or names)
     where = f"{section}{key}: " if key else ""
-    if problem["type"] == "extra_forbidden":
+    if kind == "extra_forbidden":
         known = _list_keys(model, names[:-1])
         parents = "".join(f"{name}." for name in names[1:-1])
         hint = suggest(names[-1], known)
         listed = ", ".join(known)
         return f"{section}{parents}unknown key {names[-1]!r}; known: {listed}.{hint}"
-    if problem["type"] == "missing":
+    if kind == "missing":
         return f"{where}missing; the key has to be set"
-    if problem["type"] == "value_error":
-        return f"{where}{problem['ctx']['error']}"
+    if kind == "value_error":
+        error = problem["ctx"]["error"]
+        return f"{where}{error}"
     message = problem["msg"]
-    text = f"{message[:1].lower()}{message[1:]}"
-    if problem["type"] in _EXPECTED:
-        text = f"expected {_EXPECTED[problem['type']]}"
-    return f"{where}{text}, got {problem['input']!r}"
+    message = message[:1].lower() + message[1:]
+    if kind in _EXPECTED:
+        message = f"expected {_EXPECTED[kind]}"
+    given = problem["input"]
+    return f"{where}{message}, got {given!r}"
 
 
 def _list_keys(model: type[BaseModel], sections: list[str]) -> list[str]:
     """List the keys that a section knows."""
     for section in sections:
         annotation = model.model_fields[section].annotation
-        for one in (annotation, *get_args(annotation)):
-            if isinstance(one, type) and issubclass(one, BaseModel):
-                model = one
+        kinds = get_args(annotation) or (annotation,)  # `Section | None`, or `Section`
+        model = next(kind for kind in kinds if kind is not type(None))
     return list(model.model_fields)
