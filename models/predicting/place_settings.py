@@ -25,6 +25,6 @@ class PlaceSettings(ExtractSettings):
     extract: PlaceExtractSection = PlaceExtractSection()
 
     @model_validator(mode="after")
-    def _weights_used(self) -> PlaceSettings:
+    def _check_weights_used(self) -> PlaceSettings:
         """Allow weights of any backbone: the model decides which are used."""
         return self
