@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, model_validator
 
 from extract.config.cuts import CutField
+from extract.config.sections import OnceEach
 from extract.settings import ExtractSection, ExtractSettings
 
 
 class PlaceExtractSection(ExtractSection):
     """[extract] of a place, where no key is needed."""
 
-    cuts: list[CutField] = Field(default=[])
+    cuts: Annotated[list[CutField], OnceEach] = Field(default=[])
 
 
 class PlaceSettings(ExtractSettings):
