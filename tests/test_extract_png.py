@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from extract.pictures.fast_png import _rooms, decode_png
+from extract.pictures.fast_png import decode_png
 
 pytest.importorskip("imagecodecs")
 RNG = np.random.default_rng(0)
@@ -71,13 +71,6 @@ def test_a_picture_that_was_decoded_stays_as_it_is_when_the_next_is():
     ]
     quick = [decode_png(data) for data in files]
     assert all(np.array_equal(one, opencv(data)) for one, data in zip(quick, files, strict=True))
-
-
-def test_a_thread_keeps_no_room_for_large_pictures():
-    assert decode_png(png("RGBA", (1300, 1000))) is not None
-    assert _rooms.last is None
-    decode_png(png("RGBA", (40, 30)))
-    assert len(_rooms.last.raw) == 30 * 161
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_features_are_made_as_the_models_were_and_predict_the_same(
         name = parse_cut(CUT).dataset
         np.testing.assert_allclose(made.read(name), those.read(name), rtol=1e-3, atol=1e-3)
         assert made.attributes["weights_sha256"] == those.attributes["weights_sha256"]
-    assert json.loads(read_attributes(features, "settings")["settings"])["extract"]["batch"] == 4
+    assert json.loads(read_attributes(features)["settings"])["extract"]["batch"] == 4
 
 
 def test_other_weights_are_refused_before_a_picture_is_embedded_and_told_once(

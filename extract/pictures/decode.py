@@ -1,11 +1,11 @@
-"""One picture's bytes to one uint8 array, or the reason why it cannot be used."""
+"""Decode one picture's bytes to one uint8 array, or say why it cannot be used."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,15 +19,15 @@ cv2.setNumThreads(1)  # one thread a file: the loop decodes many files at once
 # What cannot be decoded stands in rejects.csv, not in the middle of the progress bar.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-# What a picture tells without any network: the `metadata` baseline and the audit's search for duplicates use it.
+# Statistics without a network: for the `metadata` baseline and the audit's search for duplicates.
 PICTURE = np.dtype(
     [
         ("bytes", "<i8"),  # size of the file
-        ("mean", "<f4", (3,)),
-        ("spread", "<f4", (3,)),  # mean and standard deviation of R, G, B, 0 … 255
+        ("mean", "<f4", (3,)),  # of R, G, B, 0 … 255
+        ("spread", "<f4", (3,)),  # standard deviation of R, G, B
         ("nodata", "<f4"),  # share of the pixels without data or fully transparent, 0 … 1
         ("content", "<u8"),  # hash of the decoded pixels: equal for equal pictures
-        ("perceptual", "<u8"),  # difference hash: few bits differ between pictures that look alike
+        ("perceptual", "<u8"),  # difference hash: few bits differ between like pictures
     ]
 )
 
@@ -40,9 +40,11 @@ class DecodeOptions:
     ----------
     size : side of the result [pixels].
     max_pixels : largest width × height that is decoded.
-    scale : (low, high), values of single bands, and of any picture of 16 bit or more, that become 0 and 255.
-    nodata : value of pixels without data, beside NaN and what a GeoTIFF says itself.
-    background : colour under transparent pixels and of those without data; None drops transparency, and takes black.
+    scale : (low, high), values that become 0 and 255; of single bands, and of any picture of 16
+        bit or more.
+    nodata : value of pixels without data, beside NaN and what a GeoTIFF states itself.
+    background : colour under transparent pixels and of those without data; None drops
+        transparency and takes black.
     """
 
     size: int
@@ -52,136 +54,150 @@ class DecodeOptions:
     background: tuple[int, int, int] | None = None
 
 
-def decode_tile(data: bytes, look: DecodeOptions) -> tuple[NDArray[np.uint8], float]:
+class _Cells(NamedTuple):
+    """Cells of the difference hash: borders of rows (9, 1) and columns (10,), areas (8, 9)."""
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    areas: NDArray[np.int64]
+
+
+def decode_tile(data: bytes, options: DecodeOptions) -> tuple[NDArray[np.uint8], float]:
     """Decode a picture as the networks take it.
 
-    Greyscale and palettes become RGB, transparency is dropped as Keras's `load_img` drops it unless a background is
-    stated, 16 bit keeps its upper byte unless a scale is, other sizes are resized (area mean when shrinking, else
-    bilinear; pixels without data have no weight in it). What the file is, its bytes say, not its name.
+    Greyscale and palettes become RGB. Transparency is dropped as Keras's `load_img` drops it,
+    unless a background is stated. 16 bit keeps its upper byte, unless a scale is stated. Other
+    sizes are resized: area mean when shrinking, else bilinear; pixels without data have no weight
+    in it. The format is that of the bytes, not of the file's name.
 
     Parameters
     ----------
     data : content of a PNG, JPEG, WebP, TIFF or whatever else OpenCV reads.
-    look : size, and how values become colours.
+    options : size, and how values become colours.
 
     Returns
     -------
-    (size, size, 3) uint8, RGB; and the share of its pixels that hold no data or are fully transparent.
+    (size, size, 3) uint8, RGB; and the share of the pixels without data or fully transparent.
 
     Raises
     ------
     RejectedTile : no image, truncated, too large, or of a pixel type that has no stated range.
     """
-    header = read_header(data, max_pixels=look.max_pixels)
+    header = read_header(data, max_pixels=options.max_pixels)
     image = decode_png(data)
     is_rgb = image is not None
-    image = _decode(data) if image is None else image
-    alpha = cv2.extractChannel(image, 3) if image.ndim == 3 and image.shape[2] == 4 else None
-    empty = _find_nodata(
-        image, [value for value in (look.nodata, header.nodata) if value is not None]
-    )
-    rgb = _as_rgb(_as_uint8(image, look.scale), is_rgb=is_rgb)
-    if alpha is not None and look.background is not None:
-        rgb = _lay_over(rgb, alpha, look.background)
-    return np.ascontiguousarray(_resize(rgb, empty, look)), _share(empty, alpha)
+    if image is None:
+        image = _decode(data)
+    n_channels = 1 if image.ndim == 2 else image.shape[2]
+    alpha = cv2.extractChannel(image, 3) if n_channels == 4 else None
+    empty = _find_nodata(image, (options.nodata, header.nodata))
+    rgb = _as_uint8(image, options.scale)
+    if not is_rgb:
+        codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
+        rgb = cv2.cvtColor(rgb, codes[n_channels])
+    elif n_channels == 4:
+        rgb = cv2.cvtColor(rgb, cv2.COLOR_RGBA2RGB)
+    if alpha is not None and options.background is not None:
+        rgb = _blend(rgb, alpha, options.background)
+    share = _share_of_empty(empty, alpha)
+    if empty is not None:
+        rgb = _resize_with_gaps(rgb, empty, options)
+    elif rgb.shape[:2] != (options.size, options.size):
+        rgb = _resize(rgb, options.size)
+    return np.ascontiguousarray(rgb), share
 
 
 def describe(rgb: NDArray[np.uint8], *, n_bytes: int, nodata: float) -> NDArray[np.void]:
-    """Tell what a picture says without any network.
+    """Compute the statistics of a picture that need no network.
 
     Parameters
     ----------
-    rgb : (size, size, 3) uint8. n_bytes : size of its file. nodata : share of its pixels without data.
+    rgb : (size, size, 3) uint8.
+    n_bytes : size of its file.
+    nodata : share of its pixels without data.
 
     Returns
     -------
-    () of `PICTURE`. The perceptual hash is the 64-bit difference hash of the grey picture (N. Krawetz, 2013, "Kind of
-    Like That"): one bit for each of 8 × 8 cells, set where the cell to the right is brighter.
+    () of `PICTURE`. The perceptual hash is the 64-bit difference hash of the grey picture
+    (N. Krawetz, 2013, "Kind of Like That"): one bit for each of 8 × 8 cells, set where the cell to
+    the right is brighter.
     """
     mean, spread = cv2.meanStdDev(rgb)
+    content = hashlib.sha1(rgb.data, usedforsecurity=False).digest()[:8]
     facts = np.zeros((), PICTURE)
-    facts["bytes"], facts["mean"], facts["spread"], facts["nodata"] = (
-        n_bytes,
-        mean[:, 0],
-        spread[:, 0],
-        nodata,
-    )
-    facts["content"] = int.from_bytes(
-        hashlib.sha1(rgb.data, usedforsecurity=False).digest()[:8], "little"
-    )
+    facts["bytes"] = n_bytes
+    facts["mean"] = mean[:, 0]
+    facts["spread"] = spread[:, 0]
+    facts["nodata"] = nodata
+    facts["content"] = int.from_bytes(content, "little")
     facts["perceptual"] = int.from_bytes(_difference_hash(rgb), "little")
     return facts
 
 
 def _difference_hash(rgb: NDArray[np.uint8]) -> bytes:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    rows, columns, areas = _cut_cells(len(grey))
-    corners = cv2.integral(grey, sdepth=_depth_of_sums(grey.size))[rows, columns]
-    strips = corners[1:] - corners[:-1]
-    cells = (strips[:, 1:] - strips[:, :-1]) / areas
-    return np.packbits(cells[:, 1:] > cells[:, :-1]).tobytes()
-
-
-def _depth_of_sums(n_pixels: int) -> int:
-    """Return the type in which sums of bytes are exact, the smaller of two."""
-    return cv2.CV_32S if n_pixels * 255 < 1 << 31 else cv2.CV_64F
+    cells = _cut_cells(len(grey))
+    # the smaller of two types in which sums of bytes are exact
+    depth = cv2.CV_32S if grey.size * 255 < 1 << 31 else cv2.CV_64F
+    corners = cv2.integral(grey, sdepth=depth)[cells.rows, cells.columns]
+    means = np.diff(np.diff(corners, axis=0), axis=1) / cells.areas
+    return np.packbits(means[:, 1:] > means[:, :-1]).tobytes()
 
 
 @cache
-def _cut_cells(side: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the borders of 8 rows (9, 1) and of 9 columns (10,) of cells, and the cells' areas (8, 9) [pixels]."""
-    rows, columns = (np.linspace(0, side, n + 1).astype(np.int64) for n in (8, 9))
-    return rows[:, None], columns, np.diff(rows)[:, None] * np.diff(columns)
+def _cut_cells(side: int) -> _Cells:
+    rows = np.linspace(0, side, 9).astype(np.int64)
+    columns = np.linspace(0, side, 10).astype(np.int64)
+    return _Cells(rows[:, None], columns, np.diff(rows)[:, None] * np.diff(columns))
 
 
 def _decode(data: bytes) -> NDArray[Any]:
+    """Decode by OpenCV: (h, w), or (h, w, 3 or 4) BGR."""
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None or not image.size:
         raise RejectedTile("image data damaged or truncated")
-    if image.ndim == 3 and image.shape[2] == 1:
-        image = image[..., 0]
-    if image.ndim == 3 and (
-        image.shape[2] not in (3, 4)
-        or (image.shape[2] == 4 and image.dtype not in (np.uint8, np.uint16))
-    ):
-        raise RejectedTile(
-            f"image of {image.shape[2]} channels of {image.dtype}; expected 1 or 3, or 4 of 8 or 16 bit"
-        )
-    return image
+    if image.ndim == 2 or image.shape[2] == 1:
+        return image.reshape(image.shape[:2])
+    n_channels = image.shape[2]
+    if n_channels == 3 or (n_channels == 4 and image.dtype in (np.uint8, np.uint16)):
+        return image
+    raise RejectedTile(
+        f"image of {n_channels} channels of {image.dtype}; expected 1 or 3, or 4 of 8 or 16 bit"
+    )
 
 
-def _find_nodata(image: NDArray[Any], values: list[float]) -> NDArray[np.bool_] | None:
-    """Mark the pixels (h, w) that hold no data: NaN or infinite in any channel, or a nodata value in all; None if none."""
-    colour = image if image.ndim == 2 else image[..., :3]
-    is_float = np.issubdtype(image.dtype, np.floating)
+def _find_nodata(image: NDArray[Any], stated: tuple[float | None, ...]) -> NDArray[np.bool_] | None:
+    """Mark the pixels (h, w) without data; None if there are none.
+
+    They are NaN or infinite in any channel, or have a stated nodata value in all.
+    """
+    is_float = image.dtype.kind == "f"
+    values = [value for value in stated if value is not None]
     if not is_float and not values:
         return None
+    colour = np.atleast_3d(image)[..., :3]
     empty = np.zeros(image.shape[:2], bool)
     if is_float:
-        lost = ~np.isfinite(colour)
-        empty |= lost if lost.ndim == 2 else lost.any(axis=2)
-    for value in values:
-        with np.errstate(over="ignore"):
-            same = colour == (image.dtype.type(value) if is_float else value)
-        empty |= same if same.ndim == 2 else same.all(axis=2)
+        empty |= ~np.isfinite(colour).all(axis=2)
+    with np.errstate(over="ignore"):
+        for value in values:
+            exact = image.dtype.type(value) if is_float else value
+            empty |= (colour == exact).all(axis=2)
     return empty if empty.any() else None
 
 
 def _as_uint8(image: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.uint8]:
-    """Bring values to 0 … 255: by the stated limits, else 8 bit as it is and 16 bit by its upper byte."""
+    """Map values to 0 … 255: by the scale, else 8 bit unchanged and 16 bit by the upper byte."""
     if scale is not None and (image.ndim == 2 or image.dtype != np.uint8):
         low, high = scale
-        exact: np.dtype[Any] = (
-            np.dtype("f4")
-            if image.dtype.itemsize <= 2 or image.dtype == np.float32
-            else np.dtype("f8")
-        )
+        fits = image.dtype.itemsize <= 2 or image.dtype == np.float32
+        exact = image.astype(np.float32 if fits else np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
-            stretched: NDArray[Any] = (image.astype(exact) - low) * (255 / (high - low))
-        return np.rint(np.clip(np.nan_to_num(stretched, nan=0.0), 0, 255)).astype(np.uint8)
+            stretched = (exact - low) * (255 / (high - low))
+        return np.rint(np.nan_to_num(stretched, nan=0.0).clip(0, 255)).astype(np.uint8)
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.uint16:
@@ -191,18 +207,10 @@ def _as_uint8(image: NDArray[Any], scale: tuple[float, float] | None) -> NDArray
     )
 
 
-def _as_rgb(image: NDArray[np.uint8], *, is_rgb: bool) -> NDArray[np.uint8]:
-    """Return RGB of grey, BGR or BGRA pictures, or of those whose red is first already."""
-    if is_rgb:
-        return cv2.cvtColor(image, cv2.COLOR_RGBA2RGB) if image.shape[2] == 4 else image
-    codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
-    rgb: NDArray[np.uint8] = cv2.cvtColor(image, codes[1 if image.ndim == 2 else image.shape[2]])
-    return rgb
-
-
-def _lay_over(
+def _blend(
     rgb: NDArray[np.uint8], alpha: NDArray[Any], background: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
+    """Lay a picture over a background, by its transparency."""
     opaque = np.iinfo(alpha.dtype).max
     if alpha.min() == opaque:
         return rgb
@@ -211,36 +219,31 @@ def _lay_over(
     return np.rint(under + weight * (rgb - under)).astype(np.uint8)
 
 
-def _resize(
-    rgb: NDArray[np.uint8], empty: NDArray[np.bool_] | None, look: DecodeOptions
+def _resize_with_gaps(
+    rgb: NDArray[np.uint8], empty: NDArray[np.bool_], options: DecodeOptions
 ) -> NDArray[np.uint8]:
-    """Resize; pixels without data weigh nothing, and the background stands where they are the greater part."""
-    size = (look.size, look.size)
-    if empty is not None:
-        if rgb.shape[:2] == size:
-            weight = (~empty).astype(np.float32)
-            resized = rgb
-        else:
-            kept = (~empty).astype(np.float32)
-            weight = _interpolate(kept, size)
-            summed = _interpolate(rgb * kept[..., None], size)
-            resized = (
-                np.rint(summed / np.maximum(weight, 1e-6)[..., None]).clip(0, 255).astype(np.uint8)
-            )
-        return np.where(
-            weight[..., None] < 0.5, np.array(look.background or (0, 0, 0), np.uint8), resized
-        )
-    return rgb if rgb.shape[:2] == size else _interpolate(rgb, size)
+    """Resize; pixels without data weigh nothing, and become background where they prevail."""
+    weight = (~empty).astype(np.float32)
+    resized = rgb
+    if rgb.shape[:2] != (options.size, options.size):
+        total = _resize(rgb * weight[..., None], options.size)
+        weight = _resize(weight, options.size)
+        means = total / np.maximum(weight, 1e-6)[..., None]
+        resized = np.rint(means).clip(0, 255).astype(np.uint8)
+    background = np.array(options.background or (0, 0, 0), np.uint8)
+    return np.where(weight[..., None] < 0.5, background, resized)
 
 
-def _interpolate(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def _resize(image: NDArray[Any], side: int) -> NDArray[Any]:
+    shrinks = min(image.shape[:2]) >= side
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, (side, side), interpolation=method)
 
 
-def _share(empty: NDArray[np.bool_] | None, alpha: NDArray[Any] | None) -> float:
-    if alpha is not None and empty is not None:
-        return float((empty | (alpha == 0)).mean())
-    if alpha is not None:
+def _share_of_empty(empty: NDArray[np.bool_] | None, alpha: NDArray[Any] | None) -> float:
+    """Return the share of the pixels without data or fully transparent."""
+    if alpha is None:
+        return 0.0 if empty is None else float(empty.mean())
+    if empty is None:
         return 1.0 - cv2.countNonZero(alpha) / alpha.size
-    return 0.0 if empty is None else float(empty.mean())
+    return float((empty | (alpha == 0)).mean())

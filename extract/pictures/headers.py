@@ -1,4 +1,4 @@
-"""What a picture's first bytes say, read before anything is decoded: sizes that would fill the memory end here."""
+"""Read a picture's header before anything is decoded, and refuse what would fill the memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import struct
 import threading
 import warnings
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from PIL import Image
@@ -14,21 +15,16 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from extract.errors import RejectedTile
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = {
-    b"II*\0": 8,
-    b"MM\0*": 8,
-    b"II+\0": 16,
-    b"MM\0+": 16,
-}  # bytes of the header: TIFF 6.0, and BigTIFF
+_TIFF = {b"II*\0": 8, b"MM\0*": 8, b"II+\0": 16, b"MM\0+": 16}  # header's bytes: TIFF 6, BigTIFF
 _FORMATS = ("JPEG", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
-# the last is GDAL's own tag
 _WIDTH = 256
 _HEIGHT = 257
 _INTERPRETATION = 262
 _CHANNELS = 277
-_NODATA = 42113
+_NODATA = 42113  # GDAL's own tag
 _CMYK = 5
 _QUIET = threading.Lock()  # the warning filters belong to the whole process
+_DAMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, struct.error)
 
 
 class Header(NamedTuple):
@@ -52,14 +48,13 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
         raise
     except Image.DecompressionBombError:
         raise RejectedTile(f"image larger than [tiles] max_pixels = {max_pixels}") from None
-    except (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, struct.error):
+    except _DAMAGE:
         raise RejectedTile("not an image") from None
+    size = f"image of {header.width} × {header.height} pixels"
     if header.width * header.height > max_pixels:
-        raise RejectedTile(
-            f"image of {header.width} × {header.height} pixels, larger than [tiles] max_pixels = {max_pixels}"
-        )
+        raise RejectedTile(f"{size}, larger than [tiles] max_pixels = {max_pixels}")
     if min(header.width, header.height) < 1:
-        raise RejectedTile(f"image of {header.width} × {header.height} pixels")
+        raise RejectedTile(size)
     return header
 
 
@@ -81,26 +76,19 @@ def _check_end(data: bytes, end: bytes) -> None:
 
 
 def _read_tiff(data: bytes) -> Header:
-    directory: Any = ImageFileDirectory_v2(data[: _TIFF[data[:4]]])
+    tags: Any = ImageFileDirectory_v2(data[: _TIFF[data[:4]]])
     file = io.BytesIO(data)
-    file.seek(directory.next)
-    with (
-        _QUIET,
-        warnings.catch_warnings(),
-    ):  # Pillow warns of every odd tag; what matters here is checked below
+    file.seek(tags.next)
+    with _QUIET, warnings.catch_warnings():  # Pillow warns of every odd tag
         warnings.simplefilter("ignore")
-        directory.load(file)
-    channels = int(directory.get(_CHANNELS, 1))
-    if channels not in (1, 3, 4) or directory.get(_INTERPRETATION) == _CMYK:
+        tags.load(file)
+    channels = int(tags.get(_CHANNELS, 1))
+    if channels not in (1, 3, 4) or tags.get(_INTERPRETATION) == _CMYK:
         raise RejectedTile(
-            f"TIFF of {channels} channels that are no colours; expected 1 or 3, or 4 with transparency"
+            f"TIFF of {channels} channels that are no colours; expected 1 or 3, or 4 with "
+            "transparency"
         )
-    return Header(int(directory[_WIDTH]), int(directory[_HEIGHT]), _nodata(directory.get(_NODATA)))
-
-
-def _nodata(text: Any) -> float | None:
-    """Read GDAL's tag, a number as text; what is none is no nodata value."""
-    try:
-        return float(str(text).strip("\0 "))
-    except ValueError:
-        return None
+    header = Header(int(tags[_WIDTH]), int(tags[_HEIGHT]))
+    with suppress(ValueError):  # text that is no number is no nodata value
+        header = header._replace(nodata=float(str(tags.get(_NODATA)).strip("\0 ")))
+    return header

@@ -1,8 +1,7 @@
-"""Where pictures lie: a folder, read without leaving it; archives are in `extract/pictures/archives.py`."""
+"""Read pictures from a folder without leaving it."""
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -12,53 +11,56 @@ from typing import Any, Protocol
 from extract.errors import RejectedTile
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
-_FLAGS = (
-    os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-)  # a link is looked at before it is followed; a pipe does not hang
+# a pipe does not hang; not every system has these
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
-
-PictureLocation = (
-    Any  # where a picture lies, as its own kind of images knows it; can be sent to another process
-)
+PictureLocation = Any  # as its own kind of images knows it; can be sent to another process
 
 
 class Images(Protocol):
-    """Where pictures are read from; safe to use from several threads, and can be sent to another process."""
+    """A source of pictures; safe to use from several threads, can be sent to another process."""
 
     def find(self, name: str) -> PictureLocation:
-        """Describe where a picture lies; known to this process, and read by any that the images were sent to."""
+        """Return the location of a picture, for any copy of these images in another process."""
 
-    def read(self, place: PictureLocation) -> bytes:
-        """Return the bytes of a picture; raises `RejectedTile` where it is missing, empty, too large or must not be read."""
+    def read(self, location: PictureLocation) -> bytes:
+        """Return the bytes of a picture.
+
+        Raises
+        ------
+        RejectedTile : missing, empty, too large, or outside the images.
+        """
 
     def names(self) -> Iterator[str]:
-        """Name every file, as paths with `/` from the top of the images."""
+        """Return the name of every file, as paths with `/` from the top of the images."""
 
 
-class Folder:
+class ImageFolder:
     """Pictures in a folder.
 
     Parameters
     ----------
     path : the folder.
-    follow_links : read also what a link puts outside the folder.
+    follow_links : read also what a link points to outside the folder.
     max_bytes : size of the largest file that is read.
     """
 
     def __init__(self, path: Path, *, follow_links: bool, max_bytes: int) -> None:
         self._root = str(path)
-        self._real = os.path.realpath(path)
-        self._follow = follow_links
+        self._real_root = os.path.realpath(path)
+        self._follow_links = follow_links
         self._max_bytes = max_bytes
         self._is_inside: dict[str, bool] = {}
 
     def find(self, name: str) -> str:
-        """Return the name itself: a folder is looked up when it is read."""
+        """Return the name itself: a folder is searched when it is read."""
         return name
 
-    def read(self, place: str) -> bytes:
+    def read(self, location: str) -> bytes:
         """Return the bytes of a picture."""
-        path = os.path.join(self._root, place)  # noqa: PTH118  (a Path for each of a million tiles costs more than the read)
+        # a Path for each of a million tiles costs more than the read
+        path = os.path.join(self._root, location)  # noqa: PTH118
         try:
             data = self._read(path)
         except FileNotFoundError:
@@ -74,58 +76,47 @@ class Folder:
         return data
 
     def _read(self, path: str) -> bytes:
-        handle, size = self._open(path)
-        try:
-            data = os.read(handle, size)
-            while len(data) < size and (more := os.read(handle, size - len(data))):
-                data += more
-        finally:
-            os.close(handle)
-        return data
-
-    def _open(self, path: str) -> tuple[int, int]:
-        """Open a file; gives its handle and its size."""
-        if not self._follow:
+        is_link = os.path.islink(path)  # noqa: PTH114
+        if not self._follow_links:
             self._check_inside(os.path.dirname(path))  # noqa: PTH120
-        try:
-            handle = os.open(path, _FLAGS)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            if not self._follow:
+            if is_link:
                 self._check_inside(path)
-            handle = os.open(path, _FLAGS & ~os.O_NOFOLLOW)
-        info = os.fstat(handle)
-        if not stat.S_ISREG(info.st_mode) or info.st_size > self._max_bytes:
-            os.close(handle)
-            raise RejectedTile(
-                f"file of {info.st_size} bytes, larger than any picture of [tiles] max_pixels"
-                if stat.S_ISREG(info.st_mode)
-                else "not a regular file"
-            )
-        return handle, info.st_size
+        handle = os.open(path, _FLAGS if is_link else _FLAGS | _NO_LINK)
+        with os.fdopen(handle, "rb") as file:
+            info = os.fstat(handle)
+            if not stat.S_ISREG(info.st_mode):
+                raise RejectedTile("not a regular file")
+            check_size(info.st_size, self._max_bytes)
+            return file.read(info.st_size)
 
     def _check_inside(self, path: str) -> None:
-        """Refuse what lies outside once links are followed; a folder is looked up once."""
-        inside = self._is_inside.get(path)
-        if inside is None:
+        """Reject what lies outside the folder once links are followed; each is looked up once."""
+        if path not in self._is_inside:
             real = os.path.realpath(path)
-            inside = self._is_inside[path] = real == self._real or real.startswith(
-                self._real.rstrip(os.sep) + os.sep
-            )
-        if not inside:
+            top = self._real_root.rstrip(os.sep) + os.sep
+            self._is_inside[path] = (real + os.sep).startswith(top)
+        if not self._is_inside[path]:
             raise RejectedTile(
                 "a link out of the images folder; [tiles] follow_links = true allows it"
             )
 
     def names(self) -> Iterator[str]:
-        """Name every file; linked folders are walked, once each, where links are followed."""
+        """Return the name of every file; linked folders once each, where links are followed."""
         seen = set()
-        for parent, folders, files in os.walk(self._root, followlinks=self._follow):
-            real = os.path.realpath(parent) if self._follow else parent
+        for parent, folders, files in os.walk(self._root, followlinks=self._follow_links):
+            real = os.path.realpath(parent) if self._follow_links else parent
             if real in seen:
                 folders.clear()
                 continue
             seen.add(real)
             below = os.path.relpath(parent, self._root)
-            yield from files if below == "." else (f"{below}/{name}" for name in files)
+            prefix = "" if below == "." else f"{below}/".replace(os.sep, "/")
+            yield from (prefix + name for name in files)
+
+
+def check_size(n_bytes: int, max_bytes: int) -> None:
+    """Reject a file larger than any picture of [tiles] max_pixels."""
+    if n_bytes > max_bytes:
+        raise RejectedTile(
+            f"file of {n_bytes} bytes, larger than any picture of [tiles] max_pixels"
+        )

@@ -1,4 +1,4 @@
-"""Pictures of some tiles read and decoded into one array: the work of one process."""
+"""Read and decode some pictures into one array: the work of one process."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Batch:
 
     Attributes
     ----------
-    pictures : (n, size, size, 3) uint8 RGB, zeros where there is a reason to reject the tile.
-    facts : (n,) of `PICTURE`, what a picture tells without any network; zeros for rejected tiles.
+    pictures : (n, size, size, 3) uint8 RGB, zeros for rejected tiles.
+    facts : (n,) of `PICTURE`, statistics of each picture; zeros for rejected tiles.
     reasons : (n,), why the tile is rejected; empty where it is not.
     """
 
@@ -32,27 +32,33 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class PictureSource:
-    """Where pictures come from and how they become colours; can be sent to another process."""
+    """Where pictures come from and how they are decoded; can be sent to another process."""
 
     images: Images
     options: DecodeOptions
 
     def read(
-        self, places: Sequence[PictureLocation], clock: Clock, into: NDArray[np.uint8] | None = None
+        self,
+        locations: Sequence[PictureLocation],
+        clock: Clock,
+        into: NDArray[np.uint8] | None = None,
     ) -> Batch:
         """Read and decode pictures; one that cannot be used is a row with its reason.
 
         Parameters
         ----------
-        places : (n,), what `Images.find` gives. into : (n, size, size, 3) uint8, where the pictures are put; else a new array.
+        locations : (n,), from `Images.find`.
+        clock : gets the seconds of reading and decoding.
+        into : (n, size, size, 3) uint8, memory for the pictures; a new array by default.
         """
+        n = len(locations)
         side = self.options.size
-        pictures = np.empty((len(places), side, side, 3), np.uint8) if into is None else into
-        batch = Batch(pictures, np.zeros(len(places), PICTURE), [""] * len(places))
-        for i, place in enumerate(places):
+        pictures = np.empty((n, side, side, 3), np.uint8) if into is None else into
+        batch = Batch(pictures, np.zeros(n, PICTURE), [""] * n)
+        for i, location in enumerate(locations):
             try:
                 with clock.time("read"):
-                    data = self.images.read(place)
+                    data = self.images.read(location)
                 with clock.time("decode"):
                     pictures[i], nodata = decode_tile(data, self.options)
                     batch.facts[i] = describe(pictures[i], n_bytes=len(data), nodata=nodata)

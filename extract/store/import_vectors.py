@@ -1,14 +1,14 @@
-"""Embeddings from elsewhere, brought into the layout that everything after extraction reads."""
+"""Import embeddings from elsewhere into the layout that everything after extraction reads."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ from extract.errors import VectorFileError
 from extract.files.locks import locked
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import IMPORTED, BackboneShards
+from extract.store.embeddings import ShardAttributes
 from extract.store.shards import ShardWriter, write_virtual
 from extract.store.vector_files import (
     Vectors,
@@ -27,6 +28,7 @@ from extract.store.vector_files import (
     open_vectors,
     parse_source,
     read_ids,
+    take_rows,
 )
 from extract.tables.tile_table import Tiles, read_tiles
 
@@ -36,14 +38,16 @@ _BAD = "NaN or infinity in the import"
 
 
 @dataclass(slots=True, kw_only=True)
-class Imported:
+class ImportSummary:
     """What an import did.
 
     Attributes
     ----------
-    path : the file written. `n_tiles` : tiles of the table.
+    path : the file written.
+    n_tiles : tiles of the table.
+    n_extra : vectors whose id the table lacks.
     n_absent, n_bad : tiles without a vector, and with one that is not finite: rejected rows.
-    n_extra : vectors whose id the table lacks. `n_clipped` : numbers beyond the stored type, which took its largest value.
+    n_clipped : numbers beyond the stored type, which became its largest value.
     """
 
     path: Path
@@ -56,43 +60,56 @@ class Imported:
 
 def import_embeddings(
     settings: ExtractSettings, cuts: Mapping[str, str], *, ids: str, fresh: bool = False
-) -> Imported:
-    """Write `features/<backbone>.h5` from ids and vectors that something else made; row i is tile i of the table.
+) -> ImportSummary:
+    """Write `features/<backbone>.h5` from ids and vectors that something else made.
+
+    Row i is tile i of the table.
 
     Parameters
     ----------
-    cuts : `<backbone>/<layer>:<pooling>` → `FILE` or `FILE:NAME` of its vectors, (n, d), or (n, h, w, c) for `map`; one
-        backbone. Files are .npy, .h5 or .parquet, and are read by rows.
+    cuts : `<backbone>/<layer>:<pooling>` → `FILE` or `FILE:NAME` of its vectors, (n, d), or
+        (n, h, w, c) for `map`; of one backbone. Files are .npy, .h5 or .parquet.
     ids : `FILE` or `FILE:NAME`, the ids of the vectors' rows.
     fresh : replace what is there.
 
     Raises
     ------
-    VectorFileError : files that cannot be read, or do not fit each other or the table; features that are there already.
-    LockError : the folder is in use. OSError : the disk is full.
+    VectorFileError : files that cannot be read, or do not fit each other or the table; features
+        that are there already.
+    LockError : the folder is in use.
+    OSError : the disk is full.
     """
-    named = _check_cuts(cuts)
+    named = _parse_cuts(cuts)
     tiles = read_tiles(settings)
-    job = BackboneShards(settings, tiles, next(iter(named)).backbone, tiles_sha256=tiles.sha256)
-    where = parse_source(ids)
+    backbone = next(iter(named)).backbone
+    target = BackboneShards(settings, tiles, backbone, tiles_sha256=tiles.sha256)
+    id_source = parse_source(ids)
     sources = {cut.dataset: parse_source(text) for cut, text in named.items()}
-    features = settings.folder / "features"
-    with locked(features), ExitStack() as stack:
-        vectors = {
-            name: stack.enter_context(open_vectors(source, scratch=features, ids=where))
-            for name, source in sources.items()
-        }
-        rows, n_extra = _match(where, sources, vectors, tiles)
-        _check_shapes(named, sources, vectors)
-        _make_room(job, fresh=fresh)
-        done = Imported(path=job.virtual, n_tiles=len(tiles), n_extra=n_extra)
-        _write(
-            job, vectors, rows, attributes=_attributes(settings, tiles, where, sources), done=done
+    with locked(settings.folder / "features"), ExitStack() as opened:
+        vectors: dict[str, Vectors] = {}
+        known = read_ids(id_source)
+        for cut in named:
+            source = sources[cut.dataset]
+            vectors[cut.dataset] = opened.enter_context(open_vectors(source, ids=id_source))
+            shape = vectors[cut.dataset].shape
+            _check_shape(cut, source, shape)
+            if shape[0] != len(known):
+                raise VectorFileError(
+                    f"{source}: {shape[0]} vectors, but {id_source} has {len(known)} ids. "
+                    "Both must have the same rows."
+                )
+        rows = _match(known, tiles, id_source)
+        _clear(target, fresh=fresh)
+        summary = ImportSummary(
+            path=target.virtual,
+            n_tiles=len(tiles),
+            n_extra=len(known) - int((rows >= 0).sum()),
         )
-    return done
+        _write(target, vectors, rows, _describe(target, id_source, sources), summary)
+    return summary
 
 
-def _check_cuts(cuts: Mapping[str, str]) -> dict[Cut, str]:
+def _parse_cuts(cuts: Mapping[str, str]) -> dict[Cut, str]:
     try:
         named = {parse_cut(text): source for text, source in cuts.items()}
     except ValueError as error:
@@ -106,130 +123,109 @@ def _check_cuts(cuts: Mapping[str, str]) -> dict[Cut, str]:
     return named
 
 
-def _match(
-    where: VectorSource,
-    sources: Mapping[str, VectorSource],
-    vectors: Mapping[str, Vectors],
-    tiles: Tiles,
-) -> tuple[NDArray[np.int64], int]:
-    """Return the row of each tile's vector, −1 where there is none, and the number of vectors that no tile has."""
-    ids = read_ids(where)
-    for name, source in sources.items():
-        if vectors[name].shape[0] != len(ids):
-            raise VectorFileError(
-                f"{source}: {vectors[name].shape[0]} vectors, but {where} has {len(ids)} ids. "
-                "Both must have the same rows."
-            )
+def _match(known: pd.Index, tiles: Tiles, source: VectorSource) -> NDArray[np.int64]:
+    """Return the row of each tile's vector, −1 where there is none."""
     wanted = pd.Index(tiles.id.astype(str))
-    rows = ids.get_indexer(wanted).astype(np.int64)
+    rows = known.get_indexer(wanted).astype(np.int64)
     if (rows < 0).all():
         raise VectorFileError(
-            f"{where}: none of its ids is one of the table's: {', '.join(ids[:3])} …, expected such as "
-            f"{', '.join(wanted[:3])} …. Are these the ids of [tiles] id?"
+            f"{source}: none of its ids is one of the table's: {', '.join(known[:3])} …, expected "
+            f"such as {', '.join(wanted[:3])} …. Are these the ids of [tiles] id?"
         )
-    return rows, len(ids) - int((rows >= 0).sum())
+    return rows
 
 
-def _check_shapes(
-    named: Mapping[Cut, str], sources: Mapping[str, VectorSource], vectors: Mapping[str, Vectors]
-) -> None:
-    for cut in named:
-        shape = vectors[cut.dataset].shape
-        n_axes = 4 if cut.pooling == "map" else 2
-        if len(shape) != n_axes:
-            raise VectorFileError(
-                f"{sources[cut.dataset]}: expected {'(n, h, w, c)' if n_axes == 4 else '(n, d)'} for the pooling "
-                f"{cut.pooling!r}, got shape {shape}. {'Use avg, max or flat' if n_axes == 4 else 'Use map'}."
-            )
-
-
-def _make_room(job: BackboneShards, *, fresh: bool) -> None:
-    there = [*job.folder.glob("part-*.h5"), *([job.virtual] if job.virtual.is_file() else [])]
-    if there and not fresh:
+def _check_shape(cut: Cut, source: VectorSource, shape: tuple[int, ...]) -> None:
+    is_map = cut.pooling == "map"
+    if len(shape) != (4 if is_map else 2):
+        expected = "(n, h, w, c)" if is_map else "(n, d)"
+        remedy = "Use avg, max or flat" if is_map else "Use map"
         raise VectorFileError(
-            f"{job.virtual}: there are features of {job.backbone!r} already. Name the backbone otherwise, or "
-            "replace them with --fresh."
+            f"{source}: expected {expected} for the pooling {cut.pooling!r}, got shape {shape}. "
+            f"{remedy}."
         )
-    job.folder.mkdir(exist_ok=True)
-    for path in [*there, *job.folder.glob("*.partial")]:
+
+
+def _clear(target: BackboneShards, *, fresh: bool) -> None:
+    """Remove earlier features of that name, or refuse to."""
+    existing = [*target.folder.glob("part-*.h5")]
+    if target.virtual.is_file():
+        existing.append(target.virtual)
+    if existing and not fresh:
+        raise VectorFileError(
+            f"{target.virtual}: there are features of {target.backbone!r} already. Name the "
+            "backbone otherwise, or replace them with --fresh."
+        )
+    target.folder.mkdir(exist_ok=True)
+    for path in [*existing, *target.folder.glob("*.partial")]:
         path.unlink()
 
 
-def _attributes(
-    settings: ExtractSettings,
-    tiles: Tiles,
-    where: VectorSource,
-    sources: Mapping[str, VectorSource],
-) -> dict[str, Any]:
-    return {
-        "settings": json.dumps(settings.as_json()),
-        "recipe": json.dumps({"shard": settings.extract.shard}),
-        "weights": IMPORTED,
-        "weights_are_random": False,
-        "weights_sha256": hash_sources([where, *sources.values()]),
-        "tiles_sha256": tiles.sha256,
-        "precision": IMPORTED,
-        "precision_note": "",
-        "device": "",
-        "created_with": f"roofline {version('roofline')}, import",
-        "imported_from": json.dumps(
-            {"ids": str(where), **{name: str(source) for name, source in sources.items()}}
-        ),
-    }
+def _describe(
+    target: BackboneShards, ids: VectorSource, sources: Mapping[str, VectorSource]
+) -> ShardAttributes:
+    origin = {"ids": str(ids)} | {name: str(source) for name, source in sources.items()}
+    return ShardAttributes(
+        settings=json.dumps(target.settings.as_json()),
+        recipe=json.dumps({"shard": target.settings.extract.shard}),
+        weights=IMPORTED,
+        weights_are_random=False,
+        weights_sha256=hash_sources([ids, *sources.values()]),
+        tiles_sha256=target.tiles_sha256,
+        precision=IMPORTED,
+        precision_note="",
+        device="",
+        created_with=f"roofline {version('roofline')}, import",
+        imported_from=json.dumps(origin),
+    )
 
 
 def _write(
-    job: BackboneShards,
+    target: BackboneShards,
     vectors: Mapping[str, Vectors],
     rows: NDArray[np.int64],
-    *,
-    attributes: dict[str, Any],
-    done: Imported,
+    attributes: ShardAttributes,
+    summary: ImportSummary,
 ) -> None:
-    shapes = {name: tuple(v.shape[1:]) for name, v in vectors.items()}
-    dtype = job.settings.extract.dtype
-    step = max(1, _BATCH_BYTES // (4 * sum(int(np.prod(shape)) for shape in shapes.values())))
-    for path, part in zip(job.shards, job.slices, strict=True):
-        writer = ShardWriter(
-            path, job.tiles.id.iloc[part], shapes, dtype=dtype, attributes=attributes
-        )
+    """Write all shards and the virtual file, and count into the summary."""
+    dtype = target.settings.extract.dtype
+    shapes = {name: tuple(values.shape[1:]) for name, values in vectors.items()}
+    n_numbers = sum(math.prod(shape) for shape in shapes.values())
+    step = max(1, _BATCH_BYTES // (4 * n_numbers))
+    for path, part in zip(target.shards, target.slices, strict=True):
+        ids = target.tiles.id.iloc[part]
+        writer = ShardWriter(path, ids, shapes, dtype=dtype, attributes=attributes)
         try:
-            for batch in _batches(rows[part], step):
-                blocks = {name: _take(v, batch) for name, v in vectors.items()}
-                writer.append(blocks, _judge(batch, blocks, done, dtype=dtype))
+            for start in range(part.start, part.stop, step):
+                batch = rows[start : min(start + step, part.stop)]
+                blocks = {name: _take(values, batch) for name, values in vectors.items()}
+                writer.append(blocks, _judge(batch, blocks, summary, largest=np.finfo(dtype).max))
             writer.close()
-        except BaseException:
+        finally:
             writer.discard()
-            raise
-    write_virtual(job.virtual, job.shards)
-
-
-def _batches(rows: NDArray[np.int64], step: int) -> Iterator[NDArray[np.int64]]:
-    return (rows[start : start + step] for start in range(0, len(rows), step))
+    write_virtual(target.virtual, target.shards)
 
 
 def _take(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Read the vectors of some tiles, zeros where a tile has none."""
     block = np.zeros((len(rows), *vectors.shape[1:]), np.float32)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is rejected as such
-        block[rows >= 0] = vectors.take(rows[rows >= 0])
+        block[rows >= 0] = take_rows(vectors, rows[rows >= 0])
     return block
 
 
 def _judge(
     rows: NDArray[np.int64],
     blocks: Mapping[str, NDArray[np.float32]],
-    done: Imported,
+    summary: ImportSummary,
     *,
-    dtype: str,
+    largest: float,
 ) -> list[str]:
     """Return the reason to reject each row, empty where there is none, and count."""
-    flat = [block.reshape(len(rows), -1) for block in blocks.values()]
-    is_bad = ~np.logical_and.reduce([np.isfinite(block).all(axis=1) for block in flat])
-    done.n_absent += int((rows < 0).sum())
-    done.n_bad += int((is_bad & (rows >= 0)).sum())
-    done.n_clipped += sum(
-        int((np.abs(block[~is_bad]) > np.finfo(dtype).max).sum()) for block in flat
-    )
-    return [
-        _ABSENT if row < 0 else _BAD if bad else "" for row, bad in zip(rows, is_bad, strict=True)
-    ]
+    values = np.hstack([block.reshape(len(rows), -1) for block in blocks.values()])
+    is_absent = rows < 0
+    is_bad = ~np.isfinite(values).all(axis=1)
+    summary.n_absent += int(is_absent.sum())
+    summary.n_bad += int(is_bad.sum())
+    summary.n_clipped += int((np.abs(values[~is_bad]) > largest).sum())
+    return np.select([is_absent, is_bad], [_ABSENT, _BAD], "").tolist()

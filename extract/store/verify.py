@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
@@ -21,19 +21,29 @@ from extract.store.embeddings import (
     dataset_names,
     decode_ids,
     encode_ids,
+    get_attributes,
+    hash_file,
     open_embeddings,
+    read_attributes,
     read_columns,
-    seal,
 )
 from extract.tables.tile_table import Tiles, read_tiles
 
 _BLOCK_BYTES = 1 << 23
 _THREADS = 4
+_DAMAGE = (EmbeddingsError, OSError, RuntimeError, ValueError, KeyError)  # HDF5 raises any of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """One file that cannot be trusted: which, and why. `is_missing`: not there at all. `is_foreign`: whole, but another run's."""
+    """One file that cannot be trusted.
+
+    Attributes
+    ----------
+    path, reason : which, and why.
+    is_missing : not there at all.
+    is_foreign : whole, but made with other settings.
+    """
 
     path: Path
     reason: str
@@ -48,7 +58,7 @@ def find_damage(
 
     Parameters
     ----------
-    on_file : called with each file that was read.
+    on_file : called with each shard that was read.
 
     Returns
     -------
@@ -59,180 +69,161 @@ def find_damage(
     EmbeddingsError : there is nothing to verify, or all of it was made with other settings.
     """
     tiles = read_tiles(settings)
-    features = settings.folder / "features"
+    tiles_sha256 = tiles.sha256
     found: list[Damage] = []
     for backbone in settings.extract.backbones:
-        job = BackboneShards(settings, tiles, backbone, tiles_sha256=tiles.sha256)
-        shards = _expected_shards(features / backbone, len(tiles))
-        damaged = list(filter(None, _examine_all(shards, job, on_file or (lambda _: None))))
+        wanted = BackboneShards(settings, tiles, backbone, tiles_sha256=tiles_sha256)
+        shards = _list_expected(wanted.folder, len(tiles))
+        damaged = []
+        with ThreadPoolExecutor(_THREADS) as pool:
+            examined = pool.map(partial(_examine, wanted=wanted), shards)
+            for shard, damage in zip(shards, examined, strict=True):
+                damaged += [damage] if damage else []
+                if on_file:
+                    on_file(shard)
         foreign = [damage.reason for damage in damaged if damage.is_foreign]
         if foreign and len(foreign) == sum(shard.is_file() for shard in shards):
             raise EmbeddingsError(
-                f"{features / backbone}: whole, but {foreign[0]}. Restore the setting or the table, or "
+                f"{wanted.folder}: whole, but {foreign[0]}. Restore the setting or the table, or "
                 "make the features anew: `make features FRESH=1`."
             )
-        found += damaged or _check_virtual(features / f"{backbone}.h5", shards, tiles)
+        found += damaged or _examine_virtual(wanted.virtual, shards, tiles)
     return found
 
 
-def _examine_all(
-    shards: list[Path], job: BackboneShards, on_file: Callable[[Path], None]
-) -> Iterator[Damage | None]:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for shard, damage in zip(
-            shards, pool.map(lambda shard: _examine(shard, job), shards), strict=True
-        ):
-            on_file(shard)
-            yield damage
-
-
-def _expected_shards(folder: Path, n_tiles: int) -> list[Path]:
-    """Return the shards that there should be: every number up to what the rows of the table need."""
-    there = sorted(folder.glob("part-*.h5"))
-    if not there:
+def _list_expected(folder: Path, n_tiles: int) -> list[Path]:
+    """Return the shards that should exist: those that do, and as many as the table needs."""
+    existing = sorted(folder.glob("part-*.h5"))
+    if not existing:
         raise EmbeddingsError(f"{folder}: no shards. Run `make features` first.")
-    size = next(filter(None, map(_shard_size, there)), None)
-    n_shards = -(-n_tiles // size) if size else 0
-    return sorted({*there, *(folder / f"part-{i:05d}.h5" for i in range(n_shards))})
+    for shard in existing:  # the first that can be read says how many tiles a shard has
+        try:
+            size = int(json.loads(read_attributes(shard).get("recipe", "{}")).get("shard", 0))
+        except _DAMAGE:
+            continue
+        if size:
+            numbers = range(-(-n_tiles // size))
+            return sorted({*existing, *(folder / f"part-{i:05d}.h5" for i in numbers)})
+    return existing
 
 
-def _shard_size(shard: Path) -> int | None:
-    try:
-        with open_embeddings(shard) as file:
-            size = json.loads(file.attrs.get("recipe", "{}")).get("shard")
-            return int(size) if size else None
-    except (EmbeddingsError, OSError, ValueError):
-        return None
-
-
-def _examine(shard: Path, job: BackboneShards) -> Damage | None:
-    """Describe what is wrong with a shard; nothing where all is well."""
+def _examine(shard: Path, wanted: BackboneShards) -> Damage | None:
+    """Describe what is wrong with a shard; None where all is well."""
     if not shard.is_file():
         return Damage(path=shard, reason="missing", is_missing=True)
     try:
         with open_embeddings(shard) as file:
-            if reason := "; ".join(_differences(file)):
+            damage = "; ".join(_find_wrong_sums(file))
+            if damage:
+                return Damage(path=shard, reason=damage)
+            if file.attrs.get("weights") == IMPORTED:
+                return None  # compared with the table by the virtual file
+            differs = _compare_settings(shard, file, wanted)
+            if differs:
+                return Damage(path=shard, reason=differs, is_foreign=True)
+            rows = wanted.slices[wanted.shards.index(shard)]
+            if decode_ids(file["id"][:]).tolist() != wanted.tiles.id.iloc[rows].tolist():
+                reason = "id: not those of its rows of the table; was it renamed?"
                 return Damage(path=shard, reason=reason)
-            other = _other_settings(shard, dict(file.attrs), job)
-            if (
-                not other
-                and shard in job.shards
-                and not _has_its_rows(file, job, job.shards.index(shard))
-            ):
-                return Damage(
-                    path=shard, reason="id: not those of its rows of the table; was it renamed?"
-                )
-    except (
-        EmbeddingsError,
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-    ) as error:  # HDF5 raises what it likes on damage
-        return Damage(path=shard, reason=f"cannot be read: {str(error).removeprefix(f'{shard}: ')}")
-    return Damage(path=shard, reason=other, is_foreign=True) if other else None
+    except _DAMAGE as error:
+        return Damage(path=shard, reason=_describe_unreadable(shard, error))
+    return None
 
 
-def _other_settings(shard: Path, attributes: dict[str, Any], job: BackboneShards) -> str:
-    """Describe that a shard is another run's; those of an import are compared with the table by the file over them."""
-    if attributes.get("weights") == IMPORTED:
-        return ""
-    differs = job.difference(attributes)
+def _describe_unreadable(path: Path, error: Exception) -> str:
+    return f"cannot be read: {str(error).removeprefix(f'{path}: ')}"
+
+
+def _compare_settings(shard: Path, file: h5py.File, wanted: BackboneShards) -> str:
+    """Describe in what a shard is not one of those wanted; empty where it is."""
+    differs = wanted.difference(get_attributes(file))
     if differs:
         return f"made with other settings: {differs}"
-    return (
-        ""
-        if shard in job.shards
-        else f"one too many: the table's {len(job.tiles)} rows need {len(job.shards)} shards"
-    )
+    if shard not in wanted.shards:
+        n_tiles = len(wanted.tiles)
+        return f"one too many: the table's {n_tiles} rows need {len(wanted.shards)} shards"
+    return ""
 
 
-def _has_its_rows(file: h5py.File, job: BackboneShards, index: int) -> bool:
-    """Return whether a shard's ids are those of its rows of the table; of an import nothing is said."""
-    if file.attrs.get("weights") == IMPORTED:
-        return True
-    return decode_ids(file["id"][:]).tolist() == job.tiles.id.iloc[job.slices[index]].tolist()
-
-
-def _differences(file: h5py.File) -> Iterator[str]:
-    is_sealed = int(file.attrs["schema_version"]) >= 2  # version 1 summed up the cuts alone
+def _find_wrong_sums(file: h5py.File) -> Iterator[str]:
+    """Describe what differs from its checksum; version 1 has checksums of the cuts alone."""
+    is_sealed = int(file.attrs["schema_version"]) >= 2
     for name in dataset_names(file):
         expected = file[name].attrs.get("sha256")
-        if expected is None and not is_sealed:
-            continue
-        if expected != digest(file[name]):
+        if (is_sealed or expected is not None) and expected != digest(file[name]):
             yield f"{name}: data differ from their checksum"
-    if is_sealed and file.attrs.get("sha256") != seal(file):
+    yield from _check_seal(file)
+
+
+def _check_seal(file: h5py.File) -> Iterator[str]:
+    is_sealed = int(file.attrs["schema_version"]) >= 2
+    if is_sealed and file.attrs.get("sha256") != hash_file(file):
         yield "attributes: differ from their checksum"
 
 
 def digest(dataset: h5py.Dataset) -> str:
-    """Return a dataset's SHA-256, reading a few MiB at a time."""
-    row_bytes = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
-    step = max(1, _BLOCK_BYTES // row_bytes)
-    is_text = h5py.check_string_dtype(dataset.dtype) is not None and dataset.dtype == object
-    rows = dataset.asstr() if is_text else dataset
+    """Compute a dataset's SHA-256, reading a few MiB at a time."""
+    row_bytes = int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize
+    step = max(1, _BLOCK_BYTES // max(1, row_bytes))
+    rows = dataset.asstr() if dataset.dtype == object else dataset
     total = hashlib.sha256()
     for start in range(0, len(dataset), step):
         total.update(as_bytes(rows[start : start + step]))
     return total.hexdigest()
 
 
-def _check_virtual(path: Path, shards: list[Path], tiles: Tiles) -> list[Damage]:
+def _examine_virtual(path: Path, shards: list[Path], tiles: Tiles) -> list[Damage]:
     """Compare the virtual file with its shards, and its ids with the table's."""
     if not path.is_file():
         return [Damage(path=path, reason="missing", is_missing=True)]
     try:
         with open_embeddings(path) as file:
-            reasons = list(_virtual_differences(file, shards, tiles))
-    except (EmbeddingsError, OSError, RuntimeError, ValueError, KeyError) as error:
-        reasons = [f"cannot be read: {str(error).removeprefix(f'{path}: ')}"]
-    return [Damage(path=path, reason="; ".join(reasons))] if reasons else []
+            reason = "; ".join(_compare_virtual(file, shards, tiles))
+    except _DAMAGE as error:
+        reason = _describe_unreadable(path, error)
+    return [Damage(path=path, reason=reason)] if reason else []
 
 
-def _virtual_differences(file: h5py.File, shards: list[Path], tiles: Tiles) -> Iterator[str]:
+def _compare_virtual(file: h5py.File, shards: list[Path], tiles: Tiles) -> Iterator[str]:
     if not np.array_equal(file["id"][:], encode_ids(tiles.id)):
         yield "id: differs from the table"
     for name, parts in read_columns(shards).items():
         if name not in file or as_bytes(file[name][:]) != as_bytes(np.concatenate(parts)):
             yield f"{name}: differs from the shards"
     names = [f"{shard.parent.name}/{shard.name}" for shard in shards]
-    for name in file["cuts"]:
-        if sorted(source.file_name for source in file[f"cuts/{name}"].virtual_sources()) != names:
+    for name, data in file["cuts"].items():
+        if sorted(source.file_name for source in data.virtual_sources()) != names:
             yield f"cuts/{name}: does not show the shards"
-    if int(file.attrs["schema_version"]) >= 2 and file.attrs.get("sha256") != seal(file):
-        yield "attributes: differ from their checksum"
+    yield from _check_seal(file)
 
 
 def move_aside(damaged: list[Damage]) -> list[Path]:
-    """Rename damaged files to `.damaged`, so that the next run makes them again, and them alone.
+    """Rename damaged files to `.damaged`, so that the next run makes them, and them alone.
 
     Returns
     -------
     The new names.
     """
-    moved = []
-    for damage in damaged:
-        if not damage.is_missing:
-            moved.append(damage.path.with_name(damage.path.name + ".damaged"))
-            damage.path.replace(moved[-1])
-    return moved
+    there = [damage.path for damage in damaged if not damage.is_missing]
+    return [path.replace(path.with_name(f"{path.name}.damaged")) for path in there]
 
 
 def refuse(damaged: list[Damage], *, is_aside: bool) -> None:
     """Raise where anything is damaged.
 
+    Parameters
+    ----------
+    is_aside : whether damaged files were moved aside.
+
     Raises
     ------
     EmbeddingsError : says how many files, and what to do.
     """
-    if damaged:
-        remedy = (
-            ""
-            if is_aside or all(damage.is_missing for damage in damaged)
-            else "Set them aside with --set-aside. Then "
-        )
-        raise EmbeddingsError(
-            f"damaged or missing files: {len(damaged)}. {remedy}" + f"{'r' if remedy else 'R'}un "
-            "`make features`: it makes these again, and them alone."
-        )
+    if not damaged:
+        return
+    remedy = "Run `make features`"
+    if not is_aside and not all(damage.is_missing for damage in damaged):
+        remedy = "Set them aside with --set-aside. Then run `make features`"
+    raise EmbeddingsError(
+        f"damaged or missing files: {len(damaged)}. {remedy}: it makes these again, and them alone."
+    )

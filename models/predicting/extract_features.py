@@ -89,7 +89,7 @@ def _are_whole(path: Path) -> bool:
         return False
     return all(
         (path.parent / path.stem / Path(name).name).is_file()
-        for name in json.loads(read_attributes(path, "shards").get("shards", "[]"))
+        for name in json.loads(read_attributes(path).get("shards", "[]"))
     )
 
 

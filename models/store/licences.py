@@ -28,7 +28,7 @@ def read_licence(folder: Path, cut: CellCut) -> str:
     if not isinstance(cut, Cut) or cut.backbone == PIXELS:
         return "none: no network was used"
     path = folder / "features" / f"{cut.backbone}.h5"
-    weights = read_attributes(path, "weights").get("weights", "")
+    weights = read_attributes(path).get("weights", "")
     return find_licence(cut.backbone, str(weights))
 
 
@@ -39,7 +39,7 @@ def read_look(path: Path) -> dict[str, Any]:
     ----------
     path : the features of a backbone.
     """
-    made = read_attributes(path, "recipe").get("recipe", "{}")
+    made = read_attributes(path).get("recipe", "{}")
     return {name: value for name, value in json.loads(made).items() if name in _LOOK}
 
 
@@ -54,7 +54,7 @@ def read_made(path: Path) -> dict[str, Any]:
     -------
     `weights` (`imagenet`, `random:<seed>`, a file, or `imported`), `precision` as it was chosen, `cuts`, `dtype`.
     """
-    made = read_attributes(path, "recipe", "weights", "precision")
+    made = read_attributes(path)
     recipe = json.loads(made.get("recipe", "{}"))
     return {
         "weights": str(made.get("weights", "")),
