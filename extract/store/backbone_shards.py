@@ -39,7 +39,7 @@ class NetworkInfo(Protocol):
     note: str
 
 
-class Recipe(NamedTuple):
+class ShardRecipe(NamedTuple):
     """What the data of a shard depend on: shards of another recipe are refused."""
 
     tiles: str
@@ -88,10 +88,10 @@ class BackboneShards:
         self.is_imported = False
 
     @cached_property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> ShardRecipe:
         """The recipe of these settings."""
         extract = self.settings.extract
-        return Recipe(
+        return ShardRecipe(
             tiles=self.tiles_sha256,
             cuts=[str(cut) for cut in extract.cuts_of(self.backbone)],
             weights=Path(extract.weights_of(self.backbone)).name,
@@ -119,7 +119,8 @@ class BackboneShards:
         self.made = self._compare(existing)
         if self.made:
             self._check_weights(self.made.get("weights_sha256", ""))
-        self.missing = [i for i, shard in enumerate(self.shards) if shard not in set(existing)]
+        complete = set(existing)
+        self.missing = [i for i, shard in enumerate(self.shards) if shard not in complete]
 
     def check(self, *, fresh: bool) -> None:
         """Find the missing shards, and remove partial ones; with `fresh` all that was made here.

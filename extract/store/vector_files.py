@@ -147,8 +147,10 @@ def open_vectors(source: VectorSource, *, ids: VectorSource) -> Iterator[Vectors
 
 def take_rows(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[Any]:
     """Read some rows, in that order; of HDF5 a stretch where they lie near each other."""
-    if isinstance(vectors, np.ndarray) or not len(rows):
+    if isinstance(vectors, np.ndarray):
         return np.asarray(vectors[rows])
+    if not len(rows):
+        return np.asarray(vectors[:0])
     first = int(rows.min())
     stop = int(rows.max()) + 1
     if stop - first <= 4 * len(rows):
