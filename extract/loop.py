@@ -71,7 +71,7 @@ class PlannedBatch(NamedTuple):
     """Rows of one shard, being decoded for the backbones that lack it."""
 
     backbones: list[BackboneShards]
-    index: int
+    shard: int
     rows: range
     decoding: Decoding
 
@@ -233,7 +233,7 @@ def _submit(
         pending = pipeline.networks[name].submit(batch.pictures)
     return BatchInFlight(
         backbone=backbone,
-        index=planned.index,
+        index=planned.shard,
         batch=batch,
         pending=pending,
         decoding=planned.decoding if backbone is planned.backbones[-1] else None,

@@ -241,7 +241,7 @@ def _is_one_back(images: Images, tiles: Tiles, rejects: dict[int, str]) -> bool:
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    texts = table.select_dtypes("str")
+    texts: pd.DataFrame = table.select_dtypes("str")
     has_returns = any(texts[name].str.contains("\r", regex=False).any() for name in texts)
     quoting = csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL  # pandas quotes no \r
     with write_atomically(path) as partial:

@@ -200,7 +200,9 @@ def check_network(
     if pictures is not None:
         probe = pictures[: extract.batch]
     if open_forward is None:
-        from extract.networks.forward import open_forward
+        from extract.networks import forward
+
+        open_forward = forward.open_forward
     try:
         network = open_forward(
             backbone.settings, backbone.backbone, probe, allow_random=False, **backbone.made_in()

@@ -102,7 +102,9 @@ def plan_extraction(
         make_folder(features)
         began = time.perf_counter()
         if open_forward is None:  # Keras takes seconds to load, which count, as in the run
-            from extract.networks.forward import open_forward
+            from extract.networks import forward
+
+            open_forward = forward.open_forward
         loading = time.perf_counter() - began
         with tempfile.TemporaryDirectory(prefix=".plan-", dir=features) as folder:
             probe = Probe(settings, tiles, pending, Path(folder))

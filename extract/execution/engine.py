@@ -218,7 +218,9 @@ def _check_table(order: Order, tiles: Tiles) -> None:
 def _open_pipeline(order: Order, tiles: Tiles, backbones: list[BackboneShards]) -> Pipeline:
     open_forward = order.open_forward
     if open_forward is None:  # Keras takes seconds to load, and a finished run does not need it
-        from extract.networks.forward import open_forward
+        from extract.networks import forward
+
+        open_forward = forward.open_forward
     return open_pipeline(
         order.settings,
         tiles,
