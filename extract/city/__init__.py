@@ -1,1 +1,1 @@
-"""The made city of the demo: its plan, its pictures, and targets whose best reachable R² is known."""
+"""Made city of the demo: its plan, its pictures, and targets of known best reachable R²."""

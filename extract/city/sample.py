@@ -1,4 +1,4 @@
-"""The demo city: a made town with tiles, areas and seven targets whose best reachable R² is known."""
+"""The demo city on disk: tiles, table, ceiling, description and settings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pandas as pd
 from joblib import cpu_count
-from scipy.ndimage import distance_transform_edt
 
-from extract.city.drawing import FORMS, TILE_M, City, build_forms, draw_tile
-from extract.city.town import Ints, Town, build_table, plan_town
-from extract.city.truth import TARGETS
+from extract.city.drawing import TILE_M, draw_tile
+from extract.city.town import Town, build_table, plan_town
+from extract.city.truth import FORMS, TARGETS, compute_ceiling
+from extract.errors import OptionError
+from extract.files.atomic import publish
 
 SETTINGS_NAME = "demo.toml"
 _MARK = "# Settings of a made city; this line lets the folder be made anew.\n"
@@ -25,18 +26,18 @@ MIN_AREAS = 2
 def write_city(
     folder: Path, *, n_tiles: int = 600, n_areas: int = 120, seed: int = 0, is_deep: bool = False
 ) -> Path:
-    """Make a procedural city: tiles that look like coloured LiDAR, their table, its ceiling and settings.
+    """Write a made city: tiles that look like coloured LiDAR, their table, ceiling and settings.
 
-    The labels are a known function of what the pictures show plus noise, so that the best reachable R² of
-    each target is known and written beside the data. Same arguments, same bytes.
+    The labels are a known function of what the pictures show plus noise, so that the best
+    reachable R² of each target is known and written beside the data. Same arguments, same bytes.
 
     Parameters
     ----------
-    folder : made where it is not there; a city made before is overwritten in place.
+    folder : created where it is missing; a city made before is overwritten.
     n_tiles : pictures of 200 m × 200 m, at least 20.
-    n_areas : areas that the tiles are shared among, 2 … n_tiles.
+    n_areas : areas that share the tiles, 2 … n_tiles.
     seed : whole number, 0 or more.
-    is_deep : the settings train networks too, briefly, for two of the targets, on one split and without the stack.
+    is_deep : write settings that train networks too, briefly, for two targets and one split.
 
     Returns
     -------
@@ -44,84 +45,60 @@ def write_city(
 
     Raises
     ------
-    ValueError : an argument out of its range.
-    FileExistsError : the folder holds files, and no city made before.
+    OptionError : an argument out of its range, or a folder of other files.
 
     Examples
     --------
     >>> write_city(Path("city"), n_tiles=40, n_areas=8)  # doctest: +SKIP
     PosixPath('city/demo.toml')
     """
-    check_arguments(n_tiles, n_areas, seed)
+    _check_arguments(n_tiles, n_areas, seed)
     town = plan_town(n_tiles=n_tiles, n_areas=n_areas, seed=seed)
     partial = _claim_folder(folder)
     _write_tiles(folder / "tiles", town, seed)
     build_table(town, seed).to_csv(folder / "EmbeddingData.csv", index=False, lineterminator="\n")
-    ceiling = build_ceiling(town)
+    ceiling = compute_ceiling(town.labels, town.expected, town.area)
     ceiling.to_csv(folder / "ceiling.csv", index=False, lineterminator="\n")
     (folder / "README.txt").write_text(_render_readme(town, seed, ceiling), encoding="utf-8")
     settings = _SETTINGS.format(
-        rows=len(town.frame),
+        rows=town.side,
         size=TILE_M,
         east=ORIGIN[0],
         north=ORIGIN[1],
         **(_DEEP if is_deep else _SHALLOW),
     )
     partial.write_text(_MARK + settings, encoding="utf-8")
-    return partial.replace(folder / SETTINGS_NAME)
+    publish(partial, folder / SETTINGS_NAME)
+    return folder / SETTINGS_NAME
 
 
-def check_arguments(n_tiles: int, n_areas: int, seed: int) -> None:
-    """Raise ValueError for a number of tiles or areas, or a seed, that no city can be made from."""
-    if n_tiles < MIN_TILES:
-        raise ValueError(
-            f"n_tiles: expected {MIN_TILES} or more, got {n_tiles}. Ask for more tiles."
-        )
-    if n_areas < MIN_AREAS:
-        raise ValueError(
-            f"n_areas: expected {MIN_AREAS} or more, got {n_areas}. Ask for more areas."
-        )
+def _check_arguments(n_tiles: int, n_areas: int, seed: int) -> None:
+    least = {"n_tiles": (n_tiles, MIN_TILES), "n_areas": (n_areas, MIN_AREAS), "seed": (seed, 0)}
+    for name, (value, minimum) in least.items():
+        if value < minimum:
+            raise OptionError(
+                f"{name}: expected {minimum} or more, got {value}. Choose a greater number."
+            )
     if n_areas > n_tiles:
-        raise ValueError(
+        raise OptionError(
             f"n_areas: expected at most one a tile, got {n_areas} areas for {n_tiles} tiles. "
             f"Ask for {n_tiles} areas or fewer, or for more tiles."
         )
-    if seed < 0:
-        raise ValueError(
-            f"seed: expected 0 or more, got {seed}. Give a whole number that is not negative."
-        )
-
-
-def build_ceiling(town: Town) -> pd.DataFrame:
-    """Return the R² of the noise-free function: columns target, level (`tile` or `area`) and r2.
-
-    At `tile` level an area counts once for each of its tiles, at `area` level once.
-    """
-    rows = []
-    for k, name in enumerate(TARGETS):
-        for level, pick in (("tile", town.area), ("area", np.arange(len(town.labels)))):
-            truth = town.labels[pick, k]
-            expected = town.expected[pick, k]
-            r2 = 1.0 - ((truth - expected) ** 2).sum() / ((truth - truth.mean()) ** 2).sum()
-            rows.append({"target": name, "level": level, "r2": round(float(r2), 4)})
-    return pd.DataFrame(rows)
 
 
 def _claim_folder(folder: Path) -> Path:
-    """Make sure that the folder is ours to write, and mark it as ours until the settings file is back."""
+    """Check that the folder may be written; return the mark that stands for unfinished settings."""
     settings = folder / SETTINGS_NAME
     partial = folder / f"{SETTINGS_NAME}.partial"
-    if folder.exists() and not folder.is_dir():
-        raise FileExistsError(f"{folder}: expected a folder, found a file. Name another folder.")
-    if _is_ours(settings):
-        settings.replace(partial)
-    elif folder.is_dir() and any(folder.iterdir()) and not _is_ours(partial):
-        raise FileExistsError(
-            f"{folder}: holds files but no {SETTINGS_NAME} of a city made before. "
-            "Name an empty or a new folder, or remove the files."
+    is_ours = _is_ours(settings) or _is_ours(partial)
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not is_ours):
+        raise OptionError(
+            f"{folder}: expected a new or empty folder, or a city made before, found other files "
+            f"and no {SETTINGS_NAME} of such a city. Name another folder."
         )
     (folder / "tiles").mkdir(parents=True, exist_ok=True)
     partial.write_text(_MARK, encoding="utf-8")
+    settings.unlink(missing_ok=True)
     return partial
 
 
@@ -131,54 +108,43 @@ def _is_ours(settings: Path) -> bool:
 
 def _write_tiles(folder: Path, town: Town, seed: int) -> None:
     """Draw all tiles, several at once, and remove those of an earlier city."""
-    forms = build_forms(town.scores, np.random.default_rng([seed, 2]))
-    city = City(frame=_fill_outside(town.frame), forms=forms, seed=seed * 1000)
     for old in folder.glob("LIDAR_*.png"):
         old.unlink()
 
-    def write(tile: int) -> None:
-        row, column = town.places[tile]
-        png = cv2.imencode(".png", draw_tile(city, row, column), [cv2.IMWRITE_PNG_COMPRESSION, 3])[
-            1
-        ]
-        (folder / f"LIDAR_{town.ids[tile]}.png").write_bytes(png.tobytes())
+    def write(number: int, area: int) -> None:
+        tile = draw_tile(town.scores[area], np.random.default_rng([seed, 2, number]))
+        cv2.imwrite(str(folder / f"LIDAR_{number}.png"), tile, [cv2.IMWRITE_PNG_COMPRESSION, 3])
 
     with ThreadPoolExecutor(cpu_count()) as pool:
-        list(pool.map(write, range(len(town.places))))
-
-
-def _fill_outside(frame: Ints) -> Ints:
-    """Return every square outside the town the area of the nearest one inside, for what shows at the edges."""
-    row, column = distance_transform_edt(frame < 0, return_distances=False, return_indices=True)
-    filled: Ints = frame[row, column]
-    return filled
+        list(pool.map(write, town.ids, town.area))
 
 
 def _render_readme(town: Town, seed: int, ceiling: pd.DataFrame) -> str:
     """Describe how the data was made, what each target depends on, and how to read the ceiling."""
     r2 = ceiling.set_index(["target", "level"])["r2"]
     lines = []
-    for name, (mean, sd, limit, share, weights) in TARGETS.items():
-        terms = " ".join(
-            f"{weight:+.1f} {form}" for form, weight in zip(FORMS, weights, strict=True) if weight
-        )
+    for name, target in TARGETS.items():
+        weights = zip(FORMS, target.weights, strict=True)
+        terms = " ".join(f"{weight:+.1f} {form}" for form, weight in weights if weight)
         lines.append(
-            f"{name}: {terms}\n    mean {mean}, sd {sd}, limit {limit}, share {share}; "
-            f"ceiling {r2[name, 'tile']:.2f} over tiles, {r2[name, 'area']:.2f} over areas"
+            f"{name}: {terms}\n    mean {target.mean}, sd {target.sd}, limit {target.limit}, "
+            f"share {target.share}; ceiling {r2[name, 'tile']:.2f} over tiles, "
+            f"{r2[name, 'area']:.2f} over areas"
         )
     return _README.format(
-        n_tiles=len(town.places), n_areas=len(town.lad), seed=seed, functions="\n".join(lines)
+        n_tiles=len(town.ids), n_areas=len(town.labels), seed=seed, functions="\n".join(lines)
     )
 
 
-_README = """A made city: {n_tiles} tiles of 200 m in {n_areas} areas, seed {seed}. No real place is meant.
+_README = """A made city: {n_tiles} tiles of 200 m in {n_areas} areas, seed {seed}.
+No real place is meant.
 
 How it was made
-    Every area has an urban form: eight standard scores (coverage, height, towers, terraces, yards, trees,
-    street width, bend of the streets), partly like its neighbours', partly its own. Its streets, houses,
-    towers, yards and trees are drawn from that form as heights in 2 m cells, coloured by height times
-    hillshade and enlarged to 224 x 224 pixels. Blocks differ by chance and borders between areas wind, so
-    that no tile shows the form exactly. SOAC11CD and LACCD are coarse classes of a noisy look at it.
+    Every area has an urban form: five standard scores (coverage, height, towers, trees and street
+    width), partly like its neighbours', partly its own. Streets, houses, towers and trees of each
+    tile are drawn at random from that form as heights in 2 m cells, coloured by height times
+    hillshade and enlarged to 224 x 224 pixels, so that no tile shows the form exactly. SOAC11CD
+    and LACCD are coarse classes of a noisy look at it.
 
 The function of each target
     signal = the weighted sum of the form scores below, standardised over the areas
@@ -188,10 +154,11 @@ The function of each target
 {functions}
 
 What the ceiling means
-    ceiling.csv holds the R2 that perfect knowledge of the form reaches: that of the target's mean given the
-    form, against the target; at level "tile" an area counts once for each of its tiles, at level "area" once.
-    The rest is noise of the area, which no picture shows. A model that passes the ceiling, where the tiles of
-    an area are kept on one side of the split, has seen what it should not have, or was lucky.
+    ceiling.csv holds the R2 that perfect knowledge of the form reaches: that of the target's mean
+    given the form, against the target; at level "tile" an area counts once for each of its tiles,
+    at level "area" once. The rest is noise of the area, which no picture shows. A model that passes
+    the ceiling, where the tiles of an area are kept on one side of the split, has seen what it
+    should not have, or was lucky.
 """
 
 _SETTINGS = """name = "{name}"
@@ -214,8 +181,8 @@ cuts = [{cuts}]
 weights = "imagenet"
 
 [models]
-names = ["mean", "region", "location", "geodemographic", "metadata", "ridge", "ridge@area", "ridge+groups@area", \
-"knn", "xgboost", "head", {names}]
+names = ["mean", "region", "location", "geodemographic", "metadata", "ridge", "ridge@area", \
+"ridge+groups@area", "knn", "xgboost", "head", {names}]
 splits = [{splits}]
 folds = {folds}
 block_m = 1000
@@ -238,8 +205,8 @@ _SHALLOW = {
 _NETWORKS = """keep = ["ridge", "head", "tail", "finetune:mobilenetv2"]
 maps = "networks"  # the map cuts are for networks alone
 
-# A short training, so that two cores end within minutes: few targets, folds and epochs, small pictures, and steps that are long.
-# For one in earnest remove these two tables, or raise epochs and patience in them.
+# A short training, so that two cores end within minutes: few targets, folds and epochs, small
+# pictures and long steps. For one in earnest remove these two tables, or raise epochs in them.
 [models.params.tail]
 joint = true  # one network for all targets
 pool = "avg"
@@ -261,8 +228,8 @@ epochs = 2
 """
 _DEEP = {
     "name": "demo-deep",
-    "cuts": '"mobilenetv2/block_13_expand_relu:avg", "mobilenetv2/out_relu:avg", "mobilenetv2/block_15_add:map", '
-    '"pixels/96:map"',
+    "cuts": '"mobilenetv2/block_13_expand_relu:avg", "mobilenetv2/out_relu:avg", '
+    '"mobilenetv2/block_15_add:map", "pixels/96:map"',
     "targets": '"income", "living_environment"',
     "names": '"tail", "finetune:mobilenetv2"',
     "splits": '"area"',
