@@ -428,7 +428,8 @@ def _list_layers(backbone: str, size: int) -> None:
             f"'{PIXELS}/100:map'."
         )
         return
-    from extract.networks.backbones import build_base, cuttable_layers, flops_to
+    from extract.networks.backbones import build_base
+    from extract.networks.graph import cuttable_layers, flops_to
 
     base = build_base(backbone, size=size, with_top=True)
     titles = ("layer", "shape", "avg, max [B]", "flat, map [B]", "GFLOP to there")

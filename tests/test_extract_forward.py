@@ -1,4 +1,4 @@
-"""The forward pass: the same embeddings by every runtime, one compiled shape, a precision that was checked."""
+"""Forward pass: the same embeddings by every runtime, one compiled shape, a checked precision."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from extract.config.cuts import parse_cut
 from extract.errors import NetworkError
 from extract.networks import forward as forward_module
-from extract.networks.backbones import Store, build_base, build_network
+from extract.networks.backbones import build_base, build_network, store
 from extract.networks.batchnorm_folding import fold_batch_norms
 from extract.networks.forward import least_cosine, open_forward
 from extract.networks.runtimes import selection as runtimes
@@ -31,6 +31,7 @@ CUTS = [
     "mobilenetv2/block_2_expand:avg",
     "mobilenetv2/block_3_depthwise_relu:flat",
 ]
+TWO_CUTS = '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"'
 PICTURES = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 SCRIPT = """
 import sys, numpy as np
@@ -67,10 +68,9 @@ def settings(experiment, tmp_path) -> ExtractSettings:
                 group[f"w{i}"] = values.astype(np.float32)
     path = experiment(
         replace={
-            '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': ", ".join(
-                f'"{cut}"' for cut in CUTS
-            ),
-            'weights = "random:0"': f'weights = {{ mobilenetv2 = "{tmp_path}/weights.h5" }}\ndtype = "float32"',
+            TWO_CUTS: str(CUTS)[1:-1].replace("'", '"'),
+            'weights = "random:0"': f'weights = {{ mobilenetv2 = "{tmp_path}/weights.h5" }}\n'
+            'dtype = "float32"',
         }
     )
     return read_settings(path, ExtractSettings)
@@ -153,7 +153,7 @@ def test_openvino_gives_the_same(settings):
 
 @pytest.fixture
 def chain(experiment) -> ExtractSettings:
-    """Cuts of VGG16's convolutions by every pooling, not in their order, of pictures whose sides become odd."""
+    """Cuts of VGG16 by every pooling, not in their order, of pictures whose sides become odd."""
     cuts = [
         "vgg16/block3_conv2:map",
         "vgg16/block2_pool:flat",
@@ -162,9 +162,7 @@ def chain(experiment) -> ExtractSettings:
     ]
     path = experiment(
         replace={
-            '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': ", ".join(
-                f'"{cut}"' for cut in cuts
-            ),
+            TWO_CUTS: str(cuts)[1:-1].replace("'", '"'),
             "size = 32": "size = 54",
             "batch = 4": "batch = 3",
         }
@@ -283,9 +281,11 @@ from pathlib import Path
 from extract.networks.forward import open_forward
 from extract.settings import ExtractSettings, read_settings
 settings = read_settings(Path(sys.argv[1]), ExtractSettings)
-extract = settings.extract.model_copy(update={"runtime": sys.argv[2], "precision": "float32", "size": 96, "batch": 16})
+values = {"runtime": sys.argv[2], "precision": "float32", "size": 96, "batch": 16}
+extract = settings.extract.model_copy(update=values)
+settings = settings.model_copy(update={"extract": extract})
 pictures = np.zeros((16, 96, 96, 3), np.uint8)
-forward = open_forward(settings.model_copy(update={"extract": extract}), "vgg16", pictures[:1], allow_random=False)
+forward = open_forward(settings, "vgg16", pictures[:1], allow_random=False)
 for _ in range(4):
     flight = [forward.submit(pictures.copy()) for _ in range(2)]
     del flight
@@ -313,7 +313,7 @@ def test_openvino_batches_in_flight_and_rows_that_were_fetched_stay_what_they_ar
     again = forward.submit(
         others[0][:, :, ::-1]
     )  # a view that does not lie in one piece takes a slot that was used
-    for name in forward.cuts:
+    for name in forward.shapes:
         assert not np.array_equal(again.result()[name], rows[1][name])
         np.testing.assert_array_equal(rows[1][name], rows[0][name][::-1])
         for pictures, one in zip((PICTURES, *others), rows, strict=True):
@@ -329,7 +329,7 @@ def test_a_batch_that_is_not_full_gives_the_same_rows(settings):
 
 
 def test_values_come_in_the_stored_type_and_never_infinite():
-    stored = keras.ops.convert_to_numpy(Store("float16")(np.float32([[1e6, -1e6, 0.5, np.nan]])))
+    stored = keras.ops.convert_to_numpy(store(np.float32([[1e6, -1e6, 0.5, np.nan]]), "float16"))
     assert stored.dtype == np.float16
     np.testing.assert_array_equal(stored, np.float16([[65504, -65504, 0.5, np.nan]]))
 
@@ -384,8 +384,9 @@ def test_the_least_cosine_names_its_cut_and_takes_nothing_for_agreement():
 
 
 def small_model(*, cut_first: bool = False) -> keras.Model:
-    """Each kind of convolution before a batch norm, one convolution with two readers, a batch norm after an activation."""
-    layers, start = keras.layers, keras.Input((8, 8, 3))
+    """Every kind of convolution and of batch norm that can be folded, and some that cannot."""
+    layers = keras.layers
+    start = keras.Input((8, 8, 3))
     first = layers.Conv2D(4, 3, use_bias=False, name="first")(start)
     x = layers.BatchNormalization(name="after_first")(first)
     x = layers.BatchNormalization(name="after_norm")(layers.ReLU()(x))
@@ -518,3 +519,12 @@ def test_networks_whose_layers_keras_numbers_are_the_same_whatever_was_built_bef
     first, other = build(), keras.layers.Conv2D(1, 1)  # which makes Keras count on
     assert build().weights_sha256 == first.weights_sha256
     assert keras.layers.Conv2D(1, 1).name != other.name
+
+
+def test_the_private_names_of_keras_are_those_of_version_3():
+    """`extract.networks.graph` is the only file that uses them."""
+    from keras.src.backend.common import global_state
+
+    assert keras.__version__.split(".")[0] == "3"
+    keras.layers.Conv2D(1, 1)
+    assert global_state.get_global_attribute("object_name_uids")["conv2d"] >= 1

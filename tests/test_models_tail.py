@@ -10,9 +10,10 @@ import pytest
 
 from extract.config.cuts import parse_cut
 from extract.errors import DivergedError, NetworkError
-from extract.networks.backbones import build_base, build_network, hash_weights, load_base
+from extract.networks.backbones import build_base, build_network, load_base
 from extract.networks.registry import Origin
 from extract.networks.tails import build_tail
+from extract.networks.weights import hash_weights
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from models.data.features import Features

@@ -8,8 +8,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
-from extract.tiling.relief import colour
+from extract.tiling.relief import colour, gradient
 
 TILE_M = 200.0
 CELL_M = 2.0
@@ -37,34 +38,38 @@ def draw_heights(form: Floats, rng: np.random.Generator) -> Floats:
     """Draw the heights above ground [m] of a tile: (100, 100), in 2 m cells, north up."""
     coverage, height, towers, trees, width = np.clip(form, -2.5, 2.5)
     along, across = _turn_streets(rng)
-    to_middle = np.minimum(_to_edge(along, _BLOCK_M), _to_edge(across, _BLOCK_M))
-    street_m = 12.0 + 3.2 * width
-    edge = to_middle - street_m / 2
+    edge = _measure_edge(along, across, street_m=12.0 + 3.2 * width)
 
     lot = _draw_per_lot(along, across, lot_m=_HOUSE_M, rng=rng)
-    is_house = lot < _share(0.2 + 1.3 * coverage)
-    gable = _to_edge(across, _HOUSE_M) / _HOUSE_M
-    house = 6.5 + 1.8 * height + 2.0 * lot + 5.0 * gable
-    built = np.where(is_house & (edge > 2.0), house, 0.0)
+    house_share = _share(0.2 + 1.3 * coverage)
+    is_house = (lot < house_share) & (edge > 2.0)
+    eaves = 6.5 + 1.8 * height + 2.0 * lot
+    gable = 5.0 * _to_edge(across, _HOUSE_M) / _HOUSE_M
+    built = np.where(is_house, eaves + gable, 0.0)
 
     block = _draw_per_lot(along, across, lot_m=_BLOCK_M, rng=rng)
-    is_tower_block = block < _share(-1.6 + 1.5 * towers)
-    tower = 30.0 + 4.0 * height + 10.0 * block
-    built = np.where(is_tower_block, tower * (edge > 11.0), built)
+    tower_share = _share(-1.6 + 1.5 * towers)
+    roof = 30.0 + 4.0 * height + 10.0 * block
+    tower = np.where(edge > 11.0, roof, 0.0)
+    built = np.where(block < tower_share, tower, built)
 
-    share = _share(-0.8 + 1.4 * trees)
-    crowns = _draw_trees(share, along, across, rng=rng)
+    tree_share = _share(-0.8 + 1.4 * trees)
+    crowns = _draw_trees(tree_share, along, across, rng=rng)
+    crowns[edge <= 0.0] = 0.0
     ground = 0.5 * rng.random(edge.shape)
-    unbuilt = np.maximum(ground, crowns * (edge > 0.0))
+    unbuilt = np.maximum(ground, crowns)
     return np.where(built > 0.0, built, unbuilt)
 
 
 def colour_heights(heights: Floats) -> NDArray[np.uint8]:
     """Colour heights [m] as the real tiles are: a ramp times the hillshade, enlarged to a tile."""
-    south, east = np.gradient(heights, CELL_M)
-    shaded = np.round(colour(heights, south, east)).astype(np.uint8)
+    surface = heights.astype(np.float32)
+    south = gradient(surface, axis=0, cell_m=CELL_M)
+    east = gradient(surface, axis=1, cell_m=CELL_M)
+    shaded = colour(surface, south, east)
+    small = np.rint(shaded).astype(np.uint8)
     size = (TILE_PIXELS, TILE_PIXELS)
-    large = cv2.resize(shaded, size, interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(small, size, interpolation=cv2.INTER_LINEAR)
     return cv2.cvtColor(large, cv2.COLOR_RGB2BGRA)
 
 
@@ -81,6 +86,14 @@ def _turn_streets(rng: np.random.Generator) -> tuple[Floats, Floats]:
     return along, across
 
 
+def _measure_edge(along: Floats, across: Floats, *, street_m: float) -> Floats:
+    """Return the distance [m] to the nearest kerb of a block; negative on the street."""
+    to_side = _to_edge(along, _BLOCK_M)
+    to_front = _to_edge(across, _BLOCK_M)
+    to_middle = np.minimum(to_side, to_front)
+    return to_middle - street_m / 2
+
+
 def _to_edge(place: Floats, lot_m: float) -> Floats:
     """Return the distance [m] to the nearest edge of the lot that a coordinate [m] lies in."""
     into = place % lot_m
@@ -91,21 +104,25 @@ def _draw_per_lot(
     along: Floats, across: Floats, *, lot_m: float, rng: np.random.Generator
 ) -> Floats:
     """Return a random number in [0, 1) for each square lot, at each cell of it."""
-    rows = (along // lot_m).astype(np.int64) % _TABLE
-    columns = (across // lot_m).astype(np.int64) % _TABLE
-    return rng.random((_TABLE, _TABLE))[rows, columns]
+    rows = (along // lot_m).astype(np.int64)
+    columns = (across // lot_m).astype(np.int64)
+    table = rng.random((_TABLE, _TABLE))
+    drawn: Floats = table[rows % _TABLE, columns % _TABLE]
+    return drawn
 
 
 def _draw_trees(share: float, along: Floats, across: Floats, *, rng: np.random.Generator) -> Floats:
     """Draw round crowns [m] on a share of the lots of 9 m."""
     lot = _draw_per_lot(along, across, lot_m=_TREE_M, rng=rng)
-    east = along % _TREE_M - _TREE_M / 2
-    south = across % _TREE_M - _TREE_M / 2
-    dome = 1.0 - (east**2 + south**2) / (_TREE_M / 2) ** 2
+    radius = _TREE_M / 2
+    east = along % _TREE_M - radius
+    south = across % _TREE_M - radius
+    distance = np.hypot(east, south)
+    dome = 1.0 - (distance / radius) ** 2
     is_crown = (lot < share) & (dome > 0.0)
     crown = 5.0 + 3.5 * dome
     return np.where(is_crown, crown, 0.0)
 
 
 def _share(logit: float) -> float:
-    return float(1.0 / (1.0 + np.exp(-logit)))
+    return float(expit(logit))

@@ -1,4 +1,4 @@
-"""Batch norms of frozen networks, folded into the convolutions before them: the same function with fewer passes over memory."""
+"""Batch norms of frozen networks, folded into the convolutions before them."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.networks.graph import Parents, find_parents
+
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 
 
 def fold_batch_norms(model: keras.Model) -> keras.Model:
-    """Return the model without the batch norms that follow a convolution at once.
+    """Return the model without the batch norms that directly follow a convolution.
 
-    In inference a batch norm is y = s·x + t for each channel, with s = γ / √(σ² + ε) and t = β − μ·s; a linear
-    convolution before it takes s into its kernel and t into its bias (Jacob et al. 2018, arXiv:1712.05877, section 3.2).
-    A batch norm stays where that is not exact: after an activation (ResNet's second version), or where the
-    convolution's own output is used by another layer or is a cut.
+    The function stays the same, with fewer passes over memory. A batch norm stays where folding is
+    not exact: after an activation (ResNet's second version), or where the convolution's own output
+    is used by another layer or is a cut.
 
     Parameters
     ----------
-    model : a functional model of float32 weights; it is left as it is.
+    model : a functional model of float32 weights; it is not changed.
     """
-    folded = {
-        norm.name: conv
-        for norm in model.layers
-        if (conv := _convolution_before(norm, model)) is not None
-    }
+    parents = find_parents(model)
+    folded: dict[str, keras.layers.Layer] = {}
+    for layer in model.layers:
+        if _is_foldable(layer, model, parents):
+            folded[layer.name] = parents[layer.name][0]
     if not folded:
         return model
     biased = {conv.name for conv in folded.values()}
@@ -36,51 +37,73 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
         if layer.name in folded:
             return keras.layers.Activation("linear", name=layer.name, dtype=layer.dtype_policy)
         config = layer.get_config()
-        return type(layer).from_config(
-            {**config, "use_bias": True} if layer.name in biased else config
-        )
+        if layer.name in biased:
+            config["use_bias"] = True
+        return type(layer).from_config(config)
 
     def call(layer: keras.layers.Layer, *args: Any, **options: Any) -> Any:
-        return layer(*args) if layer.name in folded else layer(*args, **options)
+        if layer.name in folded:
+            return layer(*args)
+        return layer(*args, **options)
 
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    for layer in model.layers:
-        if layer.weights and layer.name not in folded and layer.name not in biased:
+    unchanged = [layer for layer in model.layers if layer.name not in biased.union(folded)]
+    for layer in unchanged:
+        if layer.weights:
             copy.get_layer(layer.name).set_weights(layer.get_weights())
     for name, conv in folded.items():
         copy.get_layer(conv.name).set_weights(_fold(conv, model.get_layer(name)))
     return copy
 
 
-def _convolution_before(norm: keras.layers.Layer, model: keras.Model) -> keras.layers.Layer | None:
-    """Return the convolution that a layer can be folded into, if the layer is a batch norm and there is one."""
-    if not isinstance(norm, keras.layers.BatchNormalization) or norm.axis not in (-1, 3):
-        return None
-    conv = norm._inbound_nodes[0].parent_nodes[0].operation
-    is_alone = len(conv._outbound_nodes) == 1 and all(
-        conv.output is not output for output in model.outputs
-    )
-    is_linear = isinstance(conv, _CONVOLUTIONS) and conv.activation is keras.activations.linear
-    return conv if is_linear and is_alone and conv.data_format == "channels_last" else None
+def _is_foldable(norm: keras.layers.Layer, model: keras.Model, parents: Parents) -> bool:
+    """Return whether a layer is a batch norm over channels right after a linear convolution."""
+    if not isinstance(norm, keras.layers.BatchNormalization):
+        return False
+    if norm.axis not in (-1, 3):
+        return False
+    conv = parents[norm.name][0]
+    if not isinstance(conv, _CONVOLUTIONS):
+        return False
+    if conv.data_format != "channels_last":
+        return False
+    n_readers = sum(feeding.count(conv) for feeding in parents.values())
+    is_cut = any(conv.output is output for output in model.outputs)
+    is_linear = conv.activation is keras.activations.linear
+    return is_linear and n_readers == 1 and not is_cut
 
 
 def _fold(conv: keras.layers.Layer, norm: keras.layers.Layer) -> list[NDArray[np.float32]]:
-    """Return the weights of the convolution with the batch norm in it; reckoned in float64."""
-    scale, shift = _scale_and_shift(norm)
-    *kernels, bias = [w.astype(np.float64) for w in conv.get_weights()] + (
-        [] if conv.use_bias else [np.zeros_like(scale)]
-    )
-    is_depthwise = isinstance(
-        conv, keras.layers.DepthwiseConv2D
-    )  # its kernel: (h, w, channels, multiplier)
-    kernels[-1] = kernels[-1] * (scale.reshape(kernels[-1].shape[2:]) if is_depthwise else scale)
-    return [w.astype(np.float32) for w in (*kernels, bias * scale + shift)]
+    """Return the weights of the convolution with the batch norm in it, computed in float64.
 
-
-def _scale_and_shift(norm: keras.layers.Layer) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    read = keras.ops.convert_to_numpy
-    mean, variance = (np.float64(read(v)) for v in (norm.moving_mean, norm.moving_variance))
-    gamma = np.float64(read(norm.gamma)) if norm.scale else 1.0
-    beta = np.float64(read(norm.beta)) if norm.center else 0.0
+    In inference a batch norm is y = s·x + t for each channel; a linear convolution before it takes
+    s into its kernel and t into its bias (Jacob et al. 2018, arXiv:1712.05877, section 3.2).
+    """
+    mean = _read(norm.moving_mean)
+    variance = _read(norm.moving_variance)
+    gamma = np.ones_like(mean)
+    beta = np.zeros_like(mean)
+    if norm.scale:
+        gamma = _read(norm.gamma)
+    if norm.center:
+        beta = _read(norm.beta)
+    # s = γ / √(σ² + ε)
     scale = gamma / np.sqrt(variance + norm.epsilon)
-    return scale, beta - mean * scale
+    # t = β − μ·s
+    shift = beta - mean * scale
+
+    weights = [weight.astype(np.float64) for weight in conv.get_weights()]
+    bias = np.zeros_like(scale)
+    if conv.use_bias:
+        bias = weights.pop()
+    kernel = weights.pop()
+    factor = scale
+    if isinstance(conv, keras.layers.DepthwiseConv2D):
+        factor = scale.reshape(kernel.shape[2:])  # the kernel is (h, w, channels, multiplier)
+    folded = [*weights, kernel * factor, bias * scale + shift]
+    return [weight.astype(np.float32) for weight in folded]
+
+
+def _read(variable: keras.Variable) -> NDArray[np.float64]:
+    values: NDArray[np.float64] = keras.ops.convert_to_numpy(variable).astype(np.float64)
+    return values

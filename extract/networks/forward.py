@@ -1,4 +1,4 @@
-"""The compiled forward pass: which runtime, which precision, which device, one fixed batch shape."""
+"""Open and run a compiled network: its runtime, precision and device, and one batch shape."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.config.cuts import PIXELS
+from extract.config.cuts import PIXELS, Cut
 from extract.errors import NetworkError
-from extract.networks.backbones import Network, build_network
-from extract.networks.pixels import Pictures, open_pictures
+from extract.networks.backbones import FrozenNetwork, build_network
+from extract.networks.pixels import PixelForward
 from extract.networks.registry import REGISTRY
 from extract.networks.runtimes.selection import (
     Runtime,
@@ -29,71 +29,75 @@ _LEAST_COSINE = 0.9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """A batch that the device may still be busy with."""
+class PendingRows:
+    """Rows of a batch that the device may still be computing."""
 
-    running: Runtime
+    compiled: Runtime
     names: list[str]
     submitted: Any
     n: int
 
     def result(self) -> dict[str, NDArray[Any]]:
         """Wait for the batch and fetch it: dataset name → (n, …) of the stored type."""
-        outputs = self.running.fetch(self.submitted)
-        return {name: output[: self.n] for name, output in zip(self.names, outputs, strict=True)}
+        outputs = self.compiled.fetch(self.submitted)
+        return {name: rows[: self.n] for name, rows in zip(self.names, outputs, strict=True)}
 
 
 @dataclass(slots=True, kw_only=True)
 class Forward:
-    """A network ready to run: submit up to `batch` pictures, and fetch their embeddings when they are needed.
+    """A network ready to run: submit up to `batch` pictures, fetch their embeddings later.
 
     Attributes
     ----------
-    running : the compiled network.
-    cuts : shape of one row of every cut, by dataset name.
-    weights, weights_sha256 : `imagenet`, `random:<seed>` or a file; hash of those that the cuts use.
-    batch : pictures a pass; fewer are filled up with black ones, so that one shape is compiled.
+    compiled : the compiled network.
+    shapes : shape of one row of every cut, by dataset name.
+    weights, weights_sha256 : `imagenet`, `random:<seed>` or a file; hash of those that are used.
+    batch : pictures a pass; black ones fill up smaller batches, so that one shape is compiled.
     precision : what it computes in: `float32`, `bfloat16` or `float16`.
-    runtime : what runs it: `tensorflow`, `jax`, `torch`, `openvino` or `ncnn`.
-    device : `cpu`, or the GPU's name.
     note : what the user should know of how the precision was chosen; mostly empty.
     """
 
-    running: Runtime
-    cuts: dict[str, tuple[int, ...]]
+    compiled: Runtime
+    shapes: dict[str, tuple[int, ...]]
     weights: str
     weights_sha256: str
     batch: int
     precision: str
-    runtime: str
-    device: str
     note: str = ""
 
     @property
-    def versions(self) -> str:
-        """What computed it, in words."""
-        return f"keras {version('keras')}, {self.runtime} {self.running.version}, Python {platform.python_version()}"
+    def runtime(self) -> str:
+        """Name of what runs it: `tensorflow`, `jax`, `torch`, `openvino` or `ncnn`."""
+        return self.compiled.name
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one row of every dataset."""
-        return self.cuts
+    def device(self) -> str:
+        """Where it runs: `cpu`, or the GPU's name."""
+        return self.compiled.device
 
-    def submit(self, pictures: NDArray[np.uint8]) -> Pending:
-        """Hand (n, size, size, 3) uint8 pictures to the device, n ≤ batch, without waiting where it works by itself.
+    @property
+    def versions(self) -> str:
+        """Versions of what computes, in words."""
+        runtime = f"{self.runtime} {self.compiled.version}"
+        return f"keras {version('keras')}, {runtime}, Python {platform.python_version()}"
 
-        The pictures must not change until the result is fetched.
+    def submit(self, pictures: NDArray[np.uint8]) -> PendingRows:
+        """Send pictures to the device, and return without waiting where it works by itself.
+
+        Parameters
+        ----------
+        pictures : (n, size, size, 3) uint8, n ≤ batch; not to be changed until they are fetched.
         """
         n = len(pictures)
         if n < self.batch:
-            pictures = np.concatenate(
-                [pictures, np.zeros((self.batch - n, *pictures.shape[1:]), np.uint8)]
-            )
-        submitted = self.running.submit(pictures)
-        return Pending(running=self.running, names=list(self.cuts), submitted=submitted, n=n)
+            black = np.zeros((self.batch - n, *pictures.shape[1:]), np.uint8)
+            pictures = np.concatenate([pictures, black])
+        submitted = self.compiled.submit(pictures)
+        names = list(self.shapes)
+        return PendingRows(compiled=self.compiled, names=names, submitted=submitted, n=n)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
-        """Embed (n, size, size, 3) uint8 pictures, n ≤ batch; gives dataset name → (n, …) of the stored type."""
+        """Embed (n, size, size, 3) uint8 pictures, n ≤ batch: dataset name → (n, …)."""
         return self.submit(pictures).result()
 
 
@@ -105,11 +109,12 @@ def open_forward(
     allow_random: bool,
     precision: str | None = None,
     runtime: str | None = None,
-) -> Forward | Pictures:
-    """Build a backbone's network, choose its precision and its runtime, and compile it; for `pixels` there is none.
+) -> Forward | PixelForward:
+    """Build a backbone's network, choose its precision and runtime, and compile it.
 
-    Where the machine has bfloat16, `auto` takes it if the probe's embeddings agree with float32 at every cut; if they
-    do not, it takes float32 and `Forward.note` says so. One of the two is in memory at a time.
+    Where the machine has bfloat16, `auto` takes it if the probe's embeddings agree with float32 at
+    every cut; otherwise it takes float32 and `Forward.note` says so. One of the two is in memory at
+    a time. For the backbone `pixels` there is no network.
 
     Parameters
     ----------
@@ -123,7 +128,7 @@ def open_forward(
     NetworkError : a runtime or a precision that cannot be had here.
     """
     if backbone == PIXELS:
-        return open_pictures(settings)
+        return PixelForward(cuts=settings.extract.cuts_of(PIXELS), stored=settings.extract.dtype)
     build = partial(_open, settings, backbone, probe, recorded=runtime, allow_random=allow_random)
     asked = precision or settings.extract.precision
     if asked != "auto":
@@ -139,7 +144,10 @@ def open_forward(
         return quick
     del quick
     gc.collect()
-    note = f"bfloat16 refused: cosine {cosine:.6f} to float32 at {cut}, {_LEAST_COSINE} is the least; float32 used"
+    note = (
+        f"bfloat16 refused: cosine {cosine:.6f} to float32 at {cut}, {_LEAST_COSINE} is the least; "
+        "float32 used"
+    )
     return replace(build(precision="float32")[0], note=note)
 
 
@@ -152,70 +160,69 @@ def _open(
     recorded: str | None,
     allow_random: bool,
 ) -> tuple[Forward, dict[str, NDArray[Any]]]:
-    """Build and compile in one precision; gives the probe's embeddings too, so that every compilation is done with."""
-    batch = settings.extract.batch
+    """Build, compile and run on the probe, so that every compilation is done; return its rows too.
+
+    OpenVINO takes a network of float32, and brings it to the precision itself.
+    """
+    extract = settings.extract
     runtime = choose_runtime(
-        recorded or settings.extract.runtime,
+        recorded or extract.runtime,
         precision=precision,
-        is_chain=_is_chain(settings, backbone),
+        is_chain=_is_chain(extract.cuts_of(backbone)),
         is_recorded=recorded is not None,
     )
-    built_in = (
-        "float32" if runtime == "openvino" else precision
-    )  # OpenVINO brings it to the precision itself
-    network = _build(settings, backbone, built_in, allow_random=allow_random)
-    running = compile_network(runtime, network, batch=batch, precision=precision)
+    dtype = "float32" if runtime == "openvino" else precision
+    network = _build(settings, backbone, dtype, allow_random=allow_random)
     forward = Forward(
-        running=running,
-        cuts=network.shapes,
+        compiled=compile_network(runtime, network, batch=extract.batch, precision=precision),
+        shapes=network.shapes,
         weights=network.weights,
         weights_sha256=network.weights_sha256,
-        batch=batch,
+        batch=extract.batch,
         precision=precision,
-        runtime=running.name,
-        device=running.device,
     )
-    return forward, forward(probe[:batch])
+    return forward, forward(probe[: extract.batch])
 
 
-def _is_chain(settings: ExtractSettings, backbone: str) -> bool:
-    chain = REGISTRY[backbone].chain if backbone in REGISTRY else ""
-    return bool(chain) and all(
-        cut.layer.startswith(chain) for cut in settings.extract.cuts_of(backbone)
-    )
+def _is_chain(cuts: list[Cut]) -> bool:
+    """Return whether all cuts lie in a network's chain of 3 × 3 convolutions and poolings."""
+    backbone = REGISTRY.get(cuts[0].backbone)
+    if backbone is None or not backbone.chain:
+        return False
+    return all(cut.layer.startswith(backbone.chain) for cut in cuts)
 
 
 def _build(
-    settings: ExtractSettings, backbone: str, precision: str, *, allow_random: bool
-) -> Network:
+    settings: ExtractSettings, backbone: str, dtype: str, *, allow_random: bool
+) -> FrozenNetwork:
     extract = settings.extract
-    cuts = extract.cuts_of(backbone)
     weights = extract.weights_of(backbone)
+    build = partial(
+        build_network,
+        extract.cuts_of(backbone),
+        size=extract.size,
+        dtype=dtype,
+        stored=extract.dtype,
+    )
     try:
-        return build_network(
-            cuts, size=extract.size, weights=weights, dtype=precision, stored=extract.dtype
-        )
+        return build(weights=weights)
     except NetworkError:
         if weights != "imagenet" or not allow_random:
             raise
-        return build_network(
-            cuts, size=extract.size, weights="random:0", dtype=precision, stored=extract.dtype
-        )
+        return build(weights="random:0")
 
 
 def least_cosine(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> tuple[float, str]:
-    """Return the smallest cosine between the rows of two sets of embeddings, and its cut; zeros in both count as 1."""
-    least = {name: _cosine(a[name], b[name]) for name in a}
-    cut = min(least, key=lambda name: least[name])
-    return least[cut], cut
+    """Return the smallest cosine between the rows of two sets of embeddings, and its cut."""
+    return min((_least_cosine_of(a[name], b[name]), name) for name in a)
 
 
-def _cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
-    x, y = (v.reshape(len(v), -1).astype(np.float64) for v in (a, b))
-    x_norm = np.linalg.norm(x, axis=1)
-    y_norm = np.linalg.norm(y, axis=1)
-    cosines = np.divide(
-        (x * y).sum(axis=1), x_norm * y_norm, out=np.zeros(len(x)), where=x_norm * y_norm != 0
-    )
-    cosines[(x_norm == 0) & (y_norm == 0)] = 1.0
+def _least_cosine_of(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return the smallest cosine of two arrays' rows; zeros in both count as 1, NaN as −1."""
+    x = a.reshape(len(a), -1).astype(np.float64)
+    y = b.reshape(len(b), -1).astype(np.float64)
+    product = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    is_zero = ~x.any(axis=1) & ~y.any(axis=1)
+    inner = (x * y).sum(axis=1)
+    cosines = np.where(is_zero, 1.0, inner / np.where(product == 0, 1.0, product))
     return float(np.nan_to_num(cosines, nan=-1.0).min())

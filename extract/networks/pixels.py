@@ -1,9 +1,8 @@
-"""The backbone `pixels`: the pictures themselves, resized, as values 0 … 255; there is no network."""
+"""Backbone `pixels`: the pictures themselves, resized, as values 0 … 255."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 import platform
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.config.cuts import PIXELS, Cut
-from extract.settings import ExtractSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+@dataclass(frozen=True, slots=True)
+class ReadyRows:
     """Rows that are there already."""
 
     rows: dict[str, NDArray[Any]]
@@ -28,10 +26,10 @@ class Ready:
 
 
 @dataclass(slots=True, kw_only=True)
-class Pictures:
-    """What stands where a network does: gives uint8 pictures back as stored numbers; `Forward` has the words.
+class PixelForward:
+    """Stands in for a network: returns uint8 pictures as stored numbers; see `Forward`.
 
-    The pictures come at the size of [extract], and are resized from there as they are when they are decoded: area mean
+    The pictures come at the size of [extract] and are resized from there as in decoding: area mean
     when shrinking, else bilinear. Whole numbers up to 255 are exact in float16.
     """
 
@@ -46,11 +44,9 @@ class Pictures:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one row of every cut, by dataset name."""
-        maps = {cut: (int(cut.layer), int(cut.layer), 3) for cut in self.cuts}
-        return {
-            cut.dataset: {"flat": (math.prod(shape),), "map": shape}.get(cut.pooling, (3,))
-            for cut, shape in maps.items()
-        }
+        black = np.zeros((1, 1, 1, 3), np.uint8)
+        rows = self.submit(black).result()
+        return {name: values.shape[1:] for name, values in rows.items()}
 
     @property
     def weights_sha256(self) -> str:
@@ -59,35 +55,31 @@ class Pictures:
 
     @property
     def versions(self) -> str:
-        """What computed it, in words."""
+        """Versions of what computes, in words."""
         return f"opencv {cv2.__version__}, Python {platform.python_version()}"
 
-    def submit(self, pictures: NDArray[np.uint8]) -> Ready:
-        """Resize (n, size, size, 3) uint8 pictures."""
-        return Ready(
-            rows={
-                cut.dataset: _pool(resize(pictures, int(cut.layer)), cut).astype(self.stored)
-                for cut in self.cuts
-            }
-        )
+    def submit(self, pictures: NDArray[np.uint8]) -> ReadyRows:
+        """Resize and pool (n, size, size, 3) uint8 pictures."""
+        rows = {}
+        for cut in self.cuts:
+            resized = resize(pictures, int(cut.layer))
+            rows[cut.dataset] = _pool(resized, cut.pooling).astype(self.stored)
+        return ReadyRows(rows)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
         """Return dataset name → (n, …) of the stored type."""
         return self.submit(pictures).result()
 
 
-def open_pictures(settings: ExtractSettings) -> Pictures:
-    """Return what makes the cuts of `pixels`."""
-    return Pictures(cuts=settings.extract.cuts_of(PIXELS), stored=settings.extract.dtype)
-
-
-def _pool(pictures: NDArray[np.uint8], cut: Cut) -> NDArray[Any]:
-    if cut.pooling in ("avg", "max"):
-        pooled: NDArray[Any] = (
-            pictures.mean(axis=(1, 2)) if cut.pooling == "avg" else pictures.max(axis=(1, 2))
-        )
-        return pooled
-    return pictures.reshape(len(pictures), -1) if cut.pooling == "flat" else pictures
+def _pool(pictures: NDArray[np.uint8], pooling: str) -> NDArray[Any]:
+    match pooling:
+        case "avg":
+            return pictures.mean(axis=(1, 2))
+        case "max":
+            return np.asarray(pictures.max(axis=(1, 2)))
+        case "flat":
+            return pictures.reshape(len(pictures), -1)
+    return pictures
 
 
 def resize(pictures: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

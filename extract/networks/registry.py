@@ -1,4 +1,4 @@
-"""The networks by name, and where in one of them features come from; Keras is not loaded."""
+"""Networks by name, and the origin of features; Keras is not loaded."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """Where `keras.applications` keeps a network: `module` holds `network` and its `preprocess_input`.
+    """Module of `keras.applications` that holds a network and its `preprocess_input`.
 
     Attributes
     ----------
-    chain : what the names of its layers begin with that are 3 × 3 convolutions and poolings, one after the other from the
+    chain : prefix of the layers that form a chain of 3 × 3 convolutions and poolings from the
         pictures on; empty where the network is built otherwise.
     """
 
@@ -48,15 +48,15 @@ REGISTRY: dict[str, Backbone] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """What stood before some features, so that the network can be gone on with from there.
+    """Part of a network that computed some features, so that training can go on from there.
 
     Attributes
     ----------
-    backbone, layer : whose output the features are; the layer is empty where they are the pictures themselves.
+    backbone, layer : whose output the features are; no layer where they are the pictures.
     size : side of the pictures [pixels].
-    weights : `imagenet`, `random:<seed>`, a file, or empty for none: who builds it sets them.
-    cuts : layers that the features were made with, in their order, and `sha256` of the weights up to them; empty where
-        nothing was made yet.
+    weights : `imagenet`, `random:<seed>`, a file, or empty: set by whoever builds it.
+    cuts : layers that the features were made with, in their order; empty where nothing was made.
+    sha256 : hash of the weights up to the cuts.
     """
 
     backbone: str

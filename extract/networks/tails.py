@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +12,40 @@ from extract.errors import NetworkError
 from extract.networks.backbones import (
     Preprocess,
     build_base,
-    cuttable_layers,
     find_backbone,
-    hash_weights,
     load_base,
-    load_weights,
     needs_top,
 )
+from extract.networks.graph import cuttable_layers, find_gates
 from extract.networks.registry import Origin
+from extract.networks.weights import hash_weights, load_weights
 
 
 @keras.saving.register_keras_serializable(package="roofline")
 class Body(keras.Model):
-    """A network whose batch norms keep what they had measured, also while it is trained; their scales and shifts may learn.
+    """A network whose batch norms keep their measured means and variances while it is trained.
 
-    A model around it would hand its own `training=True` on to every layer, also where the network was called with
-    `training=False`: Keras lets the outer call decide.
+    Their scales and shifts may learn. Without this class a model around the network would hand its
+    own `training=True` on to every layer: Keras lets the outer call decide.
     """
 
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:  # noqa: ARG002
+    def call(
+        self,
+        inputs: Any,
+        training: bool | None = None,  # noqa: ARG002
+        mask: Any = None,
+    ) -> Any:
         """Run in inference mode."""
         return super().call(inputs, training=False, mask=mask)
 
 
 def build_preprocess(backbone: str) -> Preprocess:
-    """Return the layer that stands before a backbone: pictures 0 … 255 in, what the network was trained on out."""
+    """Build the layer that scales pictures 0 … 255 to what a backbone was trained on."""
     return Preprocess(find_backbone(backbone).module, name="preprocess")
 
 
 def build_tail(origin: Origin) -> keras.Model:
-    """Return the network from a layer's map, or from the preprocessed pictures, to the end of its convolutions.
+    """Build the network from a layer's map, or from scaled pictures, to its last convolution.
 
     Parameters
     ----------
@@ -50,26 +53,26 @@ def build_tail(origin: Origin) -> keras.Model:
 
     Returns
     -------
-    Model `body`: (n, height, width, channels), the layer's output or pictures → the last convolutional map. It computes
-    in Keras's policy of the moment, and its batch norms stay as they are.
+    Model `body`: (n, height, width, channels), the layer's output or pictures → the last
+    convolutional map. It computes in Keras's current policy, and its batch norms stay as they are.
 
     Raises
     ------
-    NetworkError : unknown backbone or layer; a layer that other layers go round; weights that are not there, do not
-        cover it, or are not those that the features were made with.
+    NetworkError : unknown backbone or layer; a layer that other layers bypass; weights that are
+        missing, do not cover it, or are not those that the features were made with.
     """
     name = origin.backbone
     size = origin.size
     weights = origin.weights
     with_top = bool(origin.cuts) and needs_top(name, origin.cuts, size=size)
-    base = (
-        load_base(name, size=size, with_top=with_top, weights=weights)
-        if weights
-        else build_base(name, size=size)
-    )
+    if weights:
+        base = load_base(name, size=size, with_top=with_top, weights=weights)
+    else:
+        base = build_base(name, size=size)
     if origin.sha256:
         _check_same(base, origin)
-    end = (build_base(name, size=size) if with_top else base).layers[-1].name
+    without_top = build_base(name, size=size) if with_top else base
+    end = without_top.layers[-1].name
     given = _find_start(base, origin, end).output if origin.layer else base.inputs
     body = Body(given, base.get_layer(end).output, name="body")
     if Path(weights).is_absolute():
@@ -84,77 +87,33 @@ def _check_same(base: keras.Model, origin: Origin) -> None:
     found = hash_weights(frozen)
     if found != origin.sha256:
         raise NetworkError(
-            f"weights {origin.weights} of {origin.backbone!r}: expected those that its features were made with "
-            f"(SHA-256 {origin.sha256[:12]}…), got others ({found[:12]}…). Restore them in [extract] weights, or "
-            "make the features anew (`make features FRESH=1`)."
+            f"weights {origin.weights} of {origin.backbone!r}: expected those that its features "
+            f"were made with (SHA-256 {origin.sha256[:12]}…), got others ({found[:12]}…). Restore "
+            "them in [extract] weights, or make the features anew (`make features FRESH=1`)."
         )
 
 
 def _find_start(base: keras.Model, origin: Origin, end: str) -> keras.layers.Layer:
-    name = origin.backbone
     layer = origin.layer
+    where = f"cut '{origin.backbone}/{layer}:map'"
     known = [one.name for one in cuttable_layers(base)]
     if layer not in known:
         raise NetworkError(
-            f"cut '{name}/{layer}:map': unknown layer {layer!r} of {name}.{suggest(layer, known)}"
+            f"{where}: unknown layer {layer!r} of {origin.backbone}.{suggest(layer, known)}"
         )
-    if known.index(layer) >= known.index(end):
+    place = known.index(layer)
+    if place >= known.index(end):
         raise NetworkError(
-            f"cut '{name}/{layer}:map': nothing stands after {layer!r} that a tail could train; the "
-            f"convolutions of {name} end with {end!r}. Cut lower."
+            f"{where}: nothing stands after {layer!r} that a tail could train; the convolutions of "
+            f"{origin.backbone} end with {end!r}. Cut lower."
         )
-    whole = list(gates(base, end))
-    if layer not in whole:
-        place = known.index(layer)
-        before = [one for one in known[:place] if one in whole][-1:]
-        after = [one for one in known[place:] if one in whole][:1]
+    gates = find_gates(base, end)
+    if layer not in gates:
+        before = [one for one in known[:place] if one in gates]
+        after = [one for one in known[place:] if one in gates]
+        nearest = " or ".join(before[-1:] + after[:1])
         raise NetworkError(
-            f"cut '{name}/{layer}:map': a tail needs a layer that everything passes through, and others go round "
-            f"{layer!r}. The nearest that works: {' or '.join([*before, *after])}."
+            f"{where}: a tail needs a layer that everything passes through, and others go round "
+            f"{layer!r}. The nearest that works: {nearest}."
         )
     return base.get_layer(layer)
-
-
-def gates(base: keras.Model, end: str) -> Iterator[str]:
-    """Return the layers below `end` that every way from the pictures to it passes through, in the order of the network.
-
-    Such a layer is where exactly one layer's output is still wanted by layers after it.
-    """
-    wanted: dict[str, int] = {}
-    open_ends: set[str] = set()
-    above = _ancestors(base.get_layer(end))
-    for layer in base.operations:  # layers, and what was written as `x + 3`
-        if layer.name not in above:
-            continue
-        for parent in _parent_layers(layer):
-            wanted[parent.name] -= 1
-            if not wanted[parent.name]:
-                open_ends.discard(parent.name)
-        children = [
-            one.operation.name
-            for one in layer._outbound_nodes
-            if one.operation.name in above | {end}
-        ]
-        wanted[layer.name] = len(children)
-        open_ends.add(layer.name)
-        if (
-            open_ends == {layer.name}
-            and isinstance(layer, keras.layers.Layer)
-            and layer is not base.layers[0]
-        ):
-            yield layer.name
-
-
-def _ancestors(layer: keras.layers.Layer) -> set[str]:
-    found: set[str] = set()
-    waiting = list(_parent_layers(layer))
-    while waiting:
-        one = waiting.pop()
-        if one.name not in found:
-            found.add(one.name)
-            waiting.extend(_parent_layers(one))
-    return found
-
-
-def _parent_layers(layer: keras.layers.Layer) -> Iterable[keras.layers.Layer]:
-    return [node.operation for node in layer._inbound_nodes[0].parent_nodes]

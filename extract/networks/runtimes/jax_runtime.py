@@ -1,20 +1,22 @@
-"""Run a network on JAX: one compiled stateless call; it returns at once, and the device works behind."""
+"""Run a network on JAX: one compiled stateless call, which returns before the device is done."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import jax
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.networks.backbones import Network
+from extract.networks.backbones import FrozenNetwork
 from extract.networks.runtimes.selection import Gpu
 
 
 def find_gpu() -> Gpu | None:
-    """Return JAX's first device, unless that is the CPU; bfloat16 needs compute capability 8.0 where it is an NVIDIA GPU."""
+    """Return JAX's first device, unless that is the CPU.
+
+    bfloat16 needs compute capability 8.0 where it is an NVIDIA GPU.
+    """
     device = jax.devices()[0]
     if device.platform == "cpu":
         return None
@@ -28,7 +30,14 @@ class JaxRuntime:
     name = "jax"
     version = jax.__version__
 
-    def __init__(self, model: keras.Model, *, batch: int) -> None:
+    def __init__(
+        self,
+        network: FrozenNetwork,
+        *,
+        batch: int,
+        precision: str,  # noqa: ARG002
+    ) -> None:
+        model = network.model
         gpu = find_gpu()
         self.device = gpu.name if gpu else "cpu"
         self._weights = [
@@ -53,8 +62,3 @@ class JaxRuntime:
     def fetch(self, submitted: Any) -> list[NDArray[Any]]:
         """Wait for the outputs; see `Runtime`."""
         return [np.asarray(output) for output in submitted]
-
-
-def compile_network(network: Network, *, batch: int, precision: str) -> JaxRuntime:  # noqa: ARG001  (the network has it)
-    """Compile a network."""
-    return JaxRuntime(network.model, batch=batch)

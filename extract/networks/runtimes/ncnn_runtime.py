@@ -1,4 +1,4 @@
-"""Run a chain of 3 × 3 convolutions on ncnn, whose Winograd transforms multiply a quarter as often, in float32."""
+"""Run a chain of 3 × 3 convolutions on ncnn, whose Winograd transforms need fewer products."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from joblib import cpu_count
 from numpy.typing import NDArray
 
 from extract.errors import NetworkError
-from extract.networks.backbones import Network, find_preprocess
+from extract.networks.backbones import FrozenNetwork, find_preprocess
+from extract.networks.graph import find_parents
 
 Array = NDArray[np.float32]
 
-# What is stored of a cut's map, (channels, h, w): pooled as `extract.networks.backbones` pools it, channels last.
+# What is stored of a cut's map (channels, h, w), as `extract.networks.backbones` pools it.
 _POOL: dict[str, Callable[[Array], Array]] = {
     "avg": lambda map_: map_.mean(axis=(1, 2)),
     "max": lambda map_: map_.max(axis=(1, 2)),
@@ -29,64 +30,71 @@ _POOL: dict[str, Callable[[Array], Array]] = {
     "flat": lambda map_: map_.transpose(1, 2, 0).ravel(),
 }
 _ACTIVATIONS = {"linear": 0, "relu": 1}
+_PLAIN = {
+    "kernel_size": (3, 3),
+    "strides": (1, 1),
+    "dilation_rate": (1, 1),
+    "groups": 1,
+    "padding": "same",
+    "use_bias": True,
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Submitted:
-    """A batch in flight: rows of each output, and the pictures that are still to be embedded into them."""
+class PictureBatch:
+    """A batch in flight: rows of each output, and the pictures still to be embedded into them."""
 
     rows: list[NDArray[Any]]
     pictures: list[Future[None]]
 
     def __del__(self) -> None:
-        """Leave out what nobody will fetch: a run that is stopped need not wait for it."""
+        """Cancel what nobody will fetch: a run that is stopped need not wait for it."""
         for picture in self.pictures:
             picture.cancel()
 
 
 class NcnnRuntime:
-    """A network's convolutions, and a thread a core, each of which takes one picture after the other by itself.
+    """Convolutions of a network, and a thread a core, which takes one picture after the other.
 
-    A 3 × 3 convolution takes 144 multiplications for 4 × 4 values, and 36 on transformed ones (Lavin and Gray 2016, Fast
-    Algorithms for Convolutional Neural Networks, arXiv:1509.09308).
+    A 3 × 3 convolution takes 144 multiplications for 4 × 4 values, and 36 on transformed ones
+    (Lavin and Gray 2016, arXiv:1509.09308).
     """
 
     name = "ncnn"
     version = ncnn.__version__
     device = "cpu"
 
-    def __init__(self, network: Network) -> None:
-        graph, weights = convert_chain(network.body)
-        self._net = _load(graph, weights)
+    def __init__(
+        self,
+        network: FrozenNetwork,
+        *,
+        batch: int,  # noqa: ARG002
+        precision: str,  # noqa: ARG002
+    ) -> None:
+        self._net = _load(*convert_chain(network.body))
         self._preprocess = find_preprocess(network.cuts[0].backbone)
-        depths = {layer.name: depth for depth, layer in enumerate(network.body.layers)}
+        depths = [layer.name for layer in network.body.layers]
+        outputs = [(i, cut.layer, _POOL[cut.pooling]) for i, cut in enumerate(network.cuts)]
         # The deepest last: each goes on from the one before.
-        self._outputs = sorted(
-            ((i, cut.layer, _POOL[cut.pooling]) for i, cut in enumerate(network.cuts)),
-            key=lambda output: depths[output[1]],
-        )
+        self._outputs = sorted(outputs, key=lambda output: depths.index(output[1]))
         self._picture = tuple(network.model.input_shape[1:])
-        self._shapes = [
-            (tuple(out.shape[1:]), np.dtype(out.dtype)) for out in network.model.outputs
-        ]
+        self._shapes = network.shapes.values()
+        self._dtype = np.dtype(network.model.outputs[0].dtype)
         self._pool = ThreadPoolExecutor(cpu_count(), "ncnn")
 
-    def submit(self, pictures: NDArray[np.uint8]) -> Submitted:
+    def submit(self, pictures: NDArray[np.uint8]) -> PictureBatch:
         """Hand each picture to the next thread that is free; see `Runtime`."""
         if pictures.shape[1:] != self._picture:
-            raise ValueError(
-                f"pictures: expected shape (n, {', '.join(map(str, self._picture))}), got {pictures.shape}"
-            )
-        rows = [np.empty((len(pictures), *shape), dtype) for shape, dtype in self._shapes]
-        return Submitted(
-            rows,
-            [
-                self._pool.submit(self._embed, picture, [row[i] for row in rows])
-                for i, picture in enumerate(pictures)
-            ],
-        )
+            expected = ", ".join(map(str, self._picture))
+            raise ValueError(f"pictures: expected shape (n, {expected}), got {pictures.shape}")
+        rows = [np.empty((len(pictures), *shape), self._dtype) for shape in self._shapes]
+        running = []
+        for i, picture in enumerate(pictures):
+            of_picture = [values[i] for values in rows]
+            running.append(self._pool.submit(self._embed, picture, of_picture))
+        return PictureBatch(rows, running)
 
-    def fetch(self, submitted: Submitted) -> list[NDArray[Any]]:
+    def fetch(self, submitted: PictureBatch) -> list[NDArray[Any]]:
         """Wait for the pictures' rows; see `Runtime`."""
         for picture in submitted.pictures:
             picture.result()
@@ -94,17 +102,16 @@ class NcnnRuntime:
 
     def _embed(self, picture: NDArray[np.uint8], rows: list[NDArray[Any]]) -> None:
         """Embed one picture into its row of every output."""
-        planes = np.ascontiguousarray(
-            self._preprocess(picture.astype(np.float32)).transpose(2, 0, 1)
-        )
+        scaled = self._preprocess(picture.astype(np.float32))
+        planes = np.ascontiguousarray(scaled.transpose(2, 0, 1))
         run = self._net.create_extractor()
         run.input("pictures", ncnn.Mat(planes))
+        largest = np.finfo(self._dtype).max
         for i, layer, pool in self._outputs:
             code, map_ = run.extract(layer)
             if code != 0:
                 raise RuntimeError(f"ncnn ended with code {code} at layer {layer!r}")
-            largest = np.finfo(rows[i].dtype).max
-            rows[i][...] = np.clip(pool(np.asarray(map_)), -largest, largest)  # as `Store` does
+            rows[i][...] = np.clip(pool(np.asarray(map_)), -largest, largest)  # as `store` does
 
 
 def _load(graph: str, weights: list[Array]) -> Any:
@@ -115,87 +122,65 @@ def _load(graph: str, weights: list[Array]) -> Any:
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.bin"
-            with path.open("wb") as file:
-                for values in weights:
-                    file.write(values.tobytes())
-            if net.load_param_mem(graph) != 0 or net.load_model(str(path)) != 0:
-                raise NetworkError(
-                    'ncnn cannot read the network that was written for it. Set [extract] runtime = "keras".'
-                )
+            path.write_bytes(b"".join(values.tobytes() for values in weights))
+            is_read = net.load_param_mem(graph) == 0 and net.load_model(str(path)) == 0
     except OSError as error:
         raise NetworkError(
-            f"the network cannot be written for ncnn ({error}). Make room for temporary files, name another "
-            'folder by TMPDIR, or set [extract] runtime = "keras".'
+            f"the network cannot be written for ncnn ({error}). Make room for temporary files, "
+            'name another folder by TMPDIR, or set [extract] runtime = "keras".'
         ) from error
+    if not is_read:
+        raise NetworkError(
+            'ncnn cannot read the network that was written for it. Set [extract] runtime = "keras".'
+        )
     return net
 
 
 def convert_chain(body: keras.Model) -> tuple[str, list[Array]]:
-    """Write a network of 3 × 3 convolutions and poolings, one after the other, as ncnn reads it.
+    """Write a chain of 3 × 3 convolutions and poolings as ncnn reads it.
 
     Returns
     -------
-    Its graph, and the arrays of its weights in order. Source: ncnn's wiki, "param and model file structure" and "operators".
+    Its graph, and the arrays of its weights in order. Source: ncnn's wiki, "param and model file
+    structure" and "operators".
 
     Raises
     ------
-    NetworkError : a layer that is no such, or does not follow the one before.
+    NetworkError : a layer of another kind, or one that does not follow the one before.
     """
+    parents = find_parents(body)
     lines = ["Input pictures 0 1 pictures"]
-    weights = list[Array]()
-    names = {body.layers[0].name: "pictures"}
+    weights: list[Array] = []
+    source = "pictures"
     for before, layer in pairwise(body.layers):
-        written = (
-            _write_layer(layer)
-            if layer._inbound_nodes[0].parent_nodes[0].operation is before
-            else None
-        )
-        if written is None:
+        operator = _convert_layer(layer)
+        if operator is None or parents[layer.name] != [before]:
             raise NetworkError(
-                f"layer {layer.name!r}: ncnn runs nothing but 3 × 3 convolutions and poolings here, one "
-                'after the other. Set [extract] runtime = "auto".'
+                f"layer {layer.name!r}: ncnn runs nothing but 3 × 3 convolutions and poolings "
+                'here, one after the other. Set [extract] runtime = "auto".'
             )
-        kind, options = written
-        lines.append(f"{kind} {layer.name} 1 1 {names[before.name]} {layer.name} {options}")
-        names[layer.name] = layer.name
+        kind, options = operator
+        lines.append(f"{kind} {layer.name} 1 1 {source} {layer.name} {options}")
+        source = layer.name
         if kind == "Convolution":
             kernel, bias = layer.get_weights()
-            weights += [
-                np.zeros(1, np.float32),
-                kernel.transpose(3, 2, 0, 1),
-                bias,
-            ]  # 0: float32 follows, not packed
+            is_float32 = np.zeros(1, np.float32)  # 0: float32 follows, not packed
+            weights += [is_float32, kernel.transpose(3, 2, 0, 1), bias]
     return "\n".join(["7767517", f"{len(lines)} {len(lines)}", *lines, ""]), weights
 
 
-def _write_layer(layer: keras.layers.Layer) -> tuple[str, str] | None:
-    """Return a layer's kind and options as ncnn has them; None where it is another kind of layer."""
+def _convert_layer(layer: keras.layers.Layer) -> tuple[str, str] | None:
+    """Return a layer's kind and options in ncnn; None where it is another kind of layer."""
     if isinstance(layer, keras.layers.MaxPooling2D) and layer.padding == "valid":
-        return (
-            "Pooling",
-            f"0=0 1={layer.pool_size[1]} 11={layer.pool_size[0]} 2={layer.strides[1]} 12={layer.strides[0]} 5=1",
-        )
-    plain = {
-        "kernel_size": (3, 3),
-        "strides": (1, 1),
-        "dilation_rate": (1, 1),
-        "groups": 1,
-        "padding": "same",
-        "use_bias": True,
-    }
-    if type(layer) is not keras.layers.Conv2D or any(
-        getattr(layer, name) != value for name, value in plain.items()
-    ):
+        height, width = layer.pool_size
+        down, along = layer.strides
+        return "Pooling", f"0=0 1={width} 11={height} 2={along} 12={down} 5=1"
+    if type(layer) is not keras.layers.Conv2D:
         return None
-    activation = _ACTIVATIONS.get(layer.activation.__name__)
+    config = layer.get_config()
+    is_plain = all(config[name] == value for name, value in _PLAIN.items())
+    if not is_plain or config["activation"] not in _ACTIVATIONS:
+        return None
     size = int(np.prod(layer.kernel.shape))
-    return (
-        None
-        if activation is None
-        else ("Convolution", f"0={layer.filters} 1=3 3=1 4=1 5=1 6={size} 9={activation}")
-    )
-
-
-def compile_network(network: Network, *, batch: int, precision: str) -> NcnnRuntime:  # noqa: ARG001  (all are called alike)
-    """Convert and load a network of float32 weights."""
-    return NcnnRuntime(network)
+    activation = _ACTIVATIONS[config["activation"]]
+    return "Convolution", f"0={layer.filters} 1=3 3=1 4=1 5=1 6={size} 9={activation}"

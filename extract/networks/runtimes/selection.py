@@ -1,10 +1,11 @@
-"""What runs a network once it is built: which runtimes there are, which one is taken, and what it has to offer."""
+"""Choose and load the runtime of a built network; the contract of all runtimes."""
 
 from __future__ import annotations
 
 import importlib
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import keras
@@ -12,9 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.errors import NetworkError
-from extract.networks.backbones import Network
+from extract.networks.backbones import FrozenNetwork
 
 _BACKENDS = ("tensorflow", "jax", "torch")
+_CLASSES = {
+    "tensorflow": "TensorFlowRuntime",
+    "jax": "JaxRuntime",
+    "torch": "TorchRuntime",
+    "ncnn": "NcnnRuntime",
+    "openvino": "OpenvinoRuntime",
+}
 
 
 class Gpu(NamedTuple):
@@ -29,7 +37,8 @@ class Runtime(Protocol):
 
     Attributes
     ----------
-    name, version : `tensorflow`, `jax`, `torch`, `openvino` or `ncnn`, and which. `device` : `cpu`, or the GPU's name.
+    name, version : `tensorflow`, `jax`, `torch`, `openvino` or `ncnn`, and its version.
+    device : `cpu`, or the GPU's name.
     """
 
     name: str
@@ -37,14 +46,14 @@ class Runtime(Protocol):
     device: str
 
     def submit(self, pictures: NDArray[np.uint8]) -> Any:
-        """Start on (batch, size, size, 3) pictures, which must not change meanwhile; gives what `fetch` takes."""
+        """Start on (batch, size, size, 3) pictures; return what `fetch` takes."""
 
     def fetch(self, submitted: Any) -> list[NDArray[Any]]:
-        """Wait for a batch, and copy its outputs to this process's memory, in the order of the model's."""
+        """Wait for a batch, and copy its outputs to this process's memory, in the model's order."""
 
 
 def is_installed(name: str) -> bool:
-    """Return whether a package is installed; a folder that only has its name is none."""
+    """Return whether a package is installed; a folder of that name is not enough."""
     spec = find_spec(name)
     return spec is not None and spec.origin is not None
 
@@ -60,16 +69,18 @@ def find_gpu() -> Gpu | None:
     if backend not in _BACKENDS:
         raise NetworkError(
             f"KERAS_BACKEND: expected one of {', '.join(_BACKENDS)}, got {backend!r}. "
-            'OpenVINO is had by [extract] runtime = "openvino".'
+            'For OpenVINO set [extract] runtime = "openvino".'
         )
-    gpu: Gpu | None = importlib.import_module(
-        f"extract.networks.runtimes.{backend}_runtime"
-    ).find_gpu()
+    gpu: Gpu | None = _import_runtime(backend).find_gpu()
     return gpu
 
 
+def _import_runtime(name: str) -> ModuleType:
+    return importlib.import_module(f"extract.networks.runtimes.{name}_runtime")
+
+
 def has_bfloat16() -> bool:
-    """Return whether this machine computes in bfloat16: a GPU that has it, or a CPU with AVX512-BF16 or AMX."""
+    """Return whether the GPU, or a CPU with AVX512-BF16 or AMX, computes in bfloat16."""
     gpu = find_gpu()
     if gpu is not None:
         return gpu.has_bfloat16
@@ -79,81 +90,87 @@ def has_bfloat16() -> bool:
 
 
 def choose_runtime(asked: str, *, precision: str, is_chain: bool, is_recorded: bool = False) -> str:
-    """Choose what runs the network; by rule and not by timing, so that all workers choose the same.
+    """Choose what runs the network, by rule and not by timing, so that all workers choose alike.
 
     Parameters
     ----------
-    asked : `auto` (on a CPU, of those that are installed: ncnn for a chain of 3 × 3 convolutions in float32, OpenVINO for
-        what it has the precision of, where Keras runs on TensorFlow, whose networks it reads; else Keras's backend), `keras`,
-        or the name of a runtime.
+    asked : `auto`, `keras`, or the name of a runtime. `auto` takes on a CPU, if installed, ncnn for
+        a chain of 3 × 3 convolutions in float32, or OpenVINO for the precisions that it has, where
+        Keras runs on TensorFlow, whose networks it reads; else Keras's backend.
     precision : what the network computes in.
-    is_chain : whether the network is 3 × 3 convolutions and poolings one after the other, as far as it is used.
-    is_recorded : shards that are there ask, and not the settings.
+    is_chain : whether the used part is a chain of 3 × 3 convolutions and poolings.
+    is_recorded : whether finished shards ask, and not the settings.
 
     Raises
     ------
-    NetworkError : not there, or cannot compute so.
+    NetworkError : not installed, or cannot compute so.
     """
-    gpu = find_gpu()
     backend = keras.backend.backend()
-    has_precision = precision == "float32" or (precision == "bfloat16" and has_bfloat16())
     if asked == "auto":
-        fit = {
-            "ncnn": is_chain and precision == "float32",
-            "openvino": has_precision and backend == "tensorflow",
-        }
-        return next(
-            (name for name, does in fit.items() if does and gpu is None and is_installed(name)),
-            backend,
-        )
-    if asked in ("ncnn", "openvino") and not is_installed(asked):
-        who, way_out = (
-            (
-                "the shards that are there were made with it",
-                "start anew with --fresh (FRESH=1 for make)",
-            )
-            if is_recorded
-            else (f'[extract] runtime = "{asked}"', 'write runtime = "auto"')
-        )
+        return _choose_automatically(backend, precision, is_chain=is_chain)
+    if asked in ("keras", backend):
+        return backend
+    if asked not in ("ncnn", "openvino"):
         raise NetworkError(
-            f'{asked} is not installed here, and {who}: pip install ".[{asked}]", or {way_out}.'
+            f"runtime {asked!r}: the shards that are there were made with it, and Keras runs on "
+            f"{backend!r} now. Set KERAS_BACKEND={asked}, or start anew with --fresh (FRESH=1 for "
+            "make)."
+        )
+    if not is_installed(asked):
+        who = f'[extract] runtime = "{asked}"'
+        remedy = 'write runtime = "auto"'
+        if is_recorded:
+            who = "the shards that are there were made with it"
+            remedy = "start anew with --fresh (FRESH=1 for make)"
+        raise NetworkError(
+            f'{asked} is not installed here, and {who}: pip install ".[{asked}]", or {remedy}.'
+        )
+    if asked == "openvino" and not _has_precision(precision):
+        raise NetworkError(
+            f'[extract] precision = "{precision}": this CPU lacks it, so OpenVINO would take '
+            'another. Write precision = "float32", or runtime = "keras".'
         )
     if asked == "ncnn" and not is_chain:
         raise NetworkError(
-            '[extract] runtime = "ncnn": of all networks it runs vgg16 and vgg19, up to block5_pool, and a '
-            'cut is another. Write runtime = "auto".'
+            '[extract] runtime = "ncnn": of all networks it runs vgg16 and vgg19, up to '
+            'block5_pool, and a cut is another. Write runtime = "auto".'
         )
     if asked == "ncnn" and precision != "float32":
         raise NetworkError(
-            f'[extract] runtime = "ncnn": it computes in float32, and precision is "{precision}". Write '
-            'runtime = "auto", or precision = "float32".'
+            f'[extract] runtime = "ncnn": it computes in float32, and precision is "{precision}". '
+            'Write runtime = "auto", or precision = "float32".'
         )
-    if asked == "openvino" and not has_precision:
-        raise NetworkError(
-            f'[extract] precision = "{precision}": this CPU has it not, so OpenVINO would take another. '
-            'Write precision = "float32", or runtime = "keras".'
-        )
-    if asked not in ("keras", "ncnn", "openvino", backend):
-        raise NetworkError(
-            f"runtime {asked!r}: the shards that are there were made with it, and Keras runs on {backend!r} "
-            f"now. Set KERAS_BACKEND={asked}, or start anew with --fresh (FRESH=1 for make)."
-        )
-    return backend if asked == "keras" else asked
+    return asked
 
 
-def compile_network(runtime: str, network: Network, *, batch: int, precision: str) -> Runtime:
-    """Compile a network for batches of one size; its Keras model is needed no more.
+def _choose_automatically(backend: str, precision: str, *, is_chain: bool) -> str:
+    if find_gpu() is not None:
+        return backend
+    if is_chain and precision == "float32" and is_installed("ncnn"):
+        return "ncnn"
+    if backend == "tensorflow" and _has_precision(precision) and is_installed("openvino"):
+        return "openvino"
+    return backend
+
+
+def _has_precision(precision: str) -> bool:
+    """Return whether OpenVINO has a precision on this CPU."""
+    return precision == "float32" or (precision == "bfloat16" and has_bfloat16())
+
+
+def compile_network(runtime: str, network: FrozenNetwork, *, batch: int, precision: str) -> Runtime:
+    """Compile a network for batches of one size; its Keras model is no longer needed after that.
 
     Raises
     ------
     NetworkError : the runtime cannot be loaded, or does not take the network.
     """
     try:
-        module = importlib.import_module(f"extract.networks.runtimes.{runtime}_runtime")
+        module = _import_runtime(runtime)
     except ImportError as error:
         raise NetworkError(
-            f"{runtime} is installed, and cannot be loaded: {error}. Install it anew, or set [extract] "
-            'runtime = "keras".'
+            f"{runtime} is installed, and cannot be loaded: {error}. Install it anew, or set "
+            '[extract] runtime = "keras".'
         ) from None
-    compiled: Runtime = module.compile_network(network, batch=batch, precision=precision)
-    return compiled
+    opened: Runtime = getattr(module, _CLASSES[runtime])(network, batch=batch, precision=precision)
+    return opened

@@ -1,19 +1,18 @@
-"""Run a network on TensorFlow: one frozen graph, its weights constants, so that Grappler can fold and fuse them.
+"""Run a network on TensorFlow: one frozen graph of constants, which Grappler folds and fuses.
 
-The one file of Roofline's extraction that speaks TensorFlow itself.
+This is the only file of the extraction that imports TensorFlow.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from extract.networks.backbones import Network
+from extract.networks.backbones import FrozenNetwork
 from extract.networks.runtimes.selection import Gpu
 
 
@@ -23,9 +22,8 @@ def find_gpu() -> Gpu | None:
     if not gpus:
         return None
     details = tf.config.experimental.get_device_details(gpus[0])
-    return Gpu(
-        details.get("device_name", "GPU"), details.get("compute_capability", (8, 0)) >= (8, 0)
-    )
+    capability = details.get("compute_capability", (8, 0))
+    return Gpu(details.get("device_name", "GPU"), capability >= (8, 0))
 
 
 class TensorFlowRuntime:
@@ -34,12 +32,20 @@ class TensorFlowRuntime:
     name = "tensorflow"
     version = tf.__version__
 
-    def __init__(self, model: keras.Model, *, batch: int) -> None:
+    def __init__(
+        self,
+        network: FrozenNetwork,
+        *,
+        batch: int,
+        precision: str,  # noqa: ARG002
+    ) -> None:
+        model = network.model
         gpu = find_gpu()
         self.device = gpu.name if gpu else "cpu"
         pictures = tf.TensorSpec((batch, *model.input_shape[1:]), tf.uint8)
         function = tf.function(
-            lambda batch: tf.nest.flatten(model(batch, training=False)), input_signature=[pictures]
+            lambda batch: tf.nest.flatten(model(batch, training=False)),
+            input_signature=[pictures],
         )
         self._function = convert_variables_to_constants_v2(function.get_concrete_function())
 
@@ -50,8 +56,3 @@ class TensorFlowRuntime:
     def fetch(self, submitted: Any) -> list[NDArray[Any]]:
         """Copy the outputs; see `Runtime`."""
         return [output.numpy() for output in submitted]
-
-
-def compile_network(network: Network, *, batch: int, precision: str) -> TensorFlowRuntime:  # noqa: ARG001  (the network has it)
-    """Freeze a network."""
-    return TensorFlowRuntime(network.model, batch=batch)

@@ -1,8 +1,9 @@
-"""A Keras model's operations on PyTorch, taken down once, without those that only copy.
+"""Export a Keras model's operations on PyTorch once, without those that only copy.
 
-Keras on PyTorch calls each operation anew from Python, copies the input of every convolution from channels last to channels
-first and back, and its kernel too, and takes a batch norm through the whole map three times in float32. What remains here are
-PyTorch's own operations on channels-last tensors, for which oneDNN and cuDNN have kernels.
+Keras on PyTorch calls each operation anew from Python, copies the input and the kernel of every
+convolution from channels last to channels first and back, and takes a batch norm through the whole
+map three times in float32. What remains here are PyTorch's own operations on channels-last tensors,
+for which oneDNN and cuDNN have kernels.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ _TO_LAST = [0, 2, 3, 1]
 
 
 def export_operations(model: keras.Model, example: torch.Tensor) -> torch.fx.GraphModule:
-    """Take down what a model does to pictures; called as the model is, with `training=False`.
+    """Export what a model does to pictures; called as the model is, with `training=False`.
 
     Parameters
     ----------
-    example : (batch, size, size, 3) uint8, where the model computes; other pictures must have its shape.
+    example : (batch, size, size, 3) uint8, on the model's device; later pictures have its shape.
     """
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, of its own
-        # No operation of what is taken down changes a tensor in place: a copy that is left out is missed by none.
+        warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own
+        # No exported operation changes a tensor in place, so that copies can be left out.
         program = torch.export.export(
             model, (example,), {"training": False}, strict=False
         ).run_decompositions({})
@@ -54,7 +55,7 @@ def _operations(module: torch.fx.GraphModule) -> list[torch.fx.Node]:
 
 
 def _simplify(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
-    """Leave a node out where it only checks or copies, and reckon it now where all that it takes is constant."""
+    """Remove a node that only checks or copies; compute one of constants now."""
     graph = module.graph
     inputs = node.all_input_nodes
     if node.target is _ATEN._assert_tensor_metadata.default:
@@ -64,18 +65,18 @@ def _simplify(module: torch.fx.GraphModule, node: torch.fx.Node) -> None:
         graph.erase_node(node)
     elif inputs and all(map(_is_constant, inputs)):
         args, options = torch.fx.node.map_arg((node.args, node.kwargs), partial(_value, module))
-        node.replace_all_uses_with(_keep(module, node.target(*args, **options), before=node))
+        node.replace_all_uses_with(_register(module, node.target(*args, **options), before=node))
         graph.erase_node(node)
     elif node.target in _VIEWS:  # they ask for memory in one order, which a copy had made
         node.target = _ATEN.reshape.default
 
 
 def _complete_convolution(module: torch.fx.GraphModule, conv: torch.fx.Node) -> None:
-    """Return a convolution its kernel in the order that it takes, and the bias that Keras adds after it."""
+    """Give a convolution its kernel in channels-last order, and the bias that Keras adds later."""
     pictures, kernel, *rest = conv.args
     if _is_constant(kernel):
         value = _value(module, kernel).contiguous(memory_format=torch.channels_last)
-        conv.args = (pictures, _keep(module, value, before=conv), *rest)
+        conv.args = (pictures, _register(module, value, before=conv), *rest)
     steps = _follow(conv, _ATEN.permute.default, _ATEN.add.Tensor)
     if len(steps) < 2 or rest[:1] not in ([], [None]):
         return
@@ -83,14 +84,14 @@ def _complete_convolution(module: torch.fx.GraphModule, conv: torch.fx.Node) -> 
     is_last = list(turn.args[1]) == _TO_LAST
     n_channels = conv.meta["val"].shape[1]
     if is_last and _takes_one_a_channel(add, turn, n_channels) and _kind(add) == _kind(conv):
-        bias = _keep(module, _value(module, add.args[1]).reshape(-1), before=conv)
+        bias = _register(module, _value(module, add.args[1]).reshape(-1), before=conv)
         conv.args = (*conv.args[:2], bias, *rest[1:])
         add.replace_all_uses_with(turn)
         module.graph.erase_node(add)
 
 
 def _join_norm(module: torch.fx.GraphModule, minus: torch.fx.Node) -> None:
-    """Make one operation of a batch norm; it computes in float32 whatever it is given, as Keras does."""
+    """Join a batch norm into one operation, which computes in float32 as Keras does."""
     given = minus.args[0]
     steps = [minus, *_follow(minus, _ATEN.mul.Tensor, _ATEN.add.Tensor)]
     if len(steps) < 3 or not isinstance(given, torch.fx.Node) or given.meta["val"].ndim != 4:
@@ -105,7 +106,8 @@ def _join_norm(module: torch.fx.GraphModule, minus: torch.fx.Node) -> None:
             end = back
     constants = [_value(module, step.args[1]).reshape(-1) for step in steps]
     mean, scale, shift, one = (
-        _keep(module, value, before=end) for value in (*constants, torch.ones_like(constants[0]))
+        _register(module, value, before=end)
+        for value in (*constants, torch.ones_like(constants[0]))
     )
     with module.graph.inserting_before(end):
         turned = module.graph.call_function(_ATEN.permute.default, (given, _TO_FIRST))
@@ -118,7 +120,7 @@ def _join_norm(module: torch.fx.GraphModule, minus: torch.fx.Node) -> None:
 
 
 def _follow(node: torch.fx.Node, *targets: Any) -> list[torch.fx.Node]:
-    """Return the operations that follow a node one by one, as long as they are these and nothing else takes what comes before."""
+    """Return the operations that follow a node, as long as they are these and its only users."""
     found: list[torch.fx.Node] = []
     for target in targets:
         users = list((found or [node])[-1].users)
@@ -129,7 +131,7 @@ def _follow(node: torch.fx.Node, *targets: Any) -> list[torch.fx.Node]:
 
 
 def _takes_one_a_channel(node: torch.fx.Node, given: torch.fx.Node, n_channels: int) -> bool:
-    """Return whether a node takes another's channels-last map and one constant a channel, and nothing else."""
+    """Return whether a node takes just another's channels-last map and a constant a channel."""
     if (
         len(node.args) != 2
         or node.kwargs
@@ -156,11 +158,11 @@ def _value(module: torch.fx.GraphModule, node: torch.fx.Node) -> torch.Tensor:
     return value
 
 
-def _keep(
+def _register(
     module: torch.fx.GraphModule, value: torch.Tensor, *, before: torch.fx.Node
 ) -> torch.fx.Node:
-    """Keep a constant in the module; gives its node."""
-    name = f"constant_{len(module._buffers)}"
+    """Register a constant in the module; return its node."""
+    name = f"constant_{len(list(module.buffers()))}"
     module.register_buffer(name, value)
     with module.graph.inserting_before(before):
         node = module.graph.get_attr(name)

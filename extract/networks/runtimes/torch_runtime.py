@@ -5,12 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import keras
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from extract.networks.backbones import Network
+from extract.networks.backbones import FrozenNetwork
 from extract.networks.runtimes.selection import Gpu
 from extract.networks.runtimes.torch_operations import export_operations
 
@@ -25,12 +24,19 @@ def find_gpu() -> Gpu | None:
 
 
 class TorchRuntime:
-    """The network's operations, called in inference mode; on a GPU a call returns at once, and the device works behind."""
+    """Operations of a network in inference mode; on a GPU a call returns before it is done."""
 
     name = "torch"
     version = torch.__version__
 
-    def __init__(self, model: keras.Model, *, batch: int) -> None:
+    def __init__(
+        self,
+        network: FrozenNetwork,
+        *,
+        batch: int,
+        precision: str,  # noqa: ARG002
+    ) -> None:
+        model = network.model
         gpu = find_gpu()
         self.device = gpu.name if gpu else "cpu"
         pictures = np.zeros((batch, *model.input_shape[1:]), np.uint8)
@@ -59,8 +65,3 @@ class TorchRuntime:
 
 def _flatten(outputs: Any) -> list[Any]:
     return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
-
-
-def compile_network(network: Network, *, batch: int, precision: str) -> TorchRuntime:  # noqa: ARG001  (the network has it)
-    """Export a network, and warm it up."""
-    return TorchRuntime(network.model, batch=batch)
