@@ -1,4 +1,4 @@
-"""Run as a program, embeds a few tiles by a small network and trains on them in three depths, by whichever backend Keras runs."""
+"""Program: embed a few tiles by a small network and train on them, on any backend of Keras."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from models.families.networks.finetune import Finetune
 from models.families.networks.head import Head
 from models.families.networks.tail import Tail
 
-N, SIDE = 24, 32
+N = 24
+SIDE = 32
 FOLDS = Folds(kind="random", part=np.arange(N) % 3, near=np.zeros((N, 0), bool))
 RNG = np.random.default_rng(0)
 SIGNAL = RNG.normal(size=N)
@@ -32,15 +33,14 @@ PARAMS = {"hidden": (8,), "dropout": 0.0, "epochs": 2, "batch": 8}
 def build_tiny(
     weights: str | None = None, include_top: bool = False, input_shape: tuple[int, ...] = ()
 ) -> keras.Model:
-    """Three convolutions with batch norms; what `keras.applications` gives is called the same way."""
+    """Build three convolutions with batch norms, called as `keras.applications` are."""
     from keras import layers
 
     flow = given = keras.Input(input_shape)
     for number, width in enumerate((6, 8, 8), 1):
         flow = layers.Conv2D(width, 3, strides=2, padding="same", name=f"conv{number}")(flow)
-        flow = layers.ReLU(name=f"relu{number}")(
-            layers.BatchNormalization(name=f"norm{number}")(flow)
-        )
+        flow = layers.BatchNormalization(name=f"norm{number}")(flow)
+        flow = layers.ReLU(name=f"relu{number}")(flow)
     return keras.Model(given, flow)
 
 
@@ -58,10 +58,10 @@ def write_tiny(path: Path) -> None:
             group = file.create_group(layer.name)
             group.attrs["weight_names"] = [w.name for w in layer.weights]
             for weight in layer.weights:
-                scale = np.sqrt(2 / np.prod(weight.shape[:-1])) if len(weight.shape) == 4 else 0.1
-                values = rng.normal(0, scale, weight.shape) + (
-                    weight.name in ("gamma", "moving_variance")
-                )
+                is_kernel = len(weight.shape) == 4
+                scale = np.sqrt(2 / np.prod(weight.shape[:-1])) if is_kernel else 0.1
+                mean = float(weight.name in ("gamma", "moving_variance"))
+                values = rng.normal(mean, scale, weight.shape)
                 group[weight.name] = values.astype(np.float32)
 
 
@@ -75,7 +75,8 @@ def run(settings: ExtractSettings) -> dict[str, np.ndarray]:
     forward = open_forward(settings, "tiny", PICTURES, allow_random=False)
     rows = forward(PICTURES)
     weights = settings.extract.weights_of("tiny")
-    maps, shape = rows["relu2:map"], forward.shapes["relu2:map"]
+    maps = rows["relu2:map"]
+    shape = forward.shapes["relu2:map"]
     of = {
         layer: Origin(backbone="tiny", layer=layer, size=SIDE, weights=weights)
         for layer in ("relu2", "")

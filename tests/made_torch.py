@@ -1,4 +1,4 @@
-"""Run as a program, with Keras on PyTorch: an odd network as it is and as it is taken down give the same, without a copy."""
+"""Program, with Keras on PyTorch: a network and its exported operations compute the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIDE = 16
 
 
 def build_odd() -> keras.Model:
-    """What taking down could trip over: outputs used twice, sums, constants, convolutions of every kind, flat outputs."""
+    """Build what is hard to export: outputs used twice, sums, constants, all convolutions."""
     given = keras.Input((SIDE, SIDE, 3), dtype="uint8")
     first = layers.Conv2D(8, 3, padding="same", name="used_twice")(
         layers.Rescaling(1 / 127.5, offset=-1)(given)
@@ -36,7 +36,8 @@ def build_odd() -> keras.Model:
 def main() -> None:
     """Compare both, in the precision of the command line."""
     keras.config.set_dtype_policy(sys.argv[1])
-    rng, model = np.random.default_rng(0), build_odd()
+    rng = np.random.default_rng(0)
+    model = build_odd()
     for weight in model.weights:
         weight.assign(
             rng.normal(weight.name in ("gamma", "moving_variance"), 0.2, weight.shape).astype(

@@ -1,4 +1,4 @@
-"""Extraction, heads, tails and whole networks run unchanged on each of Keras's backends, and give the same."""
+"""Extraction and all trained networks compute the same on each backend of Keras."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRAINED = ("head", "tail", "finetune")
 
 
 def run_program(backend: str, *command: str) -> str:
-    """Run a program of the tests in a process of its own; gives what it says on standard error."""
+    """Run a program of the tests in its own process; return its standard error."""
     root = Path(__file__).parents[1]
     path = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(

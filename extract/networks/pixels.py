@@ -63,7 +63,7 @@ class PixelForward:
         rows = {}
         for cut in self.cuts:
             resized = resize(pictures, int(cut.layer))
-            rows[cut.dataset] = _pool(resized, cut.pooling).astype(self.stored)
+            rows[cut.dataset] = pool(resized, cut.pooling).astype(self.stored)
         return ReadyRows(rows)
 
     def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -71,15 +71,15 @@ class PixelForward:
         return self.submit(pictures).result()
 
 
-def _pool(pictures: NDArray[np.uint8], pooling: str) -> NDArray[Any]:
-    match pooling:
-        case "avg":
-            return pictures.mean(axis=(1, 2))
-        case "max":
-            return np.asarray(pictures.max(axis=(1, 2)))
-        case "flat":
-            return pictures.reshape(len(pictures), -1)
-    return pictures
+def pool(maps: NDArray[Any], pooling: str) -> NDArray[Any]:
+    """Pool maps (n, height, width, channels) over their places: (n, …)."""
+    if pooling == "avg":
+        maps = maps.mean(axis=(1, 2))
+    elif pooling == "max":
+        maps = maps.max(axis=(1, 2))
+    elif pooling == "flat":
+        maps = maps.reshape(len(maps), -1)
+    return maps
 
 
 def resize(pictures: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:

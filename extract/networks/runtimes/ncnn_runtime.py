@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,16 +18,10 @@ from numpy.typing import NDArray
 from extract.errors import NetworkError
 from extract.networks.backbones import FrozenNetwork, find_preprocess
 from extract.networks.graph import find_parents
+from extract.networks.pixels import pool
 
 Array = NDArray[np.float32]
 
-# What is stored of a cut's map (channels, h, w), as `extract.networks.backbones` pools it.
-_POOL: dict[str, Callable[[Array], Array]] = {
-    "avg": lambda map_: map_.mean(axis=(1, 2)),
-    "max": lambda map_: map_.max(axis=(1, 2)),
-    "map": lambda map_: map_.transpose(1, 2, 0),
-    "flat": lambda map_: map_.transpose(1, 2, 0).ravel(),
-}
 _ACTIVATIONS = {"linear": 0, "relu": 1}
 _PLAIN = {
     "kernel_size": (3, 3),
@@ -74,7 +67,7 @@ class NcnnRuntime:
         self._net = _load(*convert_chain(network.body))
         self._preprocess = find_preprocess(network.cuts[0].backbone)
         depths = [layer.name for layer in network.body.layers]
-        outputs = [(i, cut.layer, _POOL[cut.pooling]) for i, cut in enumerate(network.cuts)]
+        outputs = [(i, cut.layer, cut.pooling) for i, cut in enumerate(network.cuts)]
         # The deepest last: each goes on from the one before.
         self._outputs = sorted(outputs, key=lambda output: depths.index(output[1]))
         self._picture = tuple(network.model.input_shape[1:])
@@ -107,11 +100,13 @@ class NcnnRuntime:
         run = self._net.create_extractor()
         run.input("pictures", ncnn.Mat(planes))
         largest = np.finfo(self._dtype).max
-        for i, layer, pool in self._outputs:
+        for i, layer, pooling in self._outputs:
             code, map_ = run.extract(layer)
             if code != 0:
                 raise RuntimeError(f"ncnn ended with code {code} at layer {layer!r}")
-            rows[i][...] = np.clip(pool(np.asarray(map_)), -largest, largest)  # as `store` does
+            channels_last = np.asarray(map_).transpose(1, 2, 0)
+            pooled = pool(channels_last[np.newaxis], pooling)
+            rows[i][...] = np.clip(pooled[0], -largest, largest)  # as `store` does
 
 
 def _load(graph: str, weights: list[Array]) -> Any:
