@@ -198,11 +198,11 @@ def test_ncnn_gives_the_same(chain):
     [
         ({"precision": "bfloat16"}, 'it computes in float32, and precision is "bfloat16"'),
         (
-            {"cuts": ["vgg16/fc2:avg"]},
+            {"cuts": [parse_cut("vgg16/fc2:avg")]},
             "runs vgg16 and vgg19, up to block5_pool, and a cut is another",
         ),
         (
-            {"cuts": ["mobilenetv2/block_1_expand_relu:avg"]},
+            {"cuts": [parse_cut("mobilenetv2/block_1_expand_relu:avg")]},
             "runs vgg16 and vgg19, up to block5_pool, and a cut is another",
         ),
     ],

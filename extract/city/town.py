@@ -107,7 +107,7 @@ def build_table(town: Town, seed: int) -> pd.DataFrame:
     return table
 
 
-def _thirds(values: NDArray[np.float64]) -> Ints:
+def _thirds(values: NDArray[np.floating]) -> Ints:
     """Class values into low, middle and high thirds by rank: 0, 1, 2."""
     rank = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     return rank * 3 // len(values)
