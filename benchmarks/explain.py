@@ -20,11 +20,10 @@ from extract.config.cuts import Cut
 from extract.networks.backbones import build_network
 from extract.networks.registry import Origin
 from extract.networks.tails import build_tail
-from models.explaining.feature_maps import pool_maps
-from models.explaining.heat_maps import Subject, explain
-from models.explaining.methods.gradients import read_gradients, run_batches
-from models.explaining.model_rows import Feed
-from models.families.registry import parse_model
+from models.explaining.explained_model import ExplainedModel
+from models.explaining.heat_maps import explain
+from models.explaining.methods.gradients import read_gradients, run_network
+from models.explaining.tile_maps import pool_maps
 
 GOAL = 2.0
 _REPEATS = 3
@@ -43,7 +42,7 @@ def measure_ratio(ours: Callable[[], object], least: Callable[[], object]) -> fl
     return median(ratios)
 
 
-class Network:
+class KerasFamily:
     """A fitted family as far as an explanation by gradients asks."""
 
     def __init__(self, network: keras.Model) -> None:
@@ -54,26 +53,21 @@ class Network:
         return self._network
 
 
-def make_subject(network: keras.Model, maps: Any, *, is_pooled: bool) -> Subject:
+def explain_network(network: keras.Model, maps: Any, *, is_pooled: bool) -> ExplainedModel:
     """Ask a network about every map."""
     rows = pool_maps(maps, "avg" if is_pooled else "map")
     grid = None if is_pooled else maps.shape[1:]
-    feed = Feed(
-        spec=parse_model("ridge"),
+    model: Any = KerasFamily(network)
+    return ExplainedModel(
+        model=model,
+        pooling="avg" if is_pooled else "map",
         grid=grid,
         own=rows,
         rows=rows,
         n_tiles=np.ones(len(rows), int),
         n_core=rows.shape[1],
-    )
-    model: Any = Network(network)
-    return Subject(
-        model=model,
-        pooling="avg" if is_pooled else "map",
-        feed=feed,
         columns=np.zeros(len(rows), int),
         reference=rows.mean(axis=0),
-        sample=maps[:32],
     )
 
 
@@ -87,10 +81,10 @@ def measure_head(n: int) -> Row:
     head = keras.Model(given, keras.layers.Dense(1)(keras.layers.Dense(64, "relu")(given)))
 
     def ours() -> Any:
-        maps = run_batches(body, pictures)
-        return explain(make_subject(head, maps, is_pooled=True), maps, "gradients")
+        maps = run_network(body, pictures)
+        return explain(explain_network(head, maps, is_pooled=True), maps, "gradients")
 
-    ratio = measure_ratio(ours, lambda: run_batches(body, pictures))
+    ratio = measure_ratio(ours, lambda: run_network(body, pictures))
     what = f"{n} tiles, mobilenetv2/block_13_expand_relu:avg: pictures to heat ÷ forward pass to the cut"
     return Row("head", what, ratio, at_most=GOAL)
 
@@ -101,9 +95,9 @@ def measure_tail(n: int) -> Row:
     flow = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(body.output))
     network = keras.Model(body.inputs, keras.layers.Dense(1)(flow))
     maps = np.random.default_rng(0).random((n, *body.input_shape[1:]), np.float32)
-    subject = make_subject(network, maps, is_pooled=False)
+    explained = explain_network(network, maps, is_pooled=False)
     ratio = measure_ratio(
-        lambda: explain(subject, maps, "gradients"), lambda: read_gradients(network, maps)
+        lambda: explain(explained, maps, "gradients"), lambda: read_gradients(network, maps)
     )
     what = f"{n} tiles, vgg16/block5_conv1:map: stored maps to heat ÷ forward and backward pass of the tail"
     return Row("tail", what, ratio, at_most=GOAL)

@@ -33,7 +33,7 @@ from models.store.runs import join_cut
 from models.store.staleness import count_reasons
 
 if TYPE_CHECKING:
-    from models.explaining.explain import Explained
+    from models.explaining.explain import TargetExplanation
     from models.predicting.place_settings import PlaceSettings
 
 
@@ -276,8 +276,7 @@ def explain_(
     method: Annotated[
         str,
         typer.Option(
-            help="exact, contributions, gradients, occlusion; auto takes the best that the "
-            "model allows."
+            help="exact, gradients, occlusion; auto takes the best that the model allows."
         ),
     ] = "auto",
     traceback: Traceback = False,
@@ -290,7 +289,7 @@ def explain_(
     Example: python -m models explain --config examples/london.toml --target income
     """
     from models.explaining.explain import (  # loads SciPy, which the other commands need not wait for
-        Asked,
+        ExplainRequest,
         explain_targets,
     )
 
@@ -299,14 +298,14 @@ def explain_(
     ):
         settings = read_settings(config, FitSettings)
         n = 0
-        for one in explain_targets(settings, Asked(model, cut, tiles, method), target):
+        for one in explain_targets(settings, ExplainRequest(model, cut, tiles, method), target):
             _show_explained(one)
             n += one.explanation is not None
         if not n and (target or model or cut or tiles != "gallery"):
             raise ValueError("nothing to explain: no target has a kept model that sees pictures.")
 
 
-def _show_explained(one: Explained) -> None:
+def _show_explained(one: TargetExplanation) -> None:
     if one.explanation is None:
         out.print(
             f"left out: {one.note}", soft_wrap=True, markup=False, highlight=False, style="yellow"

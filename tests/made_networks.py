@@ -28,6 +28,8 @@ COLOURS = RNG.normal(120, 20, (N, SIDE, SIDE, 3)) + 50 * SIGNAL[:, None, None, N
 PICTURES = np.clip(COLOURS, 0, 255).astype(np.uint8)
 Y = np.column_stack([50 + 4 * SIGNAL, np.where(np.arange(N) % 5, -SIGNAL, np.nan)])
 PARAMS = {"hidden": (8,), "dropout": 0.0, "epochs": 2, "batch": 8}
+# each backend draws its own augmentation
+WHOLE = {"warm_rate": 1e-2, "rate": 1e-3, "warm_epochs": 1, "zoom": (1.0, 1.0), "flips": False}
 
 
 def build_tiny(
@@ -89,7 +91,7 @@ def run(settings: ExtractSettings) -> dict[str, np.ndarray]:
     found = {
         "head": fit(Head(**PARAMS, rate=1e-2), Features(rows["relu3:avg"])),
         "tail": fit(tail, seen),
-        "finetune": fit(Finetune(**PARAMS, warm_rate=1e-2, rate=1e-3, warm_epochs=1), pictures),
+        "finetune": fit(Finetune(**PARAMS, **WHOLE), pictures),
     }
     return rows | found
 

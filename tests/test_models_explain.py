@@ -140,8 +140,8 @@ def test_tiles_that_are_asked_for_join_the_gallery_on_its_colours(fitted: Path) 
 
 
 def test_map_of_an_area_does_not_claim_the_whole_prediction() -> None:
-    assert describe_method("exact", area=False, groups=False) == WORDS["exact"]
-    words = describe_method("exact", area=True, groups=True)
+    assert describe_method("exact", is_area=False, has_groups=False) == WORDS["exact"]
+    words = describe_method("exact", is_area=True, has_groups=True)
     assert "mean of the map" not in words
     assert "the area's other tiles and the area descriptors add to the prediction too" in words
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import keras
+import made_networks as made
 import numpy as np
 import pytest
 
-from extract.networks.registry import Origin
+from extract.networks.registry import REGISTRY, Origin
+from extract.networks.tails import build_tail
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
 from models.families.family import Where
-from models.families.networks import checkpoints as checkpoints
-from models.families.networks.augmentation import augment_pictures
-from models.families.networks.checkpoints import FileKeeper, remove_checkpoints
-from models.families.networks.finetune import Finetune, build_programs
-from models.families.networks.learning import Phase, State, read_weights
-from models.families.networks.training import compile_program
+from models.families.networks import training
+from models.families.networks.checkpoints import (
+    TrainingState,
+    checkpoint_path,
+    read_state,
+    remove_checkpoints,
+    write_state,
+)
+from models.families.networks.finetune import Finetune
 from models.families.registry import parse_model
 from models.store.kept_models import load_model, save_model
 
@@ -39,11 +44,15 @@ FOLDS = build_folds(
 
 
 @pytest.fixture(scope="module")
-def pictures(measured_network: Path) -> Features:
-    origin = Origin(backbone="mobilenetv2", layer="", size=SIZE, weights=str(measured_network))
-    return Features(PICTURES.reshape(N, -1).astype(np.float16), grid=(SIZE, SIZE, 3)).from_network(
-        origin
-    )
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
+    """Return pictures before the small network, which is one of the zoo meanwhile."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.h5"
+    made.write_tiny(path)
+    made.register()
+    origin = Origin(backbone="tiny", layer="", size=SIZE, weights=str(path))
+    rows = PICTURES.reshape(N, -1).astype(np.float16)
+    yield Features(rows, grid=(SIZE, SIZE, 3)).from_network(origin)
+    del REGISTRY["tiny"]
 
 
 def make(**params: object) -> Finetune:
@@ -80,23 +89,14 @@ def test_the_known_recipes_have_their_parameters(
     backbone: str, frozen: str, whole: int, warm: int, free: int
 ) -> None:
     origin = Origin(backbone=backbone, layer="", size=224)
-    phases, _ = build_programs(
-        origin,
-        1,
-        1,
-        (64, 64),
-        pool="flat",
-        dropout=0.5,
-        rates=(1e-5, 1e-6),
-        frozen=frozen,
-        task="number",
-    )
+    model = Finetune(frozen=frozen)
+    model.shape_ = (224, 224, 3)
+    phases, _ = model.build(1, origin)
     counted = []
     for phase in phases:
-        phase.begin()
+        phase.set_trainable()
         counted.append(count(phase.model.trainable_weights))
     assert (count(phases[1].model.weights), *counted) == (whole, warm, free)
-    build_programs.cache_clear()
 
 
 def test_a_planted_signal_is_learnt_and_a_kept_network_predicts_the_same(
@@ -112,15 +112,19 @@ def test_a_planted_signal_is_learnt_and_a_kept_network_predicts_the_same(
 
 
 def test_the_head_alone_is_trained_first_and_the_statistics_stay(pictures: Features) -> None:
-    n_body, moved = 260, []
+    body = build_tail(pictures.origin)
+    start = body.get_weights()
+    is_statistic = ["moving" in variable.path for variable in body.weights]
+    moved = []
     for epochs in (0, 1):
-        program = fit(pictures, warm_epochs=1, epochs=epochs).build(1, 1)
-        now = program.model.get_weights()[:n_body]  # of the last epoch, be it the best or not
-        moved.append([bool((a != b).any()) for a, b in zip(now, program.start, strict=True)])
-    is_statistic = ["moving" in variable.path for variable in program.model.weights[:n_body]]
+        model = fit(pictures, warm_epochs=1, epochs=epochs, zoom=(1.0, 1.0), flips=False)
+        assert model.chosen_ == [{"epochs": 1 + epochs}]
+        now = model.networks_[0].weights
+        moved.append([bool((a != b).any()) for a, b in zip(now, start, strict=False)])
+    assert len(moved[0]) == len(start)
     assert not any(moved[0])
     assert not any(did for did, fixed in zip(moved[1], is_statistic, strict=True) if fixed)
-    assert sum(moved[1]) > 0.9 * (n_body - sum(is_statistic))
+    assert sum(moved[1]) > 0.9 * (len(start) - sum(is_statistic))
 
 
 class Killed(Exception):  # noqa: N818
@@ -131,18 +135,19 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
     pictures: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = fit(pictures, dropout=0.3, warm_epochs=2, epochs=3).predict(pictures)
-    monkeypatch.setattr(checkpoints, "_EVERY_SECONDS", 0.0)
-    keep, model = FileKeeper.keep, make(dropout=0.3, warm_epochs=2, epochs=3)
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
+    model = make(dropout=0.3, warm_epochs=2, epochs=3)
     model.where = Where(folder=tmp_path, keys=("key",), held="fold 1")
 
-    def kill(self: FileKeeper, phase: Phase, state: State) -> None:
-        keep(self, phase, state)
+    def write_and_kill(path: Path, state: TrainingState) -> None:
+        write_state(path, state)
         if state.epoch == 3:
             raise Killed
 
-    monkeypatch.setattr(FileKeeper, "keep", kill)
+    monkeypatch.setattr(training, "write_state", write_and_kill)
     with pytest.raises(Killed):
         model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N))
+    monkeypatch.setattr(training, "write_state", write_state)
     assert len(list((tmp_path / "checkpoints").glob("*.npz"))) == 1
     model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N))
     assert [point.epoch for point in model.curves_[0]] == [1, 2, 3, 4, 5]
@@ -155,59 +160,59 @@ def test_a_damaged_checkpoint_is_left_and_training_begins_anew(tmp_path: Path) -
     path = tmp_path / "x.npz"
     for content in (b"", b"not a file of arrays", b"PK\x03\x04 cut off"):
         path.write_bytes(content)
-        assert FileKeeper(path).resume([]) is None
+        assert read_state(path) is None
         assert not path.exists()
 
 
-def test_a_checkpoint_of_other_shapes_is_left_and_nothing_of_it_is_taken(tmp_path: Path) -> None:
-    def phase(width: int) -> Phase:
-        model = keras.Sequential(
-            [keras.Input((3,)), keras.layers.Dense(width), keras.layers.Reshape((width, 1))]
-        )
-        return Phase(
-            model=compile_program(model, 1e-3, "number"),
-            body=None,
-            learning=frozenset(),
-            epochs=1,
-            patience=1,
-        )
-
-    path, wide = tmp_path / "x.npz", phase(4)
-    FileKeeper(path)._write(
-        State(best=read_weights(wide.model)),
-        model=read_weights(wide.model),
-        optimizer=[np.asarray(v) for v in wide.model.optimizer.variables],
-    )
-    kept = path.read_bytes()
-    assert FileKeeper(path).resume([wide]) is not None
-    narrow = phase(2)
-    before = read_weights(narrow.model)
-    assert FileKeeper(path).resume([narrow]) is None
+def test_a_checkpoint_of_other_shapes_is_removed_and_nothing_of_it_is_taken(
+    pictures: Features, tmp_path: Path
+) -> None:
+    expected = fit(pictures, hidden=(4,), warm_epochs=1, epochs=1).predict(pictures)
+    model = make(hidden=(4,), warm_epochs=1, epochs=1)
+    model.where = Where(folder=tmp_path, keys=("key",), held="fold 1")
+    path = checkpoint_path(model.where, 0)
+    assert path is not None
+    wide = fit(pictures, warm_epochs=1, epochs=0).networks_[0].weights
+    write_state(path, TrainingState(epoch=7, best_weights=wide))
+    model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N))
     assert not path.exists()
-    for now, then in zip(read_weights(narrow.model), before, strict=True):
-        np.testing.assert_array_equal(now, then)
-    path.write_bytes(kept)
-    assert FileKeeper(path).resume([]) is None
+    assert len(model.curves_[0]) == 2
+    np.testing.assert_allclose(model.predict(pictures), expected, rtol=1e-4)
 
 
-def test_pictures_are_zoomed_and_mirrored_to_learn_from_alone(pictures: Features) -> None:
-    model = make(zoom=(0.8, 1.2))
-    model.grid_ = (SIZE, SIZE, 3)
-    np.testing.assert_array_equal(model.read(pictures, np.arange(4), None), PICTURES[:4])
-    assert (
-        model.read(pictures, np.arange(4), np.random.default_rng(0)) != PICTURES[:4]
-    ).mean() > 0.5
-    flat = np.full((3, 8, 8, 3), 77, np.float32)
-    np.testing.assert_allclose(
-        augment_pictures(flat, np.random.default_rng(0), zoom=(0.8, 1.2), flips=True), flat
-    )
-    mirrored = augment_pictures(
-        PICTURES[:20].astype(np.float32), np.random.default_rng(0), zoom=(1, 1), flips=True
-    )
-    ways = [PICTURES[:20], PICTURES[:20, ::-1], PICTURES[:20, :, ::-1], PICTURES[:20, ::-1, ::-1]]
+def augment(pictures: np.ndarray, **params: object) -> np.ndarray:
+    """Pass pictures through the layers of augmentation as a training does."""
+    flow = pictures.astype(np.float32)
+    for layer in make(**params).augmentation():
+        flow = layer(flow, training=True)
+    return np.asarray(flow)
+
+
+def test_training_pictures_are_mirrored_each_in_its_own_way() -> None:
+    some = PICTURES[:20]
+    mirrored = augment(some, zoom=(1.0, 1.0))
+    ways = [some, some[:, ::-1], some[:, :, ::-1], some[:, ::-1, ::-1]]
     same = np.array([[(way[i] == mirrored[i]).all() for way in ways] for i in range(20)])
     assert same.sum(axis=1).tolist() == [1] * 20
     assert same.any(axis=0).all()
+
+
+def test_a_zoom_above_one_draws_larger_and_nothing_comes_in_at_the_edges() -> None:
+    square = np.zeros((3, 16, 16, 3))
+    square[:, 6:10, 6:10] = 100
+    assert augment(square, zoom=(2.0, 2.0), flips=False).sum() > 3 * square.sum()
+    assert augment(square, zoom=(0.5, 0.5), flips=False)[:, 7:9, 7:9].max() < 101
+    flat = np.full((3, 8, 8, 3), 77)
+    np.testing.assert_allclose(augment(flat, zoom=(0.8, 1.2)), flat, rtol=1e-5)
+
+
+def test_pictures_that_are_predicted_are_not_augmented(pictures: Features) -> None:
+    model = fit(pictures, warm_epochs=1, epochs=0)
+    predicted = model.predict(pictures)
+    np.testing.assert_array_equal(model.predict(pictures), predicted)
+    plain = fit(pictures, warm_epochs=1, epochs=0, zoom=(1.0, 1.0), flips=False)
+    plain.networks_ = model.networks_
+    np.testing.assert_allclose(plain.predict(pictures), predicted, rtol=1e-5)
 
 
 def test_names_say_the_network() -> None:

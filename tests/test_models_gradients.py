@@ -14,7 +14,7 @@ import pytest
 from extract.networks.registry import Origin
 from models.data.features import Features
 from models.data.folds import Folds
-from models.explaining.methods.gradients import read_gradients, run_batches, shuffled, split_network
+from models.explaining.methods.gradients import read_gradients, run_network, shuffled, split_network
 from models.families.networks.cnn import Convolutional
 from models.families.networks.head import Head
 from models.families.networks.tail import Tail
@@ -63,9 +63,9 @@ def test_gradients_of_a_head_tell_how_its_prediction_moves() -> None:
 def check_split(model: object, maps: np.ndarray, places: int) -> None:
     network = model.network(0)
     below, above = split_network(network)
-    last = run_batches(below, maps)
+    last = run_network(below, maps)
     assert last.shape[1] == places
-    np.testing.assert_allclose(run_batches(above, last), run_batches(network, maps), atol=1e-4)
+    np.testing.assert_allclose(run_network(above, last), run_network(network, maps), atol=1e-4)
 
 
 def test_a_network_on_pictures_is_split_behind_its_last_map() -> None:

@@ -1,4 +1,4 @@
-"""Heads, tails and whole networks: towers trained together, seeds, kept networks in new processes, and what they look at."""
+"""Heads, tails and whole networks: one network a target, seeds, kept networks in new processes, and what they look at."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from models.data.folds import Folds
 from models.explaining.explanations import read_explanation
 from models.families.networks.finetune import Finetune
 from models.families.networks.head import Head
-from models.families.networks.map_network import MapNetwork
+from models.families.networks.network_family import NetworkFamily
 from models.families.networks.tail import Tail
 from models.fit import fit_all
 from models.settings import FitSettings
@@ -54,7 +54,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     del REGISTRY["tiny"]
 
 
-def make(kind: str, weights: str, **params: Any) -> tuple[MapNetwork, Features]:
+def make(kind: str, weights: str, **params: Any) -> tuple[NetworkFamily, Features]:
     """Return a tail with maps, or a whole network with pictures."""
     family, layer = (Tail, "relu2") if kind == "tail" else (Finetune, "")
     rows = (
@@ -68,7 +68,7 @@ def make(kind: str, weights: str, **params: Any) -> tuple[MapNetwork, Features]:
     )
 
 
-def test_a_tower_trained_beside_others_is_the_one_trained_alone() -> None:
+def test_a_target_fitted_beside_others_is_the_one_fitted_alone() -> None:
     rng, n = np.random.default_rng(0), 240
     signal, folds = (
         rng.normal(size=(n, 2)),

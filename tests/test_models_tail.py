@@ -19,8 +19,8 @@ from extract.settings import ExtractSettings, read_settings
 from models.data.features import Features
 from models.data.folds import Folds, assign_folds, build_folds
 from models.families.networks.finetune import Finetune
-from models.families.networks.tail import Tail, build_tail_program
-from models.families.networks.training import EpochLoss, draw_batches
+from models.families.networks.layers import draw_start
+from models.families.networks.tail import Tail
 from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.kept_models import load_model, save_model
@@ -72,10 +72,9 @@ def fitted(maps: Features) -> Tail:
 
 def test_the_recipe_of_the_last_two_convolutions_has_its_parameters() -> None:
     origin = Origin(backbone="vgg16", layer="block5_conv1", size=224)
-    model, _ = build_tail_program(
-        origin, 1, 1, (64, 64), pool="flat", dropout=0.5, rate=1e-4, task="number"
-    )
-    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 6_329_537
+    phases, _ = Tail().build(1, origin)
+    weights = phases[0].model.trainable_weights
+    assert sum(int(np.prod(w.shape)) for w in weights) == 6_329_537
 
 
 def test_a_planted_signal_is_learnt_in_the_unit_of_the_target(fitted: Tail, maps: Features) -> None:
@@ -129,30 +128,24 @@ def test_twenty_steps_equal_training_the_same_layers_behind_the_frozen_network()
     pictures = np.random.default_rng(3).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
     cut, random = parse_cut("vgg16/block5_conv1:map"), "random:0"
     cached = np.asarray(build_network([cut], size=32, weights=random).model(pictures))
-    whole, tail = (
-        Finetune(hidden=(16,), dropout=0.0, rate=1e-4, frozen=cut.layer),
-        make_tail(pool="flat", rate=1e-4),
+    whole = Finetune(
+        hidden=(16,), dropout=0.0, rate=1e-4, frozen=cut.layer, zoom=(1.0, 1.0), flips=False
     )
-    whole.grid_, whole.origin_ = (
-        (32, 32, 3),
-        Origin(backbone="vgg16", layer="", size=32, weights=random),
-    )
-    tail.grid_, tail.origin_ = (
-        cached.shape[1:],
-        Origin(backbone="vgg16", layer=cut.layer, size=32, weights=random),
-    )
+    tail = make_tail(pool="flat", rate=1e-4)
     before, after = [], []
-    for model, inputs in ((whole, pictures.astype(np.float32)), (tail, cached)):
-        program, rng = model.build(1, 1), np.random.default_rng(0)
-        program.phases[-1].begin()
-        program.reset(7)
-        before.append(np.asarray(program.model.predict_on_batch(inputs)).ravel())
-        losses = EpochLoss(program.model)
-        for rows, weight in [batch for _ in range(10) for batch in draw_batches(32, 16, rng)]:
-            losses.teach(
-                inputs[rows], np.stack([SIGNAL[rows], weight], axis=1)[:, None].astype(np.float32)
-            )
-        after.append(np.asarray(program.model.predict_on_batch(inputs)).ravel())
+    for family, layer, inputs in (
+        (whole, "", pictures.astype(np.float32)),
+        (tail, cut.layer, cached),
+    ):
+        family.shape_ = inputs.shape[1:]
+        origin = Origin(backbone="vgg16", layer=layer, size=32, weights=random)
+        phases, pretrained = family.build(1, origin)
+        phases[-1].set_trainable()
+        model = phases[-1].model
+        draw_start(model, pretrained, 7)
+        before.append(model.predict(inputs, verbose=0).ravel())
+        model.fit(inputs, SIGNAL[:32, None], batch_size=16, epochs=10, shuffle=False, verbose=0)
+        after.append(model.predict(inputs, verbose=0).ravel())
     np.testing.assert_allclose(after[0], after[1], atol=1e-3)
     assert np.abs(after[1] - before[1]).max() > 0.05
     assert after[1].std() > 3e-3

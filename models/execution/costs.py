@@ -207,14 +207,13 @@ def _xgboost(spec: ModelSpec, params: Params, work: Work) -> float:  # noqa: ARG
 
 
 def _network(spec: ModelSpec, params: Params, work: Work) -> float:
-    """Learn for some epochs, for each fold and, but for heads, each target."""
+    """Train for some epochs, for each fold and, unless joint, each target."""
     family = spec.family
     k = work.folds
     batch = params["batch"]
-    is_joint = family in ("head", "head:joint") or params.get("joint", False)
+    is_joint = family == "head:joint" or params.get("joint", False)
     numbers = work.outputs.count(1)
     classes = len(work.outputs) - work.outputs.count(1)
-    towers = numbers if family == "head" else 1
     n_trainings = (
         k * (min(1, numbers) * (1 + work.is_nested) if is_joint else numbers * (1 + work.is_nested))
         + k * classes
@@ -222,9 +221,9 @@ def _network(spec: ModelSpec, params: Params, work: Work) -> float:
     epochs = min(params["epochs"], max(_EPOCHS[family], 2 * params["patience"]))
     n_train = work.n_tiles * max(1 - 2 / k, 1 / 4)
     n_held = work.n_tiles / k
-    macs, weights = _macs(spec, params, work, towers)
+    macs, weights = _macs(spec, params, work)
     learnt = 3 * macs / _TRAIN_RATE
-    a_step = _STEP_SECONDS[family] + 0.0005 * towers + 2.5e-9 * weights
+    a_step = _STEP_SECONDS[family] + 2.5e-9 * weights
     an_epoch = n_train / batch * a_step + (n_train + n_held / 3) * learnt
     warm = params.get("warm_epochs", 0) * (
         n_train / batch * a_step + (n_train + n_held) * learnt / 3
@@ -232,10 +231,10 @@ def _network(spec: ModelSpec, params: Params, work: Work) -> float:
     return _START_SECONDS[family] + n_trainings * (0.2 + epochs * an_epoch + warm)
 
 
-def _macs(spec: ModelSpec, params: Params, work: Work, towers: int) -> tuple[float, float]:
-    """Return the multiplications of a row on its way forward, and the weights of the dense layers, all towers together."""
+def _macs(spec: ModelSpec, params: Params, work: Work) -> tuple[float, float]:
+    """Return the multiplications of a row forward, and the weights of the dense layers."""
     if spec.family in ("head", "head:joint"):
-        dense = _dense(work.n_features, params["hidden"]) * towers
+        dense = _dense(work.n_features, params["hidden"])
         return dense, dense
     height, width, channels = work.grid
     if spec.family == "cnn":

@@ -15,10 +15,10 @@ from rich.table import Table
 
 from models.execution.forecast import Forecast
 from models.execution.progress import Watch
-from models.families.networks import learning as learning
 from models.store.cells import Cell, Planned
 from models.store.fitted import Fitted
 
+_TRAINING = logging.getLogger("models.families.networks.training")
 _DOING = {
     "score": "scoring",
     "keep": "keeping",
@@ -56,8 +56,8 @@ class Display(Watch):
     def __enter__(self) -> Display:
         """Begin to show; epochs of trainings in this process too."""
         self._live.start()
-        learning.LOG.addHandler(self._epochs)
-        learning.LOG.setLevel(logging.INFO)
+        _TRAINING.addHandler(self._epochs)
+        _TRAINING.setLevel(logging.INFO)
         return self
 
     def __exit__(
@@ -67,8 +67,8 @@ class Display(Watch):
         tb: TracebackType | None,
     ) -> None:
         """Clear what was shown."""
-        learning.LOG.removeHandler(self._epochs)
-        learning.LOG.setLevel(logging.NOTSET)
+        _TRAINING.removeHandler(self._epochs)
+        _TRAINING.setLevel(logging.NOTSET)
         self._live.stop()
 
     def note(self, text: str) -> None:

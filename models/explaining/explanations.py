@@ -1,6 +1,8 @@
-"""The explained tiles on disk: `explain/<target>/<cut>/<model>/`, pictures, `tiles.parquet` and `explain.json`, which is last.
+"""Explained tiles on disk: `explain/<target>/<cut>/<model>/`.
 
-Schema `roofline.explanation`, version 1. To raise it: add one to `SCHEMA_VERSION`, and teach `read_explanation` the old one.
+Pictures, `tiles.parquet` and `explain.json`, which is written last. Schema
+`roofline.explanation`, version 1. To raise it: add one to `SCHEMA_VERSION`, and teach
+`read_explanation` the old one.
 """
 
 from __future__ import annotations
@@ -8,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 import pandas as pd
 
 from extract.config.cuts import CellCut
 from extract.errors import RunFileError
-from extract.files.atomic import publish
+from extract.files.atomic import write_atomically
 from models.store.runs import hash_file, read_document, write_json
 
 SCHEMA = "roofline.explanation"
@@ -37,14 +39,31 @@ KINDS = ("tile", "heat", "overlay", "neighbours")
 _LONGEST = 80
 
 
+class Sanity(TypedDict):
+    """Whether maps depend on what was learnt.
+
+    Attributes
+    ----------
+    rank_correlation : Spearman's, of the maps with those of permuted weights, the mean over tiles
+        and shuffles; None where no map varies.
+    """
+
+    rank_correlation: float | None
+    depends_on_weights: bool
+    n_tiles: int
+    shuffles: int
+
+
 class Explanation(NamedTuple):
     """What a model looks at.
 
     Attributes
     ----------
     folder : of the pictures.
-    facts : target, cut, model, split, key (of the kept model), method, words, limit, sanity and more.
-    tiles : `COLUMNS`; `tile`, `heat`, `overlay` and `neighbours` (empty where there are none) are file names.
+    facts : target, cut, model, split, key (of the kept model), method, words, limit, sanity and
+        more.
+    tiles : `COLUMNS`; `tile`, `heat`, `overlay` and `neighbours` (empty where there are none) are
+        file names.
     """
 
     folder: Path
@@ -58,50 +77,42 @@ def explanation_folder(folder: Path, target: str, cut: CellCut | str, model: str
 
 
 def name_file(tile: object) -> str:
-    """Return a file name for a tile's id, whoever wrote it: plain letters, digits, `.`, `_` and `-`, and no two the same.
+    """Return a safe file name for a tile's id, and no two the same.
 
-    An id that had to be changed carries a part of its hash.
+    It has plain letters, digits, `.`, `_` and `-`; an id that had to be changed carries a part of
+    its hash.
     """
     text = str(tile)
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", text).strip(".")[:_LONGEST]
-    return plain if plain == text else f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    if plain == text:
+        return plain
+    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
 def write_explanation(
     path: Path, tiles: pd.DataFrame, pictures: dict[str, bytes], facts: dict[str, Any]
 ) -> None:
-    """Write an explanation; `explain.json` goes first and comes last: without it there is none.
+    """Write an explanation; without `explain.json`, which is written last, there is none.
 
     Parameters
     ----------
-    tiles : `COLUMNS`. pictures : file name → PNG, of these tiles; pictures of tiles that are no longer named are removed.
+    tiles : `COLUMNS`.
+    pictures : file name → PNG, of these tiles; pictures of no tile of the table are removed.
     """
     path.mkdir(parents=True, exist_ok=True)
     (path / "explain.json").unlink(missing_ok=True)
     for name, png in pictures.items():
-        _publish(path / name, png)
-    partial = path / "tiles.parquet.partial"
-    tiles[list(COLUMNS)].to_parquet(partial, index=False)
-    publish(partial, path / "tiles.parquet")
+        with write_atomically(path / name) as partial:
+            partial.write_bytes(png)
+    with write_atomically(path / "tiles.parquet") as partial:
+        tiles[list(COLUMNS)].to_parquet(partial, index=False)
     named = {*tiles[list(KINDS)].to_numpy().ravel(), "tiles.parquet"}
-    for left in path.iterdir():
-        if left.name not in named and left.is_file():
-            left.unlink()
-    write_json(
-        path / "explain.json",
-        {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            **facts,
-            "tiles_sha256": hash_file(path / "tiles.parquet"),
-        },
-    )
-
-
-def _publish(path: Path, data: bytes) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    publish(partial, path)
+    for file in path.iterdir():
+        if file.name not in named and file.is_file():
+            file.unlink()
+    header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
+    sealed = {"tiles_sha256": hash_file(path / "tiles.parquet")}
+    write_json(path / "explain.json", header | facts | sealed)
 
 
 def read_explanation(path: Path) -> Explanation:
@@ -115,7 +126,8 @@ def read_explanation(path: Path) -> Explanation:
     table = path / "tiles.parquet"
     if not table.is_file() or hash_file(table) != facts.get("tiles_sha256"):
         raise RunFileError(
-            f"{table}: not the file that `make explain` wrote. Delete {path} and run `make explain` again."
+            f"{table}: not the file that `make explain` wrote. Delete {path} and run "
+            "`make explain` again."
         )
     tiles = pd.read_parquet(table)
     for name in tiles[list(KINDS)].to_numpy().ravel():
@@ -126,20 +138,19 @@ def read_explanation(path: Path) -> Explanation:
     return Explanation(path, facts, tiles)
 
 
-def describe_sanity(sanity: dict[str, Any]) -> str:
+def describe_sanity(sanity: Sanity) -> str:
     """Describe whether the maps depend on what was learnt."""
     value = sanity["rank_correlation"]
     if value is None:
         return "No map varies: there is nothing to see, and nothing to compare."
-    verdict = (
-        "the maps depend on what was learnt"
-        if sanity["depends_on_weights"]
-        else "the maps are much the same without what was learnt: do not read them"
-    )
+    verdict = "the maps are much the same without what was learnt: do not read them"
+    if sanity["depends_on_weights"]:
+        verdict = "the maps depend on what was learnt"
+    correlation = f"{value:.2f}".replace("-", "−")
     return (
-        f"With what was learnt shuffled the maps correlate {value:.2f} with these (rank correlation, {sanity['n_tiles']} "
-        f"tiles, {sanity['shuffles']} shuffles): {verdict}."
-    ).replace("-0", "−0")
+        f"With what was learnt shuffled the maps correlate {correlation} with these (rank "
+        f"correlation, {sanity['n_tiles']} tiles, {sanity['shuffles']} shuffles): {verdict}."
+    )
 
 
 def list_explanations(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Gradients of a Keras network by its input, on whichever backend Keras runs; the one seam between them."""
+"""Gradients of a Keras network by its input, on whichever backend Keras runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_BATCH = 32
+BATCH = 32
 
 
 def read_gradients(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the gradient of a network's one output by its inputs, in batches: the shape of the inputs.
+    """Return the gradient of a network's one output by its inputs, in the shape of the inputs.
 
     Parameters
     ----------
@@ -21,22 +21,17 @@ def read_gradients(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.floa
     """
     import keras
 
-    gradient = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}[keras.backend.backend()]
-    pieces = [
-        gradient(network, inputs[start : start + _BATCH]) for start in range(0, len(inputs), _BATCH)
-    ]
+    by_backend = {"tensorflow": _tensorflow, "jax": _jax, "torch": _torch}
+    gradient = by_backend[keras.backend.backend()]
+    starts = range(0, len(inputs), BATCH)
+    pieces = [gradient(network, inputs[start : start + BATCH]) for start in starts]
     return np.concatenate(pieces).astype(np.float64)
 
 
-def run_batches(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run a network forward, in batches of one shape."""
-    pieces = []
-    for start in range(0, len(inputs), _BATCH):
-        asked = np.minimum(np.arange(start, start + _BATCH), len(inputs) - 1)
-        pieces.append(
-            np.asarray(network.predict_on_batch(inputs[asked]), np.float32)[: len(inputs) - start]
-        )
-    return np.concatenate(pieces)
+def run_network(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run a network forward in batches."""
+    outputs: NDArray[np.float32] = network.predict(inputs, batch_size=BATCH, verbose=0)
+    return outputs.astype(np.float32)
 
 
 def _tensorflow(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
@@ -52,15 +47,14 @@ def _tensorflow(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
 def _jax(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
     import jax
 
-    trainable, frozen = (
-        [v.value for v in some]
-        for some in (network.trainable_variables, network.non_trainable_variables)
-    )
-    return np.asarray(
-        jax.grad(lambda x: network.stateless_call(trainable, frozen, x, training=False)[0].sum())(
-            inputs
-        )
-    )
+    trainable = [v.value for v in network.trainable_variables]
+    frozen = [v.value for v in network.non_trainable_variables]
+
+    def total(x: Any) -> Any:
+        outputs, _ = network.stateless_call(trainable, frozen, x, training=False)
+        return outputs.sum()
+
+    return np.asarray(jax.grad(total)(inputs))
 
 
 def _torch(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
@@ -73,45 +67,40 @@ def _torch(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
 
 
 def split_network(network: Any) -> tuple[Any, Any]:
-    """Split a network behind its last convolutional map: (inputs → that map, that map → prediction).
+    """Split a network behind its last map: (inputs → that map, that map → prediction).
 
     Parameters
     ----------
-    network : Keras model from maps or pictures (n, height, width, channels) to (n, 1); it may hold models inside.
+    network : Keras model from maps or pictures (n, height, width, channels) to (n, 1), whose
+        layers form a chain; one of them may be a model itself.
     """
     import keras
 
-    outputs = {
-        id(node.operation): node.outputs[0]
-        for nodes in network._nodes_by_depth.values()
-        for node in nodes
-    }
-    last = max(i for i, layer in enumerate(network.layers) if len(outputs[id(layer)].shape) == 4)
-    at = outputs[id(network.layers[last])]
-    end = network.outputs[0]
-    inner = next(
-        (layer for layer in network.layers[last + 1 :] if isinstance(layer, keras.Model)), None
-    )
-    if inner is None:
-        return keras.Model(network.inputs, at), keras.Model(at, end)
-    low, high = split_network(inner)
-    flow = high.outputs[0]
-    if outputs[id(inner)] is not end:
-        flow = keras.Model(outputs[id(inner)], end)(flow)
-    return keras.Model(network.inputs, low(at)), keras.Model(high.inputs, flow)
+    layers = network.layers
+    last = max(i for i, layer in enumerate(layers) if len(layer.output.shape) == 4)
+    at = layers[last](layers[last - 1].output)
+    given = keras.Input(at.shape[1:])
+    flow = given
+    for layer in layers[last + 1 :]:
+        flow = layer(flow)
+    return keras.Model(network.inputs, at), keras.Model(given, flow)
 
 
 @contextmanager
 def shuffled(network: Any, seed: int) -> Iterator[None]:
-    """Let the weights of a network's dense layers change places for a while: what a sanity check compares with.
+    """Permute the weights of a network's dense layers for a while, for a sanity check.
 
-    Adebayo et al. 2018 (arXiv:1810.03292): a map that stays the same shows nothing of what was learnt.
+    Adebayo et al. 2018 (arXiv:1810.03292): a map that stays the same shows nothing of what was
+    learnt. The layer `unit`, which only gives the target its unit, stays as it is.
     """
     rng = np.random.default_rng(seed)
     weights = network.get_weights()
-    network.set_weights(
-        [rng.permutation(w.ravel()).reshape(w.shape) if w.ndim in (2, 3) else w for w in weights]
-    )
+    permuted = []
+    for variable, values in zip(network.weights, weights, strict=True):
+        if values.ndim == 2 and not variable.path.startswith("unit/"):
+            values = rng.permutation(values.ravel()).reshape(values.shape)
+        permuted.append(values)
+    network.set_weights(permuted)
     try:
         yield
     finally:

@@ -1,36 +1,30 @@
-"""A small convolutional network trained from scratch, on maps: the pictures themselves, or a layer of a network."""
+"""A small convolutional network, trained from scratch on pictures or on maps of a network."""
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-
-from models.data.arrays import Floats, Ints
+from extract.networks.registry import Origin
 from models.data.features import Features
 from models.families.family import Task
-from models.families.networks.learning import Phase
-from models.families.networks.map_network import Grid, MapNetwork, Program
-from models.families.networks.training import compile_program, spread_of, training_policy
+from models.families.networks.checkpoints import Arrays, Phase
+from models.families.networks.network_family import NetworkFamily, check_is_map
+
+_SMALLEST = 10  # side of a map that two convolutions and two poolings leave something of
 
 
-class Convolutional(MapNetwork):
-    """Two 3 × 3 convolutions with max pooling, a dense layer, dropout before and after it; one network a target.
+class Convolutional(NetworkFamily):
+    """Two 3 × 3 convolutions with max pooling, and a dense layer with dropout around it.
 
-    Channels are standardised over the training rows. Training stops when the loss on the first inner fold has not fallen
-    for `patience` epochs.
+    Channels are standardised over the training rows.
 
     Parameters
     ----------
     filters : of each convolution. dense : width of the dense layer.
     dropout : share of the values that is dropped. rate : of Adam. batch : rows of a step.
-    epochs : at most. patience : epochs without a lower loss before training stops.
+    epochs : maximum number. patience : epochs without a lower held-out loss before it stops.
     seed : of weights, batches and dropout; the same for every target.
     """
 
-    revision = 3
+    revision = 4
     name = "cnn"
 
     def __init__(
@@ -55,77 +49,40 @@ class Convolutional(MapNetwork):
         self.seed = seed
         self.task = task
 
-    def prepare(self, X: Features) -> None:
-        """Measure mean and standard deviation of each channel."""
-        n_channels = self.grid_[2]
-        total = np.zeros(n_channels)
-        squares = np.zeros(n_channels)
-        n = 0
-        for _, chunk in X.chunks():
-            values = chunk.reshape(-1, n_channels)
-            total += values.sum(axis=0, dtype=np.float64)
-            squares += np.square(values, dtype=np.float64).sum(axis=0)
-            n += len(values)
-        self.x_mean_ = total / n
-        self.x_scale_ = spread_of(np.sqrt(np.maximum(squares / n - self.x_mean_**2, 0)))
+    def check(self, X: Features) -> None:
+        """Check that rows are maps of at least 10 × 10.
 
-    def read(self, X: Features, rows: Ints, rng: np.random.Generator | None) -> NDArray[np.float32]:
-        """Return standardised maps."""
-        return ((super().read(X, rows, rng) - self.x_mean_) / self.x_scale_).astype(np.float32)
+        Raises
+        ------
+        ValueError : vectors, or smaller maps.
+        """
+        check_is_map(X, self.name)
+        if X.grid is not None and min(X.grid[:2]) < _SMALLEST:
+            height, width, _ = X.grid
+            raise ValueError(
+                f"cnn: expected maps of at least {_SMALLEST} × {_SMALLEST}, got {height} × {width}."
+                " Take a larger map."
+            )
 
-    def build(self, n_towers: int, n_outputs: int) -> Program:
-        """Return the network; the same shapes give the same one, so that folds share its compilation."""
-        model = build_cnn(
-            self.grid_,
-            n_towers * n_outputs,
-            self.filters,
-            self.dense,
-            dropout=self.dropout,
-            rate=self.rate,
-            task=self.task,
-        )
-        phase = Phase(
-            model=model, body=None, learning=frozenset(), epochs=self.epochs, patience=self.patience
-        )
-        return Program(phases=[phase], start=[])
-
-    def network(self, column: int = 0) -> Any:
-        """Return a Keras model from maps, as they are stored, to a target in its unit: (n, height, width, channels) → (n, 1)."""
+    def build(
+        self,
+        n_outputs: int,
+        origin: Origin,  # noqa: ARG002
+    ) -> tuple[list[Phase], Arrays]:
+        """Build and compile the network."""
         import keras
 
-        given = keras.Input(self.grid_)
-        scaled = keras.layers.Rescaling(
-            (1 / self.x_scale_).tolist(), (-self.x_mean_ / self.x_scale_).tolist()
-        )(given)
-        return keras.Model(given, super().network(column)(scaled))
+        from models.families.networks import layers
 
-    def scales(self) -> dict[str, Floats]:
-        """Return the channels' means and standard deviations."""
-        return {"x_mean": self.x_mean_, "x_scale": self.x_scale_}
-
-
-@lru_cache(maxsize=8)
-def build_cnn(
-    grid: Grid, n_outputs: int, filters: int, dense: int, *, dropout: float, rate: float, task: Task
-) -> Any:
-    """Return the compiled network; the same shapes give the same one, so that folds share its compilation.
-
-    Raises
-    ------
-    ValueError : maps too small for two convolutions.
-    """
-    import keras
-    from keras import layers
-
-    if min(grid[:2]) < 10:
-        raise ValueError(
-            f"cnn: expected maps of at least 10 × 10, got {grid[0]} × {grid[1]}. Take a larger map."
-        )
-    with training_policy():
-        flow = given = keras.Input(grid)
-        for _ in range(2):
-            flow = layers.MaxPooling2D(2)(layers.Conv2D(filters, 3, activation="relu")(flow))
-        flow = layers.Dropout(dropout, seed=0)(layers.Flatten()(flow))
-        flow = layers.Dropout(dropout, seed=0)(layers.Dense(dense, activation="relu")(flow))
-        outputs = layers.Reshape((1, n_outputs))(layers.Dense(n_outputs, dtype="float32")(flow))
-    return compile_program(keras.Model(given, outputs), rate, task)
+        with layers.training_policy():
+            given = keras.Input(self.shape_, dtype="float32")
+            flow = layers.standardise_layer()(given)
+            for _ in range(2):
+                flow = keras.layers.Conv2D(self.filters, 3, activation="relu")(flow)
+                flow = keras.layers.MaxPooling2D(2)(flow)
+            flow = keras.layers.Flatten()(flow)
+            flow = keras.layers.Dropout(self.dropout, seed=self.seed)(flow)
+            outputs = layers.add_dense(
+                flow, [self.dense], n_outputs, dropout=self.dropout, seed=self.seed
+            )
+        return self.single_phase(given, outputs), []

@@ -2,46 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from extract.config.suggestions import suggest
 from extract.networks.registry import Origin
-from models.data.arrays import Ints
 from models.data.features import Features
 from models.families.family import Task
-from models.families.networks.augmentation import augment_pictures
-from models.families.networks.learning import Phase, read_weights
-from models.families.networks.map_network import MapNetwork, Program
-from models.families.networks.tail import Pool, build_head
-from models.families.networks.training import compile_program, training_policy
+from models.families.networks.checkpoints import Arrays, Phase
+from models.families.networks.network_family import NetworkFamily, check_is_map
 
 
-class Finetune(MapNetwork):
+class Finetune(NetworkFamily):
     """The network that its name gives, end to end, from the pictures of a cut of `pixels`.
 
-    First the head is trained while the network is frozen, then all layers; the network's batch norms keep what they had
-    measured. The weights of the least loss on the first inner fold, over both stretches, are kept.
+    First the head is trained while the network is frozen, then all layers; the network's batch
+    norms keep their statistics. The weights with the lowest held-out loss, over both phases, are
+    kept.
 
     Parameters
     ----------
-    hidden, pool, dropout, batch, min_delta, patience, joint, seed : as `models.families.networks.tail.Tail` has them.
-    warm_epochs, warm_rate : how long the head is trained alone, and Adam's rate then. epochs, rate : of all layers after it.
-    frozen : the last layer of the network that stays as it is; none if empty.
-    zoom : training pictures are drawn larger or smaller by a factor between these. flips : each is mirrored, left to
-        right and top to bottom, or not.
+    hidden, pool, dropout, batch, min_delta, patience, joint, seed :
+        as those of `models.families.networks.tail.Tail`.
+    warm_epochs, warm_rate : epochs of the head alone, and Adam's rate in them.
+    epochs, rate : maximum number of epochs of all layers after that, and their rate.
+    frozen : last layer of the network that stays as it is; none if empty.
+    zoom : training pictures are drawn larger or smaller by a factor between these.
+    flips : training pictures are mirrored at random, left to right and top to bottom.
     """
 
+    revision = 4
     name = "finetune"
 
     def __init__(
         self,
         hidden: tuple[int, ...] = (64, 64),
-        pool: Pool = "flat",
+        pool: Literal["flat", "avg"] = "flat",
         dropout: float = 0.5,
         warm_rate: float = 1e-5,
         rate: float = 1e-6,
@@ -75,90 +71,75 @@ class Finetune(MapNetwork):
         self.task = task
 
     def check(self, X: Features) -> None:
-        """Refuse what are no pictures.
+        """Check that rows are pictures, and that a network is named.
 
         Raises
         ------
         ValueError : vectors, maps, or no network named.
         """
-        super().check(X)
+        check_is_map(X, self.name)
         if X.origin is None or X.origin.layer:
             raise ValueError(
-                "finetune: expected pictures, of a cut as 'pixels/224:map', and a network, as in 'finetune:vgg16'"
+                "finetune: expected pictures, of a cut as 'pixels/224:map', and a network, as in "
+                "'finetune:vgg16'"
             )
 
-    def read(self, X: Features, rows: Ints, rng: np.random.Generator | None) -> NDArray[np.float32]:
-        """Return pictures 0 … 255, augmented where they are to be learnt from."""
-        pictures = super().read(X, rows, rng)
-        return (
-            pictures
-            if rng is None
-            else augment_pictures(pictures, rng, zoom=self.zoom, flips=self.flips)
-        )
+    def build(self, n_outputs: int, origin: Origin) -> tuple[list[Phase], Arrays]:
+        """Build and compile the network, one model a phase, with the pretrained weights.
 
-    def build(self, n_towers: int, n_outputs: int) -> Program:
-        """Return the network; the same shapes and origin give the same one, so that folds share its compilation."""
-        phases, start = build_programs(
-            self.origin_,
-            n_towers,
-            n_outputs,
-            tuple(self.hidden),
-            pool=self.pool,
-            dropout=self.dropout,
-            rates=(self.warm_rate, self.rate),
-            frozen=self.frozen,
-            task=self.task,
-        )
-        lengths = ((self.warm_epochs, self.warm_epochs + 1), (self.epochs, self.patience))
-        return Program(
-            phases=[
-                replace(phase, epochs=epochs, patience=patience)
-                for phase, (epochs, patience) in zip(phases, lengths, strict=True)
-            ],
-            start=start,
-        )
+        Raises
+        ------
+        ValueError : `frozen` is no layer of the network.
+        """
+        import keras
 
+        from extract.networks.tails import build_preprocess, build_tail
+        from models.families.networks import layers
+        from models.families.networks.training import compile_model
 
-@lru_cache(maxsize=2)
-def build_programs(
-    origin: Origin,
-    n_towers: int,
-    n_outputs: int,
-    hidden: tuple[int, ...],
-    *,
-    pool: Pool,
-    dropout: float,
-    rates: tuple[float, float],
-    frozen: str,
-    task: Task,
-) -> tuple[list[Phase], list[Any]]:
-    """Return two compiled models of the same layers, one to train the head alone and one to train all, and the body's start.
+        with layers.training_policy():
+            body = build_tail(origin)
+            given = keras.Input(self.shape_, dtype="float32")
+            flow = given
+            for layer in self.augmentation():
+                flow = layer(flow)
+            flow = body(build_preprocess(origin.backbone)(flow))
+            flow = layers.add_pooling(flow, self.pool)
+            outputs = layers.add_dense(
+                flow, self.hidden, n_outputs, dropout=self.dropout, seed=self.seed
+            )
+        warm = (self.warm_rate, self.warm_epochs, self.warm_epochs + 1, frozenset[str]())
+        whole = (self.rate, self.epochs, self.patience, self._trainable(origin, body))
+        phases = []
+        for rate, epochs, patience, trainable in (warm, whole):
+            model = keras.Model(given, outputs)
+            phase = Phase(model, epochs, patience, body=body, trainable=trainable)
+            phase.set_trainable()
+            compile_model(model, rate, self.task)
+            phases.append(phase)
+        return phases, body.get_weights()
 
-    Raises
-    ------
-    ValueError : `frozen` is no layer of the network.
-    """
-    import keras
+    def augmentation(self) -> Iterator[Any]:
+        """Return layers that zoom and mirror pictures in training, and pass them on elsewhere."""
+        import keras
 
-    from extract.networks.tails import build_preprocess, build_tail
+        if self.zoom != (1.0, 1.0):
+            least, most = self.zoom  # Keras's factor: by how much more of the picture is seen
+            factors = (1 / most - 1, 1 / least - 1)
+            yield keras.layers.RandomZoom(
+                factors, fill_mode="reflect", seed=self.seed, dtype="float32"
+            )
+        if self.flips:  # in one layer both ways would be drawn together
+            for number, mode in enumerate(("horizontal", "vertical")):
+                yield keras.layers.RandomFlip(mode, seed=self.seed + number, dtype="float32")
 
-    with training_policy():
-        body = build_tail(origin)
-        given = keras.Input((origin.size, origin.size, 3), dtype="float32")
-        flow = body(build_preprocess(origin.backbone)(given))
-        outputs = build_head(flow, n_towers, n_outputs, hidden, pool=pool, dropout=dropout)
-    names = [layer.name for layer in body.layers]
-    if frozen and frozen not in names:
-        raise ValueError(
-            f"finetune: frozen: {origin.backbone} has no layer {frozen!r}.{suggest(frozen, names)}"
-        )
-    free = frozenset(names[names.index(frozen) + 1 :] if frozen else names)
-    phases = []
-    for learning, rate in zip((frozenset[str](), free), rates, strict=True):
-        phase = Phase(
-            model=keras.Model(given, outputs), body=body, learning=learning, epochs=0, patience=0
-        )
-        phase.begin()
-        compile_program(phase.model, rate, task)
-        phases.append(phase)
-    return phases, read_weights(body)
+    def _trainable(self, origin: Origin, body: Any) -> frozenset[str]:
+        names = [layer.name for layer in body.layers]
+        if not self.frozen:
+            return frozenset(names)
+        if self.frozen not in names:
+            raise ValueError(
+                f"finetune: frozen: {origin.backbone} has no layer {self.frozen!r}."
+                f"{suggest(self.frozen, names)}"
+            )
+        return frozenset(names[names.index(self.frozen) + 1 :])

@@ -1,0 +1,201 @@
+"""Opening of a kept model with the tiles that it is asked about, and their nearest neighbours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import copy
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from extract.errors import FitError, KeptModelError
+from models.data.arrays import Ints
+from models.data.design import Design
+from models.execution.fit_cell import Inputs, open_design
+from models.execution.keep_models import with_whole_areas
+from models.explaining.explained_model import ExplainedModel
+from models.families.family import Chosen, Family
+from models.families.nearest_neighbours import Neighbours
+from models.families.pca import Reduced, reduce_features
+from models.store.kept_models import KeptModel, load_model
+from models.store.runs import read_run
+
+N_SAMPLE = 512  # tiles whose mean is the mean tile
+SAMPLE_BYTES = 256 << 20
+N_NEIGHBOURS = 5
+
+
+class Neighbour(NamedTuple):
+    """A tile that a prediction was taken from (of an area, its first): row and label."""
+
+    row: int
+    truth: Any
+
+
+class OpenedModel(NamedTuple):
+    """A kept model, ready to be explained.
+
+    Attributes
+    ----------
+    design : what the model was fitted on. row : (n,), rows of the design that the tiles are in.
+    classes : names of the classes, where the target is one.
+    """
+
+    explained: ExplainedModel
+    design: Design
+    row: Ints
+    classes: list[str]
+
+
+def open_model(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> OpenedModel:
+    """Read a kept model and what it is fed for some tiles.
+
+    Parameters
+    ----------
+    gallery : `id`, `row` in the table and `prediction` of each tile.
+
+    Raises
+    ------
+    KeptModelError : a tile without features, or other features than the model was fitted on.
+    RunFileError : a kept model, or the run that it is of, that is damaged.
+    """
+    cell = kept.cell
+    training = kept.facts["training"]
+    try:
+        design = open_design(with_whole_areas(inputs, cell), cell, training)
+        tiles = open_design(inputs, cell._replace(model="ridge"), training)
+    except FitError as error:
+        raise KeptModelError(
+            f"{kept.path}: {error} The kept model is older: run `make models`, then this."
+        ) from None
+    at = _find_usable(gallery, design)
+    row = design.row_of_tile[at]
+    n_tiles = np.ones(len(design.X), np.int64)
+    if cell.spec.area:
+        n_tiles = np.bincount(design.row_of_tile)
+    n_sample = min(N_SAMPLE, SAMPLE_BYTES // (4 * tiles.X.shape[1]))
+    sample = tiles.X.sample(max(2, n_sample))
+    model = load_model(kept.path)
+    chosen = read_run(inputs.settings.folder, *cell)["chosen"][str(kept.facts["target"])]
+    explained = ExplainedModel(
+        model=model,
+        pooling=kept.cut.pooling,
+        is_area=cell.spec.area,
+        grid=tiles.X.grid,
+        own=tiles.X.rows(at).array(),
+        rows=design.X.rows(row).array(),
+        n_tiles=n_tiles[row],
+        n_core=design.X.n_core,
+        columns=np.zeros(len(row), np.int64),
+        reference=sample.mean(axis=0, dtype=np.float64).astype(np.float32),
+        model_of=_restrict_neighbours(model, design, row, chosen),
+    )
+    classes = [str(name) for name in kept.facts.get("classes") or []]
+    if classes:
+        explained = replace(explained, columns=_class_columns(explained, gallery, classes))
+    return OpenedModel(explained, design, row, classes)
+
+
+def _find_usable(gallery: pd.DataFrame, design: Design) -> Ints:
+    """Return where among the tiles of the design those of the gallery are."""
+    rows = gallery["row"].to_numpy()
+    is_usable = np.isin(rows, design.tiles)
+    if not is_usable.all():
+        raise KeptModelError(
+            f"tile {gallery['id'][~is_usable].iloc[0]!r}: its picture was rejected, and has no "
+            "features; features/rejects.csv says why. Leave it out."
+        )
+    return np.searchsorted(design.tiles, rows)
+
+
+def _class_columns(explained: ExplainedModel, gallery: pd.DataFrame, classes: list[str]) -> Ints:
+    """Return the class of each tile that was predicted out of fold, else the one predicted now."""
+    now = explained.model.predict(explained.features()).argmax(axis=1)
+    known = pd.Index(classes).get_indexer(pd.Index(gallery["prediction"]))
+    return np.where(known >= 0, known, now)
+
+
+def _restrict_neighbours(
+    model: Family, design: Design, row: Ints, chosen: dict[str, Chosen]
+) -> Callable[[int], Family] | None:
+    """Return what keeps neighbours of a tile's own fold out; None for other families.
+
+    They were refitted on all tiles, and would find the tile itself. So a tile is predicted, and
+    explained, as it was out of fold, but for the scales of the features, which come from all.
+
+    Parameters
+    ----------
+    chosen : fold → k and weighting that were chosen without it.
+    """
+    neighbours = _inner_family(model)
+    if not isinstance(neighbours, Neighbours):
+        return None
+
+    @lru_cache
+    def restrict(fold: int) -> Family:
+        _, is_known = _known_rows(neighbours, design, fold)
+        restricted = neighbours.without(is_known)
+        if str(fold) in chosen:
+            restricted.chosen_ = [chosen[str(fold)]] * len(neighbours.chosen_)
+        if not isinstance(model, Reduced):
+            return restricted
+        reduced = copy(model)
+        reduced.fitted_ = restricted
+        return reduced
+
+    folds = design.folds.fold[row].tolist()
+    return lambda i: restrict(folds[i])
+
+
+def _inner_family(model: Family) -> Family:
+    """Return the family that predicts: behind principal components, the one that is fed them."""
+    return model.fitted_ if isinstance(model, Reduced) else model
+
+
+def _known_rows(model: Neighbours, design: Design, fold: int) -> tuple[Ints, NDArray[np.bool_]]:
+    """Return the rows of the design that a model searches, and which are known out of a fold.
+
+    A tile in no fold may know the rows of all folds.
+    """
+    searched = model.draw_rows(len(design.X))
+    if searched is None:
+        searched = np.arange(len(design.X))
+    known = np.flatnonzero(design.folds.part >= 0)
+    if fold >= 0:
+        known = design.folds.training(design.folds.parts_of(fold))
+    return searched, np.isin(searched, known)
+
+
+def find_neighbours(opened: OpenedModel, i: int) -> list[Neighbour]:
+    """Return the labelled rows nearest to tile i outside its fold, the nearest first.
+
+    Other families have none.
+    """
+    explained = opened.explained
+    design = opened.design
+    asked = explained.asked(i)
+    model = _inner_family(asked)
+    fitted = _inner_family(explained.model)
+    if not isinstance(model, Neighbours) or not isinstance(fitted, Neighbours):
+        return []
+    searched, is_known = _known_rows(fitted, design, int(design.folds.fold[opened.row[i]]))
+    rows = searched[is_known]
+    column = 0 if opened.classes else int(explained.columns[i])
+    is_labelled = ~np.isnan(model.Y_[:, column])
+    n = min(N_NEIGHBOURS, int(model.chosen_[column]["k"]), int(is_labelled.sum()))
+    X = explained.features().rows(np.array([i]))
+    if isinstance(asked, Reduced):
+        X = reduce_features(X, asked.axes_)
+    order = model.without(is_labelled).find_nearest(X, n).order[0]
+    _, first_tile = np.unique(design.row_of_tile, return_index=True)
+    found = []
+    for j in np.flatnonzero(is_labelled)[order]:
+        truth = model.Y_[j, column]
+        if opened.classes:
+            truth = opened.classes[int(model.Y_[j].argmax())]
+        found.append(Neighbour(int(design.tiles[first_tile[rows[j]]]), truth))
+    return found

@@ -1,0 +1,262 @@
+"""What all families of networks share: one network a target, trained, asked, written and read."""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from scipy.special import softmax
+
+from extract.networks.registry import Origin
+from models.data.arrays import Floats
+from models.data.features import Features
+from models.data.folds import Folds
+from models.families.family import Chosen, Epoch, Family, labelled_groups
+from models.families.networks.checkpoints import (
+    Arrays,
+    Phase,
+    TrainingState,
+    checkpoint_path,
+    read_list,
+)
+
+NO_ORIGIN = Origin(backbone="", layer="", size=0)  # of features that no network can go on from
+_PREDICT_BATCH = 64
+
+
+class TrainedNetwork(NamedTuple):
+    """Weights of a trained network, and the columns of Y that its outputs predict, in order."""
+
+    columns: list[int]
+    weights: Arrays
+
+
+class NetworkFamily(Family):
+    """A network for each target, or with `joint` one for all; one for all classes of a target.
+
+    Training stops by the loss on the first inner fold that has labels of most targets, and the
+    weights with the lowest loss are kept. There is no second training on all rows, so that no
+    network learns from the fold that stops it. Numbers are standardised, come out of a linear
+    output and are given back in their unit; classes are the softmax of their outputs. Rows are
+    read in batches: they never have to be in memory together.
+
+    Attributes
+    ----------
+    shape_ : of an input: (n_features,), or height, width and channels of a map.
+    origin_ : network that stood before the features, or `NO_ORIGIN`.
+    """
+
+    revision = 4
+    name = "network"  # of the files
+    seed: int
+    min_delta: float = 0.0
+    joint: bool = False
+    _compiled_networks: dict[tuple[Any, ...], tuple[list[Phase], Arrays]]
+
+    batch: int
+    epochs: int
+    patience: int
+    rate: float
+
+    @abstractmethod
+    def build(self, n_outputs: int, origin: Origin) -> tuple[list[Phase], Arrays]:
+        """Build and compile the network for `shape_`.
+
+        Parameters
+        ----------
+        origin : pretrained network to go on with, or `NO_ORIGIN`.
+
+        Returns
+        -------
+        Phases of the training, and the pretrained weights, which come first in the model. None
+        are pretrained where the first layer standardises.
+        """
+
+    def single_phase(self, inputs: Any, outputs: Any) -> list[Phase]:
+        """Compile a network to be trained in one phase."""
+        import keras
+
+        from models.families.networks.training import compile_model
+
+        model = keras.Model(inputs, outputs)
+        compile_model(model, self.rate, self.task)
+        return [Phase(model, self.epochs, self.patience)]
+
+    def check(self, X: Features) -> None:
+        """Check that the family can be fed with these features; raises ValueError."""
+
+    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+        """Train the networks; a missing label counts nothing for its target alone.
+
+        Raises
+        ------
+        ValueError : features that the family cannot be fed with.
+        DivergedError : a loss is not finite.
+        """
+        from models.families.networks import layers, training
+
+        self.check(X)
+        self.shape_: tuple[int, ...] = X.grid or (X.shape[1],)
+        self.origin_ = X.origin or NO_ORIGIN
+        groups = self._group_columns(Y)
+        self.y_mean_ = np.nanmean(Y, axis=0)
+        self.y_scale_ = np.nanstd(Y, axis=0)
+        labels = Y
+        if self.task == "number":
+            labels = (Y - self.y_mean_) / np.where(self.y_scale_ > 1e-12, self.y_scale_, 1.0)
+        phases, pretrained = self._compiled(len(groups[0]))
+        given = pretrained or layers.measure_scales(X)
+        model = phases[-1].model
+        start = layers.draw_start(model, given, self.seed)
+        self.networks_: list[TrainedNetwork] = []
+        self.chosen_: list[Chosen] = []
+        self.curves_: list[list[Epoch]] = []
+        for columns in groups:
+            mine = labels[:, columns]
+            train_rows, held_rows = training.split_rows(folds, np.isfinite(mine))
+            training.write_variables(model.variables, start)
+            state = training.train(
+                phases,
+                training.Batches(
+                    X, train_rows, self.batch, labels=mine, weight=weight, seed=self.seed
+                ),
+                training.Batches(X, held_rows, self.batch, labels=mine, weight=weight),
+                min_delta=self.min_delta,
+                name=self.where.name(columns[0]),
+                path=checkpoint_path(self.where, columns[0]),
+            )
+            self.networks_.append(TrainedNetwork(columns, state.best_weights))
+            n_targets = 1 if self.task == "class" else len(columns)
+            self.chosen_ += [{"epochs": state.best_epoch}] * n_targets
+            self.curves_ += [_learning_curve(state)] * n_targets
+        return self
+
+    def _group_columns(self, Y: Floats) -> list[list[int]]:
+        """Return the columns of each network; raises ValueError for a target without a label."""
+        groups = [columns for _, columns in labelled_groups(Y)]
+        columns: list[int] = np.sort(np.concatenate(groups)).tolist()
+        if self.joint or self.task == "class":
+            return [columns]
+        return [[column] for column in columns]
+
+    def predict(self, X: Features) -> Floats:
+        """Predict every target, or the probability of every class: (n_rows, n_targets)."""
+        from models.families.networks.training import Batches
+
+        batches = Batches(X, np.arange(len(X)), _PREDICT_BATCH)
+        outputs = np.zeros((len(X), len(self.y_mean_)))
+        for trained in self.networks_:
+            network = self._load_network(trained)
+            outputs[:, trained.columns] = network.predict(batches, verbose=0)
+        if self.task == "number":
+            return outputs * self.y_scale_ + self.y_mean_
+        shares: Floats = softmax(np.where(self.y_mean_ > 0, outputs, -np.inf), axis=1)
+        return shares  # a class that no training row has gets 0
+
+    def fresh(self) -> Self:
+        """Return an unfitted one with the same parameters, that shares the compiled network."""
+        fresh = super().fresh()
+        fresh._compiled_networks = vars(self).setdefault("_compiled_networks", {})
+        return fresh
+
+    def _compiled(self, n_outputs: int) -> tuple[list[Phase], Arrays]:
+        """Build the network, or take the one that another fold built: to compile takes long."""
+        key = (n_outputs, self.shape_, self.origin_, str(self.get_params()))
+        held = vars(self).setdefault("_compiled_networks", {})
+        if key not in held:
+            held.clear()
+            held[key] = self.build(n_outputs, self.origin_)
+        found: tuple[list[Phase], Arrays] = held[key]
+        return found
+
+    def _load_network(self, trained: TrainedNetwork) -> Any:
+        model = self._compiled(len(trained.columns))[0][-1].model
+        model.set_weights(trained.weights)
+        return model
+
+    def network(self, column: int = 0) -> Any:
+        """Return a Keras model from inputs as they are stored to one target in its unit, or class.
+
+        Returns
+        -------
+        (n, …) float32 → (n, 1). What goes on with a pretrained network has its layer `body`, whose
+        output is the last convolutional map; the last layer, `unit`, gives the unit back.
+        """
+        import keras
+
+        trained = next(one for one in self.networks_ if column in one.columns)
+        shared = self._load_network(trained)
+        model = keras.models.clone_model(keras.Model(shared.inputs, shared.outputs))
+        model.set_weights(trained.weights)
+        flow = model.outputs[0]
+        kernel = np.zeros((len(trained.columns), 1))
+        kernel[trained.columns.index(column)] = 1.0
+        offset = 0.0
+        if self.task == "class":
+            flow = keras.layers.Softmax()(flow)
+        else:
+            kernel *= self.y_scale_[column]
+            offset = self.y_mean_[column]
+        unit = keras.layers.Dense(1, dtype="float32", name="unit")
+        flow = unit(flow)
+        unit.set_weights([kernel, np.array([offset])])
+        return keras.Model(model.inputs, flow)
+
+    def save(self, folder: Path) -> None:
+        """Write weights and scales as plain arrays, and the parameters as JSON."""
+        arrays = {}
+        for n, trained in enumerate(self.networks_):
+            for i, value in enumerate(trained.weights):
+                arrays[f"weight_{n}_{i}"] = value
+        path = folder / f"{self.name}.npz"
+        np.savez(path, allow_pickle=False, **arrays)
+        origin = replace(self.origin_, weights="", cuts=(), sha256="")
+        text = {
+            "params": self.get_params(),
+            "chosen": self.chosen_,
+            "shape": self.shape_,
+            "y_mean": self.y_mean_.tolist(),
+            "y_scale": self.y_scale_.tolist(),
+            "columns": [trained.columns for trained in self.networks_],
+            "origin": asdict(origin),
+        }
+        (folder / f"{self.name}.json").write_text(json.dumps(text))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; the file of pretrained weights is not needed."""
+        text = json.loads((folder / f"{cls.name}.json").read_text())
+        params = text["params"]
+        model = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in params.items()})
+        model.chosen_ = text["chosen"]
+        model.shape_ = tuple(text["shape"])
+        model.y_mean_ = np.array(text["y_mean"])
+        model.y_scale_ = np.array(text["y_scale"])
+        model.origin_ = Origin(**{**text["origin"], "cuts": ()})
+        with np.load(folder / f"{cls.name}.npz", allow_pickle=False) as arrays:
+            model.networks_ = [
+                TrainedNetwork(columns, read_list(arrays, f"weight_{n}"))
+                for n, columns in enumerate(text["columns"])
+            ]
+        return model
+
+
+def check_is_map(X: Features, name: str) -> None:
+    """Check that rows are maps; raises ValueError."""
+    if X.grid is None:
+        raise ValueError(
+            f"{name}: expected a cut of pooling 'map', as 'pixels/100:map', whose rows have "
+            "height, width and channels; got vectors. Add such a cut to [extract], or remove "
+            f"{name!r} from names."
+        )
+
+
+def _learning_curve(state: TrainingState) -> list[Epoch]:
+    return [
+        Epoch(epoch, loss, held, epoch == state.best_epoch)
+        for epoch, (loss, held) in enumerate(state.curve, 1)
+    ]
