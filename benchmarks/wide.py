@@ -123,7 +123,7 @@ def measure_case(case: Case, folder: Path) -> dict[str, float]:
         Y, area = labels["Y"][:, : case.n_targets], labels["area"]
     X = open_features(folder / "net.h5", CUT, np.arange(len(Y)), memory=None)
     seconds, fitted = _cross_fit(
-        case.model, X, Y, _folds(area), **({"rounds": case.n_rounds} if case.n_rounds else {})
+        case.model, X, Y, _folds(area), **({"n_estimators": case.n_rounds} if case.n_rounds else {})
     )
     r2 = 1 - ((fitted.predicted - Y) ** 2).mean(axis=0) / Y.var(axis=0)
     peak = peak_rss_bytes() / GIB

@@ -56,8 +56,8 @@ def test_a_search_grows_with_the_square_of_the_tiles_and_nothing_else_does() -> 
     [
         ("forest", {"n_trees": 20}, {"n_trees": 200}, 10),
         ("forest", {}, {"search": True}, 3.5),
-        ("xgboost", {"rounds": 10}, {"rounds": 60}, 2),
-        ("xgboost", {"depth": 2}, {"depth": 6}, 1.1),
+        ("xgboost", {"n_estimators": 10}, {"n_estimators": 60}, 2),
+        ("xgboost", {"max_depth": 2}, {"max_depth": 6}, 1.1),
         ("xgboost", {}, {"columns": 1.0}, 3.5),
         ("head", {"epochs": 2}, {"epochs": 10}, 5),
         ("cnn", {"epochs": 2}, {"epochs": 10}, 5),

@@ -120,7 +120,7 @@ def test_grad_cam_of_a_linear_prediction_is_its_exact_map() -> None:
     [
         ("ridge", SharedRidge(), "exact"),
         ("head", Head(epochs=60, rate=3e-3, dropout=0.0), "gradients"),
-        ("xgboost", Boosting(rounds=60, n_jobs=2), "occlusion"),
+        ("xgboost", Boosting(n_estimators=60, n_jobs=2), "occlusion"),
         ("forest", Forest(n_trees=30, n_jobs=2), "occlusion"),
     ],
 )

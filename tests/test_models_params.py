@@ -23,8 +23,8 @@ from models.families.registry import BASELINES, FAMILIES, find_family
         ("finetune", "zoom", [0.0, 1.2]),
         ("forest", "n_trees", 0),
         ("forest", "features", 3.0),
-        ("xgboost", "rounds", 0),
-        ("xgboost", "columns", 2.0),
+        ("xgboost", "n_estimators", 0),
+        ("xgboost", "colsample_bytree", 2.0),
         ("xgboost", "max_bin", 1),
         ("knn", "k_choices", [5, 0]),
         ("knn", "sample", 0),
@@ -49,7 +49,11 @@ def test_a_choice_among_nothing_is_refused_but_a_head_without_layers_is_not() ->
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
-    [("rounds", True, "a number"), ("rounds", "5", "a number"), ("rate", "0.1", "a number")],
+    [
+        ("n_estimators", True, "a number"),
+        ("n_estimators", "5", "a number"),
+        ("learning_rate", "0.1", "a number"),
+    ],
 )
 def test_a_value_of_another_kind_is_refused_and_not_turned_into_one(
     key: str, value: Any, expected: str
@@ -70,3 +74,8 @@ def test_what_a_family_has_by_itself_may_be_set(name: str) -> None:
         if k not in ("task", "seed", "n_jobs") and v is not None
     }
     assert check_params(name, own) == own
+
+
+def test_a_parameter_that_was_renamed_is_refused_with_its_new_name() -> None:
+    with pytest.raises(ValueError, match=r"^xgboost: 'depth' is called 'max_depth' now"):
+        check_params("xgboost", {"depth": 3})

@@ -12,7 +12,6 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from models.families.registry import BASELINES, FINETUNE, STACK, ModelSpec
-from models.families.trees.column_groups import count_groups
 
 Params = Mapping[str, Any]
 
@@ -188,19 +187,22 @@ def _xgboost(spec: ModelSpec, params: Params, work: Work) -> float:  # noqa: ARG
     values = work.n_tiles * work.n_features / 1e6
     k = work.folds
     best = min(
-        params["rounds"],
-        57 * (work.n_tiles / 3000) ** 0.31 * 0.1 / params["rate"] * 3 / params["depth"],
+        params["n_estimators"],
+        57
+        * (work.n_tiles / 3000) ** 0.31
+        * 0.1
+        / params["learning_rate"]
+        * 3
+        / params["max_depth"],
     )
-    watched = min(params["rounds"], best + params["patience"])
-    seen = 1 / count_groups(
-        work.n_features, params["columns"]
-    )  # share of the columns that a tree costs
+    watched = min(params["n_estimators"], best + params["early_stopping_rounds"])
+    seen = 1.0
     a_tree = (
         (
             5e-8 * work.n_tiles
             + seen * (1e-3 * values + 1.1e-7 * work.n_features * params["max_bin"])
         )
-        * params["depth"]
+        * params["max_depth"]
         / 3
     )
     return 0.3 + 0.9 * values * k / 5 + sum(work.outputs) * k * (best + watched) * (0.0007 + a_tree)

@@ -44,33 +44,31 @@ class Bounds(NamedTuple):
         )
 
 
-# By name: the same name means the same in every family. Of several numbers each lies between them.
+# The same name means the same in every family. Of several numbers each lies between the bounds.
+_AT_LEAST_1 = (
+    "hidden batch epochs patience filters dense n_trees min_leaf n_estimators max_depth "
+    "early_stopping_rounds k_choices max_search sample n_centres exact_limit"
+)
+_ABOVE_0 = "rate warm_rate learning_rate zoom lengths alphas noise"
+_SHARES = "features subsample colsample_bytree colsample_bynode"
 _BOUNDS = {
-    **dict.fromkeys(
-        (
-            "hidden",
-            "batch",
-            "epochs",
-            "patience",
-            "filters",
-            "dense",
-            "n_trees",
-            "min_leaf",
-            "rounds",
-            "depth",
-            "k_choices",
-            "max_search",
-            "sample",
-            "n_centres",
-            "exact_limit",
-        ),
-        Bounds(least=1),
-    ),
-    **dict.fromkeys(("warm_epochs", "min_delta", "min_child"), Bounds(least=0)),
-    **dict.fromkeys(("rate", "warm_rate", "zoom", "lengths", "alphas", "noise"), Bounds(above=0)),
-    **dict.fromkeys(("features", "columns", "rows"), Bounds(above=0, most=1)),
+    **dict.fromkeys(_AT_LEAST_1.split(), Bounds(least=1)),
+    **dict.fromkeys(("warm_epochs", "min_delta", "min_child_weight"), Bounds(least=0)),
+    **dict.fromkeys(_ABOVE_0.split(), Bounds(above=0)),
+    **dict.fromkeys(_SHARES.split(), Bounds(above=0, most=1)),
     "dropout": Bounds(least=0, below=1),
     "max_bin": Bounds(least=2),
+}
+_RENAMED = {
+    "xgboost": {
+        "rounds": "n_estimators",
+        "patience": "early_stopping_rounds",
+        "depth": "max_depth",
+        "rate": "learning_rate",
+        "rows": "subsample",
+        "columns": "colsample_bytree",
+        "min_child": "min_child_weight",
+    }
 }
 _MAY_BE_EMPTY = ("hidden",)
 
@@ -91,6 +89,11 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     known = {k: t for k, t in get_type_hints(function).items() if k not in ("return", *_NOT_SET)}
     checked = {}
     for key, value in params.items():
+        renamed = _RENAMED.get(name, {}).get(key)
+        if renamed is not None:
+            raise ValueError(
+                f"{name}: {key!r} is called {renamed!r} now, as in the library; write that."
+            )
         if key not in known:
             raise ValueError(
                 f"{name}: unknown parameter {key!r}; known: {', '.join(known)}.{suggest(key, known)}"

@@ -22,24 +22,29 @@ _FEW = 32  # of so few features a split may choose from all: cuts drawn at rando
 
 
 class Forest(Family):
-    """One forest a target, of trees whose cuts are drawn at random and not searched for (extremely randomised trees).
+    """One forest a target, of trees whose cuts are drawn at random and not searched for (extremely
+    randomised trees).
 
-    Searching every cut of every third feature, as a random forest does by default, costs most of its time and gains
-    nothing on embeddings, whose columns say much the same: on 12,000 × 512 planted embeddings, against scikit-learn's
-    `RandomForestRegressor(max_features=1/3, min_samples_leaf=3)`, R² was 0.328 for 0.329 at a fifth of the processor
-    time; on a made city's 4,000 × 1,280 of MobileNetV2 0.282 for 0.282. Cheaper still, a random forest on √d features
-    lost 0.007 and XGBoost's forest of 16 bins 0.010. Trees share nothing between targets or folds.
+    Searching every cut of every third feature, as a random forest does by default, costs most of
+    its time and gains nothing on embeddings, whose columns say much the same: on 12,000 × 512
+    planted embeddings, against scikit-learn's `RandomForestRegressor(max_features=1/3,
+    min_samples_leaf=3)`, R² was 0.328 for 0.329 at a fifth of the processor time; on a made city's
+    4,000 × 1,280 of MobileNetV2 0.282 for 0.282. Cheaper still, a random forest on √d features lost
+    0.007 and XGBoost's forest of 16 bins 0.010. Trees share nothing between targets or folds.
 
-    Classes have one forest, whose leaves hold their shares: least squares of indicator columns is Gini's impurity.
+    Classes have one forest, whose leaves hold their shares: least squares of indicator columns is
+    Gini's impurity.
 
     Parameters
     ----------
     n_trees : trees of a target.
     min_leaf : fewest rows of a leaf; None for 5, and for 1 where classes are predicted.
     features : share of the features that a split may choose from, where that is more than 32.
-    search : look for the best cut of every feature, as a random forest does (Breiman 2001, Machine Learning 45:5).
+    search : look for the best cut of every feature, as a random forest does (Breiman 2001, Machine
+        Learning 45:5).
     n_jobs : threads of the whole; 0 or −1 for every core.
-    seed : the same for every target, so that a target's result does not depend on which others are fitted with it.
+    seed : the same for every target, so that a target's result does not depend on which others are
+        fitted with it.
 
     References
     ----------
@@ -65,7 +70,9 @@ class Forest(Family):
         self.task = task
 
     def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
-        """Grow the forests; nothing is chosen. The targets share the threads, and the features as one float32 matrix."""
+        """Grow the forests; nothing is chosen. The targets share the threads, and the features as
+        one float32 matrix.
+        """
         for _ in labelled_groups(Y):
             pass
         matrix = X.array()
@@ -117,6 +124,8 @@ class Forest(Family):
         return np.vstack(pieces)
 
     def check_loaded(self) -> None:
-        """Check that every tree ends, and stays inside its arrays: scikit-learn follows it unseen; raises ValueError."""
+        """Check that every tree ends, and stays inside its arrays: scikit-learn follows it unseen;
+        raises ValueError.
+        """
         for forest in self.forests_:
             check_forest(forest.estimators_)
