@@ -76,7 +76,7 @@ def write_grid(
     tiles = read_tiles(settings)
     for backbone in settings.extract.backbones:
         _write_features(settings, tiles, backbone, n_features, rng)
-    folds = open_folds(settings, tiles).folds
+    folds = open_folds(settings.folder, tiles, settings.models.fold_options).folds
     for plan in plan_cells(settings, tiles, folds):
         if plan.missing:
             fold = folds[plan.cell.split].fold
@@ -93,7 +93,7 @@ def write_grid(
 def score_grid(settings: FitSettings) -> pd.DataFrame:
     """Score and compare every run of a grid, as `fit` does after its fits."""
     tiles = read_tiles(settings)
-    folds = open_folds(settings, tiles).folds
+    folds = open_folds(settings.folder, tiles, settings.models.fold_options).folds
     labels = build_labels(tiles, folds, block_m=settings.models.block_m)
     runs = [plan.cell for plan in plan_cells(settings, tiles, folds)]
     return score_runs(settings.folder, runs, labels, seed=settings.models.seed)

@@ -132,7 +132,12 @@ def audit(config: Config, traceback: Traceback = False) -> None:
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, FitSettings)
         tiles = read_tiles(settings)
-        folds = {split: folds.fold for split, folds in open_folds(settings, tiles).folds.items()}
+        folds = {
+            split: folds.fold
+            for split, folds in open_folds(
+                settings.folder, tiles, settings.models.fold_options
+            ).folds.items()
+        }
         inputs = gather_inputs(settings, tiles, folds, buffer_m=settings.models.buffer_m)
         findings = run_audit(settings.folder, inputs, settings.models.accept)
         _show_findings(findings, settings.models.accept)

@@ -91,7 +91,9 @@ def plan_all(
         for cell in list_cells(settings):
             mend_run(run_folder(settings.folder, *cell))
     tiles = read_tiles(settings)
-    folds = open_folds(settings, tiles, is_read_only=is_read_only)
+    folds = open_folds(
+        settings.folder, tiles, settings.models.fold_options, is_read_only=is_read_only
+    )
     hold_inputs(Inputs(settings, tiles, folds.folds))
     planned = plan_cells(settings, tiles, folds.folds)
     stale = [reasons for p in planned for reasons in p.stale.values()]

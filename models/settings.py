@@ -9,17 +9,22 @@ from pydantic import Field, field_validator, model_validator
 from extract.config.sections import Strict, check_once
 from extract.config.suggestions import suggest
 from extract.settings import ExtractSettings
-from models.auditing.audit import check_codes
+from models.data.folds import FoldOptions
 from models.families.family import Family, Task
 from models.families.params import check_params
 from models.families.registry import STACK, ModelSpec, build_model, parse_model
 
 Split = Literal["random", "area", "block"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "block")
+_MAP_EXAMPLES = {
+    "tail": ("maps of a network", "vgg16/block5_conv1:map"),
+    "cnn": ("maps", "pixels/100:map"),
+    "finetune": ("pictures", "pixels/224:map"),
+}
 
 
 class ModelsSection(Strict):
-    """[models]: names of the models, kinds of split, and what makes the folds."""
+    """[models]: the models, the kinds of split, the folds, and where the fits run."""
 
     names: list[str] | None = Field(default=None, min_length=1)
     splits: list[Split] = Field(default=["area"], min_length=1)
@@ -42,49 +47,39 @@ class ModelsSection(Strict):
 
     @field_validator("names", "keep")
     @classmethod
-    def _known(cls, value: Any) -> Any:
-        if value is None or isinstance(value, str):
+    def _check_names(cls, value: list[str] | str | None) -> list[str] | str | None:
+        if not isinstance(value, list):
             return value
         for name in value:
             parse_model(name)
         return check_once(value)
 
-    @field_validator("accept")
-    @classmethod
-    def _findings(cls, value: list[str]) -> list[str]:
-        check_codes(value)
-        return check_once(value)
-
     @field_validator("params")
     @classmethod
-    def _params(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _check_params(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return {family: check_params(family, params) for family, params in value.items()}
 
-    @field_validator("splits")
+    @field_validator("splits", "accept")
     @classmethod
-    def _once(cls, value: list[Split]) -> list[Split]:
+    def _check_once(cls, value: list[str]) -> list[str]:
         return check_once(value)
 
     @model_validator(mode="after")
-    def _stackable(self) -> ModelsSection:
+    def _check_together(self) -> ModelsSection:
         if STACK in (self.names or ()) and self.folds < 3:
             raise ValueError(
-                f"names: 'stack' learns from folds that its members have not seen, and needs at least 3; "
-                f"folds is {self.folds}"
+                "names: 'stack' learns from folds that its members have not seen, and needs at "
+                f"least 3; folds is {self.folds}"
             )
-        return self
-
-    @model_validator(mode="after")
-    def _reachable(self) -> ModelsSection:
         if (self.engine == "dask") != (self.scheduler is not None):
             raise ValueError(
-                "engine 'dask' and scheduler go together: set engine = \"dask\" and scheduler to its address, as "
-                "'tcp://10.0.0.1:8786', or neither"
+                "engine 'dask' and scheduler go together: set engine = \"dask\" and scheduler to "
+                "its address, as 'tcp://10.0.0.1:8786', or neither"
             )
         return self
 
     def build(self, spec: ModelSpec, task: Task = "number") -> Family:
-        """Return an unfitted model, as these settings want it."""
+        """Return an unfitted model with the parameters of these settings."""
         return build_model(
             spec,
             seed=self.seed,
@@ -94,8 +89,19 @@ class ModelsSection(Strict):
         )
 
     @property
+    def fold_options(self) -> FoldOptions:
+        """How folds are made."""
+        return FoldOptions(
+            splits=tuple(self.splits),
+            n_folds=self.folds,
+            seed=self.seed,
+            block_m=self.block_m,
+            buffer_m=self.buffer_m,
+        )
+
+    @property
     def memory_bytes(self) -> int | None:
-        """What the features of a cut may fill [bytes]; None for half of what is free when they are read."""
+        """What the features of a cut may fill [bytes]; None for half of the free memory."""
         return None if self.memory_gib is None else int(self.memory_gib * 2**30)
 
     @property
@@ -105,71 +111,67 @@ class ModelsSection(Strict):
 
 
 class FitSettings(ExtractSettings):
-    """The whole file as models reads it; [reports] is left to the room that owns it."""
+    """The whole file as models reads it; [reports] is left to the package that owns it."""
 
     models: ModelsSection = ModelsSection()
     reports: Any = None
 
     @model_validator(mode="after")
-    def _feeds(self) -> FitSettings:
+    def _check_names(self) -> FitSettings:
         groups = self.tiles.groups
         region = self.models.region
         if region is not None and region not in groups:
+            known = ", ".join(groups) or "none"
             raise ValueError(
-                f"[models] region: {region!r} is none of [tiles] groups ({', '.join(groups) or 'none'})."
+                f"[models] region: {region!r} is none of [tiles] groups ({known})."
                 f"{suggest(region, groups)}"
             )
         named = [parse_model(name) for name in self.models.names or ()]
-        if STACK in map(str, named) and all(
-            spec.is_baseline or spec.groups or spec.family == STACK for spec in named
-        ):
+        members = [s for s in named if not (s.is_baseline or s.groups or s.family == STACK)]
+        if STACK in map(str, named) and not members:
             raise ValueError(
-                "[models] names: 'stack' combines models that see pictures and nothing else, and none is named: "
-                "add one, as 'ridge', or remove 'stack'"
+                "[models] names: 'stack' combines models that see pictures and nothing else, and "
+                "none is named: add one, as 'ridge', or remove 'stack'"
             )
         for name, spec in zip(self.models.names or (), named, strict=True):
-            if not any(spec.suits(cut) for cut in self.extract.cuts):
-                kind, example = (
-                    ("maps of a network", "vgg16/block5_conv1:map")
-                    if spec.family == "tail"
-                    else ("maps", "pixels/100:map")
-                    if spec.family == "cnn"
-                    else ("pictures", "pixels/224:map")
-                )
-                raise ValueError(
-                    f"[models] names: {name!r} is fed with {kind}, and no cut is one: add one to [extract] cuts, as "
-                    f"{example!r}, or remove {name!r}"
-                )
-            if (spec.groups or spec.feed in ("groups", "region")) and not groups:
-                raise ValueError(
-                    f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] groups, "
-                    f"or remove {name!r}"
-                )
-            if spec.feed == "place" and self.tiles.x is None and self.tiles.grid is None:
-                raise ValueError(
-                    "[models] names: 'location' needs coordinates, and the settings name none: set x and y "
-                    "(or grid) in [tiles], or remove 'location'"
-                )
+            self._check_feed(name, spec)
         return self
+
+    def _check_feed(self, name: str, spec: ModelSpec) -> None:
+        """Check that the settings have what a model is fed with."""
+        if not any(spec.suits(cut) for cut in self.extract.cuts):
+            kind, example = _MAP_EXAMPLES[spec.family]
+            raise ValueError(
+                f"[models] names: {name!r} is fed with {kind}, and no cut is one: add one to "
+                f"[extract] cuts, as {example!r}, or remove {name!r}"
+            )
+        needs_groups = spec.groups or spec.feed in ("groups", "region")
+        if needs_groups and not self.tiles.groups:
+            raise ValueError(
+                f"[models] names: {name!r} needs area descriptors: name their columns in [tiles] "
+                f"groups, or remove {name!r}"
+            )
+        if spec.feed == "place" and not self._has_places:
+            raise ValueError(
+                "[models] names: 'location' needs coordinates, and the settings name none: set x "
+                "and y (or grid) in [tiles], or remove 'location'"
+            )
+
+    @property
+    def _has_places(self) -> bool:
+        return self.tiles.x is not None or self.tiles.grid is not None
 
     @property
     def model_names(self) -> list[str]:
-        """Names of the models: those asked for, or every family with the baselines that the table allows."""
+        """The models asked for; else every family, with the baselines that the table allows."""
         if self.models.names is not None:
             return self.models.names
-        place = ["location"] if self.tiles.x is not None or self.tiles.grid is not None else []
-        groups = ["region", "geodemographic"] if self.tiles.groups else []
-        stack = [STACK] if self.models.folds > 2 else []
-        return [
-            "mean",
-            *place,
-            *groups,
-            "metadata",
-            "ridge",
-            "ridge@area",
-            "knn",
-            "forest",
-            "xgboost",
-            "head",
-            *stack,
-        ]
+        names = ["mean"]
+        if self._has_places:
+            names.append("location")
+        if self.tiles.groups:
+            names += ["region", "geodemographic"]
+        names += ["metadata", "ridge", "ridge@area", "knn", "forest", "xgboost", "head"]
+        if self.models.folds > 2:
+            names.append(STACK)
+        return names

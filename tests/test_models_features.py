@@ -12,10 +12,10 @@ import pytest
 from extract.errors import FeaturesError
 from extract.store.shards import ShardWriter, write_virtual
 from models.data import features as features
-from models.data.design import pool_rows
 from models.data.features import Features, OnDisk, open_features
 from models.data.float16 import is_finite, widen
 from models.data.folds import Folds
+from models.data.pooling import pool_rows
 from models.families.linear.ridge import SharedRidge
 
 N, CUT = 90, "last:map"
@@ -116,7 +116,7 @@ def test_chunks_may_be_changed_by_nobody_but_their_reader() -> None:
 def test_areas_are_pooled_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     row = np.random.default_rng(1).permutation(np.repeat(np.arange(30), 3))
     X, beside = Features(FLAT, beside=FLAT[:, :2] > 0), FLAT[:, :2] > 0
-    monkeypatch.setattr("models.data.design._POOL_BYTES", 8 * 22 * 7)
+    monkeypatch.setattr("models.data.pooling._POOL_BYTES", 8 * 22 * 7)
     pooled = pool_rows(X, row)
     expected = [
         np.concatenate([v[row == r].mean(axis=0), v[row == r].std(axis=0)])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.tables.tile_table import Tiles
-from models.data.fold_file import Opened, hash_array, open_folds, read_folds, write_folds
+from models.data.fold_file import OpenedFolds, hash_array, open_folds, read_folds, write_folds
 from models.data.folds import Folds, assign_folds, build_folds
 from models.settings import FitSettings
 
@@ -174,7 +174,7 @@ SETTINGS = {
 
 def opened(
     folder: Path, area: np.ndarray = AREA, targets: np.ndarray = LABELS, **models: Any
-) -> Opened:
+) -> OpenedFolds:
     asked = FitSettings.model_validate(
         {**SETTINGS, "out": folder, "models": {"splits": ["area", "block"], **models}}
     )
@@ -189,7 +189,7 @@ def opened(
         classes=pd.DataFrame(index=labels.index),
         groups=pd.DataFrame(),
     )
-    return open_folds(asked, tiles)
+    return open_folds(asked.folder, tiles, asked.models.fold_options)
 
 
 def test_folds_on_disk_serve_a_target_that_is_added(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def check_codes(codes: Sequence[str]) -> None:
     for code in codes:
         if code not in CHECKS:
             raise ValueError(
-                f"unknown finding {code!r}; known: {', '.join(sorted(CHECKS))}.{suggest(code, CHECKS)}"
+                f"[models] accept: unknown finding {code!r}; known: {', '.join(sorted(CHECKS))}.{suggest(code, CHECKS)}"
             )
 
 

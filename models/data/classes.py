@@ -1,4 +1,4 @@
-"""Targets that are classes: text to numbers, numbers to a column a class, and what comes out of a fit."""
+"""Targets that are classes: from text to numbers, and from numbers to a column a class."""
 
 from __future__ import annotations
 
@@ -11,31 +11,38 @@ from models.data.arrays import Floats, Ints
 
 
 def list_classes(labels: pd.Series[Any]) -> list[str]:
-    """Return the classes of a target in the order of the alphabet; of the whole table, so that no fold decides which there are."""
+    """Return the classes of a target in alphabetical order.
+
+    They are taken from the whole table, so that no fold decides which there are.
+    """
     return sorted({str(label) for label in labels.dropna()})
 
 
 def code_labels(labels: pd.Series[Any]) -> Ints:
-    """Return the number of each label among `list_classes`: (n,), −1 where it is missing."""
-    return np.asarray(pd.Categorical(labels, categories=list_classes(labels)).codes, dtype=np.int64)
+    """Return the index of each label in `list_classes`: (n,), −1 where it is missing."""
+    codes = pd.Categorical(labels, categories=list_classes(labels)).codes
+    return np.asarray(codes, dtype=np.int64)
 
 
 def spread_classes(code: Ints, n_classes: int) -> Floats:
-    """Return a column a class, 1 where it is the row's, else 0: (n, n_classes), NaN where the label is missing."""
-    return np.where(code[:, None] < 0, np.nan, code[:, None] == np.arange(n_classes))
+    """Return the one-hot matrix of the labels: (n, n_classes), NaN where a label is missing."""
+    one_hot = code[:, None] == np.arange(n_classes)
+    return np.where(code[:, None] < 0, np.nan, one_hot)
 
 
 def commonest(code: Ints, group: Ints) -> Ints:
-    """Return the most frequent class of each group, the first of equals: (n_groups,), −1 where no row has a label.
+    """Return the most frequent class of each group, the first of equals.
 
     Parameters
     ----------
-    code : (n,), number of the class, −1 where the label is missing. group : (n,), 0 … n_groups − 1, all there.
+    code : (n,), index of the class, −1 where the label is missing.
+    group : (n,), 0 … n_groups − 1, every group at least once.
+
+    Returns
+    -------
+    (n_groups,), −1 where no row of a group has a label.
     """
-    n_groups = int(group.max()) + 1
-    n_classes = int(code.max(initial=0)) + 1
-    known = code >= 0
-    counts = np.bincount(
-        group[known] * n_classes + code[known], minlength=n_groups * n_classes
-    ).reshape(n_groups, n_classes)
+    is_known = code >= 0
+    counts = np.zeros((int(group.max()) + 1, int(code.max(initial=0)) + 1), dtype=np.int64)
+    np.add.at(counts, (group[is_known], code[is_known]), 1)
     return np.where(counts.any(axis=1), counts.argmax(axis=1), -1)

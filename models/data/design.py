@@ -1,10 +1,10 @@
-"""The tile table joined with one cut, and made into what a model is fed: tiles or areas, features, labels, folds."""
+"""Join the tile table with one cut into what a model is fitted on: features, labels and folds."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,8 @@ from models.data.arrays import Floats, Ints
 from models.data.classes import code_labels, commonest
 from models.data.features import Features, open_features
 from models.data.folds import Folds
+from models.data.pooling import any_by_group, mean_by_group, pool_rows
 from models.families.registry import ModelSpec
-
-_POOL_BYTES = 256 << 20  # of float64 tiles that are pooled at once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +31,10 @@ class CutData:
 
     Attributes
     ----------
-    cut : `<backbone>/<layer>:<pooling>`, or `none`.
+    cut : a cut, or `NO_CUT` of the baselines.
     tiles : (n,), row of each usable tile in the table.
-    embedding : (n, d), in memory or on disk as stored; d is 0 for `none`.
-    pictures : (n,) of `extract.pictures.decode.PICTURE`, or None where the features do not hold them.
+    embedding : (n, d), in memory or on disk as stored; d is 0 without a cut.
+    pictures : (n,) of `extract.pictures.decode.PICTURE`; None where the features have none.
     source : hashes of what was read.
     """
 
@@ -48,16 +47,21 @@ class CutData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Design:
-    """What one model is fitted on. A row is a tile, or, for `@area` models, the tiles of one area in one part of the folds.
+    """What one model is fitted on.
+
+    A row is a tile or, of `@area` models, the tiles of one area in one part of the folds.
 
     Attributes
     ----------
     tiles : (n_tiles,), row of each usable tile in the table.
     row_of_tile : (n_tiles,), row of the design that each usable tile belongs to.
-    X : (n_rows, n_features). Y : (n_rows, n_numbers), NaN where the label is missing. weight : (n_rows,), mean 1.
-    codes : target that is a class → (n_rows,), number of its class, −1 where missing; an area's is its most frequent.
+    X : (n_rows, n_features).
+    Y : (n_rows, n_numbers), NaN where the label is missing.
+    codes : target that is a class → (n_rows,), index of its class, −1 where missing; of an area
+        its most frequent one.
+    weight : (n_rows,), mean 1.
     folds : folds of the rows.
-    names : (n_features,) where the features have names of their own (groups, metadata); empty for embeddings.
+    names : (n_features,) of group columns and metadata; empty of embeddings.
     """
 
     tiles: Ints
@@ -71,7 +75,7 @@ class Design:
 
 
 def features_path(folder: Path, backbone: str) -> Path:
-    """Return the file of a backbone.
+    """Return the features file of a backbone.
 
     Raises
     ------
@@ -85,70 +89,56 @@ def features_path(folder: Path, backbone: str) -> Path:
     return path
 
 
-def read_source(folder: Path, tiles: Tiles, name: CellCut, backbones: list[str]) -> dict[str, str]:
+def check_same_tiles(embeddings: Embeddings, tiles: Tiles) -> None:
+    """Raise `FitError` where the file's ids are not those of the table, in its order."""
+    if not np.array_equal(embeddings.ids.astype(str), tiles.id.to_numpy().astype(str)):
+        raise FitError(
+            f"{embeddings.path}: {len(embeddings.ids)} tiles that are not the {len(tiles)} of "
+            "the table, in its order. Run `make features` anew for this table."
+        )
+
+
+def read_source(folder: Path, tiles: Tiles, cut: CellCut, backbones: list[str]) -> dict[str, str]:
     """Return the hashes of what a cut is read from, without reading it.
 
-    The cut `none` has no features, and the tiles that every backbone accepted, so that baselines are scored on the same.
+    Without a cut there are no features; the tiles are those that every backbone accepted, so that
+    baselines are scored on the same.
 
     Raises
     ------
-    FitError : no file, no such cut in it, or other tiles than the table's.
+    FitError : no file, no such cut in it, or other tiles than those of the table.
     """
-    with ExitStack() as stack:
-        opened = [
-            stack.enter_context(_open(folder, tiles, backbone))
-            for backbone in _backbones(name, backbones)
-        ]
-        is_ok = np.logical_and.reduce([embeddings.is_ok for embeddings in opened])
-        source = {
-            "tiles_sha256": tiles.sha256,
-            "usable_sha256": hashlib.sha256(is_ok.tobytes()).hexdigest(),
-        }
-        if not isinstance(name, Cut):
-            pictures = _pictures(opened)
-            return {
-                **source,
-                "pictures_sha256": ""
-                if pictures is None
-                else hashlib.sha256(pictures.tobytes()).hexdigest(),
-            }
-        return source | {
-            "weights_sha256": str(opened[0].attributes.get("weights_sha256", "")),
-            "features_sha256": opened[0].checksum(_dataset(opened[0], name)),
-        }
+    with _open_backbones(folder, tiles, cut, backbones) as opened:
+        return _hash_source(opened, tiles, cut)
 
 
 def read_cut(
-    folder: Path, tiles: Tiles, name: CellCut, backbones: list[str], *, memory: int | None = None
+    folder: Path, tiles: Tiles, cut: CellCut, backbones: list[str], *, memory: int | None = None
 ) -> CutData:
     """Join the table and one cut; rejected tiles are left out.
 
     Parameters
     ----------
-    memory : what the features may fill [bytes], as stored or as float32; None for half of what is free. What is larger
-        as stored stays on disk, and is read in the file's order whenever it is needed.
+    memory : what the features may fill [bytes], as stored or as float32; None for half of what is
+        free. What is larger as stored stays on disk, and is read in the file's order each time.
 
     Raises
     ------
     FitError : as `read_source`; no usable tile.
     FeaturesError : features that are not finite.
     """
-    source = read_source(folder, tiles, name, backbones)
-    with ExitStack() as stack:
-        opened = [
-            stack.enter_context(_open(folder, tiles, backbone))
-            for backbone in _backbones(name, backbones)
-        ]
-        is_ok = np.logical_and.reduce([embeddings.is_ok for embeddings in opened])
-        usable = _usable(name, is_ok)
-        pictures = _pictures(opened)
-        embedding = Features(np.zeros((len(usable), 0), np.float32))
-        if isinstance(name, Cut):
-            embedding = open_features(
-                opened[0].path, _dataset(opened[0], name), usable, memory=memory
-            )
+    with _open_backbones(folder, tiles, cut, backbones) as opened:
+        source = _hash_source(opened, tiles, cut)
+        usable = np.flatnonzero(_find_usable(opened))
+        if not len(usable):
+            raise FitError(f"{cut}: every tile was rejected; features/rejects.csv says why")
+        pictures = _find_pictures(opened)
+        if isinstance(cut, Cut):
+            embedding = open_features(opened[0].path, cut.dataset, usable, memory=memory)
+        else:
+            embedding = Features(np.zeros((len(usable), 0), np.float32))
     return CutData(
-        cut=name,
+        cut=cut,
         tiles=usable,
         embedding=embedding,
         pictures=None if pictures is None else pictures[usable],
@@ -156,51 +146,62 @@ def read_cut(
     )
 
 
-def _backbones(cut: CellCut, backbones: list[str]) -> list[str]:
-    return [cut.backbone] if isinstance(cut, Cut) else backbones
+@contextmanager
+def _open_backbones(
+    folder: Path, tiles: Tiles, cut: CellCut, backbones: list[str]
+) -> Iterator[list[Embeddings]]:
+    """Open the features of the cut's backbone, or without a cut those of all backbones."""
+    if isinstance(cut, Cut):
+        backbones = [cut.backbone]
+    with ExitStack() as stack:
+        opened = []
+        for backbone in backbones:
+            embeddings = stack.enter_context(Embeddings(features_path(folder, backbone)))
+            check_same_tiles(embeddings, tiles)
+            opened.append(embeddings)
+        yield opened
 
 
-def _open(folder: Path, tiles: Tiles, backbone: str) -> Embeddings:
-    embeddings = Embeddings(features_path(folder, backbone))
-    check_same_tiles(embeddings, tiles)
-    return embeddings
-
-
-def _dataset(embeddings: Embeddings, cut: Cut) -> str:
-    dataset = cut.dataset
-    if dataset not in embeddings.cuts:
+def _hash_source(opened: list[Embeddings], tiles: Tiles, cut: CellCut) -> dict[str, str]:
+    source = {
+        "tiles_sha256": tiles.sha256,
+        "usable_sha256": hashlib.sha256(_find_usable(opened).tobytes()).hexdigest(),
+    }
+    if not isinstance(cut, Cut):
+        pictures = _find_pictures(opened)
+        sha256 = "" if pictures is None else hashlib.sha256(pictures.tobytes()).hexdigest()
+        return {**source, "pictures_sha256": sha256}
+    embeddings = opened[0]
+    if cut.dataset not in embeddings.cuts:
         raise FitError(
-            f"{embeddings.path}: no cut {dataset!r}; it has {', '.join(embeddings.cuts)}. "
+            f"{embeddings.path}: no cut {cut.dataset!r}; it has {', '.join(embeddings.cuts)}. "
             "Run `make features` with these settings."
         )
-    return dataset
+    return {
+        **source,
+        "weights_sha256": str(embeddings.attributes.get("weights_sha256", "")),
+        "features_sha256": embeddings.checksum(cut.dataset),
+    }
 
 
-def _pictures(opened: list[Embeddings]) -> NDArray[np.void] | None:
-    return next(
-        (embeddings.pictures for embeddings in opened if embeddings.pictures is not None), None
-    )
+def _find_usable(opened: list[Embeddings]) -> NDArray[np.bool_]:
+    """Return which tiles every backbone accepted: (n_tiles,)."""
+    usable: NDArray[np.bool_] = np.logical_and.reduce([e.is_ok for e in opened])
+    return usable
 
 
-def _usable(cut: CellCut, is_ok: NDArray[np.bool_]) -> Ints:
-    if not is_ok.any():
-        raise FitError(f"{cut}: every tile was rejected; features/rejects.csv says why")
-    return np.flatnonzero(is_ok)
-
-
-def check_same_tiles(embeddings: Embeddings, tiles: Tiles) -> None:
-    """Raise `FitError` where the file's ids are not the table's, in order."""
-    if not np.array_equal(embeddings.ids.astype(str), tiles.id.to_numpy().astype(str)):
-        raise FitError(
-            f"{embeddings.path}: {len(embeddings.ids)} tiles that are not the {len(tiles)} of the table, in its "
-            "order. Run `make features` anew for this table."
-        )
+def _find_pictures(opened: list[Embeddings]) -> NDArray[np.void] | None:
+    """Return what the first features that describe their pictures say of them."""
+    for embeddings in opened:
+        if embeddings.pictures is not None:
+            return embeddings.pictures
+    return None
 
 
 def build_design(
     data: CutData, tiles: Tiles, spec: ModelSpec, *, folds: Folds, region: str | None, weights: str
 ) -> Design:
-    """Make what a model is fed.
+    """Build what a model is fitted on.
 
     Parameters
     ----------
@@ -212,166 +213,110 @@ def build_design(
     ------
     FitError : the model needs what the table or the features do not have.
     """
-    folds = folds.take(data.tiles)
     area = pd.factorize(tiles.area.iloc[data.tiles])[0]
-    Y = tiles.targets.to_numpy(np.float64)[data.tiles]
-    codes = {str(name): code_labels(labels)[data.tiles] for name, labels in tiles.classes.items()}
+    weight = np.ones(len(area))
+    if weights == "area":
+        weight = 1 / np.bincount(area)[area]
     X, names = feed_rows(data, tiles, spec, {"group_columns": [region]} if region else {})
-    if not spec.area:
-        weight = 1 / np.bincount(area)[area] if weights == "area" else np.ones(len(area))
-        return Design(
-            tiles=data.tiles,
-            row_of_tile=np.arange(len(area)),
-            X=X,
-            Y=Y,
-            codes=codes,
-            weight=weight / weight.mean(),
-            folds=folds,
-            names=names,
-        )
-    row, first = _area_rows(area, folds)
-    return Design(
+    design = Design(
         tiles=data.tiles,
+        row_of_tile=np.arange(len(area)),
+        X=X,
+        Y=tiles.targets.to_numpy(np.float64)[data.tiles],
+        codes={str(t): code_labels(labels)[data.tiles] for t, labels in tiles.classes.items()},
+        weight=weight / weight.mean(),
+        folds=folds.take(data.tiles),
+        names=names,
+    )
+    return _pool_areas(design, area) if spec.area else design
+
+
+def _pool_areas(design: Design, area: Ints) -> Design:
+    """Pool the tiles of each area in each part of the folds into one row."""
+    folds = design.folds
+    area_and_part = area.astype(np.int64) * (folds.part.max() + 2) + folds.part + 1
+    _, first, row = np.unique(area_and_part, return_index=True, return_inverse=True)
+    return Design(
+        tiles=design.tiles,
         row_of_tile=row,
-        X=pool_rows(X, row),
-        Y=_means(Y, row),
-        codes={name: commonest(code, row) for name, code in codes.items()},
+        X=pool_rows(design.X, row),
+        Y=mean_by_group(design.Y, row),
+        codes={target: commonest(code, row) for target, code in design.codes.items()},
         weight=np.ones(len(first)),
         folds=Folds(
             kind=folds.kind,
             part=folds.part[first],
-            near=_any(folds.near, row),
+            near=any_by_group(folds.near, row),
             per_fold=folds.per_fold,
         ),
-        names=[f"{statistic} {name}" for statistic in ("mean", "sd") for name in names],
+        names=[f"{statistic} {name}" for statistic in ("mean", "sd") for name in design.names],
     )
 
 
 def feed_rows(
     data: CutData, tiles: Tiles, spec: ModelSpec, feed: Mapping[str, Any]
 ) -> tuple[Features, list[str]]:
-    """Features of the usable tiles, (n, n_features), and their names where they have some.
+    """Return the features of the usable tiles, (n, n_features), and names where they have some.
 
     Parameters
     ----------
-    feed : what is to be as it was when a model was fitted, as its `model.json` says: `group_columns` (the first
-        group column is the default region); `columns`, the one-hot columns; `values`, the regions. Of a value that was not there
-        then no column is 1, and its region is no region of the model.
+    feed : what has to be as it was when a model was fitted, from its `model.json`:
+        `group_columns` (the first is the default region); `columns`, the one-hot columns;
+        `values`, the regions. Of a value that was not there then no column is 1, and its region
+        is none of the model's.
+
+    Raises
+    ------
+    FitError : the model needs what the table or the features do not have.
     """
     if spec.feed == "place":
         if tiles.xy is None:
             raise FitError(
-                f"model {str(spec)!r} needs coordinates, and the settings name none: set x and y (or grid) in "
-                "[tiles], or remove it from names in [models]"
+                f"model {str(spec)!r} needs coordinates, and the settings name none: set x and y "
+                "(or grid) in [tiles], or remove it from names in [models]"
             )
         return Features(tiles.xy[data.tiles]), ["easting", "northing"]
     if spec.feed == "region":
-        column = tiles.groups[feed.get("group_columns", tiles.groups.columns)[0]]
-        code = (
-            pd.Index(feed["values"]).get_indexer(column)
-            if "values" in feed
-            else pd.factorize(column)[0]
-        )
-        code = np.where(code < 0, len(feed.get("values", ())), code)
-        return Features(code[data.tiles, None].astype(np.float64)), [str(column.name)]
+        return _feed_region(tiles, data.tiles, feed)
     if spec.feed == "metadata":
-        facts, names = _metadata(data, spec)
-        return Features(facts), names
+        return _feed_metadata(data, spec)
     if spec.feed == "groups" or spec.groups:
-        groups, names = _one_hot(tiles.groups, data.tiles, feed.get("columns"))
-        return data.embedding.with_beside(groups), names
+        # of the whole table, so that no fold decides which columns there are
+        one_hot = pd.get_dummies(tiles.groups.astype(str), prefix_sep="=", dtype=np.float32)
+        if "columns" in feed:
+            one_hot = one_hot.reindex(columns=feed["columns"], fill_value=np.float32(0))
+        groups = one_hot.to_numpy()[data.tiles]
+        return data.embedding.with_beside(groups), list(one_hot.columns)
     return data.embedding, []
 
 
-def _one_hot(
-    groups: pd.DataFrame, rows: Ints, names: list[str] | None
-) -> tuple[NDArray[np.float32], list[str]]:
-    """One column a value of every group column, over the whole table so that no fold decides which there are."""
-    wide = pd.get_dummies(groups.astype(str), prefix_sep="=", dtype=np.float32)
-    wide = wide if names is None else wide.reindex(columns=names, fill_value=np.float32(0))
-    return wide.to_numpy()[rows], list(wide.columns)
+def _feed_region(tiles: Tiles, rows: Ints, feed: Mapping[str, Any]) -> tuple[Features, list[str]]:
+    """Return the index of each tile's region; a region that is not known has the last one."""
+    name = feed.get("group_columns", tiles.groups.columns)[0]
+    column = tiles.groups[name]
+    if "values" in feed:
+        code = pd.Index(feed["values"]).get_indexer(column)
+        code = np.where(code < 0, len(feed["values"]), code)
+    else:
+        code = pd.factorize(column)[0]
+        code = np.where(code < 0, 0, code)
+    return Features(code[rows, None].astype(np.float64)), [str(name)]
 
 
-def _metadata(data: CutData, spec: ModelSpec) -> tuple[NDArray[np.float64], list[str]]:
-    """What a picture tells without any network: size of its file, colours, share without data."""
-    if data.pictures is None:
+def _feed_metadata(data: CutData, spec: ModelSpec) -> tuple[Features, list[str]]:
+    """Return what a picture tells without any network: file size, colours, share without data."""
+    pictures = data.pictures
+    if pictures is None:
         raise FitError(
-            f"model {str(spec)!r}: the features do not say how large the picture files are and what colours they "
-            "have (imported, or made by an older Roofline). Run `make features FRESH=1`, or remove it from names."
+            f"model {str(spec)!r}: the features do not say how large the picture files are and "
+            "what colours they have (imported, or made by an older Roofline). Run `make features "
+            "FRESH=1`, or remove it from names."
         )
-    facts = data.pictures
-    columns = [
-        np.log1p(facts["bytes"].astype(np.float64)),
-        *facts["mean"].T,
-        *facts["spread"].T,
-        facts["nodata"],
-    ]
-    names = [
-        "log bytes",
-        *(f"{s} {c}" for s in ("mean", "spread") for c in ("red", "green", "blue")),
-        "nodata",
-    ]
-    return np.column_stack(columns).astype(np.float64), names
-
-
-def _area_rows(area: Ints, folds: Folds) -> tuple[Ints, Ints]:
-    """Return the row of each tile, one row an (area, part), and one tile of each row."""
-    pairs = area.astype(np.int64) * (folds.part.max() + 2) + folds.part + 1
-    _, first, row = np.unique(pairs, return_index=True, return_inverse=True)
-    return row.ravel(), first
-
-
-def pool_rows(X: Features, row: Ints) -> Features:
-    """Mean and standard deviation of the features over the tiles of each row; columns beside are pooled beside.
-
-    Parameters
-    ----------
-    row : (n_tiles,), 0 … n_rows − 1, all there.
-
-    Returns
-    -------
-    (n_rows, 2 · n_features): means, then standard deviations, of the embedding; then the same of what stands beside.
-    """
-    order = np.argsort(row, kind="stable")
-    starts = np.flatnonzero(np.diff(row[order], prepend=-1))
-    pooled = np.empty((len(starts), 2, X.shape[1]), np.float32)
-    largest = max(1, _POOL_BYTES // (8 * max(1, X.shape[1])))
-    for batch in np.split(np.arange(len(starts)), np.flatnonzero(np.diff(starts // largest)) + 1):
-        last = starts[batch[-1] + 1] if batch[-1] + 1 < len(starts) else len(order)
-        mine = order[starts[batch[0]] : last]
-        inside = starts[batch] - starts[batch[0]]
-        values = np.vstack([chunk for _, chunk in X.rows(mine).chunks()]).astype(np.float64)
-        n = np.diff(inside, append=len(mine))
-        mean = np.add.reduceat(values, inside) / n[:, None]
-        values -= np.repeat(mean, n, axis=0)
-        pooled[batch] = np.stack(
-            [mean, np.sqrt(np.add.reduceat(values**2, inside) / n[:, None])], axis=1
-        )
-    core = pooled[:, :, : X.n_core]
-    beside = pooled[:, :, X.n_core :]
-    return Features(
-        core.reshape(len(starts), -1),
-        beside=beside.reshape(len(starts), -1) if beside.size else None,
-    )
-
-
-def _means(Y: Floats, row: Ints) -> Floats:
-    """Mean label of each row, over the tiles that have one."""
-    known = ~np.isnan(Y)
-    if not Y.shape[1]:
-        return np.zeros((int(row.max()) + 1, 0))
-    n = np.column_stack([np.bincount(row, weights=k) for k in known.T])
-    total = np.column_stack([np.bincount(row, weights=y) for y in np.where(known, Y, 0.0).T])
-    return np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
-
-
-def _any(near: NDArray[np.bool_], row: Ints) -> NDArray[np.bool_]:
-    """True where one tile of a row is."""
-    n_rows = int(row.max()) + 1
-    return (
-        np.column_stack(
-            [np.bincount(row, weights=column, minlength=n_rows) > 0 for column in near.T]
-        )
-        if near.shape[1]
-        else np.zeros((n_rows, 0), dtype=np.bool_)
-    )
+    log_bytes = np.log1p(pictures["bytes"].astype(np.float64))
+    facts = np.column_stack(
+        [log_bytes, pictures["mean"], pictures["spread"], pictures["nodata"]]
+    ).astype(np.float64)
+    colours = ("red", "green", "blue")
+    means = [f"mean {colour}" for colour in colours]
+    spreads = [f"spread {colour}" for colour in colours]
+    return Features(facts), ["log bytes", *means, *spreads, "nodata"]

@@ -1,4 +1,4 @@
-"""Which tiles are predicted by a model that has not seen them: random tiles, whole areas or whole blocks."""
+"""Split tiles into folds: random tiles, whole areas, or whole blocks of areas."""
 
 from __future__ import annotations
 
@@ -16,18 +16,38 @@ Held = frozenset[int]  # parts that a model must not see
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Folds:
-    """Who may be trained on, and who is predicted, on one kind of split.
+class FoldOptions:
+    """How folds are made.
 
-    The inner folds of a fold, on which every choice is made, are the other folds: they were made by the same
-    function, so they are of the same kind, and what is fitted without folds {f, g} serves f as the outer and g as
-    the inner fold and the other way round. With two folds each is cut into two parts, which are the inner folds.
+    Attributes
+    ----------
+    splits : kinds of split: `random`, `area`, `block`.
+    n_folds, seed : of every split.
+    block_m : side of the blocks [m].
+    buffer_m : distance to a held-out block within which no tile is trained on [m].
+    """
+
+    splits: tuple[str, ...]
+    n_folds: int
+    seed: int
+    block_m: float
+    buffer_m: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folds:
+    """Which rows are trained on and which are predicted, on one kind of split.
+
+    The inner folds of a fold, on which every choice is made, are the other folds: they are of the
+    same kind, and what is fitted without folds {f, g} serves f as the outer and g as the inner
+    fold and the other way round. With two folds each is cut into two parts, the inner folds.
 
     Attributes
     ----------
     kind : `random`, `area` or `block`.
-    part : (n,), the smallest piece that a row moves with, −1 for a row that nobody uses; a fold is `per_fold` parts.
-    near : (n, n_parts) bool, rows of other parts that lie within the buffer of a part; (n, 0) without a buffer.
+    part : (n,), the smallest piece that a row moves with, −1 for a row that is not used; a fold is
+        `per_fold` parts.
+    near : (n, n_parts), rows of other parts within the buffer of a part; (n, 0) without a buffer.
     """
 
     kind: str
@@ -41,7 +61,7 @@ class Folds:
 
     @property
     def fold(self) -> Ints:
-        """Fold of each row: (n,), −1 for a row that nobody uses."""
+        """Fold of each row: (n,), −1 for a row that is not used."""
         return self.part // self.per_fold
 
     @property
@@ -55,40 +75,53 @@ class Folds:
         return [int(p) for p in np.unique(self.part[self.part >= 0])]
 
     def parts_of(self, *folds: int) -> Held:
-        """Parts of some folds."""
-        return frozenset(
-            p for f in folds for p in range(f * self.per_fold, (f + 1) * self.per_fold)
-        )
+        """Return the parts of some folds."""
+        n = self.per_fold
+        return frozenset(f * n + i for f in folds for i in range(n))
 
     def held(self, held: Held) -> Ints:
-        """Rows of the held parts: what a model that was fitted on `training(held)` is asked for."""
+        """Return the rows of the held-out parts."""
         return np.flatnonzero(np.isin(self.part, list(held)))
 
     def training(self, held: Held) -> Ints:
-        """Rows in no held part and not within the buffer of one."""
+        """Return the rows in no held-out part and not within the buffer of one."""
         is_out = (self.part < 0) | np.isin(self.part, list(held))
         if self.near.shape[1]:
             is_out |= self.near[:, sorted(held)].any(axis=1)
         return np.flatnonzero(~is_out)
 
     def asked(self, part: int, outer: Held) -> Ints:
-        """Rows of a part that a choice is judged on which must not see the outer parts: none within their buffers."""
+        """Return the rows of a part outside the outer parts' buffers; choices are judged on them."""
         rows = self.held(frozenset({part}))
-        return rows[~self.near[rows][:, sorted(outer)].any(axis=1)] if self.near.shape[1] else rows
+        if not self.near.shape[1]:
+            return rows
+        is_near = self.near[rows][:, sorted(outer)].any(axis=1)
+        return rows[~is_near]
 
     def inner(self, fold: int) -> list[tuple[int, Held]]:
-        """Return (inner part, parts to hold out) of every inner fold of an outer fold; empty where there are not two."""
+        """Return (inner part, parts to hold out) of an outer fold's inner folds.
+
+        Empty where there are not two.
+        """
         outer = self.parts_of(fold)
         inside = [p for p in self.parts if p not in outer]
-        return [(p, outer | {p}) for p in inside] if len(inside) > 1 else []
+        if len(inside) < 2:
+            return []
+        return [(p, outer | {p}) for p in inside]
 
     def splits(self) -> Iterator[tuple[Ints, Ints]]:
-        """Return (training rows, held-out rows) of every part; nothing where there are not two."""
-        for part in self.parts if len(self.parts) > 1 else ():
-            yield self.training(frozenset({part})), self.held(frozenset({part}))
+        """Yield (training rows, held-out rows) of every part; nothing where there are not two."""
+        if len(self.parts) < 2:
+            return
+        for part in self.parts:
+            held = frozenset({part})
+            yield self.training(held), self.held(held)
 
     def before(self, fold: int) -> int:
-        """Return the fold before, round the circle: a row's nested prediction knows neither its own fold nor that one."""
+        """Return the fold before, of the first the last.
+
+        A row's nested prediction comes from a model without its own fold and without that one.
+        """
         folds = self.folds
         return folds[folds.index(fold) - 1]
 
@@ -107,11 +140,12 @@ def assign_folds(
     seed: int,
     block_m: float,
 ) -> Ints:
-    """Assign tiles to folds that hold about as many tiles each, with about the same means of the targets.
+    """Assign tiles to folds of about as many tiles, with about the same means of the targets.
 
     Parameters
     ----------
-    kind : `random` (each tile by itself), `area` (whole areas), `block` (all areas whose centroid lies in one square).
+    kind : `random` (each tile by itself), `area` (whole areas), `block` (all areas whose centroid
+        lies in one square).
     area : (n_tiles,), label of each tile's area.
     xy : (n_tiles, 2), easting and northing [m]; needed by `block` alone.
     targets : (n_tiles, n_targets), NaN where missing, or None to balance counts alone.
@@ -123,7 +157,8 @@ def assign_folds(
 
     Raises
     ------
-    ValueError : fewer tiles, areas or blocks than folds; no coordinates for `block`; an unknown kind.
+    ValueError : fewer tiles, areas or blocks than folds; no coordinates for `block`; an unknown
+        kind.
 
     References
     ----------
@@ -134,15 +169,24 @@ def assign_folds(
     if n_groups < n_folds:
         noun = {"random": "tiles", "area": "areas", "block": f"blocks of {block_m:g} m"}[kind]
         raise ValueError(
-            f"split {kind!r}: expected at least {n_folds} {noun} for {n_folds} folds, got {n_groups}. "
-            "Lower folds in [models], or give more tiles."
+            f"split {kind!r}: expected at least {n_folds} {noun} for {n_folds} folds, got "
+            f"{n_groups}. Lower folds in [models], or give more tiles."
         )
     loads = np.ones((n_groups, 1)) if kind == "random" else weigh_groups(group, targets)
     return balance_groups(loads, n_folds, seed)[group]
 
 
 def unit_numbers(kind: str, area: NDArray[Any], xy: Floats | None, block_m: float) -> Ints:
-    """Number of the tile, area or block that moves between folds as one, for each tile: 0 … n_units − 1."""
+    """Return for each tile the index of the tile, area or block that stays in one fold.
+
+    Returns
+    -------
+    (n_tiles,), 0 … n_units − 1.
+
+    Raises
+    ------
+    ValueError : as `assign_folds`.
+    """
     if kind == "random":
         return np.arange(len(area))
     numbers = np.unique(area, return_inverse=True)[1]
@@ -154,7 +198,11 @@ def unit_numbers(kind: str, area: NDArray[Any], xy: Floats | None, block_m: floa
 
 
 def block_numbers(area: Ints, xy: Floats | None, block_m: float) -> Ints:
-    """Number of the square block in which the centroid of each tile's area lies: (n_tiles,), 0 … n_blocks − 1.
+    """Return the index of the square block with the centroid of each tile's area.
+
+    Returns
+    -------
+    (n_tiles,), 0 … n_blocks − 1.
 
     Raises
     ------
@@ -162,25 +210,27 @@ def block_numbers(area: Ints, xy: Floats | None, block_m: float) -> Ints:
     """
     if xy is None:
         raise ValueError(
-            "split 'block' needs coordinates, and the settings name none: set x and y (or grid) in [tiles], "
-            "or remove 'block' from splits in [models]"
+            "split 'block' needs coordinates, and the settings name none: set x and y (or grid) "
+            "in [tiles], or remove 'block' from splits in [models]"
         )
-    sizes = np.bincount(area)
-    centroids = np.column_stack([np.bincount(area, weights=xy[:, i]) / sizes for i in (0, 1)])
-    block = np.unique(np.floor(centroids / block_m), axis=0, return_inverse=True)[1]
-    return block.ravel()[area]
+    sums = np.column_stack([np.bincount(area, weights=xy[:, i]) for i in (0, 1)])
+    centroids = sums / np.bincount(area)[:, None]
+    squares = np.floor(centroids / block_m)
+    block = np.unique(squares, axis=0, return_inverse=True)[1].ravel()
+    return block[area]
 
 
 def build_folds(
     kind: str, fold: Ints, *, area: NDArray[Any], xy: Floats | None, block_m: float, buffer_m: float
 ) -> Folds:
-    """Return the folds with their parts and buffers, from the fold of each tile.
+    """Build folds with their parts and buffers from the fold of each tile.
 
     Parameters
     ----------
-    fold : (n_tiles,), −1 for a tile that nobody uses. area, xy, block_m : as `assign_folds`.
-    buffer_m : tiles whose centre lies within this distance [m] of a tile of a held-out part are left out of its
-        training; used by `block` alone.
+    fold : (n_tiles,), −1 for a tile that is not used.
+    area, xy, block_m : as `assign_folds`.
+    buffer_m : tiles whose centre lies within this distance [m] of a tile of a held-out part are
+        left out of its training; used by `block` alone.
 
     Raises
     ------
@@ -190,43 +240,47 @@ def build_folds(
     part = fold * per_fold
     if per_fold == 2:
         group = unit_numbers(kind, area, xy, block_m)
-        part = np.where(fold < 0, -1, part + _halves(group, fold)[group])
+        half = _halve_folds(group, fold)[group]
+        part = np.where(fold < 0, -1, part + half)
     near = np.zeros((len(fold), 0), dtype=np.bool_)
     if kind == "block" and buffer_m > 0:
-        near = _near(part, xy, buffer_m, per_fold * int(fold.max() + 1))
+        n_parts = per_fold * int(fold.max() + 1)
+        near = _find_near(part, xy, buffer_m, n_parts)
     folds = Folds(kind=kind, part=part, near=near, per_fold=per_fold)
     for f in folds.folds:
         if not len(folds.training(folds.parts_of(f))):
             raise ValueError(
-                f"split {kind!r}: no tile is left to train on for fold {f}: all others lie within {buffer_m:g} m of "
-                "it. Lower buffer_m or raise block_m in [models]."
+                f"split {kind!r}: no tile is left to train on for fold {f}: all others lie within "
+                f"{buffer_m:g} m of it. Lower buffer_m or raise block_m in [models]."
             )
     return folds
 
 
-def _halves(group: Ints, fold: Ints) -> Ints:
-    """Cut each of two folds into halves of whole groups: (n_groups,) 0 or 1."""
-    sizes = np.bincount(group)
-    half = np.zeros(int(group.max()) + 1, dtype=np.int64)
+def _halve_folds(group: Ints, fold: Ints) -> Ints:
+    """Cut each of two folds into halves of whole groups: (n_groups,), 0 or 1."""
+    sizes = np.bincount(group).astype(np.float64)
+    half = np.zeros(len(sizes), dtype=np.int64)
     for f in (0, 1):
         groups = np.unique(group[fold == f])
         if len(groups) > 1:
-            half[groups] = balance_groups(sizes[groups, None].astype(float), 2, 0)
+            half[groups] = balance_groups(sizes[groups, None], 2, 0)
     return half
 
 
-def _near(part: Ints, xy: Floats | None, buffer_m: float, n_parts: int) -> NDArray[np.bool_]:
+def _find_near(part: Ints, xy: Floats | None, buffer_m: float, n_parts: int) -> NDArray[np.bool_]:
+    """Return which tiles of other parts lie within the buffer of each part."""
     if xy is None:
         raise ValueError(
-            "buffer_m needs coordinates, and the settings name none: set x and y (or grid) in [tiles]"
+            "buffer_m needs coordinates, and the settings name none: set x and y (or grid) in "
+            "[tiles]"
         )
-    from scipy.spatial import cKDTree  # a run with nothing to do should not load it
+    from scipy.spatial import cKDTree  # slow to load, and seldom needed
 
     near = np.zeros((len(part), n_parts), dtype=np.bool_)
+    limit = buffer_m * (1 + 1e-9)
     for p in np.unique(part[part >= 0]):
         others = part != p
-        distance, _ = cKDTree(xy[~others]).query(
-            xy[others], distance_upper_bound=buffer_m * (1 + 1e-9)
-        )
+        tree = cKDTree(xy[~others])
+        distance, _ = tree.query(xy[others], distance_upper_bound=limit)
         near[others, p] = np.isfinite(distance)
     return near

@@ -47,7 +47,13 @@ def open_inputs(settings: FitSettings) -> Inputs:
     if held is None:
         tiles = read_tiles(settings)
         held = hold_inputs(
-            Inputs(settings, tiles, open_folds(settings, tiles, is_read_only=True).folds)
+            Inputs(
+                settings,
+                tiles,
+                open_folds(
+                    settings.folder, tiles, settings.models.fold_options, is_read_only=True
+                ).folds,
+            )
         )
     return held
 

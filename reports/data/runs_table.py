@@ -94,7 +94,9 @@ def _current_folds(settings: ReportSettings, tiles: Tiles | None) -> dict[str, s
     """Hashes of the folds on disk; empty where the table or the folds are gone."""
     if tiles is None or not (settings.folder / "folds.parquet").is_file():
         return {}
-    folds = open_folds(settings, tiles, is_read_only=True).folds
+    folds = open_folds(
+        settings.folder, tiles, settings.models.fold_options, is_read_only=True
+    ).folds
     return {split: hash_folds(tiles.id.to_numpy(), one) for split, one in folds.items()}
 
 
