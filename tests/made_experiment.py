@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from extract.settings import read_settings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
-from models.execution.progress import Heard
+from models.execution.fit_progress import FitProgress
 from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.fitted import Fitted
@@ -41,7 +41,7 @@ accept = ["labels-differ"]
 N, N_AREAS = 100, 25
 
 
-class Counted(Heard):
+class Counted(FitProgress):
     """Keeps what was fitted: split, cut, model and target."""
 
     def __init__(self) -> None:

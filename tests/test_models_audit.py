@@ -30,6 +30,8 @@ from models.auditing.audit import (
 from models.auditing.findings import AuditInputs, Finding
 from models.auditing.near_duplicates import MAX_BITS, group_near, near_pairs
 from models.cli import app
+from models.execution.fit_progress import FitProgress
+from models.fit import plan_all
 from models.settings import FitSettings
 
 N_AREAS, SIDE = 90, 200.0
@@ -371,7 +373,7 @@ def test_an_unknown_code_to_accept_is_refused_with_the_nearest(
     with pytest.raises(
         ValueError, match=r"unknown finding 'label-differ'.*Did you mean 'labels-differ'"
     ):
-        read_settings(path, FitSettings)
+        plan_all(read_settings(path, FitSettings), FitProgress(), is_read_only=True)
 
 
 def test_the_command_says_what_it_found_and_exits_1(experiment: Callable[..., Path]) -> None:

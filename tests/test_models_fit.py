@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 from extract.errors import RunFileError
 from extract.settings import read_settings
 from models.cli import app
-from models.execution.progress import Watch
-from models.execution.progress_display import Display, name_seconds
+from models.execution.fit_progress import FitDisplay, FitProgress, format_seconds
 from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.kept_models import load_model
@@ -225,10 +224,9 @@ def test_a_dry_run_prints_the_plan_and_changes_nothing(fitted: Path) -> None:
     said = run("fit", "--dry-run", "--config", fitted)
     assert "2 cells stale: the labels of health changed" in said
     assert "2 cells done, 2 stale, 4 to fit in 3 runs." in said
-    assert (
-        "from the runs in this folder for mean, ridge; from costs known from elsewhere"
-        in " ".join(said.split())
-    )
+    assert "with 1 worker, by the runs in this folder." in said
+    assert "Unknown how long: knn; nothing like it was fitted here yet." in said
+    assert "Nothing was fitted." in said
     assert before == {p: p.stat().st_mtime_ns for p in change(fitted).folder.rglob("*")}
 
 
@@ -242,23 +240,29 @@ def test_the_list_shows_done_stale_missing_and_why(fitted: Path) -> None:
 
 def test_the_stages_after_the_fits_say_how_far_they_are(tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    watch = Watch()
-    watch.progress = lambda done, total: told.append((done, total))  # type: ignore[method-assign]
-    fit_all(change(make_experiment(tmp_path)), watch)
+    progress = FitProgress()
+    progress.progress = lambda done, total: told.append((done, total))  # type: ignore[method-assign]
+    fit_all(change(make_experiment(tmp_path)), progress)
     assert told == [(1, 2), (2, 2)] * 2  # two targets scored, two models kept
 
 
 def test_the_display_shows_cells_and_the_best_so_far(tmp_path: Path) -> None:
     path = make_experiment(tmp_path, names=["mean", "ridge"])
     console = Console(force_terminal=True, width=120, record=True)
-    with Display(console, "area") as display:
+    with FitDisplay(console, "area") as display:
         fit_all(change(path), display)
     said = console.export_text()
     assert "cells 4/4" in said
     assert "ridge on net/last:avg" in said
     assert set(display.seconds) == {"plan", "audit", "fit", "score", "keep"}
     assert "keeping 2/2" in said
-    assert [name_seconds(s) for s in (0.2, 80, 600, 9000)] == ["1 s", "80 s", "10 min", "2.5 h"]
+    assert [format_seconds(s) for s in (0.2, 80, 600, 9000, None)] == [
+        "1 s",
+        "80 s",
+        "10 min",
+        "2.5 h",
+        "unknown",
+    ]
 
 
 def test_without_a_target_there_is_nothing_to_fit(tmp_path: Path) -> None:

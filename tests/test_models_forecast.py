@@ -1,114 +1,75 @@
-"""What a dry run predicts: it follows the parameters, and what runs of the folder took corrects it."""
+"""What a dry run predicts: what runs in the folder took, and nothing of what was never fitted."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from made_experiment import change, fit, make_experiment
 
-from extract.networks.registry import REGISTRY
-from models.execution.costs import FORMULAS, NETWORK_GMACS, Work, count_seconds
-from models.execution.progress import Heard
-from models.families.registry import (
-    BASELINES,
-    FAMILIES,
-    FINETUNE,
-    STACK,
-    build_model,
-    find_family,
-    parse_model,
-)
+from extract.config.cuts import parse_cut
+from models.execution.fit_progress import FitProgress
+from models.execution.forecast import Forecast, forecast
 from models.fit import plan_all
+from models.store.cells import Cell, Planned
 
-WORK = Work(
-    n_tiles=12_000,
-    n_areas=2400,
-    n_features=512,
-    grid=(14, 14, 512),
-    backbone="vgg16",
-    side=224,
-    outputs=(1,) * 7,
-    folds=5,
-    is_nested=False,
-)
+AVG, MAX = parse_cut("net/last:avg"), parse_cut("net/last:max")
 
 
-def seconds(name: str, *, params: dict[str, Any] | None = None, **work: Any) -> float:
-    spec = parse_model(name)
-    return count_seconds(
-        spec, build_model(spec, seed=0, params=params).get_params(), WORK._replace(**work)
+def planned(
+    model: str, *, split: str = "area", cut: object = AVG, took: tuple[float, ...] = ()
+) -> Planned:
+    """Return a run of two targets: done where there are seconds, else to fit."""
+    targets = ["income", "health"]
+    return Planned(
+        cell=Cell(split, cut, model),  # type: ignore[arg-type]
+        inputs={},
+        depends={},
+        is_nested=False,
+        keys=dict.fromkeys(targets, "key"),
+        missing=[] if took else targets,
+        stale={},
+        done={},
+        took=dict(zip(targets, took, strict=False)),
     )
 
 
-def test_a_search_grows_with_the_square_of_the_tiles_and_nothing_else_does() -> None:
-    growth = {
-        m: seconds(m, n_tiles=480_000) / seconds(m, n_tiles=120_000)
-        for m in ("ridge", "xgboost", "forest", "head", "knn")
-    }
-    assert growth.pop("knn") > 12
-    assert max(growth.values()) < 7
+def predict(*runs: Planned) -> list[float | None]:
+    return list(forecast(list(runs)).seconds.values())
 
 
-@pytest.mark.parametrize(
-    ("name", "few", "many", "factor"),
-    [
-        ("forest", {"n_trees": 20}, {"n_trees": 200}, 10),
-        ("forest", {}, {"search": True}, 3.5),
-        ("xgboost", {"n_estimators": 10}, {"n_estimators": 60}, 2),
-        ("xgboost", {"max_depth": 2}, {"max_depth": 6}, 1.1),
-        ("xgboost", {}, {"columns": 1.0}, 3.5),
-        ("head", {"epochs": 2}, {"epochs": 10}, 5),
-        ("cnn", {"epochs": 2}, {"epochs": 10}, 5),
-        ("tail", {"epochs": 1}, {"epochs": 5}, 5),
-        ("tail", {"joint": True}, {}, 7),
-        ("finetune:vgg16", {"epochs": 1, "warm_epochs": 0}, {"epochs": 5, "warm_epochs": 0}, 5),
-    ],
-)
-def test_the_forecast_follows_the_parameters(
-    name: str, few: dict[str, Any], many: dict[str, Any], factor: float
-) -> None:
-    assert seconds(name, params=many) / seconds(name, params=few) == pytest.approx(factor, rel=0.3)
+def test_a_run_costs_what_the_same_cut_and_model_did() -> None:
+    same = planned("ridge", split="random", took=(1.0, 3.0))
+    other_cut = planned("ridge", cut=MAX, took=(50.0, 50.0))
+    assert predict(same, other_cut, planned("ridge")) == [4.0]
 
 
-def test_epochs_that_no_training_comes_to_cost_nothing() -> None:
-    assert seconds("head", params={"epochs": 200}) == seconds("head", params={"epochs": 5000})
+def test_else_what_the_model_and_else_what_the_family_did() -> None:
+    ridge = planned("ridge", cut=MAX, took=(2.0, 2.0))
+    pooled = planned("ridge@area", cut=MAX, took=(9.0, 9.0))
+    assert predict(ridge, pooled, planned("ridge")) == [4.0]
+    assert predict(pooled, planned("ridge")) == [18.0]
 
 
-def test_a_deeper_cut_leaves_a_cheaper_tail_and_larger_pictures_a_dearer_network() -> None:
-    assert seconds("tail", grid=(56, 56, 256)) > 3 * seconds("tail")
-    assert seconds("finetune:vgg16", side=448) > 3 * seconds("finetune:vgg16")
-    assert seconds("finetune:mobilenetv2") < seconds("finetune:vgg16") / 3
+def test_what_was_never_fitted_here_is_unknown() -> None:
+    found = forecast([planned("ridge", took=(2.0, 2.0)), planned("knn"), planned("knn", cut=MAX)])
+    assert list(found.seconds.values()) == [None, None]
+    assert found.unknown == ["knn"]
+    assert found.total(1) == 0
 
 
-def test_every_family_and_network_has_a_cost() -> None:
-    assert set(NETWORK_GMACS) == set(REGISTRY)
-    assert set(FORMULAS) | {"ridge", "geodemographic", "metadata"} == {*BASELINES, *FAMILIES, STACK}
-    for family in {*BASELINES, *FAMILIES} - {FINETUNE}:
-        assert count_seconds(parse_model(family), find_family(family)().get_params(), WORK) > 0
+def test_workers_share_the_time_but_for_the_longest_run() -> None:
+    seconds = {Cell("area", AVG, m): s for m, s in (("ridge", 3.0), ("knn", 4.0), ("head", None))}
+    found = Forecast(seconds=seconds)
+    assert found.total(1) == pytest.approx(7.0)
+    assert found.total(8) == 4.0
 
 
-def test_runs_of_this_folder_predict_what_other_parameters_take(tmp_path: Path) -> None:
+def test_stale_runs_of_a_folder_predict_what_they_take_again(tmp_path: Path) -> None:
     path = make_experiment(tmp_path, names=["forest"])
-    path.write_text(path.read_text() + "[models.params.forest]\nn_trees = 100\n")
-    took = fit_seconds(path)
-    path.write_text(path.read_text().replace("n_trees = 100", "n_trees = 400"))
-    heard = Heard()
-    _, (planned,) = plan_all(change(path), heard, is_read_only=True)
-    assert heard.expected.source == "from the runs in this folder for forest"
-    assert 2 < heard.expected.seconds[planned.cell] / took < 5
-
-
-def fit_seconds(path: Path) -> float:
+    path.write_text(path.read_text() + "[models.params.forest]\nn_trees = 10\n")
     fit(path)
-    _, (planned,) = plan_all(change(path), Heard(), is_read_only=True)
-    return sum(planned.took.values())
-
-
-def test_workers_share_the_time_but_for_the_longest_run(tmp_path: Path) -> None:
-    path, heard = make_experiment(tmp_path, names=["mean", "ridge", "forest"]), Heard()
-    plan_all(change(path), heard, is_read_only=True)
-    longest = max(heard.expected.seconds.values())
-    assert heard.expected.total(1) == pytest.approx(sum(heard.expected.seconds.values()))
-    assert heard.expected.total(8) == longest
+    path.write_text(path.read_text().replace("n_trees = 10", "n_trees = 20"))
+    progress = FitProgress()
+    _, (run,) = plan_all(change(path), progress, is_read_only=True)
+    assert progress.expected.seconds[run.cell] == pytest.approx(sum(run.took.values()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.execution.listing import block_runs, tab_runs
+from models.cli_output import block_runs, tab_runs
 
 COLUMNS = ("split", "cut", "model", "done", "stale", "missing", "seconds", "why stale")
 NARROW = (

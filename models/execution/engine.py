@@ -9,8 +9,9 @@ from typing import Any
 import joblib
 
 from extract.execution.workers import Processes, open_cluster
+from models.execution.experiment_data import ExperimentData
 from models.execution.fit_cell import fit_unit
-from models.settings import FitSettings, ModelsSection
+from models.settings import ModelsSection
 from models.store.cells import Cell, Planned
 from models.store.fitted import Fitted
 
@@ -32,7 +33,7 @@ class Engine:
     scheduler: str | None
 
     def run(
-        self, settings: FitSettings, plans: list[Planned], members: dict[str, list[Cell]]
+        self, data: ExperimentData, plans: list[Planned], members: dict[str, list[Cell]]
     ) -> Iterator[Fitted]:
         """Fit every planned run, and give each as it ends; who calls it writes.
 
@@ -45,11 +46,8 @@ class Engine:
         ------
         WorkerError : no cluster answers, Dask is not installed, or a worker was killed.
         """
-        settings = settings.model_copy(
-            update={"out": settings.folder}
-        )  # another process may stand in another folder
         yield from self.each(
-            joblib.delayed(fit_unit)(settings, plan, members[plan.cell.split], self.threads)
+            joblib.delayed(fit_unit)(data, plan, members[plan.cell.split], self.threads)
             for plan in plans
         )
 

@@ -1,276 +1,201 @@
-"""One unit of work: one model on one cut and split, for the targets that it lacks. Nothing is written here."""
+"""Fit one run out of fold: one model on one cut and split, for the targets that it lacks."""
 
 from __future__ import annotations
 
 import os
 import sys
 import time
-from dataclasses import replace
-from functools import lru_cache
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from extract.config.cuts import ALL_CUTS, CellCut
+from extract.config.cuts import ALL_CUTS
 from extract.errors import FitError
-from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import peak_rss_bytes
 from models.data.arrays import Floats
 from models.data.classes import list_classes, spread_classes
-from models.data.design import CutData, Design, build_design, read_cut
-from models.data.fold_file import hash_folds, open_folds
+from models.data.design import Design
+from models.data.fold_file import hash_folds
 from models.data.folds import Folds, unit_numbers
 from models.evaluation.out_of_fold import read_predicted
+from models.execution.experiment_data import ExperimentData
 from models.families.family import CrossFit, Family, Where
 from models.families.stack import stack_folds
-from models.settings import FitSettings
 from models.store.cells import Cell, Planned, hash_labels
 from models.store.fitted import ClassFit, Fitted
-from models.store.network_origin import find_origin
-
-_HELD: dict[str, Inputs] = {}  # of this process, at most one
 
 
-class Inputs(NamedTuple):
-    """What every unit of an experiment reads, once a process."""
-
-    settings: FitSettings
-    tiles: Tiles
-    folds: dict[str, Folds]
-
-
-def open_inputs(settings: FitSettings) -> Inputs:
-    """Return the tile table and the folds: those held in this process, or read anew where a file has changed since."""
-    held = _HELD.get(_stamp(settings))
-    if held is None:
-        tiles = read_tiles(settings)
-        held = hold_inputs(
-            Inputs(
-                settings,
-                tiles,
-                open_folds(
-                    settings.folder, tiles, settings.models.fold_options, is_read_only=True
-                ).folds,
-            )
-        )
-    return held
-
-
-def hold_inputs(inputs: Inputs) -> Inputs:
-    """Hold what every unit reads for the next ones of this process, instead of what was held before."""
-    _HELD.clear()
-    _HELD[_stamp(inputs.settings)] = inputs
-    return inputs
-
-
-def _stamp(settings: FitSettings) -> str:
-    files = (settings.tiles.table, settings.folder / "folds.parquet")
-    return settings.model_dump_json() + str(
-        [path.stat().st_mtime_ns for path in files if path is not None and path.is_file()]
-    )
-
-
-@lru_cache(maxsize=1)
-def _cut(settings_json: str, source: str, cut: CellCut) -> CutData:  # noqa: ARG001
-    inputs = open_inputs(FitSettings.model_validate_json(settings_json))
-    return read_cut(
-        inputs.settings.folder,
-        inputs.tiles,
-        cut,
-        inputs.settings.extract.backbones,
-        memory=inputs.settings.models.memory_bytes,
-    )
-
-
-def fit_unit(settings: FitSettings, plan: Planned, members: list[Cell], threads: int) -> Fitted:
-    """Predict every tile out of fold for the targets that a run lacks.
+def fit_unit(data: ExperimentData, plan: Planned, members: list[Cell], threads: int) -> Fitted:
+    """Predict every tile out of fold for the targets that a run lacks; nothing is written.
 
     Parameters
     ----------
-    members : what a stack combines; read from their runs.
+    members : what a stack combines; their predictions are read from disk.
     threads : how many the fit may use.
 
     Raises
     ------
-    FitError : the unit cannot be fitted, or the table, the folds or the features are no longer those of the plan.
+    FitError : the run cannot be fitted, or the table, the folds or the features are no longer
+        those of the plan.
     """
-    inputs = open_inputs(settings)
-    _check_unchanged(inputs, plan)
+    _check_unchanged(data, plan)
     try:
         with threadpool_limits(threads):
-            fitted = (
-                _fit_stack(inputs, plan, members)
-                if plan.cell.cut is ALL_CUTS
-                else _fit_model(inputs, plan, threads)
-            )
-        return fitted._replace(peak_rss_bytes=peak_rss_bytes())
+            if plan.cell.cut is ALL_CUTS:
+                fitted = _fit_stack(data, plan, members)
+            else:
+                fitted = _fit_model(data, plan, threads)
     except ValueError as error:
         raise FitError(f"{plan.cell}: {error}") from error
+    return fitted._replace(peak_rss_bytes=peak_rss_bytes())
 
 
-def _check_unchanged(inputs: Inputs, plan: Planned) -> None:
-    labels = hash_labels(inputs.tiles)
-    is_same = plan.cell.cut is ALL_CUTS or (
-        plan.inputs["folds_sha256"]
-        == hash_folds(inputs.tiles.id.to_numpy(), inputs.folds[plan.cell.split])
-        and all(labels[t] == more["labels_sha256"] for t, more in plan.depends.items())
-    )
-    if not is_same:
+def _check_unchanged(data: ExperimentData, plan: Planned) -> None:
+    if plan.cell.cut is ALL_CUTS:
+        return
+    folds = hash_folds(data.tiles.id.to_numpy(), data.folds[plan.cell.split])
+    labels = hash_labels(data.tiles)
+    planned = {target: inputs["labels_sha256"] for target, inputs in plan.depends.items()}
+    if plan.inputs["folds_sha256"] != folds or planned != {t: labels[t] for t in planned}:
         raise FitError(
-            f"{plan.cell}: the tile table or the folds have changed since the run was planned, or this machine sees "
-            "others. Run the same command again."
+            f"{plan.cell}: the tile table or the folds have changed since the run was planned, or "
+            "this machine sees others. Run the same command again."
         )
 
 
-def _fit_model(inputs: Inputs, plan: Planned, threads: int) -> Fitted:
-    design = open_design(inputs, plan.cell, plan.inputs)
+def _fit_model(data: ExperimentData, plan: Planned, threads: int) -> Fitted:
+    design = data.open_design(plan.cell, plan.inputs)
     start = time.perf_counter()
-    row = design.row_of_tile
-    tiles = inputs.tiles
-    asked = inputs.settings.models
-    if len(design.folds.folds) < asked.folds:
+    n_asked = data.settings.models.folds
+    n_found = len(design.folds.folds)
+    if n_found < n_asked:
         raise FitError(
-            f"expected usable tiles in {asked.folds} folds, got them in {len(design.folds.folds)}: every tile of a "
-            "fold was rejected (features/rejects.csv). Mend those pictures, or lower folds in [models]."
+            f"expected usable tiles in {n_asked} folds, got them in {n_found}: every tile of a "
+            "fold was rejected (features/rejects.csv). Mend those pictures, or lower folds in "
+            "[models]."
         )
-    columns = [i for i, t in enumerate(tiles.targets) if t in plan.missing]
-    _check_labels(
-        design,
-        {str(tiles.targets.columns[i]): ~np.isnan(design.Y[:, i]) for i in columns},
-        is_nested=plan.is_nested,
-    )
-    _check_labels(
-        design,
-        {t: design.codes[t] >= 0 for t in plan.missing if t in tiles.classes},
-        is_nested=False,
-    )
-    cross = CrossFit(np.zeros((len(row), 0)), None, [])
-    if columns:
-        model = told_threads(asked.build(plan.cell.spec), threads)
-        model.where = _where(
-            inputs, plan, tuple(t for t in map(str, tiles.targets) if t in plan.missing)
-        )
-        cross = model.cross_fit(
-            design.X,
-            design.Y[:, columns],
-            folds=design.folds,
-            weight=design.weight,
-            nested=plan.is_nested,
-        )
-        cross = cross._replace(
-            predicted=cross.predicted[row],
-            nested=None if cross.nested is None else cross.nested[row],
-        )
-    model = told_threads(asked.build(plan.cell.spec, "class"), threads)
+    _check_targets(data, plan, design)
+    cross = _fit_numbers(data, plan, design, threads)
     classes = {}
-    for target in (t for t in plan.missing if t in tiles.classes):
-        model.where = _where(inputs, plan, (target,))
-        classes[target] = _fit_classes(model, design, target, list_classes(tiles.classes[target]))
+    for target in plan.missing:
+        if target in data.tiles.classes:
+            classes[target] = _fit_classes(data, plan, design, target, threads)
     return Fitted(
-        plan, design.tiles, design.folds.fold[row], cross, time.perf_counter() - start, classes
+        plan=plan,
+        rows=design.tiles,
+        fold=design.folds.fold[design.row_of_tile],
+        cross=cross,
+        seconds=time.perf_counter() - start,
+        classes=classes,
     )
+
+
+def _fit_numbers(data: ExperimentData, plan: Planned, design: Design, threads: int) -> CrossFit:
+    """Fit all targets that are numbers at once; the predictions have a row a tile."""
+    targets = [str(t) for t in data.tiles.targets if t in plan.missing]
+    row = design.row_of_tile
+    if not targets:
+        return CrossFit(np.zeros((len(row), 0)), None, [])
+    Y = design.Y[:, [data.tiles.targets.columns.get_loc(t) for t in targets]]
+    model = limit_threads(data.settings.models.build(plan.cell.spec), threads)
+    model.where = _locate_fit(data, plan, targets)
+    cross = model.cross_fit(
+        design.X, Y, folds=design.folds, weight=design.weight, nested=plan.is_nested
+    )
+    nested = None if cross.nested is None else cross.nested[row]
+    return cross._replace(predicted=cross.predicted[row], nested=nested)
+
+
+def _fit_classes(
+    data: ExperimentData, plan: Planned, design: Design, target: str, threads: int
+) -> ClassFit:
+    start = time.perf_counter()
+    code = design.codes[target]
+    names = list_classes(data.tiles.classes[target])
+    model = limit_threads(data.settings.models.build(plan.cell.spec, "class"), threads)
+    model.where = _locate_fit(data, plan, [target])
+    Y = spread_classes(code, len(names))
+    cross = model.cross_fit(design.X, Y, folds=design.folds, weight=design.weight)
+    return ClassFit(
+        names=names,
+        probability=cross.predicted[design.row_of_tile],
+        chosen=cross.chosen[0],
+        seconds=time.perf_counter() - start,
+        curves=cross.curves[0] if cross.curves else {},
+    )
+
+
+def _check_targets(data: ExperimentData, plan: Planned, design: Design) -> None:
+    """Check that every training set has labels of every target that is to be fitted."""
+    numbers = [str(target) for target in data.tiles.targets]
+    for target in plan.missing:
+        if target in design.codes:
+            _check_labels(design.folds, target, design.codes[target] >= 0, is_nested=False)
+        else:
+            is_labelled = ~np.isnan(design.Y[:, numbers.index(target)])
+            _check_labels(design.folds, target, is_labelled, is_nested=plan.is_nested)
 
 
 def _check_labels(
-    design: Design, is_labelled: dict[str, NDArray[np.bool_]], *, is_nested: bool
+    folds: Folds, target: str, is_labelled: NDArray[np.bool_], *, is_nested: bool
 ) -> None:
-    """Refuse a target of which some fold would leave no label to learn from: is_labelled has (n_rows,) of each."""
-    folds = design.folds
-    for held in [(f,) for f in folds.folds] + [
-        (f, folds.before(f)) for f in folds.folds if is_nested
-    ]:
+    """Refuse a target of which some training set has no label.
+
+    Parameters
+    ----------
+    is_labelled : (n_rows,).
+    is_nested : nested predictions are asked for, whose models leave out two folds.
+    """
+    held_out = [[f] for f in folds.folds]
+    remedy = ""
+    if is_nested:
+        held_out += [sorted([f, folds.before(f)]) for f in folds.folds]
+        remedy = ", or take stack out of names"
+    for held in held_out:
         rows = folds.training(folds.parts_of(*held))
-        lost = [target for target, known in is_labelled.items() if not known[rows].any()]
-        if lost:
-            raise FitError(
-                f"target {lost[0]!r}: without fold{'s' * (len(held) > 1)} {' and '.join(map(str, sorted(held)))} no "
-                "label is left to learn from. Fill in labels, take it out of [targets], or lower folds or buffer_m"
-                f" in [models]{', or take stack out of names' * is_nested}."
-            )
+        if is_labelled[rows].any():
+            continue
+        noun = "fold" if len(held) == 1 else "folds"
+        raise FitError(
+            f"target {target!r}: without {noun} {' and '.join(map(str, held))} no label is left "
+            "to learn from. Fill in labels, take it out of [targets], or lower folds or buffer_m "
+            f"in [models]{remedy}."
+        )
 
 
-def _where(inputs: Inputs, plan: Planned, targets: tuple[str, ...]) -> Where:
+def _locate_fit(data: ExperimentData, plan: Planned, targets: list[str]) -> Where:
     return Where(
         cell=str(plan.cell),
-        targets=targets,
-        folder=inputs.settings.folder,
+        targets=tuple(targets),
+        folder=data.settings.folder,
         keys=tuple(plan.keys[t] for t in targets),
     )
 
 
-def _fit_classes(model: Family, design: Design, target: str, names: list[str]) -> ClassFit:
+def limit_threads(model: Family, threads: int) -> Family:
+    """Return the model with the number of threads that it may use."""
+    if "tensorflow" not in sys.modules:  # it reads these once, when it is loaded
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+        os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
+    names = [name for name in model.get_params() if name.endswith("n_jobs")]
+    limited: Family = model.set_params(**dict.fromkeys(names, threads))
+    return limited
+
+
+def _fit_stack(data: ExperimentData, plan: Planned, members: list[Cell]) -> Fitted:
     start = time.perf_counter()
-    Y = spread_classes(design.codes[target], len(names))
-    cross = model.cross_fit(design.X, Y, folds=design.folds, weight=design.weight)
-    return ClassFit(
-        names,
-        cross.predicted[design.row_of_tile],
-        cross.chosen[0],
-        time.perf_counter() - start,
-        cross.curves[0] if cross.curves else {},
-    )
-
-
-def open_design(inputs: Inputs, cell: Cell, source: dict[str, Any]) -> Design:
-    """Read a cut, or take the one read last, and make what a model is fed.
-
-    Parameters
-    ----------
-    source : the run's inputs, among them the hash of the features that were planned for.
-    """
-    settings = inputs.settings
-    data = _cut(
-        settings.model_dump_json(),
-        str(source.get("features_sha256", source["usable_sha256"])),
-        cell.cut,
-    )
-    found = data.source
-    changed = [name for name, value in found.items() if source.get(name, value) != value]
-    if changed:
-        raise FitError(
-            f"the features have changed since the run was planned ({', '.join(changed)}). "
-            "Run the same command again."
-        )
-    design = build_design(
-        data,
-        inputs.tiles,
-        cell.spec,
-        folds=inputs.folds[cell.split],
-        region=settings.models.region,
-        weights=settings.models.weights,
-    )
-    return replace(design, X=design.X.from_network(find_origin(settings, cell.spec, cell.cut)))
-
-
-def told_threads(model: Family, threads: int) -> Family:
-    """Return the model, told how many threads it may use."""
-    if "tensorflow" not in sys.modules:  # read once, when it is loaded
-        os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
-    told: Family = model.set_params(
-        **{name: threads for name in model.get_params() if name.endswith("n_jobs")}
-    )
-    return told
-
-
-def _fit_stack(inputs: Inputs, plan: Planned, members: list[Cell]) -> Fitted:
-    start = time.perf_counter()
-    settings = inputs.settings
-    tiles = inputs.tiles
-    folds = inputs.folds[plan.cell.split]
-    names = [str(m) for m in members]
-    outer, inner = (
-        read_predicted(
-            settings.folder,
-            [m.names for m in members],
-            tiles.id.to_numpy(),
-            plan.missing,
-            is_nested=is_nested,
-        )
-        for is_nested in (False, True)
-    )
-    unit = unit_numbers(plan.cell.split, tiles.area.to_numpy(), tiles.xy, settings.models.block_m)
+    tiles = data.tiles
+    folds = data.folds[plan.cell.split]
+    runs = [member.names for member in members]
+    folder = data.settings.folder
+    ids = tiles.id.to_numpy()
+    outer = read_predicted(folder, runs, ids, plan.missing)
+    inner = read_predicted(folder, runs, ids, plan.missing, is_nested=True)
+    block_m = data.settings.models.block_m
+    unit = unit_numbers(plan.cell.split, tiles.area.to_numpy(), tiles.xy, block_m)
+    weight = _weigh_tiles(data)
+    names = [str(member) for member in members]
     predicted = np.full((len(tiles), len(plan.missing)), np.nan)
     chosen = []
     for i, target in enumerate(plan.missing):
@@ -280,30 +205,28 @@ def _fit_stack(inputs: Inputs, plan: Planned, members: list[Cell]) -> Fitted:
             inner[i].astype(np.float64),
             folds=folds,
             unit=unit,
-            weight=_tile_weights(inputs),
+            weight=weight,
         )
-        chosen.append(
-            {
-                f: {
-                    "penalty": w.penalty,
-                    "weights": dict(zip(names, w.weights.round(6).tolist(), strict=True)),
-                }
-                for f, w in learned.items()
-            }
-        )
+        of_folds = {}
+        for fold, stack in learned.items():
+            weights = stack.weights.round(6).tolist()
+            by_name = dict(zip(names, weights, strict=True))
+            of_folds[fold] = {"penalty": stack.penalty, "weights": by_name}
+        chosen.append(of_folds)
     rows = np.flatnonzero(np.isfinite(predicted).any(axis=1))
     return Fitted(
-        plan,
-        rows,
-        folds.fold[rows],
-        CrossFit(predicted[rows], None, chosen),
-        time.perf_counter() - start,
-        {},
+        plan=plan,
+        rows=rows,
+        fold=folds.fold[rows],
+        cross=CrossFit(predicted[rows], None, chosen),
+        seconds=time.perf_counter() - start,
+        classes={},
     )
 
 
-def _tile_weights(inputs: Inputs) -> Floats:
-    if inputs.settings.models.weights == "tile":
-        return np.ones(len(inputs.tiles))
-    _, area, n = np.unique(inputs.tiles.area, return_inverse=True, return_counts=True)
-    return 1.0 / n[area]
+def _weigh_tiles(data: ExperimentData) -> Floats:
+    """Return the weight of each tile: (n_tiles,)."""
+    if data.settings.models.weights == "tile":
+        return np.ones(len(data.tiles))
+    area = np.unique(data.tiles.area, return_inverse=True)[1]
+    return 1.0 / np.bincount(area)[area]

@@ -14,7 +14,7 @@ from extract.config.cuts import Cut
 from extract.config.suggestions import suggest
 from extract.errors import KeptModelError, NoFeatureMapError, RunFileError
 from models.data.arrays import Floats
-from models.execution.fit_cell import Inputs, open_inputs
+from models.execution.experiment_data import ExperimentData, open_experiment
 from models.explaining.drawing import (
     draw_heat,
     draw_overlay,
@@ -93,7 +93,7 @@ def explain_targets(
         raise ValueError(
             f"target {target!r}: unknown; known: {', '.join(names)}.{suggest(target, names)}"
         )
-    inputs = open_inputs(settings)
+    inputs = open_experiment(settings)
     by_cut: dict[Cut, TileMaps] = {}
     for name in names if target is None else [target]:
         try:
@@ -122,7 +122,7 @@ def _find_models(settings: FitSettings, target: str, request: ExplainRequest) ->
 
 
 def explain_kept(
-    inputs: Inputs, kept: KeptModel, tile_maps: TileMaps, request: ExplainRequest
+    inputs: ExperimentData, kept: KeptModel, tile_maps: TileMaps, request: ExplainRequest
 ) -> Explanation:
     """Explain a kept model on a gallery, or on the tiles that are asked for, and write it.
 
@@ -166,7 +166,7 @@ def explain_kept(
     return read_explanation(path)
 
 
-def _choose_tiles(inputs: Inputs, kept: KeptModel, request: ExplainRequest) -> pd.DataFrame:
+def _choose_tiles(inputs: ExperimentData, kept: KeptModel, request: ExplainRequest) -> pd.DataFrame:
     target = str(kept.facts["target"])
     tiles = inputs.tiles
     predicted = read_predicted_tiles(inputs.settings.folder, kept.cell, target, tiles)
@@ -197,7 +197,7 @@ def _join_earlier(tiles: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_tiles(
-    inputs: Inputs,
+    inputs: ExperimentData,
     opened: OpenedModel,
     gallery: pd.DataFrame,
     tile_maps: TileMaps,

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from extract.errors import FitError, KeptModelError
 from models.data.arrays import Ints
 from models.data.design import Design
-from models.execution.fit_cell import Inputs, open_design
-from models.execution.keep_models import with_whole_areas
+from models.execution.experiment_data import ExperimentData
+from models.execution.keep_models import fold_whole_areas
 from models.explaining.explained_model import ExplainedModel
 from models.families.family import Chosen, Family
 from models.families.nearest_neighbours import Neighbours
@@ -51,7 +51,7 @@ class OpenedModel(NamedTuple):
     classes: list[str]
 
 
-def open_model(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> OpenedModel:
+def open_model(inputs: ExperimentData, kept: KeptModel, gallery: pd.DataFrame) -> OpenedModel:
     """Read a kept model and what it is fed for some tiles.
 
     Parameters
@@ -66,8 +66,8 @@ def open_model(inputs: Inputs, kept: KeptModel, gallery: pd.DataFrame) -> Opened
     cell = kept.cell
     training = kept.facts["training"]
     try:
-        design = open_design(with_whole_areas(inputs, cell), cell, training)
-        tiles = open_design(inputs, cell._replace(model="ridge"), training)
+        design = inputs.open_design(cell, training, folds=fold_whole_areas(inputs, cell))
+        tiles = inputs.open_design(cell._replace(model="ridge"), training)
     except FitError as error:
         raise KeptModelError(
             f"{kept.path}: {error} The kept model is older: run `make models`, then this."

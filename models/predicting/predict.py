@@ -22,8 +22,9 @@ from extract.files.atomic import write_atomically
 from extract.files.locks import locked
 from extract.tables.tile_table import Tiles
 from models.data.arrays import Floats, Ints
-from models.data.design import CutData, feed_rows, pool_rows
+from models.data.design import CutData, feed_rows
 from models.data.features import Features
+from models.data.pooling import pool_rows
 from models.families.family import Family
 from models.predicting.extract_features import make_missing
 from models.predicting.geojson import open_projection

@@ -72,7 +72,7 @@ class Planned:
     missing : targets to fit; those done and up to date are not among them.
     stale : of the missing ones, those done earlier from other inputs, and what has changed since.
     done : targets that are done and up to date → `seconds`, `area_r2`, and what else `run.json` says of each.
-    took, took_with : targets that were fitted, whether up to date or not → seconds; and the parameters then.
+    took : targets that were fitted, whether up to date or not → seconds.
     """
 
     cell: Cell
@@ -84,7 +84,6 @@ class Planned:
     stale: dict[str, list[str]]
     done: dict[str, dict[str, Any]]
     took: dict[str, float]
-    took_with: dict[str, Any]
 
 
 def list_cells(settings: FitSettings) -> list[Cell]:
@@ -182,7 +181,6 @@ def _check_done(
         missing=[t for t in keys if t not in fresh],
         done={t: done[t] for t in keys if t in fresh},
         took={t: float(done[t]["seconds"]) for t in keys if t in done},
-        took_with=run["inputs"].get("params", {}) if run else {},
     )
 
 
