@@ -97,7 +97,7 @@ def _fit_numbers(data: ExperimentData, plan: Planned, design: Design, threads: i
     row = design.row_of_tile
     if not targets:
         return CrossFit(np.zeros((len(row), 0)), None, [])
-    Y = design.Y[:, [data.tiles.targets.columns.get_loc(t) for t in targets]]
+    Y = design.Y[:, data.tiles.targets.columns.isin(targets)]
     model = limit_threads(data.settings.models.build(plan.cell.spec), threads)
     model.where = _locate_fit(data, plan, targets)
     cross = model.cross_fit(

@@ -54,11 +54,12 @@ def choose_kept(settings: FitSettings, scores: pd.DataFrame) -> list[KeptCell]:
         if asked.keep == "best":
             ranked = ranked.head(1)
         key = ["backbone", "layer", "pooling", "model"]
-        for row in ranked[key].itertuples(index=False):
-            levels = of_target[(of_target[key] == list(row)).all(axis=1)].astype(object)
-            facts = levels.where(levels.notna(), None).to_dict("records")
-            cut = parse_cell_cut(join_cut(row.backbone, row.layer, row.pooling))
-            cell = Cell(asked.strictest, cut, str(row.model))
+        for row in ranked.to_dict("records"):
+            levels = of_target[(of_target[key] == [row[k] for k in key]).all(axis=1)].astype(object)
+            records = levels.where(levels.notna(), None).to_dict("records")
+            facts = [{str(name): value for name, value in one.items()} for one in records]
+            cut = parse_cell_cut(join_cut(row["backbone"], row["layer"], row["pooling"]))
+            cell = Cell(asked.strictest, cut, str(row["model"]))
             kept.append(KeptCell(target, cell, facts))
     return sorted(kept, key=lambda one: one.cell.names)  # so that a cut is read once
 
