@@ -91,7 +91,7 @@ class Folds:
         return np.flatnonzero(~is_out)
 
     def asked(self, part: int, outer: Held) -> Ints:
-        """Return the rows of a part outside the outer parts' buffers; choices are judged on them."""
+        """Return the rows of a part, for a choice: those outside the outer parts' buffers."""
         rows = self.held(frozenset({part}))
         if not self.near.shape[1]:
             return rows

@@ -27,7 +27,7 @@ class Forecast:
         return sorted({cell.model for cell, seconds in self.seconds.items() if seconds is None})
 
     def total(self, workers: int) -> float:
-        """Return the seconds of all runs that are known: shared by workers, but no less than the longest."""
+        """Return the seconds of the known runs, shared by workers; no less than the longest."""
         known = [seconds for seconds in self.seconds.values() if seconds is not None]
         return max(sum(known) / workers, max(known, default=0.0))
 
