@@ -152,7 +152,7 @@ def test_cnn_is_fitted_on_maps_alone_and_needs_one(experiment: Callable[..., Pat
     path = experiment()
     path.write_text(path.read_text() + '[models]\nnames = ["ridge", "cnn"]\n')
     cells = list_cells(read_settings(path, FitSettings))
-    assert [c.cut.rsplit(":")[1] for c in cells if c.model == "cnn"] == ["map"]
+    assert [c.cut.pooling for c in cells if c.model == "cnn"] == ["map"]
     path.write_text(path.read_text().replace(', "mobilenetv2/block_3_expand_relu:map"', ""))
     with pytest.raises(SettingsError, match="'cnn' is fed with maps, and no cut is one"):
         read_settings(path, FitSettings)
