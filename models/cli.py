@@ -18,7 +18,6 @@ from extract.settings import read_settings
 from extract.tables.tile_table import read_tiles
 from models import cli_output
 from models.auditing.audit import (
-    check_codes,
     check_fatal,
     gather_inputs,
     list_skipped,
@@ -90,7 +89,6 @@ def audit(config: Config, traceback: Traceback = False) -> None:
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, FitSettings)
         asked = settings.models
-        check_codes(asked.accept)
         tiles = read_tiles(settings)
         opened = open_folds(settings.folder, tiles, asked.fold_options)
         folds = {split: folds.fold for split, folds in opened.folds.items()}

@@ -9,7 +9,7 @@ import pandas as pd
 from extract.config.cuts import ALL_CUTS
 from extract.files.locks import locked
 from extract.tables.tile_table import read_tiles
-from models.auditing.audit import check_codes, check_fatal, gather_inputs, run_audit
+from models.auditing.audit import check_fatal, gather_inputs, run_audit
 from models.data.design import features_path
 from models.data.fold_file import open_folds
 from models.evaluation.score_runs import build_labels, score_runs
@@ -77,7 +77,6 @@ def plan_all(
     ValueError : as `fit_all`.
     """
     folder = settings.folder
-    check_codes(settings.models.accept)
     if not settings.targets.names:
         raise ValueError(
             "[targets] columns: nothing to predict; name at least one column in columns or classes"

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from extract.config.sections import Strict, check_once
 from extract.config.suggestions import suggest
 from extract.settings import ExtractSettings
+from models.data.finding_codes import check_finding_codes
 from models.data.folds import FoldOptions
 from models.families.family import Family, Task
 from models.families.params import check_params
@@ -63,6 +64,12 @@ class ModelsSection(Strict):
     @classmethod
     def _check_once(cls, value: list[str]) -> list[str]:
         return check_once(value)
+
+    @field_validator("accept")
+    @classmethod
+    def _check_accept(cls, value: list[str]) -> list[str]:
+        check_finding_codes(value)
+        return value
 
     @model_validator(mode="after")
     def _check_together(self) -> ModelsSection:

@@ -1,46 +1,47 @@
-"""The audit: what would make a comparison of models lie, looked for before anything is fitted.
+"""Audit the data before anything is fitted.
 
-A fatal finding ends `fit` unless `[models] accept` names its code; it then stands in the report. A share is fatal above
-1 %, `findings.SHARE`: if a share s of the tiles is answered from memory, R² rises by about s · (1 − R²).
+A fatal finding ends `fit` unless `[models] accept` names its code; it then stands in the report. A
+share is fatal above 1 %, `findings.SHARE`: if a share s of the tiles is answered from memory, R²
+rises by about s · (1 − R²).
 
-=========================  ===================  ====================================================================
+=========================  ===================  ==================================================
 code                       severity             found where
-=========================  ===================  ====================================================================
+=========================  ===================  ==================================================
 repeated-id                fatal                an id stands in two rows
 area-variants              fatal                area codes differ by case or blanks alone
 area-in-two-folds          fatal                `area` or `block` holds an area out only in part
 labels-differ              fatal above 1 %      tiles of an area have different labels of a target
-same-picture-across-areas  fatal above 1 %      equal pixels under two areas (share: across folds of `area`, `block`)
+same-picture-across-areas  fatal above 1 %      equal pixels under two areas
 missing-labels             note, warning, fatal  labels missing; over 20 %; all
-near-picture-across-areas  warning              difference hashes differ in at most 3 of 64 bits under two areas
-overlap-across-folds       warning, note        footprints overlap a tile of another fold; note on `random`
+near-picture-across-areas  warning              hashes differ in at most 3 of 64 bits
+overlap-across-folds       warning, note        footprints overlap another fold; note on `random`
 same-place                 warning              two tiles have one centre
 degrees-for-metres         warning              coordinates within ±180, ±90
-odd-area-codes             warning              up to 5 % of the codes are of another form than the rest
+odd-area-codes             warning              up to 5 % of the codes have another form
 mixed-area-levels          warning              LSOA beside MSOA, ward … codes
-mixed-vintage              warning, note        LSOA codes made in 2021 beside others; note if the column does not say 2011
+mixed-vintage              warning, note        LSOA codes of 2021 beside others
 few-areas                  warning              fewer than 30 areas
-group-is-area              warning              90 % of a group column's values stand for one area
-group-holds-target         warning              over 85 % of a target's rank variance lies between the groups
+group-is-area              warning              90 % of a column's values stand for one area
+group-holds-target         warning              over 85 % of the rank variance between groups
 constant-target            warning              one value
-sentinel-labels            warning              −9999 and the like, far outside all other labels
+sentinel-labels            warning              −9999 and the like, far outside the others
 target-copies              warning              |r| of two targets above 0.999
-twin-areas                 warning              areas with equal labels of three targets or more
-target-follows-tile-count  warning              |Spearman ρ| above 0.3 over areas, p < 0.01 after Bonferroni
+twin-areas                 warning              equal labels of three targets or more
+target-follows-tile-count  warning              |ρ| above 0.3 over areas, p < 0.01 (Bonferroni)
 target-follows-file-size   warning              the same, with the mean size of the picture files
 rare-classes               warning              a class in fewer areas than folds
-areas-without-pictures     warning above 1 %    every picture of the area was rejected; else note
-blank-pictures             warning above 5 %    one colour (spread under 1 of 255) or half without data; else note
+areas-without-pictures     warning above 1 %    every picture was rejected; else note
+blank-pictures             warning above 5 %    one colour, or half without data; else note
 same-picture-within-area   note                 equal pixels under one area
 one-tile-areas             note                 an area has one tile
-uneven-areas               note                 Kish's effective number of areas under half their number
-few-values                 note                 a number with at most 10 values, or one in most areas
-neighbours-alike           note                 labels of nearest areas correlate above 0.5, and `block` is not asked for
-inferred-tile-size         note                 no tile size is set: taken from the spacing, or not known
-=========================  ===================  ====================================================================
+uneven-areas               note                 Kish's effective number under half of all
+few-values                 note                 at most 10 values, or one in most areas
+neighbours-alike           note                 labels of nearest areas correlate; no `block`
+inferred-tile-size         note                 no tile size is set
+=========================  ===================  ==================================================
 
-Schema `roofline.audit`, version 1. To raise it: add one to `SCHEMA_VERSION`, teach `read_audit` the old version, and
-write a line in CHANGELOG.md.
+Schema `roofline.audit`, version 1. To raise it: add one to `SCHEMA_VERSION`, teach `read_audit` the
+old version, and write a line in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -55,7 +56,6 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from extract.config.suggestions import suggest
 from extract.errors import AuditError, RunFileError
 from extract.settings import ExtractSettings
 from extract.store.embeddings import Embeddings
@@ -74,8 +74,8 @@ SCHEMA_VERSION = 1
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 CHECKS: dict[str, Check] = {
     check.code: check
-    for room in (audit_places, audit_areas, audit_targets, audit_pictures)
-    for check in vars(room).values()
+    for module in (audit_places, audit_areas, audit_targets, audit_pictures)
+    for check in vars(module).values()
     if isinstance(check, Check)
 }
 _LACKING: dict[Need, str] = {
@@ -83,15 +83,6 @@ _LACKING: dict[Need, str] = {
     "places": "no coordinates: set x and y, or grid, in [tiles]",
     "folds": "no folds",
 }
-
-
-def check_codes(codes: Sequence[str]) -> None:
-    """Raise `ValueError` where a code to accept is no finding's."""
-    for code in codes:
-        if code not in CHECKS:
-            raise ValueError(
-                f"[models] accept: unknown finding {code!r}; known: {', '.join(sorted(CHECKS))}.{suggest(code, CHECKS)}"
-            )
 
 
 def audit(inputs: AuditInputs) -> list[Finding]:
@@ -128,24 +119,26 @@ def check_fatal(findings: Sequence[Finding], accept: Sequence[str]) -> None:
     """Raise `AuditError` where a fatal finding is not accepted."""
     fatal = list_fatal(findings, accept)
     if fatal:
-        lines = [
-            f"audit: {f.code}: {f.what}{', as ' if f.examples else ''}{'; '.join(f.examples[:2])}. {f.remedy}"
-            for f in fatal
-        ]
-        codes = ", ".join(f'"{code}"' for code in dict.fromkeys(f.code for f in fatal))
-        raise AuditError(
-            "\n".join(
-                [
-                    *lines,
-                    f"Nothing was fitted. To fit all the same, and have it stand in the report: "
-                    f"[models] accept = [{codes}]",
-                ]
-            )
+        lines = [f"audit: {describe(finding)}" for finding in fatal]
+        codes = dict.fromkeys(f'"{finding.code}"' for finding in fatal)
+        lines.append(
+            "Nothing was fitted. To fit all the same, and have it stand in the report: "
+            f"[models] accept = [{', '.join(codes)}]"
         )
+        raise AuditError("\n".join(lines))
+
+
+def describe(finding: Finding) -> str:
+    """Return a finding as one line, with two examples."""
+    examples = "; ".join(finding.examples[:2])
+    as_examples = f", as {examples}" if examples else ""
+    return f"{finding.code}: {finding.what}{as_examples}. {finding.remedy}"
 
 
 def run_audit(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list[Finding]:
-    """Audit what was not audited before, and write `audit.json`; `check_fatal` then decides whether a fit goes on."""
+    """Audit what was not audited before, and write `audit.json`; `check_fatal` then decides whether
+    a fit goes on.
+    """
     findings = _read_same(folder, inputs, accept)
     if findings is None:
         findings = audit(inputs)
@@ -168,7 +161,8 @@ def _read_same(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list
 def gather_inputs(
     settings: ExtractSettings, tiles: Tiles, folds: dict[str, Ints], *, buffer_m: float = 0.0
 ) -> AuditInputs:
-    """Return what the settings, the table and the features (where there are some) hold for an audit.
+    """Return what the settings, the table and the features (where there are some) hold for an
+    audit.
 
     Parameters
     ----------
@@ -196,7 +190,9 @@ def gather_inputs(
 
 
 def _read_pictures(settings: ExtractSettings, tiles: Tiles) -> Any:
-    """Read what the first backbone that describes its pictures says of them; None where none does."""
+    """Read what the first backbone that describes its pictures says of them; None where none
+    does.
+    """
     for backbone in settings.extract.backbones:
         path = settings.folder / "features" / f"{backbone}.h5"
         if path.is_file():

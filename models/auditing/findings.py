@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 Severity = Literal["fatal", "warning", "note"]
 Need = Literal["pictures", "places", "folds"]
 
-# Share above which a fault ends the fit. If a share s of the held-out tiles is answered from memory, their errors vanish,
-# and R² rises by at most about s · (1 − R²): below 1 % that is less than any interval shows.
+# Share above which a fault ends the fit. If a share s of the held-out tiles is answered from
+# memory, their errors vanish, and R² rises by at most about s · (1 − R²): below 1 % that is less
+# than any interval shows.
 SHARE = 0.01
 N_EXAMPLES = 5
 
@@ -27,11 +28,14 @@ class AuditInputs:
     Attributes
     ----------
     ids : (n,), id of each tile. area : (n,) text, the area that it lies in.
-    targets : (n, n_targets); float64 with NaN where missing, or labels of any type for those in `classes`.
+    targets : (n, n_targets); float64 with NaN where missing, or labels of any type for those in
+        `classes`.
     classes : names of the targets that are classes.
     groups : (n, n_groups), the area descriptors.
-    xy : (n, 2) float64, tile centres [m], or None. size_m : side of the square that a tile shows [m], or None.
-    pictures : (n,) of `extract.pictures.decode.PICTURE`, zeros for a rejected tile, or None where there are no features yet.
+    xy : (n, 2) float64, tile centres [m], or None. size_m : side of the square that a tile shows
+        [m], or None.
+    pictures : (n,) of `extract.pictures.decode.PICTURE`, zeros for a rejected tile, or None where
+        there are no features yet.
     folds : split → (n,) fold, −1 for a tile that nobody uses.
     buffer_m : tiles so near to a held-out block [m] are left out of training.
     area_column : name of the column that the areas come from.
@@ -90,7 +94,9 @@ class AuditInputs:
 
     @cached_property
     def is_usable(self) -> NDArray[np.bool_]:
-        """Tiles whose picture was decoded: (n,); a rejected one has a file of 0 bytes in `pictures`."""
+        """Tiles whose picture was decoded: (n,); a rejected one has a file of 0 bytes in
+        `pictures`.
+        """
         return np.ones(len(self), np.bool_) if self.pictures is None else self.pictures["bytes"] > 0
 
     @cached_property
@@ -108,59 +114,42 @@ class AuditInputs:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What one check has seen: how bad, in one sentence what, how many, examples, and what to do."""
-
-    severity: Severity
-    what: str
-    count: int
-    examples: list[str]
-    remedy: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """One finding of an audit.
 
     Attributes
     ----------
-    code : name of the check; `[models] accept` takes it.
-    severity : `fatal` ends the fit unless accepted, `warning` asks to be read, `note` tells.
-    what : one sentence. count : how many (tiles, areas or targets, as `what` says). examples : up to 5.
-    remedy : what to do.
+    severity : `fatal` ends the fit unless accepted, `warning` asks to be read, `note` informs.
+    what : one sentence. count : how many (tiles, areas or targets, as `what` says).
+    examples : up to 5. remedy : what to do.
+    code : name of the check that found it; `[models] accept` takes it.
     """
 
-    code: str
     severity: Severity
     what: str
     count: int
     examples: list[str]
     remedy: str
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check: its code, what it needs of the data, and what it looks for."""
+    """A check: its code, what it needs of the data, and its function."""
 
     code: str
     needs: tuple[Need, ...]
-    find: Callable[[AuditInputs], Iterable[Found]]
+    find: Callable[[AuditInputs], Iterable[Finding]]
 
     def __call__(self, inputs: AuditInputs) -> Iterator[Finding]:
-        """Return what the check finds; nothing where the data lack what it needs."""
-        if all(inputs.has(need) for need in self.needs):
-            for found in self.find(inputs):
-                yield Finding(
-                    code=self.code,
-                    severity=found.severity,
-                    what=found.what,
-                    count=found.count,
-                    examples=found.examples[:N_EXAMPLES],
-                    remedy=found.remedy,
-                )
+        """Yield the findings of the check; none where the data lack what it needs."""
+        if not all(inputs.has(need) for need in self.needs):
+            return
+        for finding in self.find(inputs):
+            yield replace(finding, code=self.code, examples=finding.examples[:N_EXAMPLES])
 
 
-def check(code: str, *needs: Need) -> Callable[[Callable[[AuditInputs], Iterable[Found]]], Check]:
+def check(code: str, *needs: Need) -> Callable[[Callable[[AuditInputs], Iterable[Finding]]], Check]:
     """Make a function a check of this code."""
     return lambda find: Check(code, needs, find)
 
@@ -168,6 +157,7 @@ def check(code: str, *needs: Need) -> Callable[[Callable[[AuditInputs], Iterable
 def count_of(count: int, of: int, noun: str) -> str:
     """Write `412 of 36,723 tiles (1.1 %)`."""
     share = 100 * count / max(of, 1)
-    return (
-        f"{count:,} of {of:,} {noun} ({share:.{0 if share >= 10 else 1 if share >= 1 else 2}f} %)"
-    )
+    digits = 0 if share >= 10 else 1
+    if share < 1:
+        digits = 2
+    return f"{count:,} of {of:,} {noun} ({share:.{digits}f} %)"

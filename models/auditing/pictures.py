@@ -1,4 +1,6 @@
-"""Checks of the pictures: the same or nearly the same one elsewhere, blank ones, areas that have none."""
+"""Checks of the pictures: the same or nearly the same one elsewhere, blank ones, areas that have
+none.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +9,31 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from models.auditing.findings import N_EXAMPLES, SHARE, AuditInputs, Found, check, count_of
+from models.auditing.findings import N_EXAMPLES, SHARE, AuditInputs, Finding, check, count_of
 from models.auditing.near_duplicates import Twins, group_near, group_same
 from models.data.arrays import Ints
 
 FLAT_SPREAD = 1.0  # of 0 … 255, in every colour: below what JPEG adds to one colour
 MOSTLY_NODATA = 0.5
 MANY_BLANK = 0.05  # share of blank pictures from which on they are worth a warning
-MIN_BITS = 4  # a difference hash with fewer bits is within 3 bits of a blank picture's, and tells as little
+# a difference hash with fewer bits is within 3 bits of a blank picture's, and tells as little
+MIN_BITS = 4
 
 
 @check("same-picture-across-areas", "pictures")
-def same_pictures_across_areas(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for equal pixels under two areas: a model that has seen the one knows the other by heart."""
+def same_pictures_across_areas(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for equal pixels under two areas: a model that has seen the one knows the other by
+    heart.
+    """
     rows = np.flatnonzero(_has_detail(inputs))
     twins = group_same(read_facts(inputs)["content"][rows])
     is_twin = twins.has_other(inputs.area_number[rows])
     if is_twin.any():
         leaks = _leaks(inputs, rows, twins, is_twin)
         worst = max(leaks.values(), default=int(is_twin.sum()))
-        yield Found(
+        yield Finding(
             "fatal" if worst > SHARE * inputs.is_usable.sum() else "warning",
-            _tell("the same picture as", inputs, is_twin, leaks),
+            _describe("the same picture as", inputs, is_twin, leaks),
             int(is_twin.sum()),
             _examples(inputs, rows, twins, is_twin),
             "Remove the copies from the table, or mend the path or the area of one of them.",
@@ -36,11 +41,12 @@ def same_pictures_across_areas(inputs: AuditInputs) -> Iterator[Found]:
 
 
 @check("near-picture-across-areas", "pictures")
-def near_pictures_across_areas(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for perceptual hashes that differ in at most 3 of 64 bits under two areas, besides equal pictures.
+def near_pictures_across_areas(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for perceptual hashes that differ in at most 3 of 64 bits under two areas, besides equal
+    pictures.
 
-    Pictures whose hash has fewer than 4 bits are left out: a blank one is as near to them as a copy. A copy that was cut
-    at the edges is found about every other time.
+    Pictures whose hash has fewer than 4 bits are left out: a blank one is as near to them as a
+    copy. A copy that was cut at the edges is found about every other time.
     """
     facts = read_facts(inputs)
     rows = np.flatnonzero(_has_detail(inputs) & _has_bits(facts["perceptual"]))
@@ -48,67 +54,76 @@ def near_pictures_across_areas(inputs: AuditInputs) -> Iterator[Found]:
     twins = group_near(facts["perceptual"][rows])
     is_twin = twins.has_other(area) & ~group_same(facts["content"][rows]).has_other(area)
     if is_twin.any():
-        cut = (
-            f"; {twins.pairs.n_cut:,} pictures with very common hashes were not all compared"
-            if twins.pairs.n_cut
-            else ""
+        what = _describe(
+            "nearly the same picture as", inputs, is_twin, _leaks(inputs, rows, twins, is_twin)
         )
-        yield Found(
+        n_skipped = twins.pairs.n_skipped
+        yield Finding(
             "warning",
-            _tell(
-                "nearly the same picture as", inputs, is_twin, _leaks(inputs, rows, twins, is_twin)
-            )
-            + cut,
+            f"{what}; {n_skipped:,} pictures were not compared" if n_skipped else what,
             int(is_twin.sum()),
             _examples(inputs, rows, twins, is_twin),
-            "Look at these pairs. Remove copies that were only scaled or saved anew; keep what just looks alike.",
+            "Look at these pairs. Remove copies that were only scaled or saved anew; keep what "
+            "just "
+            "looks alike.",
         )
 
 
 @check("same-picture-within-area", "pictures")
-def same_pictures_within_area(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for equal pixels inside one area: harmless where areas are held out whole, counted twice in its mean."""
+def same_pictures_within_area(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for equal pixels inside one area: harmless where areas are held out whole, counted twice
+    in its mean.
+    """
     rows = np.flatnonzero(_has_detail(inputs))
     content = group_same(read_facts(inputs)["content"][rows]).number
     pair = content * len(inputs.areas) + inputs.area_number[rows]
     _, number, size = np.unique(pair, return_inverse=True, return_counts=True)
     again = rows[size[number] > 1]
     if len(again):
-        yield Found(
+        yield Finding(
             "note",
-            f"{count_of(len(again), int(inputs.is_usable.sum()), 'tiles')} show the same picture as another "
+            f"{count_of(len(again), int(inputs.is_usable.sum()), 'tiles')} show the same picture "
+            "as another "
             "tile of their area",
             len(again),
             [str(i) for i in inputs.ids[again]],
-            "Remove the copies from the table: they count twice, and the split 'random' is no test for them.",
+            "Remove the copies from the table: they count twice, and the split 'random' is no "
+            "test for them.",
         )
 
 
 @check("blank-pictures", "pictures")
-def blank_pictures(inputs: AuditInputs) -> Iterator[Found]:
-    """Count pictures of one colour, or mostly without data, as one group: they tell nothing of a place."""
+def blank_pictures(inputs: AuditInputs) -> Iterator[Finding]:
+    """Count pictures of one colour, or mostly without data, as one group: they tell nothing of a
+    place.
+    """
     blank = np.flatnonzero(inputs.is_usable & ~_has_detail(inputs))
     if len(blank):
         n_areas = len(np.unique(inputs.area_number[blank]))
-        yield Found(
+        yield Finding(
             "warning" if len(blank) > MANY_BLANK * inputs.is_usable.sum() else "note",
-            f"{count_of(len(blank), int(inputs.is_usable.sum()), 'tiles')} in {n_areas:,} areas are of one colour or "
+            f"{count_of(len(blank), int(inputs.is_usable.sum()), 'tiles')} in {n_areas:,} areas "
+            "are of one colour or "
             "mostly without data",
             len(blank),
             [str(i) for i in inputs.ids[blank[:N_EXAMPLES]]],
-            "Water and gaps in the survey look so. Remove them where they say nothing of the place.",
+            "Water and gaps in the survey look so. Remove them where they say nothing of the "
+            "place.",
         )
 
 
 @check("areas-without-pictures", "pictures")
-def areas_without_pictures(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for areas all of whose pictures were rejected: they drop out of every score, and seldom at random."""
+def areas_without_pictures(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for areas all of whose pictures were rejected: they drop out of every score, and seldom
+    at random.
+    """
     usable = np.bincount(inputs.area_number[inputs.is_usable], minlength=len(inputs.areas))
     lost = np.flatnonzero(usable == 0)
     if len(lost):
-        yield Found(
+        yield Finding(
             "warning" if len(lost) > SHARE * len(inputs.areas) else "note",
-            f"{count_of(len(lost), len(inputs.areas), 'areas')} have no usable picture and stand in no score",
+            f"{count_of(len(lost), len(inputs.areas), 'areas')} have no usable picture and stand "
+            "in no score",
             len(lost),
             [str(a) for a in inputs.areas[lost]],
             "features/rejects.csv names the reasons: mend those files, or say in "
@@ -120,7 +135,8 @@ def read_facts(inputs: AuditInputs) -> NDArray[np.void]:
     """Return what the features tell of the pictures, to a check that needs them."""
     if inputs.pictures is None:
         raise ValueError(
-            "pictures: expected what the features tell of them, got None; ask `inputs.has('pictures')` first"
+            "pictures: expected what the features tell of them, got None; ask "
+            "`inputs.has('pictures')` first"
         )
     return inputs.pictures
 
@@ -136,10 +152,7 @@ def _has_detail(inputs: AuditInputs) -> NDArray[np.bool_]:
 
 
 def _has_bits(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    bits = np.unpackbits(np.ascontiguousarray(hashes).view(np.uint8).reshape(-1, 8), axis=1).sum(
-        axis=1
-    )
-    return bits >= MIN_BITS
+    return np.bitwise_count(hashes) >= MIN_BITS
 
 
 def _leaks(
@@ -153,9 +166,14 @@ def _leaks(
     }
 
 
-def _tell(like: str, inputs: AuditInputs, is_twin: NDArray[np.bool_], leaks: dict[str, int]) -> str:
+def _describe(
+    like: str, inputs: AuditInputs, is_twin: NDArray[np.bool_], leaks: dict[str, int]
+) -> str:
     where = "".join(f", {n:,} across the folds of {split!r}" for split, n in leaks.items())
-    return f"{count_of(int(is_twin.sum()), int(inputs.is_usable.sum()), 'tiles')} show {like} a tile of another area{where}"
+    return (
+        f"{count_of(int(is_twin.sum()), int(inputs.is_usable.sum()), 'tiles')} show {like} a tile "
+        f"of another area{where}"
+    )
 
 
 def _examples(

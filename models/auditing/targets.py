@@ -1,4 +1,6 @@
-"""Checks of the targets: labels that cannot be learnt, should not be trusted, or can be had without any picture."""
+"""Checks of the targets: labels that cannot be learnt, should not be trusted, or can be had without
+any picture.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,15 @@ import numpy as np
 import pandas as pd
 
 from models.auditing.areas import SAME_AS_AREA
-from models.auditing.findings import N_EXAMPLES, SHARE, AuditInputs, Found, check, count_of
+from models.auditing.findings import (
+    N_EXAMPLES,
+    SHARE,
+    AuditInputs,
+    Finding,
+    Severity,
+    check,
+    count_of,
+)
 from models.auditing.pictures import read_facts
 from models.data.arrays import Floats, Ints
 
@@ -30,30 +40,36 @@ COPY = 0.999
 # a tenth of the rank variance, about what pictures add; Bonferroni over the targets
 FOLLOWS = 0.3
 ALPHA = 0.01
-HELD = 0.85  # share of the rank variance between groups: terciles of a target hold 0.89 of it, place and class at most 0.6
+# share of the rank variance between groups: terciles of a target hold 0.89 of it, place and class
+# at most 0.6
+HELD = 0.85
 
 
 @check("labels-differ")
-def labels_that_differ(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for areas whose tiles have different labels of one target: a label belongs to the area."""
+def labels_that_differ(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for areas whose tiles have different labels of one target: a label belongs to the
+    area.
+    """
     for name in map(str, inputs.targets):
         differ = _differ(inputs, name)
-        if len(differ):
-            examples = [
-                f"{inputs.areas[a]}: {_some_labels(inputs, name, int(a))}"
-                for a in differ[:N_EXAMPLES]
-            ]
-            is_class = name in inputs.classes
-            yield Found(
-                "fatal" if len(differ) > SHARE * len(inputs.areas) and not is_class else "warning",
-                f"target {name!r}: {count_of(len(differ), len(inputs.areas), 'areas')} have tiles with different labels",
-                len(differ),
-                examples,
+        if not len(differ):
+            continue
+        severity: Severity = "fatal" if len(differ) > SHARE * len(inputs.areas) else "warning"
+        remedy = "Mend the join of tiles and labels: scores of areas need one label an area."
+        if name in inputs.classes:
+            severity = "warning"
+            remedy = (
                 "Where the class is the tile's, read the level tile: an area's class is the most "
                 "frequent of its tiles. Else mend the join of tiles and labels."
-                if is_class
-                else "Mend the join of tiles and labels: scores of areas need one label an area.",
             )
+        yield Finding(
+            severity,
+            f"target {name!r}: {count_of(len(differ), len(inputs.areas), 'areas')} have tiles with "
+            "different labels",
+            len(differ),
+            [f"{inputs.areas[a]}: {_some_labels(inputs, name, a)}" for a in differ[:N_EXAMPLES]],
+            remedy,
+        )
 
 
 def _some_labels(inputs: AuditInputs, name: str, area: int) -> str:
@@ -72,12 +88,12 @@ def _differ(inputs: AuditInputs, name: str) -> Ints:
 
 
 @check("constant-target")
-def constant_targets(inputs: AuditInputs) -> Iterator[Found]:
+def constant_targets(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for targets with one value: there is nothing to predict, and R² has no meaning."""
     constant = [name for name in inputs.targets if inputs.targets[name].nunique() == 1]
     if constant:
         values = [f"{name}: {inputs.targets[name].dropna().iloc[0]}" for name in constant]
-        yield Found(
+        yield Finding(
             "warning",
             f"{count_of(len(constant), inputs.targets.shape[1], 'targets')} have one value",
             len(constant),
@@ -87,31 +103,33 @@ def constant_targets(inputs: AuditInputs) -> Iterator[Found]:
 
 
 @check("missing-labels")
-def missing_labels(inputs: AuditInputs) -> Iterator[Found]:
+def missing_labels(inputs: AuditInputs) -> Iterator[Finding]:
     """Count missing labels of each target; a target without any cannot be fitted."""
     for name, column in inputs.targets.items():
         lost = column.isna().to_numpy()
         n = int(lost.sum())
-        if n:
-            part = pd.Series(lost).groupby(inputs.area_number).mean()
-            torn = int(((part > 0) & (part < 1)).sum())
-            also = f"; in {torn:,} areas only some of the tiles lack it" if torn else ""
-            yield Found(
-                "fatal"
-                if n == len(inputs)
-                else "warning"
-                if n > MANY_MISSING * len(inputs)
-                else "note",
-                f"target {name!r}: {count_of(n, len(inputs), 'labels')} are missing{also}",
-                n,
-                [str(a) for a in inputs.areas[part.to_numpy() > 0]],
-                "These tiles are left out for this target. Ask why they are missing: seldom at random.",
-            )
+        if not n:
+            continue
+        share_of_area = pd.Series(lost).groupby(inputs.area_number).mean().to_numpy()
+        n_partly = np.count_nonzero((share_of_area > 0) & (share_of_area < 1))
+        partly = f"; in {n_partly:,} areas only some of the tiles lack it" if n_partly else ""
+        severity: Severity = "warning" if n > MANY_MISSING * len(inputs) else "note"
+        if n == len(inputs):
+            severity = "fatal"
+        yield Finding(
+            severity,
+            f"target {name!r}: {count_of(n, len(inputs), 'labels')} are missing{partly}",
+            n,
+            [str(a) for a in inputs.areas[share_of_area > 0]],
+            "These tiles are left out for this target. Ask why they are missing: seldom at random.",
+        )
 
 
 @check("sentinel-labels")
-def sentinel_labels(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for a −9999 that is no label: an extreme of a usual stand-in, further out than all others are wide."""
+def sentinel_labels(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for a −9999 that is no label: an extreme of a usual stand-in, further out than all
+    others are wide.
+    """
     for name in inputs.numeric:
         column = inputs.targets[name]
         stand_ins = column[column.isin(SENTINELS)]
@@ -121,9 +139,10 @@ def sentinel_labels(inputs: AuditInputs) -> Iterator[Found]:
             high = others.max()
             far = stand_ins[(stand_ins < low - (high - low)) | (stand_ins > high + (high - low))]
             if len(far):
-                yield Found(
+                yield Finding(
                     "warning",
-                    f"target {name!r}: {count_of(len(far), len(column), 'labels')} look like a stand-in for a "
+                    f"target {name!r}: {count_of(len(far), len(column), 'labels')} look like a "
+                    "stand-in for a "
                     f"missing value; the others lie in {low:g} … {high:g}",
                     len(far),
                     [f"{value:g}" for value in far.unique()],
@@ -132,8 +151,10 @@ def sentinel_labels(inputs: AuditInputs) -> Iterator[Found]:
 
 
 @check("few-values")
-def few_values(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for numbers that are ranks or classes, or one value in most areas: squared errors say little of these."""
+def few_values(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for numbers that are ranks or classes, or one value in most areas: squared errors say
+    little of these.
+    """
     examples = []
     for name, y in inputs.labels.items():
         counts = y.value_counts()
@@ -144,9 +165,10 @@ def few_values(inputs: AuditInputs) -> Iterator[Found]:
                 f"{name}: {counts.index[0]:g} in {count_of(int(counts.iloc[0]), len(y), 'areas')}"
             )
     if examples:
-        yield Found(
+        yield Finding(
             "note",
-            f"{count_of(len(examples), len(inputs.numeric), 'targets')} have few values, or one in most areas",
+            f"{count_of(len(examples), len(inputs.numeric), 'targets')} have few values, or one "
+            "in most areas",
             len(examples),
             examples,
             "Take the score itself where this is its decile, or name it in [targets] classes.",
@@ -154,16 +176,19 @@ def few_values(inputs: AuditInputs) -> Iterator[Found]:
 
 
 @check("rare-classes", "folds")
-def rare_classes(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for classes in fewer areas than there are folds: some fold is trained or tested without them."""
+def rare_classes(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for classes in fewer areas than there are folds: some fold is trained or tested without
+    them.
+    """
     n_folds = max(int(fold.max()) + 1 for fold in inputs.folds.values())
     for name in inputs.classes:
         areas = pd.Series(inputs.area_number).groupby(inputs.targets[name].to_numpy()).nunique()
         rare = areas[areas < n_folds]
         if len(rare):
-            yield Found(
+            yield Finding(
                 "warning",
-                f"target {name!r}: {count_of(len(rare), len(areas), 'classes')} stand in fewer areas than "
+                f"target {name!r}: {count_of(len(rare), len(areas), 'classes')} stand in fewer "
+                "areas than "
                 f"there are folds ({n_folds})",
                 len(rare),
                 [f"{label}: {n} areas" for label, n in rare.items()],
@@ -172,8 +197,10 @@ def rare_classes(inputs: AuditInputs) -> Iterator[Found]:
 
 
 @check("target-copies")
-def copied_targets(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for targets that are one another, perhaps in other units: two rows of the table, one finding."""
+def copied_targets(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for targets that are one another, perhaps in other units: two rows of the table, one
+    finding.
+    """
     r = inputs.labels.loc[:, inputs.labels.nunique() > 1].corr(min_periods=3).abs()
     names = list(r)
     size = r.to_numpy()
@@ -182,7 +209,7 @@ def copied_targets(inputs: AuditInputs) -> Iterator[Found]:
         for i, j in np.argwhere(np.triu(size > COPY, 1)).tolist()
     ]
     if pairs:
-        yield Found(
+        yield Finding(
             "warning",
             f"{len(pairs)} pairs of targets are copies of each other (|r| above {COPY})",
             len(pairs),
@@ -192,15 +219,18 @@ def copied_targets(inputs: AuditInputs) -> Iterator[Found]:
 
 
 @check("twin-areas")
-def twin_areas(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for areas with equal labels of at least three targets: one area under two codes, or labels joined wrongly."""
+def twin_areas(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for areas with equal labels of at least three targets: one area under two codes, or
+    labels joined wrongly.
+    """
     labels = inputs.labels.loc[~inputs.has_variant, inputs.labels.nunique() > FEW_VALUES].dropna()
     again = labels.duplicated(keep=False)
     if labels.shape[1] >= 3 and again.any():
         twins = labels[again].groupby(list(labels), sort=False).groups.values()
-        yield Found(
+        yield Finding(
             "warning",
-            f"{count_of(int(again.sum()), len(inputs.areas), 'areas')} have the labels of another area in all "
+            f"{count_of(int(again.sum()), len(inputs.areas), 'areas')} have the labels of another "
+            "area in all "
             f"{labels.shape[1]} targets",
             int(again.sum()),
             [" and ".join(str(inputs.areas[a]) for a in list(rows)[:3]) for rows in twins],
@@ -209,8 +239,10 @@ def twin_areas(inputs: AuditInputs) -> Iterator[Found]:
 
 
 @check("target-follows-tile-count")
-def targets_that_follow_tile_count(inputs: AuditInputs) -> Iterator[Found]:
-    """Look for targets that the number of an area's tiles, and so its size, tells without a picture."""
+def targets_that_follow_tile_count(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for targets that the number of an area's tiles, and so its size, tells without a
+    picture.
+    """
     yield from _follow(
         inputs,
         inputs.tiles_of_area.astype(np.float64),
@@ -220,7 +252,7 @@ def targets_that_follow_tile_count(inputs: AuditInputs) -> Iterator[Found]:
 
 
 @check("target-follows-file-size", "pictures")
-def targets_that_follow_file_size(inputs: AuditInputs) -> Iterator[Found]:
+def targets_that_follow_file_size(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for targets that the mean size of an area's picture files tells."""
     usable = inputs.is_usable
     sizes = pd.Series(np.log(read_facts(inputs)["bytes"][usable].astype(np.float64)))
@@ -229,20 +261,22 @@ def targets_that_follow_file_size(inputs: AuditInputs) -> Iterator[Found]:
         inputs,
         by_area.to_numpy().astype(np.float64),
         "the mean size of the area's picture files",
-        "Hold the models against the baseline 'metadata', which knows file sizes and colours alone.",
+        "Hold the models against the baseline 'metadata', which knows file sizes and colours "
+        "alone.",
     )
 
 
-def _follow(inputs: AuditInputs, fact: Floats, what: str, remedy: str) -> Iterator[Found]:
+def _follow(inputs: AuditInputs, fact: Floats, what: str, remedy: str) -> Iterator[Finding]:
     examples = []
     for name, y in inputs.labels.items():
         rho, p = _spearman(y.to_numpy(), fact)
         if abs(rho) > FOLLOWS and p * len(inputs.numeric) < ALPHA:
             examples.append(f"{name}: ρ = {rho:.2f}")
     if examples:
-        yield Found(
+        yield Finding(
             "warning",
-            f"{count_of(len(examples), len(inputs.numeric), 'targets')} follow {what} (|ρ| above {FOLLOWS} "
+            f"{count_of(len(examples), len(inputs.numeric), 'targets')} follow {what} (|ρ| above "
+            f"{FOLLOWS} "
             f"over areas, p < {ALPHA} after Bonferroni)",
             len(examples),
             examples,
@@ -262,7 +296,7 @@ def _spearman(a: Floats, b: Floats) -> tuple[float, float]:
 
 
 @check("group-holds-target")
-def groups_that_hold_a_target(inputs: AuditInputs) -> Iterator[Found]:
+def groups_that_hold_a_target(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for descriptors that are a target in bins: a model fed with them is given the answer."""
     examples = []
     for group in inputs.groups:
@@ -272,9 +306,10 @@ def groups_that_hold_a_target(inputs: AuditInputs) -> Iterator[Found]:
             if held > HELD:
                 examples.append(f"{group} holds {100 * held:.0f} % of {name}")
     if examples:
-        yield Found(
+        yield Finding(
             "warning",
-            f"{len(examples)} pairs of group column and target are nearly one thing (over {100 * HELD:.0f} % "
+            f"{len(examples)} pairs of group column and target are nearly one thing (over "
+            f"{100 * HELD:.0f} % "
             "of the rank variance lies between the groups)",
             len(examples),
             examples,
@@ -283,7 +318,9 @@ def groups_that_hold_a_target(inputs: AuditInputs) -> Iterator[Found]:
 
 
 def _group_of_area(inputs: AuditInputs, column: pd.Series[Any]) -> Ints:
-    """Number of each area's first value of a group column; all −1 where most values name one area (`group-is-area`)."""
+    """Number of each area's first value of a group column; all −1 where most values name one area
+    (`group-is-area`).
+    """
     value = (
         pd.Series(pd.factorize(column.astype(str))[0])
         .groupby(inputs.area_number)
@@ -295,7 +332,9 @@ def _group_of_area(inputs: AuditInputs, column: pd.Series[Any]) -> Ints:
 
 
 def _share_between(y: Floats, value: Ints) -> float:
-    """Share of the rank variance of y that lies between groups, corrected for their number (ε², Kelley 1935)."""
+    """Share of the rank variance of y that lies between groups, corrected for their number (ε²,
+    Kelley 1935).
+    """
     known = ~np.isnan(y) & (value >= 0)
     from scipy.stats import rankdata
 
