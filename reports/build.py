@@ -10,11 +10,10 @@ import pandas as pd
 from extract.files.atomic import publish
 from reports.data.collect import Collected, collect
 from reports.page.figures import build_figures, slug, write_figures
-from reports.page.leaderboard import build_leaderboard, write_leaderboard
+from reports.page.leaderboard import build_class_leaderboard, build_leaderboard, write_leaderboard
 from reports.page.page import Parts, render_page
 from reports.page.summary_json import build_document
 from reports.pdf import find_browser, write_pdf
-from reports.sections.classes import build_class_board
 from reports.sections.error_equity import COLUMNS, build_burden
 from reports.sections.explain import Galleries, list_rows
 from reports.sections.maps import Maps, build_maps
@@ -30,7 +29,8 @@ def build_report(settings: ReportSettings) -> Path:
     write_leaderboard(parts.board, folder)
     if len(collected.class_scores):
         _publish(
-            folder / "leaderboard_classes.csv", build_class_board(collected).to_csv(index=False)
+            folder / "leaderboard_classes.csv",
+            build_class_leaderboard(collected).to_csv(index=False),
         )
     write_figures(collected, parts.figures, folder)
     _write_maps(collected, parts.maps, folder)

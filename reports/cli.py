@@ -19,8 +19,8 @@ from extract.tables.tile_table import read_tiles
 from models.store.runs import write_csv
 from reports.build import build_report, print_report
 from reports.data.boundaries import open_boundaries
+from reports.data.formats import format_value
 from reports.diff import compare_experiments
-from reports.page.leaderboard import format_value
 from reports.serve import open_server
 from reports.settings import ReportSettings
 

@@ -9,7 +9,24 @@ import pandas as pd
 
 from models.evaluation.comparisons import AGAINST_OTHERS
 from reports.data.collect import SPLITS, Collected
+from reports.data.formats import format_value
 
+CLASS_COLUMNS = [
+    "target",
+    "split",
+    "rank",
+    "model",
+    "cut",
+    "balanced_accuracy",
+    "balanced_accuracy_low",
+    "balanced_accuracy_high",
+    "accuracy",
+    "f1_macro",
+    "log_loss",
+    "n",
+    "fit_seconds",
+    "verdict",
+]
 COLUMNS = [
     "target",
     "split",
@@ -30,7 +47,6 @@ COLUMNS = [
     "n",
     "fit_seconds",
 ]
-DASH = "–"
 
 
 def build_leaderboard(collected: Collected) -> pd.DataFrame:
@@ -45,16 +61,26 @@ def build_leaderboard(collected: Collected) -> pd.DataFrame:
     rows = scores[scores["level"] == collected.level].merge(
         tile.drop_duplicates(keys), on=keys, how="left"
     )
-    order = {name: i for i, name in enumerate(collected.targets)}
+    rows["target_order"] = rows["target"].map(collected.targets.index)
+    return _rank(rows, ["target_order"], "r2", collected)[COLUMNS]
+
+
+def build_class_leaderboard(collected: Collected) -> pd.DataFrame:
+    """Return one row a cell of the targets that are classes, by balanced accuracy."""
+    scores = collected.class_scores
+    rows = scores[scores["level"] == collected.level]
+    return _rank(rows, ["target"], "balanced_accuracy", collected)[CLASS_COLUMNS]
+
+
+def _rank(rows: pd.DataFrame, targets: list[str], score: str, collected: Collected) -> pd.DataFrame:
+    """Sort by target, strictest split and score, and add `rank` and `verdict`."""
     strictness = {name: i for i, name in enumerate(SPLITS)}
-    rows = rows.assign(
-        _t=rows["target"].map(order), _s=rows["split"].map(strictness).fillna(len(SPLITS))
-    )
-    rows = rows.sort_values(
-        ["_t", "_s", "split", "r2"], ascending=[True, True, True, False], na_position="last"
-    )
+    rows = rows.assign(strictness=rows["split"].map(strictness).fillna(len(SPLITS)))
+    keys = [*targets, "strictness", "split", score]
+    rows = rows.sort_values(keys, ascending=[True, True, True, False], kind="stable")
     rows["rank"] = rows.groupby(["target", "split"]).cumcount() + 1
-    return rows.assign(verdict=name_verdicts(rows, collected))[COLUMNS].reset_index(drop=True)
+    verdicts = name_verdicts(rows, collected)
+    return rows.assign(verdict=verdicts).reset_index(drop=True)
 
 
 def name_verdicts(rows: pd.DataFrame, collected: Collected) -> list[str]:
@@ -112,15 +138,6 @@ def render_latex(text: pd.DataFrame) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def format_value(value: object) -> str:
-    """Return a number with three decimals, a count whole, and `–` where there is none."""
-    if isinstance(value, float):
-        if value != value or value in (float("inf"), float("-inf")):
-            return DASH
-        return f"{value:.3f}".replace("-", "−")
-    return str(value)
 
 
 def _tex(text: str) -> str:

@@ -15,10 +15,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.data.collect import Collected
+from reports.data.formats import (
+    DASH,
+    format_count,
+    format_figures,
+    format_number,
+    format_percent,
+)
 from reports.page.figures import Figure
-from reports.page.leaderboard import DASH, format_value
-from reports.sections import sentences
-from reports.sections.classes import build_class_answers, build_class_board
+from reports.page.leaderboard import build_class_leaderboard
+from reports.sections.classes import build_class_answers
 from reports.sections.cost import build_pareto_table
 from reports.sections.curves import describe_curves
 from reports.sections.dataset_summary import summarise_targets
@@ -82,7 +88,7 @@ def render_page(collected: Collected, parts: Parts) -> str:
     )
     environment.filters |= {
         "number": format_number,
-        "percent": sentences.format_percent,
+        "percent": format_percent,
         "count": format_count,
         "figures": format_figures,
     }
@@ -119,7 +125,7 @@ def _answer(collected: Collected) -> dict[str, Any]:
         "direction": describe_direction(collected),
         "split_words": SPLIT_WORDS.get(collected.split, ""),
         "class_answers": build_class_answers(collected),
-        "class_board": _rows(build_class_board(collected)),
+        "class_board": _rows(build_class_leaderboard(collected)),
         "n_runs": len(collected.runs) + len(collected.missing_runs),
     }
 
@@ -297,25 +303,6 @@ def embed_json(value: object) -> str:
 def embed_script(source: str) -> str:
     """Return JavaScript whose strings cannot close the script element."""
     return source.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def format_number(value: object, digits: int = 2) -> str:
-    """Return a number for a table; `–` where there is none."""
-    if not isinstance(value, int | float):
-        return str(value)
-    if format_value(float(value)) == DASH:
-        return DASH
-    return (f"{value:.1e}" if abs(value) >= 1e4 else f"{value:.{digits}f}").replace("-", "−")
-
-
-def format_figures(value: float) -> str:
-    """Return a number with three figures; `–` where there is none."""
-    return DASH if format_value(float(value)) == DASH else f"{value:.3g}".replace("-", "−")
-
-
-def format_count(value: object) -> str:
-    """Return a count with spaces at the thousands; `–` where there is none."""
-    return DASH if value is None else f"{value:,}".replace(",", "\u202f")
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:

@@ -8,25 +8,7 @@ from typing import Any
 import pandas as pd
 
 from models.evaluation.comparisons import AGAINST_PLACE
-from reports.data.collect import SPLITS, Collected
-from reports.page.leaderboard import name_verdicts
-
-BOARD = [
-    "target",
-    "split",
-    "rank",
-    "model",
-    "cut",
-    "balanced_accuracy",
-    "balanced_accuracy_low",
-    "balanced_accuracy_high",
-    "accuracy",
-    "f1_macro",
-    "log_loss",
-    "n",
-    "fit_seconds",
-    "verdict",
-]
+from reports.data.collect import Collected
 
 
 def build_class_answers(collected: Collected) -> list[dict[str, Any]]:
@@ -77,18 +59,6 @@ def _answer(rows: pd.DataFrame, pair: dict[Any, Any]) -> dict[str, Any]:
         "gain_high": float(pair.get("high", math.nan)),
         "decision": str(pair.get("verdict", "")),
     }
-
-
-def build_class_board(collected: Collected) -> pd.DataFrame:
-    """Return one row a cell: by target, strictest split first, then by balanced accuracy at the reported level."""
-    rows = collected.class_scores[collected.class_scores["level"] == collected.level]
-    strictness = {name: i for i, name in enumerate(SPLITS)}
-    rows = rows.assign(_s=rows["split"].map(strictness))
-    rows = rows.sort_values(
-        ["target", "_s", "balanced_accuracy"], ascending=[True, True, False], kind="stable"
-    )
-    rows["rank"] = rows.groupby(["target", "split"]).cumcount() + 1
-    return rows.assign(verdict=name_verdicts(rows, collected))[BOARD].reset_index(drop=True)
 
 
 def describe_classes(collected: Collected) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 
 from models.evaluation.comparisons import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
 from reports.data.collect import Collected
-from reports.page.leaderboard import DASH
+from reports.data.formats import DASH, format_percent
 from reports.sections.classes import describe_classes
 
 SPLIT_WORDS = {
@@ -270,8 +270,3 @@ def describe_direction(collected: Collected) -> str:
     if isinstance(higher, str):
         return f"Higher is {higher}, on every index."
     return "Higher is " + "; ".join(f"{word} for {target}" for target, word in higher.items()) + "."
-
-
-def format_percent(value: float) -> str:
-    """Return a share in whole percent; `–` where there is none."""
-    return DASH if math.isnan(value) else f"{100 * value:.0f}\u202f%".replace("-", "−")
