@@ -84,7 +84,7 @@ def test_undeclared_nodata_is_no_height_and_the_option_is_named(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"crs": None}, r"does not say what its coordinates mean. Say it, as --crs EPSG:27700"),
+        ({"crs": None}, r"does not say what its coordinates mean .*Say it, as --crs EPSG:27700"),
         ({"crs": "EPSG:4326"}, r"projected metres, got EPSG:4326 \(degree\).*gdalwarp -t_srs"),
         ({"crs": "EPSG:2263"}, r"projected metres, got EPSG:2263 \(US survey foot\)"),
         ({"transform": rasterio.Affine(2, 0.1, WEST, 0, -2, NORTH)}, "square cells, north up"),

@@ -84,7 +84,7 @@ def test_the_written_settings_are_read_by_the_next_command(survey: Path, tmp_pat
     )
     settings = read_settings(folder / "town.toml", ExtractSettings)
     tiles = read_tiles(settings)
-    assert Path(settings.reports["boundaries"]).samefile(areas)
+    assert (folder / settings.reports["boundaries"]).samefile(areas)
     assert settings.reports["boundaries_code"] == "code"
     assert (settings.tiles.size_m, settings.tiles.crs, settings.name) == (
         200.0,

@@ -316,7 +316,11 @@ def test_documents_that_are_none_are_refused(tmp_path: Path, run: Path, text: st
         ),
         (
             '<SourceFilename relativeToVRT="1">a.vrt</SourceFilename>',
-            "VRTs name each other, more than 4 deep",
+            "a.vrt', which is neither a GeoTIFF nor an .asc",
+        ),
+        (
+            '<SourceFilename xmlns="a">/etc/hostname</SourceFilename>',
+            "names '/etc/hostname', which is neither",
         ),
         (
             "<PixelFunctionType>x</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>",

@@ -1,4 +1,4 @@
-"""The door to the packages of the extra `geo`: nothing else of the house needs them, so they load where they are used."""
+"""Load the packages of the extra `geo` where they are used, and read coordinate systems."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from extract.errors import MissingPackageError
+from extract.errors import InputError, MissingPackageError
 
 
 def load_geo(module: str) -> Any:
@@ -41,6 +41,31 @@ def read_crs(text: Any, *, what: str) -> Any:
         ) from None
 
 
+def choose_crs(
+    header: str | None, stated: str | None, *, option: str, what: str, error: type[InputError]
+) -> Any:
+    """Return the `pyproj.CRS` of a file's header, or the one that an option states.
+
+    Raises
+    ------
+    InputError : `error`, where there is neither, or they are not the same.
+    """
+    wanted = read_crs(stated, what=option) if stated else None
+    if not header and wanted is None:
+        raise error(
+            f"{what}: does not say what its coordinates mean (a .prj is missing?). "
+            f"Say it, as {option} EPSG:27700."
+        )
+    if not header:
+        return wanted
+    crs = read_crs(header, what=what)
+    if wanted is not None and not is_same_crs(crs, wanted):
+        raise error(
+            f"{what}: says that it is in {name_crs(crs)}, not in {stated}. Leave {option} out."
+        )
+    return crs
+
+
 def name_crs(crs: Any) -> str:
     """Return the shortest name of a CRS: its EPSG code where it has one, else its WKT."""
     epsg = crs.to_epsg(min_confidence=70)
@@ -48,12 +73,15 @@ def name_crs(crs: Any) -> str:
 
 
 def is_same_crs(one: Any, other: Any) -> bool:
-    """Return whether two CRS mean the same places; WKT spells one and the same in many ways."""
+    """Return whether two CRS mean the same places; one and the same has many spellings in WKT."""
     return bool(one.equals(other, ignore_axis_order=True)) or name_crs(one) == name_crs(other)
 
 
 def is_xml(path: Path) -> bool:
-    """Return whether a file is XML, whatever its name: GDAL opens virtual layers and web services, which lead to other places."""
+    """Return whether a file is XML, whatever its name.
+
+    GDAL opens XML as virtual layers and web services, which lead to other places.
+    """
     if not path.is_file():
         return False
     with path.open("rb") as file:

@@ -1,9 +1,8 @@
-"""From cells to pixels: area mean when shrinking, bilinear when enlarging; the tile may begin inside a cell."""
+"""Resample cells of a raster to the pixels of a tile that may begin inside a cell."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,55 +13,46 @@ MARGIN = 1  # cells that an enlarged tile needs around it
 
 
 def resample(planes: Floats, *, first: tuple[float, float], cells: float, pixels: int) -> Floats:
-    """Resample a square of cells to square pixels, without a seam to the square beside it.
+    """Resample a square of cells to square pixels: their area mean, or bilinear when enlarging.
 
     Parameters
     ----------
-    planes : (n_channels, rows, columns), NaN in all channels where there is no data; such cells weigh nothing.
-    first : where the square begins, in cells from the top and from the left; it and `MARGIN` cells around lie inside.
+    planes : (n_channels, rows, columns), NaN in all channels where there is no data.
+    first : row and column where the square begins [cells]; `MARGIN` cells around it lie inside.
     cells, pixels : side of the square, and of the result.
 
     Returns
     -------
-    (n_channels, pixels, pixels) float32, NaN where cells without data are the greater part.
+    (n_channels, pixels, pixels) float32. Cells without data weigh nothing; NaN where they are the
+    greater part of a pixel.
     """
-    down, across = (
-        _weights(planes.shape[1 + i], round(first[i], 6), cells / pixels, pixels) for i in (0, 1)
-    )
+    step = cells / pixels
+    down = _weigh_cells(planes.shape[1], round(first[0], 6), step, pixels)
+    across = _weigh_cells(planes.shape[2], round(first[1], 6), step, pixels)
     lost = np.isnan(planes[0])
     if not lost.any():
-        return np.stack([_apply(down, plane, across) for plane in planes])
-    weight = _apply(down, (~lost).astype(np.float32), across)
-    summed = np.stack(
-        [_apply(down, np.where(lost, np.float32(0), plane), across) for plane in planes]
-    )
-    return np.where(weight < 0.5, np.float32(np.nan), summed / np.maximum(weight, np.float32(1e-6)))
+        return _apply(down, planes, across)
+    known = np.where(lost, np.float32(0), planes)
+    weight = _apply(down, ~lost[None], across)
+    mean = _apply(down, known, across) / np.maximum(weight, np.float32(1e-6))
+    return np.where(weight < 0.5, np.float32(np.nan), mean)
 
 
-def _apply(down: Any, plane: Floats, across: Any) -> Floats:
-    result: Floats = (across @ (down @ plane).T).T
-    return result
+def _apply(down: csr_matrix, planes: NDArray[np.generic], across: csr_matrix) -> Floats:
+    return np.stack([(across @ (down @ plane).T).T for plane in planes])
 
 
 @lru_cache(maxsize=64)
-def _weights(n_cells: int, first: float, step: float, pixels: int) -> Any:
-    """Weights of cells in pixels, (pixels, n_cells) sparse; pixel k covers the cells first + k·step … first + (k + 1)·step."""
-    edges = first + step * np.arange(pixels + 1)
+def _weigh_cells(n_cells: int, first: float, step: float, pixels: int) -> csr_matrix:
+    """Return the weights of cells in pixels of `step` cells: (pixels, n_cells), rows sum to 1."""
+    cells = np.arange(n_cells)
+    edges = first + step * np.arange(pixels + 1)[:, None]
     if step >= 1:
-        starts = np.floor(edges[:-1] + 1e-9).astype(np.int64)
-        columns = starts[:, None] + np.arange(int(np.ceil(step)) + 1)
-        upper = np.minimum(columns + 1, edges[1:, None])
-        lower = np.maximum(columns, edges[:-1, None])
-        weights = np.clip(upper - lower, 0.0, None) / step
+        upper = np.minimum(cells + 1, edges[1:])
+        lower = np.maximum(cells, edges[:-1])
+        weights = (upper - lower) / step
     else:
-        centres = (edges[:-1] + edges[1:]) / 2 - 0.5
-        starts = np.floor(centres).astype(np.int64)
-        columns = starts[:, None] + np.arange(2)
-        weights = np.column_stack([1 - (centres - starts), centres - starts])
+        centres = (edges[1:] + edges[:-1]) / 2
+        weights = 1 - np.abs(cells + 0.5 - centres)
     weights[weights < 1e-6] = 0.0
-    rows = np.repeat(np.arange(pixels), columns.shape[1])
-    used = weights.ravel() > 0
-    return csr_matrix(
-        (weights.ravel()[used].astype(np.float32), (rows[used], columns.ravel()[used])),
-        (pixels, n_cells),
-    )
+    return csr_matrix(weights, dtype=np.float32)
