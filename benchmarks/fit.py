@@ -33,10 +33,11 @@ from benchmarks.planted import N_TARGETS, Planted, plant
 from benchmarks.rows import Row, save_rows
 from models.data.features import Features
 from models.data.folds import Folds, assign_folds, build_folds
+from models.data.model_names import parse_model
 from models.families.family import CrossFit
 from models.families.linear.ridge import ALPHAS
 from models.families.nearest_neighbours import K_CHOICES, WEIGHTINGS
-from models.families.registry import build_model, parse_model
+from models.families.registry import build_model
 from models.families.trees.boosting import Boosting
 from models.families.trees.forest import LEAF
 

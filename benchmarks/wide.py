@@ -25,8 +25,9 @@ from extract.store.shards import ShardWriter, write_virtual
 from extract.timing.clock import peak_rss_bytes
 from models.data.features import Features, open_features
 from models.data.folds import Folds, assign_folds, build_folds
+from models.data.model_names import parse_model
 from models.families.family import CrossFit
-from models.families.registry import build_model, parse_model
+from models.families.registry import build_model
 
 GIB = 1 << 30
 CUT = "block5_pool:flat"

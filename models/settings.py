@@ -11,9 +11,10 @@ from extract.config.suggestions import suggest
 from extract.settings import ExtractSettings
 from models.data.finding_codes import check_finding_codes
 from models.data.folds import FoldOptions
+from models.data.model_names import STACK, ModelSpec, parse_model
 from models.families.family import Family, Task
 from models.families.params import check_params
-from models.families.registry import STACK, ModelSpec, build_model, parse_model
+from models.families.registry import build_model
 
 Split = Literal["random", "area", "block"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "block")

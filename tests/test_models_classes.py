@@ -26,11 +26,12 @@ from models.cli import app
 from models.data.classes import code_labels, commonest, list_classes, spread_classes
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
+from models.data.model_names import parse_model
 from models.families.family import CrossFit
 from models.families.linear.ridge import SharedRidge
 from models.families.nearest_neighbours import Neighbours
 from models.families.params import check_params
-from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
+from models.families.registry import BASELINES, FAMILIES, build_model
 from models.settings import FitSettings
 from models.store.kept_models import load_model, save_model
 from models.store.runs import read_classes, read_run, read_scores, run_folder

@@ -21,8 +21,8 @@ from extract.store.embeddings import Embeddings
 from extract.store.verify import find_damage
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
+from models.data.model_names import parse_model
 from models.families.networks.cnn import Convolutional
-from models.families.registry import parse_model
 from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.cells import list_cells

@@ -14,10 +14,11 @@ from sklearn.preprocessing import StandardScaler
 
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
+from models.data.model_names import BASELINE_FEEDS, FAMILY_NAMES, parse_model
 from models.families.family import Family
 from models.families.linear.ridge import SharedRidge
 from models.families.networks.head import Head
-from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
+from models.families.registry import BASELINES, FAMILIES, build_model
 from models.store.kept_models import load_model, save_model
 
 LEARNERS = [
@@ -139,6 +140,11 @@ def test_every_row_is_predicted_by_a_model_that_has_not_seen_its_fold(name: str)
 def test_unknown_models_say_what_is_known(name: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_model(name)
+
+
+def test_every_name_has_a_class() -> None:
+    assert set(BASELINE_FEEDS) == set(BASELINES)
+    assert set(FAMILY_NAMES) == set(FAMILIES)
 
 
 def test_names_come_back_as_they_were_written() -> None:

@@ -13,6 +13,7 @@ from extract.networks.registry import REGISTRY, Origin
 from extract.networks.tails import build_tail
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
+from models.data.model_names import parse_model
 from models.families.family import Where
 from models.families.networks import training
 from models.families.networks.checkpoints import (
@@ -23,7 +24,6 @@ from models.families.networks.checkpoints import (
     write_state,
 )
 from models.families.networks.finetune import Finetune
-from models.families.registry import parse_model
 from models.store.kept_models import load_model, save_model
 
 N, SIZE = 48, 32

@@ -10,9 +10,10 @@ from sklearn.decomposition import PCA
 
 from models.data.features import Features
 from models.data.folds import Folds
+from models.data.model_names import parse_model
 from models.families import pca
 from models.families.pca import Reduced, find_axes, reduce_features
-from models.families.registry import build_model, parse_model
+from models.families.registry import build_model
 from models.store.kept_models import load_model, save_model
 
 RNG = np.random.default_rng(0)

@@ -23,9 +23,10 @@ from sklearn.tree._tree import Tree
 from extract.errors import RunFileError
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
+from models.data.model_names import parse_model
 from models.families.baselines import Mean
 from models.families.family import Family
-from models.families.registry import BASELINES, FAMILIES, build_model, parse_model
+from models.families.registry import BASELINES, FAMILIES, build_model
 from models.store.kept_models import SCHEMA_VERSION, find_kept, load_model, read_kept, save_model
 from models.store.licences import find_licence
 from models.store.model_folder import seal

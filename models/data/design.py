@@ -21,8 +21,8 @@ from models.data.arrays import Floats, Ints
 from models.data.classes import code_labels, commonest
 from models.data.features import Features, open_features
 from models.data.folds import Folds
+from models.data.model_names import ModelSpec
 from models.data.pooling import any_by_group, mean_by_group, pool_rows
-from models.families.registry import ModelSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from models.data.arrays import Floats
+from models.data.model_names import parse_model
 from models.evaluation.bootstrap import (
     TAILS,
     Counts,
@@ -22,7 +23,6 @@ from models.evaluation.bootstrap import (
 from models.evaluation.class_scores import ClassSums, sum_classes
 from models.evaluation.levels import Level
 from models.evaluation.scores import score_columns
-from models.families.registry import parse_model
 
 Sees = Literal["none", "pictures", "pictures and groups"]
 ENOUGH = 500  # replicates of a mean; the ends of an interval need more

@@ -17,9 +17,9 @@ from extract.tables.tile_table import Tiles
 from models.data.design import read_source
 from models.data.fold_file import hash_array, hash_folds
 from models.data.folds import Folds
+from models.data.model_names import STACK, ModelSpec, parse_model
 from models.families import stack
 from models.families.family import Family
-from models.families.registry import STACK, ModelSpec, parse_model
 from models.settings import FitSettings
 from models.store.network_origin import find_origin, hash_origin
 from models.store.runs import read_finished

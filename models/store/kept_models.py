@@ -13,9 +13,10 @@ from typing import Any, NamedTuple, Protocol
 
 from extract.config.cuts import CellCut, Cut, parse_cell_cut
 from extract.errors import KeptModelError, RunFileError
+from models.data.model_names import ModelSpec, parse_model
 from models.families.family import Family
 from models.families.pca import Reduced
-from models.families.registry import BASELINES, FAMILIES, ModelSpec, parse_model
+from models.families.registry import BASELINES, FAMILIES
 from models.store.cells import Cell
 from models.store.model_folder import check_seal, check_sealed, seal
 from models.store.runs import hash_file, read_document, write_json
@@ -275,7 +276,7 @@ def _load_file(path: Path, spec: ModelSpec) -> Family:
             f"{file}: holds {', '.join(strange)}, which this project never writes. Do not trust this file."
         )
     model = skops.io.load(file, trusted=TRUSTED)
-    wanted = own or BASELINES[spec.family][0]
+    wanted = own or BASELINES[spec.family]
     if type(model) is not wanted:
         raise RunFileError(
             f"{file}: holds a {type(model).__name__}, and model.json says {spec.family!r}. Do not trust this file."

@@ -10,7 +10,7 @@ from pathlib import Path
 from extract.config.cuts import PIXELS, CellCut, Cut, parse_cut
 from extract.networks.registry import Origin
 from extract.store.embeddings import read_attributes
-from models.families.registry import FINETUNE, ModelSpec
+from models.data.model_names import FINETUNE, ModelSpec
 from models.settings import FitSettings
 from models.store.runs import hash_file
 
