@@ -9,13 +9,14 @@ import pandas as pd
 
 from extract.files.atomic import publish
 from reports.data.collect import Collected, collect
+from reports.data.galleries import Galleries
 from reports.page.figures import build_figures, slug, write_figures
 from reports.page.leaderboard import build_class_leaderboard, build_leaderboard, write_leaderboard
 from reports.page.page import Parts, render_page
 from reports.page.summary_json import build_document
 from reports.pdf import find_browser, write_pdf
 from reports.sections.error_equity import COLUMNS, build_burden
-from reports.sections.explain import Galleries, list_rows
+from reports.sections.explain import list_rows
 from reports.sections.maps import Maps, build_maps
 from reports.settings import ReportSettings
 

@@ -1,4 +1,4 @@
-"""The galleries on the page: what they show, that nobody's id is markup, and that they are left out where there is none."""
+"""The galleries on the page: what they show, escaped, and left out where there are none."""
 
 from __future__ import annotations
 

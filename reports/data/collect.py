@@ -16,9 +16,9 @@ from models.store.runs import join_cut, read_predictions, read_scores, read_tabl
 from models.uncertainty.coverage import COLUMNS as COVERAGE_COLUMNS
 from reports.data.boundaries import Boundaries, open_boundaries
 from reports.data.extraction_summary import read_rejects, read_stages, read_weights
+from reports.data.galleries import Galleries, read_galleries
+from reports.data.learning_curves import read_best_curves
 from reports.data.runs_table import read_ran
-from reports.sections.curves import read_curves
-from reports.sections.explain import Galleries, read_galleries
 from reports.settings import ReportSettings
 
 SPLITS = ("block", "area", "random")  # the strictest first
@@ -49,7 +49,7 @@ class Collected:
     ceiling : target, r2 at `level`; empty where unknown.
     boundaries : the areas' polygons, where the settings name them.
     galleries : what a kept model of each target looks at; empty where nothing was explained.
-    curves : `reports.sections.curves.COLUMNS`, of each target's best model that learnt in epochs; empty where none did.
+    curves : `reports.data.learning_curves.COLUMNS`, of each target's best model that learnt in epochs; empty where none did.
     """
 
     settings: ReportSettings
@@ -147,7 +147,9 @@ def collect(settings: ReportSettings) -> Collected:
         ceiling=_read_ceiling(settings.targets.ceiling, level),
         n_areas=None if areas is None else int(areas.nunique()),
         boundaries=None if tiles is None else open_boundaries(settings, tiles),
-        curves=read_curves(folder, every[(every["split"] == split) & (every["level"] == level)]),
+        curves=read_best_curves(
+            folder, every[(every["split"] == split) & (every["level"] == level)]
+        ),
         galleries=read_galleries(folder, settings.targets.names),
     )
 

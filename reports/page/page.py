@@ -29,7 +29,7 @@ from reports.sections.cost import build_pareto_table
 from reports.sections.curves import describe_curves
 from reports.sections.dataset_summary import summarise_targets
 from reports.sections.error_equity import Burden
-from reports.sections.explain import build_panels, describe_galleries
+from reports.sections.explain import describe_galleries
 from reports.sections.intervals import build_interval_table, describe_intervals
 from reports.sections.ladder import build_ladder_table, describe_ladder
 from reports.sections.maps import Maps
@@ -107,7 +107,7 @@ def render_page(collected: Collected, parts: Parts) -> str:
         "maps": not parts.maps,
         "errors": not parts.burdens,
         "intervals": not values["interval_sentence"],
-        "explain": not values["galleries"],
+        "explain": not collected.galleries.shown,
         "curves": not values["curve_targets"],
     }
     contents = [(id, name) for id, name in CONTENTS if not left_out.get(id, False)]
@@ -203,7 +203,8 @@ def _curves(collected: Collected, parts: Parts) -> dict[str, Any]:
 def _explain(collected: Collected) -> dict[str, Any]:
     classes = [t for t in collected.settings.targets.names if t not in collected.targets]
     return {
-        "galleries": build_panels(collected.galleries, [*collected.targets, *classes]),
+        "galleries": collected.galleries,
+        "gallery_targets": [*collected.targets, *classes],
         "galleries_sentence": describe_galleries(collected.galleries),
     }
 

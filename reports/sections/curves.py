@@ -2,46 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from models.store.runs import read_curves as read_run_curves
-
-COLUMNS = ["target", "model", "cut", "fold", "epoch", "loss", "held_loss", "best"]
 MAX_EPOCHS = 60  # drawn of each curve; more look the same
 SEEN = ("training", "held out")
-
-
-def read_curves(folder: Path, scores: pd.DataFrame) -> pd.DataFrame:
-    """Read the curves of each target's best model that has some; `COLUMNS`.
-
-    Parameters
-    ----------
-    scores : those of the reported split and level.
-
-    Raises
-    ------
-    RunFileError : a `curves.csv` that is not the one its run wrote.
-    """
-    ranked = scores.assign(rank=scores["r2"].fillna(scores["balanced_accuracy"])).sort_values(
-        "rank", ascending=False
-    )
-    found: dict[str, pd.DataFrame] = {}
-    read: dict[tuple[str, str, str], pd.DataFrame] = {}
-    for split, cut, model, target in (
-        ranked[["split", "cut", "model", "target"]].astype(str).to_numpy().tolist()
-    ):
-        run = (split, cut, model)
-        if target not in found:
-            if run not in read:
-                read[run] = read_run_curves(folder, *run)
-            curves = read[run][read[run]["target"] == target]
-            if len(curves):
-                found[target] = curves.assign(model=model, cut=cut)[COLUMNS]
-    return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
 
 
 def build_curves(curves: pd.DataFrame, target: str) -> alt.FacetChart | None:
