@@ -1,4 +1,4 @@
-"""The report folder on this machine's own address, for looking at it in a browser."""
+"""Serve the report folder on an address of this machine alone."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from extract.errors import ReportError
 
 
-class _Quiet(SimpleHTTPRequestHandler):
+class _QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Describe nothing of each request."""
+        """Print nothing of each request."""
 
 
 def open_server(folder: Path, port: int) -> ThreadingHTTPServer:
-    """Return a server of the folder at 127.0.0.1, reachable from this machine alone.
+    """Return a server of the folder at 127.0.0.1.
 
     Parameters
     ----------
@@ -28,7 +28,8 @@ def open_server(folder: Path, port: int) -> ThreadingHTTPServer:
     """
     if not (folder / "index.html").is_file():
         raise ReportError(f"{folder / 'index.html'}: no such file. Run `make report` first.")
+    handler = partial(_QuietHandler, directory=str(folder))
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), partial(_Quiet, directory=str(folder)))
+        return ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
         raise ReportError(f"port {port}: {error.strerror}. Choose another with --port.") from None

@@ -1,4 +1,4 @@
-"""[reports]: what the page is called, and what it is drawn with."""
+"""The section [reports] of the settings file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ Direction = Literal["more deprived", "less deprived"]
 
 
 class ReportsSection(Strict):
-    """[reports]: the title of the page (the experiment's name stands in), which way the indices point, and the areas' polygons.
+    """[reports]: the page's title, which way the indices point, and the areas' polygons.
 
-    `boundaries` is a GeoPackage, GeoJSON or Shapefile; its column `boundaries_code` holds the codes of the tile table.
+    `title` is the experiment's name where it is left out. `boundaries` is a GeoPackage, GeoJSON or
+    Shapefile; its column `boundaries_code` holds the area codes of the tile table.
     """
 
     title: str | None = Field(default=None, min_length=1)
@@ -28,18 +29,18 @@ class ReportsSection(Strict):
     def _together(self) -> ReportsSection:
         if (self.boundaries is None) != (self.boundaries_code is None):
             raise ValueError(
-                "boundaries and boundaries_code go together: name the file of the polygons and its column of area "
-                "codes, or neither"
+                "boundaries and boundaries_code go together: name the file of the polygons and its "
+                "column of area codes, or neither"
             )
         return self
 
 
 class ReportSettings(FitSettings):
-    """The whole file, as the reports read it."""
+    """The whole settings file, with the section of the reports."""
 
     reports: ReportsSection = ReportsSection()
 
     @property
     def title(self) -> str:
-        """Title of the page."""
+        """Return the title of the page."""
         return self.reports.title or self.name

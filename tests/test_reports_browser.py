@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from made_report import CUTS, Experiment
 
+from extract.errors import PdfError
 from extract.settings import read_settings
 from reports.build import build_report
 from reports.pdf import find_browser, write_pdf
@@ -144,9 +146,18 @@ def test_page_is_usable_before_everything_is_drawn(browser, built):
     assert page.locator("#truth select").count() == 1
 
 
-def test_pdf_is_the_same_twice(built, tmp_path):
-    for name in ("a.pdf", "b.pdf"):
-        write_pdf(built, tmp_path / name, CHROMIUM)
-    first, second = ((tmp_path / name).read_bytes() for name in ("a.pdf", "b.pdf"))
-    assert first.startswith(b"%PDF")
-    assert first == second
+def test_pdf_is_printed_whole(built, tmp_path):
+    path = tmp_path / "report.pdf"
+    write_pdf(built, path, CHROMIUM)
+    content = path.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert content.rstrip().endswith(b"%%EOF")
+    assert [p.name for p in tmp_path.iterdir()] == ["report.pdf"]
+
+
+def test_failed_print_leaves_the_old_file(built, tmp_path):
+    path = tmp_path / "report.pdf"
+    path.write_bytes(b"old")
+    with pytest.raises(PdfError, match=r"report.pdf: \S*false did not print .* from a browser"):
+        write_pdf(built, path, shutil.which("false"))
+    assert path.read_bytes() == b"old"
