@@ -15,7 +15,7 @@ from reports.page.leaderboard import build_class_leaderboard, build_leaderboard,
 from reports.page.page import Parts, render_page
 from reports.page.summary_json import build_document
 from reports.pdf import find_browser, write_pdf
-from reports.sections.error_equity import COLUMNS, build_burden
+from reports.sections.error_equity import COLUMNS, build_group_errors
 from reports.sections.explain import list_rows
 from reports.sections.maps import Maps, build_maps
 from reports.settings import ReportSettings
@@ -36,8 +36,8 @@ def build_report(settings: ReportSettings) -> Path:
     write_figures(collected, parts.figures, folder)
     _write_maps(collected, parts.maps, folder)
     burden = (
-        pd.concat([b.table for b in parts.burdens.values()])
-        if parts.burdens
+        pd.concat([b.table for b in parts.group_errors.values()])
+        if parts.group_errors
         else pd.DataFrame(columns=COLUMNS)
     )
     _publish(folder / "errors.csv", burden.to_csv(index=False))
@@ -49,12 +49,12 @@ def build_report(settings: ReportSettings) -> Path:
 def build_parts(collected: Collected) -> Parts:
     """Return leaderboard, figures, maps and errors; a target without data has no map and no errors."""
     maps = {t: build_maps(collected, t) for t in collected.targets}
-    burdens = {t: build_burden(collected, t) for t in collected.targets}
+    group_errors = {t: build_group_errors(collected, t) for t in collected.targets}
     return Parts(
         board=build_leaderboard(collected),
         figures=build_figures(collected),
         maps={t: m for t, m in maps.items() if m is not None},
-        burdens={t: b for t, b in burdens.items() if b is not None},
+        group_errors={t: b for t, b in group_errors.items() if b is not None},
     )
 
 
@@ -88,7 +88,7 @@ def _write_maps(collected: Collected, maps: dict[str, Maps], folder: Path) -> No
 
 def _more(parts: Parts, galleries: Galleries) -> dict[str, list[dict[str, Any]]]:
     moran = [{"target": t, "moran": m.moran, "p": m.p} for t, m in parts.maps.items()]
-    errors = [{"target": t, "sentence": b.sentence} for t, b in parts.burdens.items()]
+    errors = [{"target": t, "sentence": b.sentence} for t, b in parts.group_errors.items()]
     return {"galleries": list_rows(galleries), "residuals": moran, "errors": errors}
 
 

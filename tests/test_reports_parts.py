@@ -15,10 +15,17 @@ from PIL import Image
 from extract.settings import read_settings
 from reports.data.collect import collect
 from reports.sections.cost import build_pareto_table
-from reports.sections.error_equity import BY_TRUTH, build_burden
-from reports.sections.maps import DIVERGING, VIRIDIS, build_maps, draw_picture, measure_side, moran
-from reports.sections.section_intros import describe_moran
-from reports.sections.truth import build_truth, calibrate, count_squares
+from reports.sections.error_equity import BY_TRUTH, build_group_errors
+from reports.sections.maps import (
+    DIVERGING,
+    VIRIDIS,
+    build_maps,
+    describe_moran,
+    draw_picture,
+    measure_side,
+    moran,
+)
+from reports.sections.truth import average_tenths, build_truth, count_squares
 from reports.settings import ReportSettings
 
 
@@ -95,7 +102,7 @@ def test_many_places_are_drawn_in_squares_that_fit():
 
 
 def test_errors_fall_on_the_extremes_of_a_shrunken_prediction(collected):
-    tenths = build_burden(collected, "income").table.query(
+    tenths = build_group_errors(collected, "income").table.query(
         "by == @BY_TRUTH", local_dict={"BY_TRUTH": BY_TRUTH}
     )
     assert tenths["bias"].iloc[0] > 0 > tenths["bias"].iloc[-1]
@@ -109,35 +116,38 @@ def test_group_that_is_predicted_too_low_is_warned_of(tmp_path):
     city.tiles.loc[12:, "income"] = np.repeat(np.linspace(2, 3, 16), 3)
     city.tiles.loc[:11, "income"] = 0.0
     city.write_run("area", "vgg16/block5_pool:avg", "ridge", ("income",))
-    burden = build_burden(collect(read_settings(city.config, ReportSettings)), "income")
-    groups = burden.table[burden.table["by"] == "district"].set_index("group")["warning"]
+    errors = build_group_errors(collect(read_settings(city.config, ReportSettings)), "income")
+    groups = errors.table[errors.table["by"] == "district"].set_index("group")["warning"]
     assert groups["D"] == "too low"
     assert groups.drop("D").tolist() == [""]
-    assert "“D”: too well off" in burden.sentence
+    assert "“D”: too well off" in errors.sentence
 
 
 def test_areas_of_few_tiles_have_their_own_errors(tmp_path):
     city = Experiment(tmp_path / "city").write(("income",), ("area",))
     city.tiles.loc[3:4, "LSOA"] = ["lone1", "lone2"]
     city.tiles.to_csv(city.folder / "tiles.csv", index=False)
-    table = build_burden(collect(read_settings(city.config, ReportSettings)), "income").table.query(
-        "by == 'tiles of the area'"
-    )
+    table = build_group_errors(
+        collect(read_settings(city.config, ReportSettings)), "income"
+    ).table.query("by == 'tiles of the area'")
     assert table[["group", "n"]].to_numpy().tolist() == [["1", 3], ["2 to 4", 19]]
 
 
 def test_calibration_recovers_a_planted_slope():
     prediction = np.linspace(0, 1, 200)
-    line = calibrate(
-        pd.DataFrame({"truth": 2 * prediction, "prediction": prediction, "residual": -prediction})
+    rows = pd.DataFrame(
+        {"truth": 2 * prediction, "prediction": prediction, "residual": -prediction}
     )
+    line = average_tenths(rows, "prediction")
     np.testing.assert_allclose(line["truth"], 2 * line["prediction"])
     assert line["n"].tolist() == [20] * 10
 
 
 def test_squares_count_every_unit_once():
-    a, b = np.random.default_rng(0).normal(size=(2, 5000))
-    assert count_squares(a, b, "truth", "prediction")["n"].sum() == 5000
+    rows = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(5000, 2)), columns=["truth", "prediction"]
+    )
+    assert count_squares(rows, "prediction")["n"].sum() == 5000
 
 
 def test_truth_has_a_dot_an_area(collected):

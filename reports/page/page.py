@@ -27,20 +27,13 @@ from reports.page.leaderboard import build_class_leaderboard
 from reports.sections.classes import build_class_answers
 from reports.sections.cost import build_pareto_table
 from reports.sections.curves import describe_curves
-from reports.sections.dataset_summary import summarise_targets
-from reports.sections.error_equity import Burden
+from reports.sections.dataset_summary import describe_data, summarise_targets
+from reports.sections.error_equity import GroupErrors, describe_group_errors
 from reports.sections.explain import describe_galleries
 from reports.sections.intervals import build_interval_table, describe_intervals
 from reports.sections.ladder import build_ladder_table, describe_ladder
-from reports.sections.maps import Maps
+from reports.sections.maps import Maps, describe_moran, describe_unit
 from reports.sections.model_card import build_card
-from reports.sections.section_intros import (
-    describe_burdens,
-    describe_calibration,
-    describe_data,
-    describe_moran,
-    describe_unit,
-)
 from reports.sections.sentences import (
     SPLIT_WORDS,
     build_answers,
@@ -49,6 +42,7 @@ from reports.sections.sentences import (
     describe_places,
     describe_winners,
 )
+from reports.sections.truth import describe_calibration
 
 _HERE = Path(__file__).parent
 MAX_REJECTS = 200  # rows on the page; rejects.csv has them all
@@ -57,7 +51,7 @@ CONTENTS = (
     ("comparison", "Comparison"),
     ("truth", "Truth and prediction"),
     ("maps", "Maps"),
-    ("errors", "Who bears the errors"),
+    ("errors", "Errors by group"),
     ("intervals", "Intervals"),
     ("explain", "What the models look at"),
     ("curves", "Training curves"),
@@ -74,7 +68,7 @@ class Parts:
     board: pd.DataFrame
     figures: dict[str, Figure]
     maps: dict[str, Maps]
-    burdens: dict[str, Burden]
+    group_errors: dict[str, GroupErrors]
 
 
 def render_page(collected: Collected, parts: Parts) -> str:
@@ -105,7 +99,7 @@ def render_page(collected: Collected, parts: Parts) -> str:
         "ladder": not values["ladder_sentence"],
         "truth": not values["truth_targets"],
         "maps": not parts.maps,
-        "errors": not parts.burdens,
+        "errors": not parts.group_errors,
         "intervals": not values["interval_sentence"],
         "explain": not collected.galleries.shown,
         "curves": not values["curve_targets"],
@@ -168,9 +162,9 @@ def _board_row(row: dict[Any, Any]) -> dict[str, Any]:
 
 def _places(collected: Collected, parts: Parts) -> dict[str, Any]:
     truth = [(i, t) for i, t in enumerate(collected.targets) if f"truth-{i}" in parts.figures]
-    burdens = [
+    group_errors = [
         {"target": t, "sentence": b.sentence, "rows": _rows(b.table)}
-        for t, b in parts.burdens.items()
+        for t, b in parts.group_errors.items()
     ]
     return {
         "truth_targets": truth,
@@ -178,9 +172,9 @@ def _places(collected: Collected, parts: Parts) -> dict[str, Any]:
         "moran": describe_moran(parts.maps),
         "map_unit": describe_unit(parts.maps, collected),
         "maps": [_map_panel(t, m) for t, m in parts.maps.items()],
-        "burdens": burdens,
+        "group_errors": group_errors,
         **_curves(collected, parts),
-        "burden_sentence": describe_burdens(parts.burdens),
+        "group_errors_sentence": describe_group_errors(parts.group_errors),
         "interval_sentence": describe_intervals(collected),
         "intervals": _rows(build_interval_table(collected)),
     }
@@ -213,7 +207,7 @@ def _map_panel(target: str, maps: Maps) -> dict[str, Any]:
     sizes = (
         ("truth", maps.truth, maps.low, maps.high, "viridis"),
         ("prediction", maps.prediction, maps.low, maps.high, "viridis"),
-        ("left over", maps.residual, -maps.spread, maps.spread, "diverging"),
+        ("residual", maps.residual, -maps.spread, maps.spread, "diverging"),
     )
     pictures = [
         {

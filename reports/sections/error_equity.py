@@ -1,8 +1,8 @@
-"""Who bears the errors: bias and error by tenth of the truth, tile count and each group column, with intervals over areas."""
+"""Errors by group: bias and size of the errors by tenth of the truth, tile count and group."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from models.evaluation.score_split import TILE_BINS
 from reports.data.collect import Collected
-from reports.sections.truth import rows_of
+from reports.data.formats import plural
+from reports.sections.truth import bin_by_rank, select_predictions
 
 N_DRAWS = 1000
 MIN_UNITS = 5
 MAX_GROUPS = 40  # rows of a column on the page; the largest groups
-NOTABLE = 0.1  # of the spread of the truth: a smaller bias is not warned of, however sure
+NOTABLE = 0.1  # of the spread of the truth: a smaller bias gives no warning, however certain
 BY_TRUTH = "truth, from lowest to highest"
 BY_TILES = "tiles of the area"
 COLUMNS = [
@@ -33,140 +34,143 @@ COLUMNS = [
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Burden:
+class GroupErrors(NamedTuple):
     """`table` has `COLUMNS`, one row a group; `sentence` says what stands out."""
 
     table: pd.DataFrame
     sentence: str
 
 
-def build_burden(collected: Collected, target: str) -> Burden | None:
-    """Return the errors of one target's best model by tenth of the truth and by group; None without predictions."""
-    rows = rows_of(collected, target)
+def build_group_errors(collected: Collected, target: str) -> GroupErrors | None:
+    """Summarise the errors of one target's best model by group; None without predictions."""
+    rows = select_predictions(collected, target)
     if rows.empty:
         return None
-    spread = float(rows["truth"].std(ddof=0))
-    groups = [_mark(_by_group(collected, rows, name), spread) for name in _group_columns(collected)]
-    by_tiles = [_mark(one, spread) for one in _by_tiles(collected, rows)]
-    table = pd.concat([_by_tenth(rows), *by_tiles, *groups], ignore_index=True).assign(
-        target=target
-    )[COLUMNS]
-    return Burden(table=table, sentence=_describe(target, table, collected))
-
-
-def _group_columns(collected: Collected) -> list[str]:
-    return [] if collected.tiles is None else [str(c) for c in collected.tiles.groups.columns]
+    parts = [_by_tenth(rows)]
+    if collected.tiles is not None:
+        if collected.unit == "area":
+            parts.append(_by_tile_count(rows, collected.tiles.area))
+        ids = collected.tiles.area if collected.unit == "area" else collected.tiles.id
+        units = ids.astype(str).to_numpy()
+        parts += [
+            _by_group(rows, pd.Series(column.astype(str).to_numpy(), units), by=str(name))
+            for name, column in collected.tiles.groups.items()
+        ]
+    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
+    is_large = table["bias"].abs() >= NOTABLE * rows["truth"].std(ddof=0)
+    is_large &= table["by"] != BY_TRUTH
+    table.loc[is_large & (table["bias_low"] > 0), "warning"] = "too high"
+    table.loc[is_large & (table["bias_high"] < 0), "warning"] = "too low"
+    table = table.assign(target=target)[COLUMNS]
+    return GroupErrors(table, _describe(target, table, collected))
 
 
 def _by_tenth(rows: pd.DataFrame) -> pd.DataFrame:
     n_bins = min(10, len(rows))
-    bins = ((rows["truth"].rank(method="first").to_numpy() - 1) * n_bins // len(rows)).astype(int)
-    names = [f"tenth {b + 1}" if n_bins == 10 else f"{b + 1} of {n_bins}" for b in range(n_bins)]
-    return _summarise(rows["residual"].to_numpy(), np.array(names)[bins], order=names).assign(
-        by=BY_TRUTH, warning=""
-    )
+    name = "tenth {}" if n_bins == 10 else f"{{}} of {n_bins}"
+    groups = (bin_by_rank(rows["truth"], n_bins) + 1).map(name.format)
+    order = [name.format(i + 1) for i in range(n_bins)]
+    return _summarise(rows["residual"], groups, order, by=BY_TRUTH)
 
 
-def _by_tiles(collected: Collected, rows: pd.DataFrame) -> list[pd.DataFrame]:
-    """Return the errors by how many tiles an area has; nothing where a unit is a tile, or all areas have as many."""
-    if collected.tiles is None or collected.unit != "area":
-        return []
-    n = (
-        rows["unit"]
-        .map(collected.tiles.area.astype(str).value_counts())
-        .fillna(1)
-        .to_numpy(np.int64)
-    )
-    bins = [
-        (
-            f"{low}" if low == high else f"{low} to {high}" if high else f"{low} or more",
-            (n >= low) & (n <= (high or np.inf)),
-        )
-        for low, high in TILE_BINS
-    ]
-    named = np.select([is_in for _, is_in in bins], [name for name, _ in bins], "")
-    order = [name for name, is_in in bins if is_in.any()]
-    return (
-        [_summarise(rows["residual"].to_numpy(), named, order=order).assign(by=BY_TILES)]
-        if len(order) > 1
-        else []
-    )
-
-
-def _by_group(collected: Collected, rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    tiles = collected.tiles
-    if tiles is None:
+def _by_tile_count(rows: pd.DataFrame, area: pd.Series) -> pd.DataFrame:
+    """Summarise by how many tiles an area has; empty where all areas fall in one bin."""
+    n_tiles = rows["unit"].map(area.astype(str).value_counts()).fillna(1)
+    edges = [low for low, _ in TILE_BINS] + [np.inf]
+    labels = [f"{low} to {high}" if high else f"{low} or more" for low, high in TILE_BINS]
+    labels = ["1" if label == "1 to 1" else label for label in labels]
+    groups = pd.cut(n_tiles, edges, right=False, labels=labels).astype(str)
+    order = [label for label in labels if label in set(groups)]
+    if len(order) < 2:
         return pd.DataFrame()
-    key = tiles.area if collected.unit == "area" else tiles.id
-    group = pd.Series(tiles.groups[column].astype(str).to_numpy(), index=key.astype(str).to_numpy())
-    named = rows["unit"].map(group[~group.index.duplicated()]).fillna("unknown").to_numpy()
-    names, n = np.unique(named, return_counts=True)
-    largest = sorted(names[np.argsort(-n, kind="stable")][:MAX_GROUPS].tolist())
-    return _summarise(rows["residual"].to_numpy(), named, order=largest).assign(by=column)
+    return _summarise(rows["residual"], groups, order, by=BY_TILES)
+
+
+def _by_group(rows: pd.DataFrame, group_of: pd.Series, *, by: str) -> pd.DataFrame:
+    groups = rows["unit"].map(group_of[~group_of.index.duplicated()]).fillna("unknown")
+    sizes = groups.value_counts().sort_index().sort_values(ascending=False, kind="stable")
+    return _summarise(rows["residual"], groups, sorted(sizes.index[:MAX_GROUPS]), by=by)
 
 
 def _summarise(
-    residual: NDArray[np.float64], group: NDArray[np.str_], *, order: list[str]
+    residual: pd.Series, groups: pd.Series, order: list[str], *, by: str
 ) -> pd.DataFrame:
-    found = []
+    """Return bias and mean absolute error of each group, with 95 % intervals."""
+    rows = []
     for name in order:
-        some = residual[group == name]
-        bias, mae = _intervals(some, np.abs(some))
-        found.append((name, len(some), some.mean(), *bias, np.abs(some).mean(), *mae))
-    return pd.DataFrame(
-        found, columns=["group", "n", "bias", "bias_low", "bias_high", "mae", "mae_low", "mae_high"]
-    )
+        errors = residual[groups == name].to_numpy()
+        size = np.abs(errors)
+        bias = (errors.mean(), *_interval(errors))
+        rows.append((by, name, len(errors), *bias, size.mean(), *_interval(size), ""))
+    return pd.DataFrame(rows, columns=COLUMNS[1:])
 
 
-def _intervals(*columns: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """95 % percentile intervals of means over the same resampled areas; NaN for fewer than 5."""
-    n = len(columns[0])
+def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean; NaN for fewer than 5 values."""
+    n = len(values)
     if n < MIN_UNITS:
-        return [(float("nan"), float("nan"))] * len(columns)
+        return np.nan, np.nan
     drawn = np.random.default_rng(n).integers(n, size=(N_DRAWS, n))
-    ends = [np.quantile(values[drawn].mean(axis=1), (0.025, 0.975)).tolist() for values in columns]
-    return [(low, high) for low, high in ends]
+    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
 
 
-def _mark(part: pd.DataFrame, spread: float) -> pd.DataFrame:
-    """Warn where the interval leaves 0 out and the bias is a tenth of the truth's spread or more."""
-    is_large = part["bias"].abs() >= NOTABLE * spread
-    high = (part["bias_low"] > 0) & is_large
-    low = (part["bias_high"] < 0) & is_large
-    return part.assign(warning=np.where(high, "too high", np.where(low, "too low", "")))
+def _select_groups(table: pd.DataFrame) -> pd.DataFrame:
+    return table[~table["by"].isin([BY_TRUTH, BY_TILES])]
 
 
 def _describe(target: str, table: pd.DataFrame, collected: Collected) -> str:
-    tenths = table.loc[table["by"] == BY_TRUTH, "bias"].to_numpy(np.float64)
-    groups = table[~table["by"].isin([BY_TRUTH, BY_TILES]) & (table["warning"] != "")].to_dict(
-        "records"
-    )
+    tenths = table.loc[table["by"] == BY_TRUTH, "bias"].tolist()
     part = "tenth" if len(tenths) == 10 else collected.unit
+    lowest, highest = (
+        f"{'too high' if bias > 0 else 'too low'} by {abs(bias):.3g}"
+        for bias in (tenths[0], tenths[-1])
+    )
     text = (
-        f"{target}: on average the lowest {part} is predicted {_side(tenths[0])} by {abs(tenths[0]):.3g}, the highest {part} "
-        f"{_side(tenths[-1])} by {abs(tenths[-1]):.3g}"
+        f"{target}: on average the lowest {part} is predicted {lowest}, "
+        f"the highest {part} {highest}"
     )
-    if not groups:
-        return text + (
-            "; no group stands out." if (~table["by"].isin([BY_TRUTH, BY_TILES])).any() else "."
-        )
-    worst = max(groups, key=lambda row: abs(row["bias"]))
-    are = "group is" if len(groups) == 1 else "groups are"
+    groups = _select_groups(table)
+    warned = groups[groups["warning"] != ""]
+    if groups.empty:
+        return text + "."
+    if warned.empty:
+        return text + "; no group stands out."
+    worst = warned.loc[warned["bias"].abs().idxmax()]
+    way = _name_way(worst["warning"], target, collected)
+    verb = "is" if len(warned) == 1 else "are"
     return text + (
-        f"; {len(groups)} {are} systematically misjudged, most of all {worst['by']} “{worst['group']}”: "
-        f"{_deprived(worst['warning'], target, collected)} by {abs(worst['bias']):.3g}."
+        f". {plural(len(warned), 'group')} {verb} systematically misjudged, most of all "
+        f"{worst['by']} “{worst['group']}”: {way} by {abs(worst['bias']):.3g}."
     )
 
 
-def _side(bias: float) -> str:
-    return "too high" if bias > 0 else "too low"
-
-
-def _deprived(warning: str, target: str, collected: Collected) -> str:
-    """Describe `too deprived` or `too well off` where the settings tell which way the index points."""
+def _name_way(warning: str, target: str, collected: Collected) -> str:
+    """Return `too deprived` or `too well off` where the settings say which way an index points."""
     higher = collected.settings.reports.higher_is
     way = higher.get(target) if isinstance(higher, dict) else higher
     if way is None:
         return warning
-    return "too deprived" if (warning == "too high") == (way == "more deprived") else "too well off"
+    is_too_deprived = (warning == "too high") == (way == "more deprived")
+    return "too deprived" if is_too_deprived else "too well off"
+
+
+def describe_group_errors(errors: dict[str, GroupErrors]) -> str:
+    """Describe how many groups are systematically misjudged, over all targets."""
+    n_drawn_in = 0
+    for one in errors.values():
+        tenths = one.table.loc[one.table["by"] == BY_TRUTH, "bias"].tolist()
+        n_drawn_in += tenths[0] > 0 > tenths[-1]
+    text = (
+        f"The extremes are drawn towards the mean on {n_drawn_in} of "
+        f"{plural(len(errors), 'target')}"
+    )
+    groups = [_select_groups(one.table)["warning"] for one in errors.values()]
+    n_groups = sum(map(len, groups))
+    if not n_groups:
+        return text + "; the settings name no group columns to look at."
+    n_warned = sum(int((warnings != "").sum()) for warnings in groups)
+    return text + (
+        f"; of {n_groups} groups, counted once a target, {n_warned} are predicted "
+        "systematically too high or too low."
+    )

@@ -1,139 +1,113 @@
-"""The ladder of splits: what each model seems to be worth when its neighbours are seen, and when they are not."""
+"""The ladder of splits: R² of each model from the loosest split to the strictest."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from reports.data.collect import SPLITS, Collected
+from reports.data.collect import Collected
+from reports.sections.charts import (
+    BLUE,
+    LOWEST_R2,
+    ORANGE,
+    PURPLE,
+    add_menu,
+    categories,
+    name_axis,
+    tooltips,
+)
 
-# Okabe and Ito 2008, "Color Universal Design"; each split has a shape of its own as well.
-MARKS = {
-    "random": ("#D55E00", "triangle-right"),
-    "area": ("#CC79A7", "circle"),
-    "block": ("#0072B2", "square"),
-}
+COLOURS = {"random": ORANGE, "area": PURPLE, "block": BLUE}  # the loosest first
+SHAPES = {"random": "triangle-right", "area": "circle", "block": "square"}
+NOTABLE = 0.02  # of R²: splits that differ by less score about the same
 
 
 def build_ladder_table(collected: Collected) -> pd.DataFrame:
-    """Return one row a target and model, at its best cut on the strictest split.
+    """Compare the splits for each target and model, at its best cut on the strictest split.
 
     Returns
     -------
-    target, model, cut, is_baseline, one R² column for each split that was scored (strictest last), and `optimism`: by how
-    much the loosest split exceeds the strictest. Empty where one split was scored.
+    target, model, cut, is_baseline, R² on each split that was scored (strictest last), and
+    `optimism`: by how much the loosest split exceeds the strictest. Empty for a single split.
     """
     scores = collected.scores[collected.scores["level"] == collected.level]
-    splits = [s for s in reversed(SPLITS) if s in set(scores["split"])]
-    keys = ["target", "model", "cut"]
+    splits = [split for split in COLOURS if split in set(scores["split"])]
+    keys = ["target", "model", "cut", "is_baseline"]
     if len(splits) < 2:
-        return pd.DataFrame({name: [] for name in (*keys, "is_baseline", *splits, "optimism")})
-    strict = scores[scores["split"] == splits[-1]].sort_values(
-        "r2", ascending=False, na_position="last"
+        return pd.DataFrame(columns=[*keys, *splits, "optimism"])
+    loosest, strictest = splits[0], splits[-1]
+    table = scores.pivot_table(index=keys, columns="split", values="r2")
+    table = table.reindex(columns=splits).reset_index()
+    order = {target: i for i, target in enumerate(collected.targets)}
+    table = table.assign(
+        order=table["target"].map(order), optimism=table[loosest] - table[strictest]
     )
-    best = strict.drop_duplicates(["target", "model"])[[*keys, "is_baseline"]]
-    wide = scores.pivot_table(index=keys, columns="split", values="r2", aggfunc="first")[
-        splits
-    ].reset_index()
-    table = best.merge(wide, on=keys, how="left")
-    table["optimism"] = table[splits[0]] - table[splits[-1]]
-    order = {t: i for i, t in enumerate(collected.targets)}
-    table = table.sort_values(
-        ["target", splits[-1]], key=lambda c: c.map(order) if c.name == "target" else -c
-    )
-    return table.reset_index(drop=True)
+    table = table.sort_values(["order", strictest], ascending=[True, False])
+    return table.drop_duplicates(["target", "model"]).drop(columns="order").reset_index(drop=True)
 
 
 def build_ladder(collected: Collected, target: str | None = None) -> alt.LayerChart | None:
-    """Draw R² of every model on every split, the strictest on top of the order; with a menu, or for one target alone."""
+    """Draw R² of every model on every split, of one target or of the one that a menu chooses."""
     table = build_ladder_table(collected)
-    table = table if target is None else table[table["target"] == target]
-    splits = [c for c in table.columns if c in SPLITS]
-    if table.empty or table[splits].isna().all(axis=None):
+    if target is not None:
+        table = table[table["target"] == target]
+    if table.empty:
         return None
-    rank = table.groupby("target").cumcount()
-    label = table["model"].where(~table["is_baseline"], table["model"] + " (no network)")
-    data = table.assign(
-        rank=rank, label=label, low=table[splits].min(axis=1), high=table[splits].max(axis=1)
+    colours = {split: colour for split, colour in COLOURS.items() if split in table}
+    splits = list(colours)
+    label = table["model"].where(~table["is_baseline"].astype(bool), table["model"] + " (baseline)")
+    table = table.assign(
+        label=label,
+        rank=table.groupby("target").cumcount(),
+        low=table[splits].min(axis=1).clip(lower=LOWEST_R2),
+        high=table[splits].max(axis=1).clip(lower=LOWEST_R2),
     )
-    long = data.melt(
-        ["target", "label", "cut", "rank", "low", "high", "optimism"],
-        splits,
-        var_name="split",
-        value_name="r2",
-    )
-    base = alt.Chart(_worth_drawing(long))
+    keys = ["target", "label", "cut", "rank", "low", "high", "optimism"]
+    long = table.melt(keys, splits, var_name="split", value_name="r2")
+    long = long[np.isfinite(long["r2"].astype(float))]
+    if long.empty:
+        return None
+    base = alt.Chart(long.assign(r2=long["r2"].clip(lower=LOWEST_R2)))
     if target is None:
-        menu = alt.param(
-            "ladder_target",
-            bind=alt.binding_select(options=collected.targets, name="target "),
-            value=collected.targets[0],
-        )
-        base = base.add_params(menu).transform_filter("datum.target === ladder_target")
-    rows = alt.Y(
-        "label:N",
-        sort=alt.EncodingSortField("rank", order="ascending"),
-        title=None,
-        axis=alt.Axis(labelLimit=240),
-    )
-    title = f"R² of {collected.level}s that the model has not seen"
-    rule = base.mark_rule(strokeWidth=2, color="#8a949e").encode(
-        y=rows, x=alt.X("low:Q", title=title), x2="high:Q"
-    )
-    dots = base.mark_point(filled=True, size=90, opacity=1).encode(
-        y=rows,
+        base = add_menu(base, "target", collected.targets, collected.targets[0])
+    title = f"out-of-sample R² of {collected.level}s"
+    base = base.encode(y=name_axis("label:N", alt.EncodingSortField("rank", order="ascending")))
+    ranges = base.mark_rule(strokeWidth=2, color="#8a949e")
+    ranges = ranges.encode(x=alt.X("low:Q", title=title), x2="high:Q")
+    points = base.mark_point(filled=True, size=90, opacity=1).encode(
         x=alt.X("r2:Q", title=title, scale=alt.Scale(zero=True)),
-        color=alt.Color(
-            "split:N", title="split", scale=_scale(splits, 0), legend=alt.Legend(orient="top")
-        ),
-        shape=alt.Shape("split:N", title="split", scale=_scale(splits, 1)),
-        tooltip=[
-            "label:N",
-            "cut:N",
-            "split:N",
-            alt.Tooltip("r2:Q", format=".3f"),
-            alt.Tooltip("optimism:Q", format=".3f"),
-        ],
+        tooltip=tooltips("label", "cut", "split", r2=".3f", optimism=".3f"),
+        **categories("split:N", colours, shape=[SHAPES[split] for split in colours]),
     )
-    return (rule + dots).properties(width=520, height=alt.Step(24))
-
-
-def _worth_drawing(long: pd.DataFrame) -> pd.DataFrame:
-    """Leave out what is not a number, and draw what is far below the mean at −0.5: one place is enough for that."""
-    clipped = long.assign(**{c: long[c].clip(lower=-0.5) for c in ("low", "high", "r2")})
-    return clipped[np.isfinite(clipped["r2"])]
-
-
-def _scale(splits: list[str], which: int) -> alt.Scale:
-    return alt.Scale(domain=splits, range=[MARKS[s][which] for s in splits])
+    return (ranges + points).properties(width=520, height=alt.Step(24))
 
 
 def describe_ladder(collected: Collected) -> str | None:
-    """Describe by how much looser splits flatter; None where one split was scored.
+    """Describe by how much looser splits flatter, on average over the targets; None for one split.
 
-    The mean is over the targets of the best picture model on the strictest split.
+    Each target counts with its best model that sees pictures on the strictest split.
     """
     table = build_ladder_table(collected)
-    table = (
-        table[~table["is_baseline"].astype(bool)]
-        .dropna(subset=["optimism"])
-        .drop_duplicates("target")
-    )
+    table = table[~table["is_baseline"].astype(bool)].dropna(subset="optimism")
+    table = table.drop_duplicates("target")
     if table.empty:
         return None
-    splits: list[Any] = [c for c in table.columns if c in SPLITS]
-    loose = table[splits[0]].mean()
-    strict = table[splits[-1]].mean()
-    if loose - strict <= 0.02:
-        return (
-            f"The best models score about the same on the split “{splits[0]}” (R² {loose:.2f} on average) and on "
-            f"“{splits[-1]}” ({strict:.2f}): they do not live on recognising neighbours."
+    splits = [split for split in COLOURS if split in table]
+    loosest, strictest = splits[0], splits[-1]
+    loose = table[loosest].mean()
+    strict = table[strictest].mean()
+    if loose - strict <= NOTABLE:
+        text = (
+            f"The best models score about the same on the split “{loosest}” (R² {loose:.2f} on "
+            f"average) and on “{strictest}” ({strict:.2f}): they do not rely on recognising "
+            "neighbours."
         )
-    return (
-        f"On the split “{splits[0]}”, where tiles of one area stand on both sides, the best models seem to reach R² "
-        f"{loose:.2f} on average; on “{splits[-1]}” it is {strict:.2f}. The difference of {loose - strict:.2f} is "
-        "recognising neighbours, not predicting."
-    ).replace("-", "−")
+    else:
+        text = (
+            f"On the split “{loosest}”, where tiles of one area stand on both sides, the best "
+            f"models seem to reach R² {loose:.2f} on average. On “{strictest}” it is "
+            f"{strict:.2f}. The difference of {loose - strict:.2f} is recognising neighbours, "
+            "not predicting."
+        )
+    return text.replace("-", "−")

@@ -1,9 +1,9 @@
-"""Maps of truth, prediction and what is left over, in squares or areas, as small pictures; and whether the rest clusters."""
+"""Maps of truth, prediction and residual, and whether the residuals cluster."""
 
 from __future__ import annotations
 
 import io
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from extract.tables.tile_table import Tiles
 from models.explaining.drawing import DIVERGING
 from reports.data.boundaries import Boundaries
 from reports.data.collect import Collected
+from reports.data.formats import plural
 
-NAMES = ("truth", "prediction", "residual")
-
+NAMES = ["truth", "prediction", "residual"]
+ALPHA = 0.05
 MAX_SQUARES = 320  # across the longer side
 MIN_PIXELS = 300  # of the longer side; few squares are drawn larger
 N_NEIGHBOURS = 8
@@ -35,7 +37,7 @@ VIRIDIS = (
     (253, 231, 37),
 )
 N_COLOURS = 64
-LINE = (120, 120, 120)
+LINE = (120, 120, 120)  # grey between areas
 
 
 class Maps(NamedTuple):
@@ -47,8 +49,8 @@ class Maps(NamedTuple):
     residual : prediction less truth, from −`spread` to `spread`.
     side_m : side of a square [m]; None where areas are drawn as polygons.
     moran, p : Moran's I of the areas' mean residuals, and its permutation p-value.
-    table : one row a square (x, y of its lower left corner [m]) or area (its code, x, y of its centroid), with the means
-        truth, prediction and residual.
+    table : one row a square (x, y of its lower left corner [m]) or area (its code, x, y of its
+        centroid), with the means truth, prediction and residual.
     """
 
     truth: bytes
@@ -63,101 +65,102 @@ class Maps(NamedTuple):
     table: pd.DataFrame
 
 
-class _Drawn(NamedTuple):
-    """Pictures of numbers: truth, prediction and residual, (3, rows, columns); which pixels are lines; and their table."""
+class MapGrids(NamedTuple):
+    """Values to draw.
 
-    pictures: NDArray[np.float64]
+    Attributes
+    ----------
+    values : (3, rows, columns), truth, prediction and residual, NaN where nothing is drawn.
+    is_line : (rows, columns), pixels between areas; None for squares.
+    side_m, table : as in `Maps`.
+    """
+
+    values: NDArray[np.float64]
     is_line: NDArray[np.bool_] | None
     side_m: float | None
     table: pd.DataFrame
 
 
 def build_maps(collected: Collected, target: str) -> Maps | None:
-    """Draw the maps of one target's best model: areas where there are boundaries, else squares; None without either."""
-    rows = collected.tile_predictions[collected.tile_predictions["target"] == target]
-    tiles = collected.tiles
-    boundaries = collected.boundaries
-    if tiles is None or (tiles.xy is None and boundaries is None) or len(rows) < 3:
+    """Draw the maps of one target's best model.
+
+    Areas are drawn where there are boundaries, else squares; without either there are no maps.
+    """
+    if collected.tiles is None:
         return None
-    index = pd.Index(tiles.id.astype(str)).get_indexer(pd.Index(rows["unit"]))
-    pair = rows[["truth", "prediction"]].to_numpy(np.float64)[index >= 0]
-    index = index[index >= 0]
-    values = np.column_stack([pair, pair[:, 1] - pair[:, 0]])
-    area = tiles.area.astype(str).to_numpy()[index]
-    xy = None if tiles.xy is None else tiles.xy[index]
-    drawn = (
-        _draw_squares(xy, values) if boundaries is None else _draw_areas(boundaries, area, values)
-    )
-    if drawn is None:
+    has_places = collected.tiles.xy is not None
+    rows = _locate(collected.tile_predictions, collected.tiles, target)
+    grids = None
+    if collected.boundaries is not None:
+        grids = _fill_areas(collected.boundaries, rows)
+    elif has_places:
+        grids = _fill_squares(rows)
+    if grids is None or len(rows) < 3:
         return None
-    moran = (
-        moran_of_areas(xy, values[:, 2], area) if xy is not None else moran_of_table(drawn.table)
-    )
-    return _scale(drawn, values, moran)
-
-
-def _draw_squares(xy: NDArray[np.float64] | None, values: NDArray[np.float64]) -> _Drawn | None:
-    if xy is None or len(xy) < 3 or not (np.ptp(xy, axis=0) > 0).any():
-        return None
-    side = measure_side(xy)
-    column, row = np.floor((xy - xy.min(axis=0)) / side + 0.5).astype(int).T
-    shape = (int(row.max()) + 1, int(column.max()) + 1)
-    means = _means(row * shape[1] + column, values, shape[0] * shape[1]).reshape(3, *shape)
-    at_row, at_column = np.nonzero(np.isfinite(means[0]))
-    corner = np.column_stack([at_column, at_row]) * side + xy.min(axis=0) - side / 2
-    table = pd.DataFrame(
-        np.column_stack([corner, *means[:, at_row, at_column]]), columns=["x", "y", *NAMES]
-    )
-    return _Drawn(means[:, ::-1], None, side, table)
-
-
-def _draw_areas(
-    boundaries: Boundaries, area: NDArray[Any], values: NDArray[np.float64]
-) -> _Drawn | None:
-    number = pd.Index(boundaries.codes).get_indexer(pd.Index(area))
-    known = number >= 0
-    if not known.any():
-        return None
-    means = _means(number[known], values[known], len(boundaries.codes))
-    table = pd.DataFrame(np.column_stack([boundaries.centre, means.T]), columns=["x", "y", *NAMES])
-    table.insert(0, "area", boundaries.codes)
-    padded = np.column_stack([np.full(3, np.nan), means])  # number 0 is outside
-    return _Drawn(
-        padded[:, boundaries.number], boundaries.is_line, None, table.dropna(subset=["truth"])
-    )
-
-
-def _means(number: NDArray[Any], values: NDArray[np.float64], n: int) -> NDArray[np.float64]:
-    """Mean of each column over the rows of each number: (3, n), NaN where there is none."""
-    count = np.bincount(number, minlength=n)
-    with np.errstate(invalid="ignore"):
-        return np.stack([np.bincount(number, weights=v, minlength=n) / count for v in values.T])
-
-
-def _scale(drawn: _Drawn, values: NDArray[np.float64], moran: tuple[float, float]) -> Maps:
-    low, high = (float(v) for v in np.quantile(values[:, 0], (0.02, 0.98)))
-    spread = float(np.quantile(np.abs(values[:, 2]), 0.98)) or 1.0
-    scales = ((low, high, VIRIDIS), (low, high, VIRIDIS), (-spread, spread, DIVERGING))
-    pictures = [
-        draw_picture(m, *scale, is_line=drawn.is_line)
-        for m, scale in zip(drawn.pictures, scales, strict=True)
-    ]
+    low, high = (float(end) for end in rows["truth"].quantile([0.02, 0.98]))
+    spread = float(rows["residual"].abs().quantile(0.98)) or 1.0
+    truth, prediction, residual = grids.values
+    areas = rows.groupby("area")[["x", "y", "residual"]].mean() if has_places else grids.table
+    index, p = moran(areas[["x", "y"]].to_numpy(), areas["residual"].to_numpy())
     return Maps(
-        truth=pictures[0],
-        prediction=pictures[1],
-        residual=pictures[2],
+        truth=draw_picture(truth, low, high, VIRIDIS, is_line=grids.is_line),
+        prediction=draw_picture(prediction, low, high, VIRIDIS, is_line=grids.is_line),
+        residual=draw_picture(residual, -spread, spread, DIVERGING, is_line=grids.is_line),
         low=low,
         high=high,
         spread=spread,
-        side_m=drawn.side_m,
-        moran=moran[0],
-        p=moran[1],
-        table=drawn.table,
+        side_m=grids.side_m,
+        moran=index,
+        p=p,
+        table=grids.table,
     )
 
 
+def _locate(predictions: pd.DataFrame, tiles: Tiles, target: str) -> pd.DataFrame:
+    """Return area, x, y, truth, prediction and residual of each predicted tile of a target."""
+    places = pd.DataFrame({"unit": tiles.id.astype(str), "area": tiles.area.astype(str)})
+    places[["x", "y"]] = np.nan if tiles.xy is None else tiles.xy
+    rows = predictions.loc[predictions["target"] == target, ["unit", "truth", "prediction"]]
+    rows = rows.astype({"truth": float, "prediction": float})
+    rows = rows.assign(residual=rows["prediction"] - rows["truth"])
+    return rows.merge(places, on="unit")
+
+
+def _fill_squares(rows: pd.DataFrame) -> MapGrids | None:
+    xy = rows[["x", "y"]].to_numpy()
+    if len(xy) < 3 or not np.ptp(xy, axis=0).any():
+        return None
+    side = measure_side(xy)
+    corner = xy.min(axis=0)
+    column, row = np.floor((xy - corner) / side + 0.5).astype(int).T
+    means = rows[NAMES].groupby([row, column]).mean()
+    row, column = (means.index.get_level_values(level).to_numpy() for level in (0, 1))
+    values = np.full((3, row.max() + 1, column.max() + 1), np.nan)
+    values[:, row, column] = means.to_numpy().T
+    table = means.reset_index(drop=True)
+    table.insert(0, "x", corner[0] + (column - 0.5) * side)
+    table.insert(1, "y", corner[1] + (row - 0.5) * side)
+    return MapGrids(values[:, ::-1], None, side, table)
+
+
+def _fill_areas(boundaries: Boundaries, rows: pd.DataFrame) -> MapGrids | None:
+    means = rows.groupby("area")[NAMES].mean().reindex(boundaries.codes)
+    table = means.rename_axis("area").reset_index()
+    table.insert(1, "x", boundaries.centre[:, 0])
+    table.insert(2, "y", boundaries.centre[:, 1])
+    table = table.dropna(subset="truth")
+    if table.empty:
+        return None
+    outside = np.full((1, 3), np.nan)  # has number 0
+    values = np.vstack([outside, means.to_numpy()]).T[:, boundaries.number]
+    return MapGrids(values, boundaries.is_line, None, table)
+
+
 def measure_side(xy: NDArray[np.float64]) -> float:
-    """Return the side of the squares [m]: the usual distance to the next tile, or more where the map were too large."""
+    """Return the side of the squares [m].
+
+    It is the median distance to the next tile, or more where the map would be too large.
+    """
     distinct = np.unique(xy, axis=0)
     nearest = cKDTree(distinct).query(distinct, k=2)[0][:, 1]
     return float(max(np.median(nearest), np.ptp(xy, axis=0).max() / MAX_SQUARES))
@@ -171,65 +174,89 @@ def draw_picture(
     *,
     is_line: NDArray[np.bool_] | None = None,
 ) -> bytes:
-    """Draw (rows, columns) values as a PNG; NaN is transparent, what is beyond the ends has their colour, lines are grey."""
-    share = np.clip((np.nan_to_num(values) - low) / ((high - low) or 1.0), 0, 1)
-    level = np.rint(1 + share * (N_COLOURS - 1)).astype(np.uint8)
-    level[~np.isfinite(values)] = 0
+    """Draw (rows, columns) values as a PNG.
+
+    NaN is transparent, values beyond the ends have the colour of the ends, and lines are grey.
+    """
+    is_drawn = np.isfinite(values)
+    share = np.clip((values[is_drawn] - low) / ((high - low) or 1.0), 0, 1)
+    level = np.zeros(values.shape, np.uint8)
+    level[is_drawn] = np.rint(1 + share * (N_COLOURS - 1))
     if is_line is not None:
-        level[is_line & np.isfinite(values)] = N_COLOURS + 1
+        level[is_line & is_drawn] = N_COLOURS + 1
     repeat = max(1, -(-MIN_PIXELS // max(values.shape)))
-    picture = Image.fromarray(np.kron(level, np.ones((repeat, repeat), np.uint8))).convert("P")
+    level = level.repeat(repeat, axis=0).repeat(repeat, axis=1)
     at = np.linspace(0, len(stops) - 1, N_COLOURS)
-    colours = np.column_stack(
-        [np.interp(at, np.arange(len(stops)), [s[c] for s in stops]) for c in range(3)]
-    )
+    channels = np.transpose(stops)
+    colours = np.transpose([np.interp(at, range(len(stops)), channel) for channel in channels])
     palette = np.vstack([(0, 0, 0), np.rint(colours), LINE]).astype(np.uint8)
+    picture = Image.fromarray(level).convert("P")
     picture.putpalette(palette.tobytes())
     out = io.BytesIO()
     picture.save(out, format="PNG", transparency=0)
     return out.getvalue()
 
 
-def moran_of_table(table: pd.DataFrame) -> tuple[float, float]:
-    """Return Moran's I of the residuals of areas at their centroids."""
-    return moran(table[["x", "y"]].to_numpy(np.float64), table["residual"].to_numpy(np.float64))
-
-
-def moran_of_areas(
-    xy: NDArray[np.float64], residual: NDArray[np.float64], area: NDArray[Any]
-) -> tuple[float, float]:
-    """Return Moran's I of the areas' mean residuals and its p-value; NaN for fewer than 10 areas."""
-    _, number = np.unique(area.astype(str), return_inverse=True)
-    n = np.bincount(number)
-    mean = np.bincount(number, weights=residual) / n
-    centre = np.column_stack([np.bincount(number, weights=c) / n for c in xy.T])
-    return moran(centre, mean)
-
-
 def moran(xy: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float]:
-    """Return Moran's I over the 8 nearest neighbours (row-standardised) and a one-sided permutation p-value.
+    """Return Moran's I over the 8 nearest neighbours, and a one-sided permutation p-value.
 
     Parameters
     ----------
-    xy : (n, 2) [m]. values : (n,), finite.
+    xy : (n, 2) [m].
+    values : (n,), finite.
 
     Returns
     -------
-    I (about −1/(n − 1) where values lie anywhere, towards 1 where neighbours are alike) and p; NaN for n < 10 or one value.
+    I (weights are row-standardised) and p. I is about −1/(n − 1) where values lie anywhere, and
+    goes towards 1 where neighbours are alike. Both are NaN for n < 10 or equal values.
 
     References
     ----------
-    Moran 1950, Biometrika 37:17, doi:10.2307/2332142; Anselin 1995, Geographical Analysis 27:93 (permutation).
+    Moran 1950, Biometrika 37:17, doi:10.2307/2332142; Anselin 1995, Geographical Analysis 27:93
+    (permutation).
     """
     z = values - values.mean()
     if len(z) < 10 or not z.std() > 1e-12 * max(1.0, float(np.abs(values).max())):
-        return float("nan"), float("nan")
+        return np.nan, np.nan
     near = cKDTree(xy).query(xy, k=min(N_NEIGHBOURS, len(z) - 1) + 1)[1][:, 1:]
     rng = np.random.default_rng(0)
+    samples = [z] + [rng.permutation(z) for _ in range(N_PERMUTATIONS)]
+    indices = np.array([sample @ sample[near].mean(axis=1) for sample in samples]) / (z @ z)
+    p = (indices >= indices[0]).mean()  # the observed value counts as one of the permutations
+    return float(indices[0]), float(p)
 
-    def statistic(v: NDArray[np.float64]) -> float:
-        return float(v @ v[near].mean(axis=1) / (v @ v))
 
-    observed = statistic(z)
-    drawn = np.array([statistic(rng.permutation(z)) for _ in range(N_PERMUTATIONS)])
-    return observed, float((1 + (drawn >= observed).sum()) / (1 + N_PERMUTATIONS))
+def describe_moran(maps: dict[str, Maps]) -> str:
+    """Describe whether the residuals of the best models cluster on the map."""
+    tested = {target: one for target, one in maps.items() if np.isfinite(one.moran)}
+    if not tested:
+        return "Where truths, predictions and residuals lie."
+    clustered = {target: one.moran for target, one in tested.items() if one.p < ALPHA}
+    if not clustered:
+        n = len(tested)
+        of = f"all {n} targets" if n > 1 else "the only target"
+        return (
+            f"The residuals of the best models do not cluster on the map, on {of} "
+            f"(Moran's I, p ≥ {ALPHA})."
+        )
+    top = max(clustered, key=clustered.__getitem__)
+    return (
+        f"The residuals of the best models cluster on the map for {len(clustered)} of "
+        f"{plural(len(tested), 'target')}, most of all {top} (Moran's I {clustered[top]:.2f}, "
+        f"p = {tested[top].p:.3f}). Neighbouring areas have something in common that the model "
+        "does not see."
+    )
+
+
+def describe_unit(maps: dict[str, Maps], collected: Collected) -> str:
+    """Describe what one patch of colour on the maps is."""
+    if collected.boundaries is None:
+        sides = [one.side_m for one in maps.values() if one.side_m is not None]
+        if not sides:
+            return ""
+        return f"Squares of {round(sides[0], 1):g} m, north up; the mean of the tiles in each"
+    n = collected.boundaries.n_missing
+    verb = "has" if n == 1 else "have"
+    lost = f" ({plural(n, 'area')} {verb} no polygon there)" if n else ""
+    name = collected.boundaries.name
+    return f"Areas as {name} draws them{lost}, north up; the mean of an area's tiles"

@@ -22,7 +22,7 @@ LIMITS = (
     "Not for decisions about individuals or households: no credit, insurance, policing, benefits or hiring.",
     "Learned from the areas listed here at the time of their labels. Elsewhere and later the error is not known.",
     "Predictions are drawn towards the mean: extremes are predicted less extreme than they are. "
-    "See who bears the errors.",
+    "See the errors by group.",
     "What pictures show of deprivation is partly what a place was built for: a model carries its past forward.",
     "The intervals say how much a score would differ had other areas been drawn. Other folds, seeds or training areas "
     "are not in them.",

@@ -1,4 +1,4 @@
-"""Truth against prediction, and what is left over against truth: dots for some units, counts in squares for many."""
+"""Predictions and residuals of each target's best model against the truth, as charts."""
 
 from __future__ import annotations
 
@@ -7,119 +7,127 @@ import numpy as np
 import pandas as pd
 
 from reports.data.collect import Collected
+from reports.data.formats import plural
+from reports.sections.charts import BLUE, ORANGE, tooltips
 
-MAX_DOTS = 1500  # more are drawn as counts in squares: a cloud says no more, and weighs more
+MAX_POINTS = 1500  # more are drawn as counts in squares, which show as much in less
 N_SQUARES = 36
-N_CALIBRATION = 10
-UNIT = "[index]"
+N_BINS = 10
+CALIBRATED = (0.9, 1.1)  # slopes of truth on prediction
 
 
-def rows_of(collected: Collected, target: str) -> pd.DataFrame:
-    """Return unit, truth, prediction and residual (prediction less truth) of one target's best model."""
-    rows = collected.predictions.loc[
-        collected.predictions["target"] == target, ["unit", "truth", "prediction"]
-    ]
-    rows = rows[np.isfinite(rows["truth"]) & np.isfinite(rows["prediction"])]
-    return rows.assign(residual=rows["prediction"] - rows["truth"]).reset_index(drop=True)
+def select_predictions(collected: Collected, target: str) -> pd.DataFrame:
+    """Return unit, truth, prediction and residual (prediction less truth) of a target's best model."""
+    rows = collected.predictions
+    rows = rows.loc[rows["target"] == target, ["unit", "truth", "prediction"]]
+    rows = rows.assign(residual=(rows["prediction"] - rows["truth"]).astype(float))
+    return rows[np.isfinite(rows["residual"])].reset_index(drop=True)
 
 
 def build_truth(collected: Collected, target: str) -> alt.LayerChart | None:
-    """Draw truth against out-of-fold prediction, the line on which they are equal, and the calibration line."""
-    rows = rows_of(collected, target)
+    """Draw predictions against truths, their means in tenths, and the line of equality."""
+    rows = select_predictions(collected, target)
     if rows.empty:
         return None
-    low = float(rows[["truth", "prediction"]].min().min())
-    high = float(rows[["truth", "prediction"]].max().max())
-    scale = alt.Scale(domain=[low, high], nice=True, zero=False)
-    x = alt.X("truth:Q", scale=scale, title=f"truth {UNIT}")
-    y = alt.Y("prediction:Q", scale=scale, title=f"prediction {UNIT}")
-    ends = pd.DataFrame({"truth": [low, high], "prediction": [low, high]})
-    equal = alt.Chart(ends).mark_line(strokeDash=[4, 4], color="#888").encode(x=x, y=y)
-    means = calibrate(rows)
-    line = (
-        alt.Chart(means)
-        .mark_line(
-            color="#D55E00", strokeWidth=2, point=alt.OverlayMarkDef(color="#D55E00", size=30)
-        )
-        .encode(
-            x=x,
-            y=y,
-            order="prediction:Q",
-            tooltip=[alt.Tooltip(f"{c}:Q", format=".3g") for c in ("truth", "prediction", "n")],
-        )
-    )
-    return (_cloud(rows, "truth", "prediction", x, y) + equal + line).properties(
-        width=250, height=250
-    )
+    values = rows[["truth", "prediction"]].to_numpy()
+    ends = [float(values.min()), float(values.max())]
+    equal = alt.Chart(pd.DataFrame({"truth": ends, "prediction": ends}))
+    equal = equal.mark_line(strokeDash=[4, 4], color="#888")
+    scale = alt.Scale(domain=ends, nice=True, zero=False)
+    return _draw(rows, "prediction", equal, average_tenths(rows, "prediction"), scale)
 
 
 def build_residual(collected: Collected, target: str) -> alt.LayerChart | None:
-    """Draw prediction less truth against truth, with its mean in tenths of the truth."""
-    rows = rows_of(collected, target)
+    """Draw residuals against truths, their means in tenths of the truth, and the line of 0."""
+    rows = select_predictions(collected, target)
     if rows.empty:
         return None
-    x = alt.X("truth:Q", scale=alt.Scale(nice=True, zero=False), title=f"truth {UNIT}")
-    y = alt.Y("residual:Q", title=f"prediction less truth {UNIT}")
-    zero = (
-        alt.Chart(pd.DataFrame({"residual": [0.0]}))
-        .mark_rule(strokeDash=[4, 4], color="#888")
-        .encode(y=y)
+    ends = [float(rows["truth"].min()), float(rows["truth"].max())]
+    zero = alt.Chart(pd.DataFrame({"truth": ends, "residual": [0.0, 0.0]}))
+    zero = zero.mark_line(strokeDash=[4, 4], color="#888")
+    scale = alt.Scale(nice=True, zero=False)
+    return _draw(rows, "residual", zero, average_tenths(rows, "truth"), scale)
+
+
+def _draw(
+    rows: pd.DataFrame, up: str, reference: alt.Chart, means: pd.DataFrame, scale: alt.Scale
+) -> alt.LayerChart:
+    axes = {
+        "x": alt.X("truth:Q", scale=scale, title="truth [index]"),
+        "y": alt.Y(f"{up}:Q", scale=scale, title=f"{up} [index]"),
+    }
+    point = alt.OverlayMarkDef(color=ORANGE, size=30)
+    line = alt.Chart(means).mark_line(color=ORANGE, strokeWidth=2, point=point)
+    line = line.encode(
+        **axes, order="order:Q", tooltip=tooltips(**{"truth": ".3g", up: ".3g", "n": "d"})
     )
-    line = (
-        alt.Chart(_tenths(rows, "truth"))
-        .mark_line(
-            color="#D55E00", strokeWidth=2, point=alt.OverlayMarkDef(color="#D55E00", size=30)
+    if len(rows) <= MAX_POINTS:
+        cloud = alt.Chart(rows).mark_circle(size=24, opacity=0.5, color=BLUE)
+        cloud = cloud.encode(**axes, tooltip=tooltips("unit", truth=".3g", prediction=".3g"))
+    else:
+        count_scale = alt.Scale(scheme="viridis", type="log")
+        cloud = alt.Chart(count_squares(rows, up)).mark_rect()
+        cloud = cloud.encode(
+            **axes,
+            x2="truth_end:Q",
+            y2=f"{up}_end:Q",
+            color=alt.Color("n:Q", scale=count_scale, legend=None),
+            tooltip=tooltips(n="d"),
         )
-        .encode(
-            x=x,
-            y=y,
-            tooltip=[alt.Tooltip(f"{c}:Q", format=".3g") for c in ("truth", "residual", "n")],
-        )
-    )
-    return (_cloud(rows, "truth", "residual", x, y) + zero + line).properties(width=250, height=250)
+    layers = cloud + reference.encode(**axes) + line
+    return layers.properties(width=250, height=250)
 
 
-def calibrate(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean truth and prediction in tenths of the prediction: on the line of equals a model is calibrated."""
-    return _tenths(rows, "prediction")
+def average_tenths(rows: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Return mean truth, prediction and residual in tenths of a column, and their count `n`.
+
+    In tenths of the prediction, a calibrated model lies on the line of equality.
+    """
+    n_bins = min(N_BINS, max(1, len(rows) // 5))
+    tenths = rows.groupby(bin_by_rank(rows[by], n_bins))
+    means = tenths[["truth", "prediction", "residual"]].mean()
+    return means.assign(n=tenths.size(), order=means[by]).reset_index(drop=True)
 
 
-def _tenths(rows: pd.DataFrame, by: str) -> pd.DataFrame:
-    n_bins = min(N_CALIBRATION, max(1, len(rows) // 5))
-    rank = rows[by].rank(method="first").to_numpy() - 1
-    bins = (rank * n_bins // len(rows)).astype(int)
-    means = rows[["truth", "prediction", "residual"]].groupby(bins).mean()
-    return means.assign(n=np.bincount(bins)).reset_index(drop=True)
+def bin_by_rank(values: pd.Series, n_bins: int) -> pd.Series:
+    """Return the bin of each value, from 0 on; bins hold as many values as each other."""
+    rank = values.rank(method="first") - 1
+    return (rank * n_bins // len(values)).astype(int)
 
 
-def _cloud(rows: pd.DataFrame, across: str, up: str, x: alt.X, y: alt.Y) -> alt.Chart:
-    if len(rows) <= MAX_DOTS:
-        tips = ["unit:N", *(alt.Tooltip(f"{c}:Q", format=".3g") for c in ("truth", "prediction"))]
-        return (
-            alt.Chart(rows)
-            .mark_circle(size=24, opacity=0.5, color="#0072B2")
-            .encode(x=x, y=y, tooltip=tips)
-        )
-    colour = alt.Color(
-        "n:Q", title="count", scale=alt.Scale(scheme="viridis", type="log"), legend=None
-    )
-    return (
-        alt.Chart(count_squares(rows[across].to_numpy(), rows[up].to_numpy(), across, up))
-        .mark_rect()
-        .encode(x=x, y=y, x2=f"{across}_end", y2=f"{up}_end", color=colour, tooltip=["n:Q"])
-    )
-
-
-def count_squares(a: np.ndarray, b: np.ndarray, across: str, up: str) -> pd.DataFrame:
-    """Count units in N_SQUARES × N_SQUARES squares between the smallest and the largest; empty squares are left out."""
-    counts, a_edges, b_edges = np.histogram2d(a, b, bins=N_SQUARES)
+def count_squares(rows: pd.DataFrame, up: str) -> pd.DataFrame:
+    """Count units in N_SQUARES × N_SQUARES squares of truth and `up`; leave out empty squares."""
+    counts, across_edges, up_edges = np.histogram2d(rows["truth"], rows[up], bins=N_SQUARES)
     i, j = np.nonzero(counts)
     return pd.DataFrame(
         {
-            across: a_edges[i],
-            f"{across}_end": a_edges[i + 1],
-            up: b_edges[j],
-            f"{up}_end": b_edges[j + 1],
+            "truth": across_edges[i],
+            "truth_end": across_edges[i + 1],
+            up: up_edges[j],
+            f"{up}_end": up_edges[j + 1],
             "n": counts[i, j].astype(int),
         }
     )
+
+
+def describe_calibration(collected: Collected) -> str:
+    """Describe for how many targets the predictions of the best model are calibrated."""
+    rows = collected.best[["target", "calibration_slope"]].dropna()
+    if rows.empty:
+        return "How truth follows the predictions of each target's best model."
+    slopes = rows.set_index("target")["calibration_slope"].astype(float).round(2)
+    low, high = CALIBRATED
+    n_calibrated = int(slopes.between(low, high).sum())
+    text = (
+        f"Predictions are calibrated for {n_calibrated} of {plural(len(slopes), 'target')}: "
+        f"the slope of truth on prediction is from {low} to {high}."
+    )
+    if len(slopes) > 1:
+        text += (
+            f" Slopes reach from {slopes.min():.2f} ({slopes.idxmin()}) to "
+            f"{slopes.max():.2f} ({slopes.idxmax()})."
+        )
+    text += " Below 1 a difference is predicted too large, above 1 too small"
+    if slopes.min() < 0:
+        text += ", below 0 the wrong way round"
+    return f"{text}.".replace("-", "−")
