@@ -34,7 +34,9 @@ _LIBRARIES = {
 
 
 class Cell(NamedTuple):
-    """One run to make, for all its targets: a split, a cut (or none, or all of them) and a model."""
+    """One run to make, for all its targets: a split, a cut (or none, or all of them) and a
+    model.
+    """
 
     split: str
     cut: CellCut
@@ -71,7 +73,8 @@ class Planned:
     keys : target → hash of everything that its numbers depend on.
     missing : targets to fit; those done and up to date are not among them.
     stale : of the missing ones, those done earlier from other inputs, and what has changed since.
-    done : targets that are done and up to date → `seconds`, `area_r2`, and what else `run.json` says of each.
+    done : targets that are done and up to date → `seconds`, `area_r2`, and what else `run.json`
+        says of each.
     took : targets that were fitted, whether up to date or not → seconds.
     """
 
@@ -87,10 +90,12 @@ class Planned:
 
 
 def list_cells(settings: FitSettings) -> list[Cell]:
-    """Return every run that the settings ask for: baselines, then cut by cut so that each is read once, stacks last.
+    """Return every run that the settings ask for: baselines, then cut by cut so that each is read
+    once, stacks last.
 
-    What needs maps is fitted on the cuts of pooling `map` alone: a tail on those of networks, a whole network on pictures.
-    What needs none is fitted on them too, as long vectors, unless `[models] maps` leaves them to networks.
+    What needs maps is fitted on the cuts of pooling `map` alone: a tail on those of networks, a
+    whole network on pictures. What needs none is fitted on them too, as long vectors, unless
+    `[models] maps` leaves them to networks.
     """
     specs = [parse_model(name) for name in settings.model_names]
     splits = settings.models.splits
@@ -111,7 +116,9 @@ def list_cells(settings: FitSettings) -> list[Cell]:
 
 
 def stack_members(cells: list[Cell], split: str) -> list[Cell]:
-    """Cells that a stack combines: those that see pictures and nothing else, so that it can be held against the baselines."""
+    """Cells that a stack combines: those that see pictures and nothing else, so that it can be held
+    against the baselines.
+    """
     return [c for c in cells if c.split == split and isinstance(c.cut, Cut) and not c.spec.groups]
 
 

@@ -15,9 +15,11 @@ class ClassFit(NamedTuple):
     Attributes
     ----------
     names : the classes, in the order of the columns.
-    probability : (n, n_classes), each row by a model that has not seen its fold; NaN for rows in no fold.
+    probability : (n, n_classes), each row by a model that has not seen its fold; NaN for rows in no
+        fold.
     chosen : fold → the parameters chosen inside that fold's training rows.
-    seconds : of the fit. curves : fold → the learning curve; empty where nothing is learnt in epochs.
+    seconds : of the fit. curves : fold → the learning curve; empty where nothing is learnt in
+        epochs.
     """
 
     names: list[str]
@@ -37,7 +39,8 @@ class Fitted(NamedTuple):
     cross : out-of-fold predictions of these rows, one column a target that is a number.
     seconds : of all fits, reading left out.
     classes : target that is a class → its out-of-fold probabilities.
-    peak_rss_bytes : the most memory that the process that fitted has ever held; 0 where nobody measured.
+    peak_rss_bytes : the most memory that the process that fitted has ever held; 0 where nobody
+        measured.
     """
 
     plan: Planned

@@ -1,4 +1,5 @@
-"""Kept models on disk: `models/<target>/<cut>/<model>/`, in formats that run no code when they are read.
+"""Kept models on disk: `models/<target>/<cut>/<model>/`, in formats that run no code when they are
+read.
 
 Schema `roofline.model`, version 6. Older ones had no intervals (1 and 2), did not say how their
 features were made (3 and 4), or had no hash of what `model.json` says; they are written again. To
@@ -75,7 +76,9 @@ class KeptModel(NamedTuple):
 
     @property
     def rank(self) -> float:
-        """RMSE over areas, or for classes the balanced accuracy with a minus: the least is the best; infinite if unknown."""
+        """RMSE over areas, or for classes the balanced accuracy with a minus: the least is the
+        best; infinite if unknown.
+        """
         every = self.facts.get("scores", [])
         scores = [one for one in every if one.get("level") == "area"] or every
         first = scores[0] if scores else {}
@@ -118,7 +121,8 @@ def check_stated(kept: KeptModel) -> KeptModel:
     """
     if kept.facts["schema_version"] < SCHEMA_VERSION:
         raise RunFileError(
-            f"{kept.path}: kept by an older Roofline (schema version {kept.facts['schema_version']}). Run `make "
+            f"{kept.path}: kept by an older Roofline (schema version "
+            f"{kept.facts['schema_version']}). Run `make "
             "models` again: it is fitted anew."
         )
     for kind, names in _STATED.items():
@@ -126,7 +130,8 @@ def check_stated(kept: KeptModel) -> KeptModel:
             if not isinstance(kept.facts.get(name), kind):
                 raise RunFileError(
                     f"{kept.path / 'model.json'}: expected a {kind.__name__} as {name!r}, got "
-                    f"{kept.facts.get(name)!r:.60}. Do not trust this folder; run `make models` again."
+                    f"{kept.facts.get(name)!r:.60}. Do not trust this folder; run `make models` "
+                    "again."
                 )
     return kept
 
@@ -167,8 +172,10 @@ def find_kept(
     have = ", ".join(f"{one.cell.model} on {one.cell.cut}" for one in kept)
     blind = ", which sees no picture" if not seeing else ""
     raise KeptModelError(
-        f"target {target!r}: expected a kept model {asked or 'that sees pictures'}, got: {have}{blind}. "
-        'Ask for one of these, or keep others ([models] keep = ["ridge"], or "all") and run `make models`.'
+        f"target {target!r}: expected a kept model {asked or 'that sees pictures'}, got: "
+        f"{have}{blind}. "
+        'Ask for one of these, or keep others ([models] keep = ["ridge"], or "all") and run `make '
+        "models`."
     )
 
 
@@ -202,7 +209,9 @@ def model_folder(folder: Path, target: str, cut: CellCut | str, model: str) -> P
 def save_model(
     path: Path, name: str, model: Family, facts: dict[str, Any], *, reach: Savable | None = None
 ) -> None:
-    """Write the model, then `model.json` with the hashes of its files: without it the model is unfinished."""
+    """Write the model, then `model.json` with the hashes of its files: without it the model is
+    unfinished.
+    """
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     _save_files(path, model)
@@ -242,8 +251,8 @@ def load_model(path: Path) -> Family:
 
     Raises
     ------
-    RunFileError : unfinished or not there, another schema version, a file that is not the one written, or a type that is
-        not trusted.
+    RunFileError : unfinished or not there, another schema version, a file that is not the one
+        written, or a type that is not trusted.
     """
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
     if facts["schema_version"] < SCHEMA_VERSION:
@@ -258,7 +267,8 @@ def load_model(path: Path) -> Family:
         raise
     except Exception as error:  # what a stranger wrote can fail in any way
         raise RunFileError(
-            f"{path}: not a model that this Roofline can read ({type(error).__name__}: {error}). Delete it and run "
+            f"{path}: not a model that this Roofline can read ({type(error).__name__}: {error}). "
+            "Delete it and run "
             "`make models` again."
         ) from error
 
@@ -273,13 +283,15 @@ def _load_file(path: Path, spec: ModelSpec) -> Family:
     strange = sorted(set(skops.io.get_untrusted_types(file=file)) - set(TRUSTED))
     if strange:
         raise RunFileError(
-            f"{file}: holds {', '.join(strange)}, which this project never writes. Do not trust this file."
+            f"{file}: holds {', '.join(strange)}, which this project never writes. Do not trust "
+            "this file."
         )
     model = skops.io.load(file, trusted=TRUSTED)
     wanted = own or BASELINES[spec.family]
     if type(model) is not wanted:
         raise RunFileError(
-            f"{file}: holds a {type(model).__name__}, and model.json says {spec.family!r}. Do not trust this file."
+            f"{file}: holds a {type(model).__name__}, and model.json says {spec.family!r}. Do not "
+            "trust this file."
         )
     loaded: Family = model
     loaded.check_loaded()

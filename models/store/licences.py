@@ -1,4 +1,6 @@
-"""Whose weights a model stands on, and under which licence they were given; a kept model carries it."""
+"""Whose weights a model stands on, and under which licence they were given; a kept model carries
+it.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,9 @@ from typing import Any
 from extract.config.cuts import PIXELS, CellCut, Cut
 from extract.store.embeddings import read_attributes
 
-# What Keras's documentation states under "License" of each network whose ImageNet weights it hands out (Keras 2.3, Applications).
-# Of those that came later (EfficientNet, EfficientNetV2, MobileNetV3, ConvNeXt) it states none, and nothing is guessed here.
+# What Keras's documentation states under "License" of each network whose ImageNet weights it hands
+# out (Keras 2.3, Applications). Of those that came later (EfficientNet, EfficientNetV2,
+# MobileNetV3, ConvNeXt) it states none, and nothing is guessed here.
 _IMAGENET = {
     r"vgg\d+": "CC BY 4.0 (Visual Geometry Group, University of Oxford)",
     r"resnet\d+": "MIT (Kaiming He, deep-residual-networks)",
@@ -33,7 +36,8 @@ def read_licence(folder: Path, cut: CellCut) -> str:
 
 
 def read_look(path: Path) -> dict[str, Any]:
-    """Return what decides, besides the weights, how a picture becomes a row: its side, and how its values are brought to bytes.
+    """Return what decides, besides the weights, how a picture becomes a row: its side, and how its
+    values are brought to bytes.
 
     Parameters
     ----------
@@ -52,7 +56,8 @@ def read_made(path: Path) -> dict[str, Any]:
 
     Returns
     -------
-    `weights` (`imagenet`, `random:<seed>`, a file, or `imported`), `precision` as it was chosen, `cuts`, `dtype`.
+    `weights` (`imagenet`, `random:<seed>`, a file, or `imported`), `precision` as it was chosen,
+    `cuts`, `dtype`.
     """
     made = read_attributes(path)
     recipe = json.loads(made.get("recipe", "{}"))
@@ -65,11 +70,13 @@ def read_made(path: Path) -> dict[str, Any]:
 
 
 def find_licence(backbone: str, weights: str) -> str:
-    """Return the licence of weights: `imagenet`, `random:<seed>`, or the name of a file, whose licence nobody here knows.
+    """Return the licence of weights: `imagenet`, `random:<seed>`, or the name of a file, whose
+    licence nobody here knows.
 
     References
     ----------
-    Keras 2.3 documentation, keras.io/applications, section "License" of each network: the weights are ported from their authors'.
+    Keras 2.3 documentation, keras.io/applications, section "License" of each network: the weights
+    are ported from their authors'.
     """
     if weights.startswith("random:"):
         return "none: random weights"

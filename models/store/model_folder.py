@@ -31,7 +31,8 @@ def check_seal(path: Path, facts: dict[str, Any]) -> None:
     stated = facts.get(_SEAL)
     if stated != _hash_said({name: value for name, value in facts.items() if name != _SEAL}):
         raise RunFileError(
-            f"{path / 'model.json'}: changed since `make models` wrote it (expected SHA-256 {stated}). Do not trust "
+            f"{path / 'model.json'}: changed since `make models` wrote it (expected SHA-256 "
+            f"{stated}). Do not trust "
             "this folder; run `make models` again."
         )
 
@@ -42,12 +43,14 @@ def _hash_said(document: dict[str, Any]) -> str:
 
 
 def check_sealed(path: Path, facts: dict[str, Any]) -> None:
-    """Check that a folder holds exactly the files that its `model.json` lists, each the one that was written.
+    """Check that a folder holds exactly the files that its `model.json` lists, each the one that
+    was written.
 
     Raises
     ------
-    RunFileError : a name that is no plain file of the folder, one that is not listed, a wrong hash, or an archive that would
-        unpack to far more than it is, or holds what is no array of numbers where one is expected.
+    RunFileError : a name that is no plain file of the folder, one that is not listed, a wrong hash,
+        or an archive that would unpack to far more than it is, or holds what is no array of numbers
+        where one is expected.
     """
     files = facts.get("files")
     if (
@@ -56,19 +59,22 @@ def check_sealed(path: Path, facts: dict[str, Any]) -> None:
         or not all(isinstance(one, dict) for one in files.values())
     ):
         raise RunFileError(
-            f"{path / 'model.json'}: expected the files of the model with their hashes, got {files!r:.80}. "
+            f"{path / 'model.json'}: expected the files of the model with their hashes, got "
+            f"{files!r:.80}. "
             "Do not trust this folder; run `make models` again."
         )
     for name, stated in files.items():
         if name != Path(name).name or name in ("", ".", ".."):
             raise RunFileError(
-                f"{path / 'model.json'}: names the file {name!r}, which is outside its folder. Do not "
+                f"{path / 'model.json'}: names the file {name!r}, which is outside its folder. Do "
+                "not "
                 "trust this folder."
             )
         file = path / name
         if not file.is_file() or file.is_symlink() or hash_file(file) != stated.get("sha256"):
             raise RunFileError(
-                f"{file}: not the file that `make models` wrote (expected SHA-256 {stated.get('sha256')}). "
+                f"{file}: not the file that `make models` wrote (expected SHA-256 "
+                f"{stated.get('sha256')}). "
                 f"Delete {path} and run `make models` again."
             )
         if zipfile.is_zipfile(file) or file.suffix == ".npz":
@@ -88,7 +94,8 @@ def _check_archive(file: Path) -> None:
             unpacked = sum(member.file_size for member in members)
             if unpacked > _LARGEST_UNPACKED and unpacked > _LARGEST_RATIO * file.stat().st_size:
                 raise RunFileError(
-                    f"{file}: {file.stat().st_size} bytes that unpack to {unpacked}. Do not trust this file."
+                    f"{file}: {file.stat().st_size} bytes that unpack to {unpacked}. Do not trust "
+                    "this file."
                 )
             for member in members:
                 if file.suffix == ".npz" and not member.filename.endswith(".npy"):

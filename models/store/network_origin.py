@@ -16,10 +16,12 @@ from models.store.runs import hash_file
 
 
 def find_origin(settings: FitSettings, spec: ModelSpec, cut: CellCut) -> Origin | None:
-    """Return the network that a model goes on with from a cut: None where it does not, or where no network made the cut.
+    """Return the network that a model goes on with from a cut: None where it does not, or where no
+    network made the cut.
 
-    A tail begins with the weights that its embeddings were made with, a whole network with those that the embeddings of
-    the same backbone were, if there are some; else both with those of the settings.
+    A tail begins with the weights that its embeddings were made with, a whole network with those
+    that the embeddings of the same backbone were, if there are some; else both with those of the
+    settings.
     """
     if not isinstance(cut, Cut):
         return None
@@ -43,9 +45,11 @@ def find_origin(settings: FitSettings, spec: ModelSpec, cut: CellCut) -> Origin 
 
 
 def _read_made(settings: FitSettings, backbone: str) -> tuple[str, dict[str, str] | None]:
-    """Return the source of a backbone's weights, and the attributes of its features if there are some.
+    """Return the source of a backbone's weights, and the attributes of its features if there are
+    some.
 
-    Features say `random:<seed>` where ImageNet's weights could not be had; a file is where these settings have it.
+    Features say `random:<seed>` where ImageNet's weights could not be had; a file is where these
+    settings have it.
     """
     path = settings.folder / "features" / f"{backbone}.h5"
     asked = settings.extract.weights_of(backbone)
@@ -67,7 +71,8 @@ def hash_origin(origin: Origin) -> str:
     if path.is_absolute():
         if not path.is_file():
             raise ValueError(
-                f"weights {path}: no such file, and a model goes on with the network. Mend [extract] weights."
+                f"weights {path}: no such file, and a model goes on with the network. Mend "
+                "[extract] weights."
             )
         source = _hash(path, path.stat().st_mtime_ns)
     return hashlib.sha256(

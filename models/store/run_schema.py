@@ -1,4 +1,6 @@
-"""What `run.json` has to say before anything is built on it: a file that a stranger wrote is refused by what is wrong."""
+"""What `run.json` has to say before anything is built on it: a file that a stranger wrote is
+refused by what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,17 @@ class _Run(_Checked):
 
 
 def find_fault(run: dict[str, Any]) -> str:
-    """Describe what is wrong with the content of a `run.json` of the newest schema; nothing where it can be used."""
+    """Describe what is wrong with the content of a `run.json` of the newest schema; nothing where
+    it can be used.
+    """
     try:
         _Run.model_validate(run)
     except ValidationError as error:
         problem = error.errors()[0]
-        return f"{'.'.join(map(str, problem['loc']))}: {problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        return (
+            f"{'.'.join(map(str, problem['loc']))}: "
+            f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
+        )
     lost = ["inputs"] if run.get("cells") and not run.get("inputs") else []
     lost += [
         f"chosen.{target}" for target in run.get("cells", ()) if target not in run.get("chosen", ())

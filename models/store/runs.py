@@ -1,7 +1,8 @@
 """The fitted cells on disk: `runs/<split>/<cut>/<model>/`, and `scores.csv` over all of them.
 
-Schema `roofline.run`, version 2; version 1 had one key a run instead of one a target, and is fitted again. To raise
-it: add one to `SCHEMA_VERSION`, teach `read_finished` the old version, and write a line in CHANGELOG.md.
+Schema `roofline.run`, version 2; version 1 had one key a run instead of one a target, and is fitted
+again. To raise it: add one to `SCHEMA_VERSION`, teach `read_finished` the old version, and write a
+line in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from extract.config.cuts import CellCut, Cut, parse_cell_cut
 from extract.errors import RunFileError
-from extract.files.atomic import publish
+from extract.files.atomic import publish, write_atomically
 from models.store.run_schema import find_fault
 
 SCHEMA = "roofline.run"
@@ -100,14 +101,16 @@ def write_run(
     classes: pd.DataFrame | None = None,
     curves: pd.DataFrame | None = None,
 ) -> None:
-    """Write a run such that a kill at any moment leaves the one before or this one, after `mend_run`.
+    """Write a run such that a kill at any moment leaves the one before or this one, after
+    `mend_run`.
 
-    Everything is on disk under `.partial` names, `run.json` with the hashes of the others last, before the first file
-    gets its final name.
+    Everything is on disk under `.partial` names, `run.json` with the hashes of the others last,
+    before the first file gets its final name.
 
     Parameters
     ----------
-    predictions : `PREDICTION_COLUMNS`, or None where no target is a number. nested : id, target and prediction, or None.
+    predictions : `PREDICTION_COLUMNS`, or None where no target is a number. nested : id, target and
+        prediction, or None.
     run : what `run.json` holds; `cells` has an entry for each target.
     classes : `CLASS_COLUMNS`, or None where no target is a class.
     curves : `CURVE_COLUMNS`, or None where nothing is learnt in epochs.
@@ -149,7 +152,9 @@ def _sync(path: Path) -> None:
 
 
 def mend_run(path: Path) -> None:
-    """Finish what a killed `write_run` had whole on disk, or take it back; to be called by the one who may write."""
+    """Finish what a killed `write_run` had whole on disk, or take it back; to be called by the one
+    who may write.
+    """
     partials = list(path.glob("*.partial"))
     if not partials:
         return
@@ -180,8 +185,8 @@ def hash_file(path: Path) -> str:
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
-    _partial(path).write_text(json.dumps(document, indent=1), encoding="utf-8")
-    publish(_partial(path), path)
+    with write_atomically(path) as partial:
+        partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
 def read_run(folder: Path, split: str, cut: CellCut | str, model: str) -> dict[str, Any]:
@@ -211,19 +216,22 @@ def read_document(path: Path, schema: str, newest: int) -> dict[str, Any]:
         )
     if not isinstance(document.get("schema_version"), int):
         raise RunFileError(
-            f"{path}: expected a number as schema_version, got {document.get('schema_version')!r}. This file was not "
+            f"{path}: expected a number as schema_version, got {document.get('schema_version')!r}. "
+            "This file was not "
             "written by `make models`."
         )
     if document["schema_version"] > newest:
         raise RunFileError(
-            f"{path}: written by a newer Roofline (schema version {document['schema_version']}; this one reads "
+            f"{path}: written by a newer Roofline (schema version {document['schema_version']}; "
+            "this one reads "
             f"up to {newest}). Update Roofline."
         )
     return document
 
 
 def read_finished(folder: Path, split: str, cut: CellCut | str, model: str) -> dict[str, Any]:
-    """Return `run.json` of a run; nothing where it is unfinished or of an older schema. Predictions are not read.
+    """Return `run.json` of a run; nothing where it is unfinished or of an older schema. Predictions
+    are not read.
 
     Raises
     ------
@@ -246,71 +254,83 @@ def read_finished(folder: Path, split: str, cut: CellCut | str, model: str) -> d
 
 
 def read_predictions(folder: Path, split: str, cut: CellCut | str, model: str) -> pd.DataFrame:
-    """Read the out-of-fold predictions of a run: id, fold, target, truth, prediction.
+    """Read the out-of-fold predictions of a run, `PREDICTION_COLUMNS`.
 
     Raises
     ------
-    RunFileError : as `read_run`; the file is not there, or not the one whose hash `run.json` states.
+    RunFileError : as `read_run`; the file is not there, or not the one whose hash is stated.
     """
     return _read_frame(folder, (split, cut, model), "predictions.parquet")
 
 
 def read_nested(folder: Path, split: str, cut: CellCut | str, model: str) -> pd.DataFrame:
-    """Read the nested predictions of a run: id, target, prediction; errors as `read_predictions`."""
+    """Read the nested predictions of a run: id, target, prediction; errors as
+    `read_predictions`.
+    """
     return _read_frame(folder, (split, cut, model), "nested.parquet")
 
 
 def read_classes(folder: Path, split: str, cut: CellCut | str, model: str) -> pd.DataFrame:
-    """Read the out-of-fold classes of a run, `CLASS_COLUMNS`; no row where no target is one. Errors as `read_predictions`."""
-    if "classes.parquet" not in read_run(folder, split, cut, model).get("files", {}):
-        return pd.DataFrame(columns=list(CLASS_COLUMNS))
-    return _read_frame(folder, (split, cut, model), "classes.parquet")
+    """Read the out-of-fold classes of a run, `CLASS_COLUMNS`; errors as `read_predictions`."""
+    return _read_optional(folder, (split, cut, model), "classes.parquet")
 
 
 def read_curves(folder: Path, split: str, cut: CellCut | str, model: str) -> pd.DataFrame:
-    """Read the learning curves of a run, `CURVE_COLUMNS`; no row of an unfinished run or where nothing learns in epochs.
+    """Read the learning curves of a run, `CURVE_COLUMNS`; no row of an unfinished run.
 
     Raises
     ------
     RunFileError : as `read_predictions`.
     """
-    if "curves.csv" not in read_finished(folder, split, cut, model).get("files", {}):
+    if not read_finished(folder, split, cut, model):
         return pd.DataFrame(columns=list(CURVE_COLUMNS))
-    return read_table(_checked_file(folder, (split, cut, model), "curves.csv")).astype(
-        {"target": str}
-    )
+    return _read_optional(folder, (split, cut, model), "curves.csv")
+
+
+def read_rows(
+    folder: Path, cell: tuple[str, CellCut | str, str], name: str, targets: list[str]
+) -> pd.DataFrame:
+    """Read the rows of some targets from a file of a run; none where it has no such file."""
+    frame = _read_optional(folder, cell, name)
+    return frame[frame["target"].isin(targets)]
 
 
 def read_prediction_table(
     folder: Path, split: str, cut: CellCut | str, model: str, *, is_nested: bool = False
 ) -> pa.Table:
-    """Read id, target (as a dictionary) and prediction alone, in a third of the time; errors as `read_predictions`."""
-    path = _checked_file(
-        folder, (split, cut, model), "nested.parquet" if is_nested else "predictions.parquet"
-    )
+    """Read id, target (as a dictionary) and prediction alone, in a third of the time."""
+    name = "nested.parquet" if is_nested else "predictions.parquet"
+    path = _checked_file(folder, (split, cut, model), name)
+    columns = ["id", "target", "prediction"]
     try:
-        return pq.read_table(
-            path, columns=["id", "target", "prediction"], read_dictionary=["target"]
-        )
+        return pq.read_table(path, columns=columns, read_dictionary=["target"])
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(path, error) from None
 
 
+def _read_optional(folder: Path, cell: tuple[str, CellCut | str, str], name: str) -> pd.DataFrame:
+    """Read a file that a run need not have; no row where it has none."""
+    if name not in read_run(folder, *cell).get("files", {}):
+        return pd.DataFrame(columns=list(_COLUMNS[name]))
+    return _read_frame(folder, cell, name)
+
+
 def _read_frame(folder: Path, cell: tuple[str, CellCut | str, str], name: str) -> pd.DataFrame:
     path = _checked_file(folder, cell, name)
+    columns = list(_COLUMNS[name])
     try:
-        frame = pd.read_parquet(path, columns=list(_COLUMNS[name]))
-    except (pa.ArrowException, OSError, ValueError) as error:
+        if path.suffix == ".csv":
+            return read_table(path)[columns].astype({"target": str})
+        return pd.read_parquet(path, columns=columns)
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise _unreadable(path, error) from None
-    lost = set(_COLUMNS[name]) - {*frame.columns}
-    if lost:
-        raise _unreadable(path, f"no column {', '.join(sorted(lost))}")
-    return frame
 
 
 def _unreadable(path: Path, why: object) -> RunFileError:
     return RunFileError(
-        f"{path}: not what `make models` writes ({why}). Delete {path.parent} and run `make models` again."
+        f"{path}: not what `make models` writes ({why}). Delete {path.parent} and run `make "
+        "models` "
+        "again."
     )
 
 
@@ -331,7 +351,9 @@ def _checked_file(folder: Path, cell: tuple[str, CellCut | str, str], name: str)
 
 
 def split_cut(cut: CellCut | str) -> dict[str, str]:
-    """Return backbone, layer and pooling of a cut; all `none` (or `all`) for the cuts `none` and `all`."""
+    """Return backbone, layer and pooling of a cut; all `none` (or `all`) for the cuts `none` and
+    `all`.
+    """
     parsed = parse_cell_cut(cut) if isinstance(cut, str) else cut
     if isinstance(parsed, Cut):
         return parsed._asdict()
@@ -352,13 +374,13 @@ def write_scores(folder: Path, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write a CSV file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    frame.to_csv(partial, index=False)
-    publish(partial, path)
+    with write_atomically(path) as partial:
+        frame.to_csv(partial, index=False)
 
 
 def read_scores(folder: Path) -> pd.DataFrame:
-    """Read `scores.csv`; the text `none` stays text, and columns that an older file does not have are NaN.
+    """Read `scores.csv`; the text `none` stays text, and columns that an older file does not have
+    are NaN.
 
     Raises
     ------

@@ -1,4 +1,6 @@
-"""What has changed since a cell was fitted, in words: two sets of inputs held against each other."""
+"""What has changed since a cell was fitted, in words: two sets of inputs held against each
+other.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ _NOUNS = {
 def name_changes(
     old: dict[str, Any], new: dict[str, Any], *, cell: tuple[str, str, str], target: str
 ) -> list[str]:
-    """Describe what differs between the inputs that a cell was fitted from and those of now; nothing where nothing does.
+    """Describe what differs between the inputs that a cell was fitted from and those of now;
+    nothing where nothing does.
 
     Parameters
     ----------
@@ -62,7 +65,9 @@ def _name_values(owner: str, old: dict[str, Any], new: dict[str, Any]) -> list[s
 
 
 def count_reasons(reasons: Iterable[list[str]]) -> str:
-    """Return every reason once, with how many cells it made stale where there are several reasons."""
+    """Return every reason once, with how many cells it made stale where there are several
+    reasons.
+    """
     counts: dict[str, int] = {}
     for reason in (r for several in reasons for r in dict.fromkeys(several)):
         counts[reason] = counts.get(reason, 0) + 1
