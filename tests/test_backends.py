@@ -82,10 +82,3 @@ def test_embeddings_and_trainings_are_those_of_tensorflow(
             found[name], values, rtol=1e-3, atol=1e-3 * np.nanstd(values), err_msg=name
         )
     assert all(expected[name].std(axis=0).min() > 1e-3 for name in TRAINED)
-
-
-@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
-def test_what_pytorch_computes_is_what_keras_says_and_copies_nothing(precision: str) -> None:
-    if not find_spec("torch"):
-        pytest.skip("torch is not installed: pip install torch")
-    assert "Warning" not in run_program("torch", "tests/made_torch.py", precision)

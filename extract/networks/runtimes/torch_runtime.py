@@ -1,4 +1,4 @@
-"""Run a network on PyTorch: inference mode, pinned memory, copies that do not wait."""
+"""Run a network on PyTorch: compiled, in inference mode, with copies that do not wait."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from extract.errors import NetworkError
 from extract.networks.backbones import FrozenNetwork
 from extract.networks.runtimes.selection import Gpu
-from extract.networks.runtimes.torch_operations import export_operations
 
 
 def find_gpu() -> Gpu | None:
@@ -24,7 +24,12 @@ def find_gpu() -> Gpu | None:
 
 
 class TorchRuntime:
-    """Operations of a network in inference mode; on a GPU a call returns before it is done."""
+    """A compiled network in inference mode; on a GPU a call returns before it is done.
+
+    The exported operations are compiled, and not Keras's calls: on two cores in float32 compiling
+    them gave MobileNetV2 (to block 6) 1.3 and VGG16 (to block 3) 1.5 times the pictures a second of
+    a graph of our own without Keras's copies.
+    """
 
     name = "torch"
     version = torch.__version__
@@ -41,9 +46,16 @@ class TorchRuntime:
         self.device = gpu.name if gpu else "cpu"
         pictures = np.zeros((batch, *model.input_shape[1:]), np.uint8)
         example = torch.from_numpy(pictures).to("cuda" if gpu else "cpu")
-        self._call = partial(export_operations(model, example), training=False)
+        exported = torch.export.export(model, (example,), {"training": False}, strict=False)
+        self._call = partial(torch.compile(exported.module()), training=False)
         torch.backends.cudnn.benchmark = True  # one batch shape: look for the fastest kernels once
-        self.fetch(self.submit(pictures))
+        try:
+            self.fetch(self.submit(pictures))
+        except RuntimeError as error:
+            raise NetworkError(
+                f"PyTorch cannot compile the network here: {str(error).splitlines()[0]}. Install a "
+                "C++ compiler, or run on another KERAS_BACKEND."
+            ) from error
 
     def submit(self, pictures: NDArray[np.uint8]) -> Any:
         """Send the pictures, start the call and the way back of its outputs; see `Runtime`."""
