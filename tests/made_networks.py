@@ -84,10 +84,10 @@ def run(settings: ExtractSettings) -> dict[str, np.ndarray]:
         for layer in ("relu2", "")
     }
     pictures = Features(
-        PICTURES.reshape(N, -1).astype(np.float32), grid=(SIDE, SIDE, 3)
-    ).from_network(of[""])
+        PICTURES.reshape(N, -1).astype(np.float32), grid=(SIDE, SIDE, 3), origin=of[""]
+    )
     tail = Tail(**PARAMS, rate=1e-2)
-    seen = Features(maps.reshape(N, -1), grid=shape).from_network(of["relu2"])
+    seen = Features(maps.reshape(N, -1), grid=shape, origin=of["relu2"])
     found = {
         "head": fit(Head(**PARAMS, rate=1e-2), Features(rows["relu3:avg"])),
         "tail": fit(tail, seen),

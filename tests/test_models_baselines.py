@@ -7,9 +7,8 @@ import pytest
 
 from models.data.features import Features
 from models.data.folds import Folds, assign_folds, build_folds
-from models.families.baselines import Mean, Region
+from models.families.baselines import Location, Mean, Region, matern, spread_centres
 from models.families.family import Family
-from models.families.location import Location, matern, spread_centres
 
 RNG = np.random.default_rng(0)
 N = 900

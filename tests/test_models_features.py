@@ -60,10 +60,10 @@ def test_rows_and_chunks_are_those_of_the_file(path: Path, memory: int | None) -
 
 def test_what_does_not_fit_stays_on_disk_and_is_refused_whole(path: Path) -> None:
     X = open_features(path, CUT, USABLE, memory=100)
-    assert isinstance(X._stored, OnDisk)
+    assert isinstance(X.stored, OnDisk)
     with pytest.raises(FeaturesError, match=r"expected at most .* GiB as float32"):
         X.array()
-    assert not isinstance(open_features(path, CUT, USABLE, memory=10_000)._stored, OnDisk)
+    assert not isinstance(open_features(path, CUT, USABLE, memory=10_000).stored, OnDisk)
 
 
 def test_a_model_from_disk_is_the_model_from_memory(path: Path) -> None:
@@ -99,7 +99,7 @@ def test_columns_beside_follow_the_rows() -> None:
     assert X.shape == (2, 22)
     assert X.core().shape == (2, 20)
     np.testing.assert_array_equal(X.array(), np.hstack([FLAT[[3, 1]], beside[[3, 1]]]))
-    np.testing.assert_array_equal(X.beside(), beside[[3, 1]])
+    np.testing.assert_array_equal(X.read_beside(), beside[[3, 1]])
 
 
 def test_chunks_may_be_changed_by_nobody_but_their_reader() -> None:
@@ -124,7 +124,7 @@ def test_areas_are_pooled_in_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) 
         for v in (FLAT.astype(float), beside.astype(float))
     ]
     np.testing.assert_allclose(pooled.core().array(), np.array(expected[::2]), atol=1e-6)
-    np.testing.assert_allclose(pooled.beside(), np.array(expected[1::2]), atol=1e-6)
+    np.testing.assert_allclose(pooled.read_beside(), np.array(expected[1::2]), atol=1e-6)
 
 
 def test_halves_are_widened_exactly_and_what_is_no_number_is_found():

@@ -14,7 +14,7 @@ from extract.networks.tails import build_tail
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
 from models.data.model_names import parse_model
-from models.families.family import Where
+from models.families.family import FitContext
 from models.families.networks import training
 from models.families.networks.checkpoints import (
     TrainingState,
@@ -51,7 +51,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Features]:
     made.register()
     origin = Origin(backbone="tiny", layer="", size=SIZE, weights=str(path))
     rows = PICTURES.reshape(N, -1).astype(np.float16)
-    yield Features(rows, grid=(SIZE, SIZE, 3)).from_network(origin)
+    yield Features(rows, grid=(SIZE, SIZE, 3), origin=origin)
     del REGISTRY["tiny"]
 
 
@@ -137,7 +137,7 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
     expected = fit(pictures, dropout=0.3, warm_epochs=2, epochs=3).predict(pictures)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
     model = make(dropout=0.3, warm_epochs=2, epochs=3)
-    model.where = Where(folder=tmp_path, keys=("key",), held="fold 1")
+    context = FitContext(folder=tmp_path, keys=("key",), held="fold 1")
 
     def write_and_kill(path: Path, state: TrainingState) -> None:
         write_state(path, state)
@@ -146,10 +146,10 @@ def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
 
     monkeypatch.setattr(training, "write_state", write_and_kill)
     with pytest.raises(Killed):
-        model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N))
+        model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N), context=context)
     monkeypatch.setattr(training, "write_state", write_state)
     assert len(list((tmp_path / "checkpoints").glob("*.npz"))) == 1
-    model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N))
+    model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N), context=context)
     assert [point.epoch for point in model.curves_[0]] == [1, 2, 3, 4, 5]
     np.testing.assert_allclose(model.predict(pictures), expected, rtol=1e-4)
     remove_checkpoints(tmp_path, ["key"])
@@ -169,12 +169,12 @@ def test_a_checkpoint_of_other_shapes_is_removed_and_nothing_of_it_is_taken(
 ) -> None:
     expected = fit(pictures, hidden=(4,), warm_epochs=1, epochs=1).predict(pictures)
     model = make(hidden=(4,), warm_epochs=1, epochs=1)
-    model.where = Where(folder=tmp_path, keys=("key",), held="fold 1")
-    path = checkpoint_path(model.where, 0)
+    context = FitContext(folder=tmp_path, keys=("key",), held="fold 1")
+    path = checkpoint_path(context, 0)
     assert path is not None
     wide = fit(pictures, warm_epochs=1, epochs=0).networks_[0].weights
     write_state(path, TrainingState(epoch=7, best_weights=wide))
-    model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N))
+    model.fit(pictures, Y, folds=FOLDS, weight=np.ones(N), context=context)
     assert not path.exists()
     assert len(model.curves_[0]) == 2
     np.testing.assert_allclose(model.predict(pictures), expected, rtol=1e-4)

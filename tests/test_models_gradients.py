@@ -78,7 +78,7 @@ def test_a_network_on_pictures_is_split_behind_its_last_map() -> None:
 def test_a_tail_is_split_behind_the_last_map_of_its_body() -> None:
     origin = Origin(backbone="mobilenetv2", layer="block_12_add", size=64, weights="random:0")
     maps = RNG.normal(size=(N, 4, 4, 96)).astype(np.float32)
-    X = Features(maps.reshape(N, -1), grid=(4, 4, 96)).from_network(origin)
+    X = Features(maps.reshape(N, -1), grid=(4, 4, 96), origin=origin)
     model = Tail(hidden=(4,), epochs=1).fit(X, Y, folds=FOLDS, weight=np.ones(N))
     check_split(model, maps, 2)
 

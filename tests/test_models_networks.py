@@ -62,10 +62,10 @@ def make(kind: str, weights: str, **params: Any) -> tuple[NetworkFamily, Feature
         if layer
         else made.PICTURES
     )
-    X = Features(rows.reshape(made.N, -1).astype(np.float32), grid=rows.shape[1:])
-    return family(**{**made.PARAMS, "dropout": 0.3, **params}), X.from_network(
-        Origin(backbone="tiny", layer=layer, size=made.SIDE, weights=weights)
-    )
+    values = rows.reshape(made.N, -1).astype(np.float32)
+    origin = Origin(backbone="tiny", layer=layer, size=made.SIDE, weights=weights)
+    X = Features(values, grid=rows.shape[1:], origin=origin)
+    return family(**{**made.PARAMS, "dropout": 0.3, **params}), X
 
 
 def test_a_target_fitted_beside_others_is_the_one_fitted_alone() -> None:

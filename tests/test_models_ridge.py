@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_limits
 
 from models.data.features import Features
 from models.data.folds import Folds, assign_folds, build_folds
-from models.families.linear import iterative_ridge as krylov
+from models.families.linear import iterative_ridge
 from models.families.linear.ridge import SharedRidge
 
 RNG = np.random.default_rng(0)
@@ -22,7 +22,7 @@ AREA = np.repeat(np.arange(60), 4)
 XY = RNG.uniform(0, 8000, (60, 2))[AREA] + RNG.uniform(0, 200, (N, 2))
 WEIGHT = RNG.uniform(0.2, 1.8, N)
 WEIGHT /= WEIGHT.mean()
-LIMITS = {"gram": 4096, "dual": 4096, "krylov": 4}
+LIMITS = {"gram": 4096, "dual": 4096, "iterative": 4}
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +82,7 @@ def choose(X: np.ndarray, y: np.ndarray, folds: Folds, outer: frozenset[int]) ->
         ("area", 0, 2, False),
     ],
 )
-@pytest.mark.parametrize(("solver", "n_features"), [("gram", 20), ("dual", 250), ("krylov", 40)])
+@pytest.mark.parametrize(("solver", "n_features"), [("gram", 20), ("dual", 250), ("iterative", 40)])
 def test_every_fold_and_choice_equals_a_loop_over_scikit_learn(
     solver: str, n_features: int, kind: str, buffer_m: float, n_folds: int, missing: bool
 ) -> None:
@@ -157,13 +157,13 @@ def test_iterating_ends_once_smaller_penalties_predict_worse(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (X, Y), folds, steps = planted(60), folds_of("area"), [0]
-    product = krylov._Sets.product
+    product = iterative_ridge._TrainingSets.product
 
     def count(*args: np.ndarray) -> np.ndarray:
         steps[0] += 1
         return product(*args)
 
-    monkeypatch.setattr(krylov._Sets, "product", count)
+    monkeypatch.setattr(iterative_ridge._TrainingSets, "product", count)
     Y = Y + 20 * RNG.normal(size=Y.shape)  # noise asks for a large penalty
     early = SharedRidge(exact_limit=4).cross_fit(Features(X), Y, folds=folds, weight=WEIGHT)
     n_early, steps[0] = steps[0], 0

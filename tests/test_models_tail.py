@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def make_maps(weights: str | Path) -> Features:
     maps = np.random.default_rng(1).random((N, 4, 4, 576))
     maps[..., :80] += SIGNAL[:, None, None, None]
     origin = Origin(backbone="mobilenetv2", layer=LAYER, size=SIZE, weights=str(weights))
-    return Features(maps.reshape(N, -1).astype(np.float16), grid=(4, 4, 576)).from_network(origin)
+    return Features(maps.reshape(N, -1).astype(np.float16), grid=(4, 4, 576), origin=origin)
 
 
 def make_tail(**params: object) -> Tail:
@@ -209,7 +210,7 @@ def test_other_weights_than_those_of_the_embeddings_are_refused() -> None:
 
 def test_maps_that_no_network_made_are_refused(maps: Features) -> None:
     with pytest.raises(ValueError, match="tail: expected maps that a network of Roofline made"):
-        Tail().fit(maps.from_network(None), Y, folds=make_folds(), weight=np.ones(N))
+        Tail().fit(replace(maps, origin=None), Y, folds=make_folds(), weight=np.ones(N))
 
 
 def test_from_pictures_to_curves_on_disk(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +286,7 @@ def feed_rows(
         if "columns" in feed:
             one_hot = one_hot.reindex(columns=feed["columns"], fill_value=np.float32(0))
         groups = one_hot.to_numpy()[data.tiles]
-        return data.embedding.with_beside(groups), list(one_hot.columns)
+        return replace(data.embedding, beside=groups), list(one_hot.columns)
     return data.embedding, []
 
 

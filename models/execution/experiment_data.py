@@ -73,7 +73,7 @@ class ExperimentData:
             weights=settings.models.weights,
         )
         origin = find_origin(settings, cell.spec, cell.cut)
-        return replace(design, X=design.X.from_network(origin))
+        return replace(design, X=replace(design.X, origin=origin))
 
     def _read_cut(self, cut: CellCut, source: Mapping[str, Any]) -> CutData:
         key = (cut, str(source.get("features_sha256", source["usable_sha256"])))

@@ -20,7 +20,7 @@ from models.data.fold_file import hash_folds
 from models.data.folds import Folds, unit_numbers
 from models.evaluation.out_of_fold import read_predicted
 from models.execution.experiment_data import ExperimentData
-from models.families.family import CrossFit, Family, Where
+from models.families.family import CrossFit, Family, FitContext
 from models.families.stack import stack_folds
 from models.store.cells import Cell, Planned, hash_labels
 from models.store.fitted import ClassFit, Fitted
@@ -99,9 +99,14 @@ def _fit_numbers(data: ExperimentData, plan: Planned, design: Design, threads: i
         return CrossFit(np.zeros((len(row), 0)), None, [])
     Y = design.Y[:, data.tiles.targets.columns.isin(targets)]
     model = limit_threads(data.settings.models.build(plan.cell.spec), threads)
-    model.where = _locate_fit(data, plan, targets)
+    context = _locate_fit(data, plan, targets)
     cross = model.cross_fit(
-        design.X, Y, folds=design.folds, weight=design.weight, nested=plan.is_nested
+        design.X,
+        Y,
+        folds=design.folds,
+        weight=design.weight,
+        nested=plan.is_nested,
+        context=context,
     )
     nested = None if cross.nested is None else cross.nested[row]
     return cross._replace(predicted=cross.predicted[row], nested=nested)
@@ -114,9 +119,9 @@ def _fit_classes(
     code = design.codes[target]
     names = list_classes(data.tiles.classes[target])
     model = limit_threads(data.settings.models.build(plan.cell.spec, "class"), threads)
-    model.where = _locate_fit(data, plan, [target])
+    context = _locate_fit(data, plan, [target])
     Y = spread_classes(code, len(names))
-    cross = model.cross_fit(design.X, Y, folds=design.folds, weight=design.weight)
+    cross = model.cross_fit(design.X, Y, folds=design.folds, weight=design.weight, context=context)
     return ClassFit(
         names=names,
         probability=cross.predicted[design.row_of_tile],
@@ -164,8 +169,8 @@ def _check_labels(
         )
 
 
-def _locate_fit(data: ExperimentData, plan: Planned, targets: list[str]) -> Where:
-    return Where(
+def _locate_fit(data: ExperimentData, plan: Planned, targets: list[str]) -> FitContext:
+    return FitContext(
         cell=str(plan.cell),
         targets=tuple(targets),
         folder=data.settings.folder,

@@ -16,7 +16,7 @@ from models.data.design import Design, features_path
 from models.data.fold_file import assign_split, build_split
 from models.data.folds import Folds
 from models.execution.experiment_data import ExperimentData
-from models.families.family import Where
+from models.families.family import FitContext
 from models.settings import FitSettings
 from models.store.cells import Cell, Planned
 from models.store.kept_models import model_folder, read_key, save_model
@@ -118,10 +118,10 @@ def keep_model(data: ExperimentData, one: KeptCell, key: str) -> None:
     else:
         Y = design.Y[:, [list(tiles.targets).index(one.target)]]
     model = settings.models.build(cell.spec, task)
-    model.where = Where(
+    context = FitContext(
         cell=str(cell), targets=(one.target,), held="all tiles", folder=settings.folder, keys=(key,)
     )
-    model.fit(design.X, Y, folds=design.folds, weight=design.weight)
+    model.fit(design.X, Y, folds=design.folds, weight=design.weight, context=context)
     depends = run["cells"][one.target]["depends"]
     facts = {
         "target": one.target,

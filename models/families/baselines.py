@@ -1,62 +1,109 @@
-"""What a model has to beat without seeing a picture: the mean, and the region's mean."""
+"""Models that see no picture: the mean, the region's mean, and the place on the map."""
 
 from __future__ import annotations
 
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
 from models.data.arrays import Floats
 from models.data.features import Features
-from models.data.folds import Folds
-from models.families.family import Family, Task, labelled_groups
+from models.data.folds import Folds, Held
+from models.families.family import (
+    NO_CONTEXT,
+    Chosen,
+    Family,
+    FitContext,
+    Task,
+    as_probabilities,
+    labelled_groups,
+)
+from models.families.linear.gram_ridge import Gram, LabelledRows, few_threads
+from models.families.linear.ridge import solve_sets
+from models.families.nearest_neighbours import (
+    K_CHOICES,
+    WEIGHTINGS,
+    Choice,
+    Weighting,
+    predict_nearest,
+    search_map,
+)
+
+NOISE = tuple(float(a) for a in 10.0 ** np.arange(-2, 4, 0.5))
+LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
+N_CENTRES = 300
+_JITTER = 1e-6  # of a field's variance: rounding must not make its covariance indefinite
+_EVERYTHING: Held = frozenset()
 
 
 class Mean(Family):
-    """Predict the mean of the training labels, or the shares of their classes: then the likeliest is the majority's."""
+    """Predict the mean of the training labels, or the shares of their classes."""
 
     def __init__(self, task: Task = "number") -> None:
         self.task = task
 
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
-        """Keep the mean of every target."""
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
+        """Compute the mean of every target."""
         self.mean_ = weighted_means(Y, weight)
-        self.chosen_ = [{} for _ in range(Y.shape[1])]
+        self.chosen_ = [{} for _ in self.mean_]
         return self
 
     def predict(self, X: Features) -> Floats:
-        """Repeat the mean: (n_rows, n_targets)."""
+        """Return the means for every row: (n_rows, n_targets)."""
         return np.tile(self.mean_, (len(X), 1))
 
 
 class Region(Family):
-    """Predict the mean training label, or the classes' shares, of the tile's region; of all where it has no training label."""
+    """Predict the mean training label, or the classes' shares, of the tile's region.
+
+    A region without a training label gets the mean of all.
+    """
 
     def __init__(self, task: Task = "number") -> None:
         self.task = task
 
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
-        """Keep the mean of every region and target; X is the number of the region, (n_rows, 1)."""
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
+        """Compute the mean of every region and target; X is the region's number, (n_rows, 1)."""
         code = X.array()[:, 0].astype(np.int64)
-        self.mean_ = np.tile(weighted_means(Y, weight), (int(code.max()) + 1, 1))
+        self.overall_ = weighted_means(Y, weight)
+        self.mean_ = np.tile(self.overall_, (int(code.max()) + 1, 1))
+        n_regions = len(self.mean_)
         for t, y in enumerate(Y.T):
             known = ~np.isnan(y)
-            n = np.bincount(code[known], weights=weight[known], minlength=len(self.mean_))
-            total = np.bincount(code[known], weights=(weight * y)[known], minlength=len(self.mean_))
-            self.mean_[n > 0, t] = total[n > 0] / n[n > 0]
-        self.overall_ = weighted_means(Y, weight)
-        self.chosen_ = [{} for _ in range(Y.shape[1])]
+            counts = weight[known]
+            total = np.bincount(code[known], weights=counts, minlength=n_regions)
+            sums = np.bincount(code[known], weights=counts * y[known], minlength=n_regions)
+            is_seen = total > 0
+            self.mean_[is_seen, t] = sums[is_seen] / total[is_seen]
+        self.chosen_ = [{} for _ in self.overall_]
         return self
 
     def predict(self, X: Features) -> Floats:
-        """Return each row the mean of its region: (n_rows, n_targets)."""
+        """Return the mean of each row's region: (n_rows, n_targets)."""
         code = X.array()[:, 0].astype(np.int64)
-        is_known = code < len(self.mean_)
-        return np.where(is_known[:, None], self.mean_[np.where(is_known, code, 0)], self.overall_)
+        n_regions = len(self.mean_)
+        known = self.mean_[np.minimum(code, n_regions - 1)]
+        return np.where(code[:, None] < n_regions, known, self.overall_)
 
 
 def weighted_means(Y: Floats, weight: Floats) -> Floats:
-    """Weighted mean of the labels of each target: (n_targets,).
+    """Return the weighted mean of the labels of each target: (n_targets,).
 
     Raises
     ------
@@ -66,3 +113,154 @@ def weighted_means(Y: Floats, weight: Floats) -> Floats:
     for rows, columns in labelled_groups(Y):
         means[columns] = np.average(Y[np.ix_(rows, columns)], axis=0, weights=weight[rows])
     return means
+
+
+class Location(Family):
+    """Predict each target from easting and northing, by the better of two rules.
+
+    Neighbours on the map: k and weighting are chosen. A smooth field: a Gaussian process of Matérn
+    covariance (ν = 3/2) seen through its values at some centres (the subset of regressors of
+    Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, section 8.3.1), which
+    makes it a ridge regression on as many columns; its length and its noise are chosen. The inner
+    folds choose the rule too.
+
+    Parameters
+    ----------
+    k_choices, weightings : of the neighbours.
+    n_centres : centres of the field, spread over the training tiles.
+    lengths : of the field, as multiples of the distance between centres, which cannot show shorter
+        waves.
+    noise : variance of the noise over that of the field.
+    """
+
+    def __init__(
+        self,
+        k_choices: tuple[int, ...] = K_CHOICES,
+        weightings: tuple[Weighting, ...] = WEIGHTINGS,
+        n_centres: int = N_CENTRES,
+        lengths: tuple[float, ...] = LENGTHS,
+        noise: tuple[float, ...] = NOISE,
+        task: Task = "number",
+    ) -> None:
+        self.k_choices = k_choices
+        self.weightings = weightings
+        self.task = task
+        self.n_centres = n_centres
+        self.lengths = lengths
+        self.noise = noise
+
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
+        """Choose the rule of every target; X is easting and northing [m], (n_rows, 2)."""
+        self.xy_ = X.array().astype(np.float64)
+        self.Y_ = Y
+        self.weight_ = weight
+        self.centres_, self.spacing_ = spread_centres(self.xy_, self.n_centres)
+        n_targets = Y.shape[1]
+        self.coef_ = np.zeros((len(self.centres_), n_targets))
+        self.intercept_ = np.zeros(n_targets)
+        self.nearest_: list[Chosen] = [{} for _ in range(n_targets)]
+        self.chosen_ = [{} for _ in range(n_targets)]
+        choice = Choice(search_map, self.k_choices, self.weightings, self.task)
+        for rows, columns in labelled_groups(Y):
+            data = LabelledRows(X, Y[:, columns], weight, folds).take(rows)
+            xy = self.xy_[rows]
+            nearest, errors = choice.choose(xy, data.Y, folds=data.folds, weight=data.weight)
+            with few_threads(len(self.centres_)):
+                field = self._fit_field(xy, data)
+            self.coef_[:, columns] = field.coef
+            self.intercept_[columns] = field.intercept
+            for i, t in enumerate(columns):
+                self.nearest_[t] = nearest[i]
+                self.chosen_[t] = {"rule": "neighbours", **nearest[i]}
+                if field.error[i] < errors[i]:
+                    self.chosen_[t] = {"rule": "field", **field.chosen[i]}
+        return self
+
+    def _fit_field(self, xy: Floats, data: LabelledRows) -> _Field:
+        """Fit the best field of every target; errors are inf without folds to choose on."""
+        from scipy.linalg import cholesky, solve_triangular  # slow to import
+
+        n_centres = len(self.centres_)
+        n_targets = data.Y.shape[1]
+        best = _Field(
+            coef=np.zeros((n_centres, n_targets)),
+            intercept=np.zeros(n_targets),
+            error=np.full(n_targets, np.inf),
+            chosen=[{} for _ in range(n_targets)],
+        )
+        if not any(len(train) and len(held) for train, held in data.folds.splits()):
+            return best
+        noise = np.sort(np.asarray(self.noise, dtype=float))
+        for length in np.multiply(self.lengths, self.spacing_):
+            covariance = matern(self.centres_, self.centres_, length)
+            root = cholesky(covariance + _JITTER * np.eye(n_centres), lower=True)
+            columns = solve_triangular(root, matern(self.centres_, xy, length), lower=True)
+            seen = data._replace(X=Features(columns.T))
+            solver = Gram(seen, noise, is_scaled=False)
+            linear = solve_sets(solver, [_EVERYTHING], task=self.task)[_EVERYTHING]
+            coef = solve_triangular(root, linear.coef, lower=True, trans="T")
+            for t in np.flatnonzero(linear.error < best.error):
+                best.coef[:, t] = coef[:, t]
+                best.intercept[t] = linear.intercept[t]
+                best.error[t] = linear.error[t]
+                best.chosen[t] = {"length_m": float(length), "noise": float(linear.alpha[t])}
+        return best
+
+    def predict(self, X: Features) -> Floats:
+        """Predict every target by its rule: (n_rows, n_targets)."""
+        xy = X.array().astype(np.float64)
+        out = predict_nearest(
+            search_map, self.xy_, self.Y_, xy, weight=self.weight_, chosen=self.nearest_
+        )
+        for t, chosen in enumerate(self.chosen_):
+            if chosen["rule"] == "field":
+                covariance = matern(xy, self.centres_, chosen["length_m"])
+                out[:, t] = covariance @ self.coef_[:, t] + self.intercept_[t]
+        return as_probabilities(out, self.task)
+
+
+class _Field(NamedTuple):
+    """Best field of each target: value = intercept + covariance with the centres · coef."""
+
+    coef: Floats  # (n_centres, n_targets)
+    intercept: Floats  # (n_targets,)
+    error: Floats  # (n_targets,), weighted sum of squares on the inner folds
+    chosen: list[Chosen]
+
+
+def spread_centres(xy: Floats, n: int) -> tuple[Floats, float]:
+    """Choose places that lie far apart.
+
+    Each centre is the place farthest from those before it (Gonzalez 1985, Theor. Comput. Sci.
+    38:293); the first is the place nearest to the middle.
+
+    Returns
+    -------
+    (at most n, 2), and the distance [m] within which every place has a centre.
+    """
+    centre = ((xy - xy.mean(axis=0)) ** 2).sum(axis=1).argmin()
+    centres = [centre]
+    nearest = np.full(len(xy), np.inf)
+    while True:
+        nearest = np.minimum(nearest, ((xy - xy[centre]) ** 2).sum(axis=1))
+        centre = nearest.argmax()
+        if len(centres) == n or nearest[centre] == 0:
+            return xy[centres], float(np.sqrt(nearest[centre])) or 1.0
+        centres.append(centre)
+
+
+def matern(a: Floats, b: Floats, length: float) -> Floats:
+    """Return the Matérn covariance, ν = 3/2 and variance 1, between places: (n_a, n_b)."""
+    from scipy.spatial.distance import cdist
+
+    scaled = cdist(a, b) * (np.sqrt(3) / length)
+    covariance: Floats = (1 + scaled) * np.exp(-scaled)
+    return covariance

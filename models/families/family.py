@@ -1,11 +1,10 @@
-"""The contract of every model: one fit for all targets and folds, missing labels left out for their target alone."""
+"""Base class of all models, which fit every target at once."""
 
 from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -13,20 +12,23 @@ import numpy as np
 
 from models.data.arrays import Floats, Ints
 from models.data.features import Features
-from models.data.folds import Folds, Held
+from models.data.folds import Folds
 
 Chosen = dict[str, Any]
 Task = Literal["number", "class"]
 
 
 class Epoch(NamedTuple):
-    """A point of a learning curve: what the loss was over an epoch, and on the rows that decide when to stop.
+    """A point of a learning curve.
+
+    The losses are squared errors in standard deviations of the target, or cross entropies.
 
     Attributes
     ----------
-    epoch : 1 for the first. loss : mean over the epoch's batches, as they were learnt from: with dropout and augmentation.
-    held_loss : afterwards, on the held rows. Both are squared errors in standard deviations of the target, or cross entropies.
-    best : the epoch whose weights were kept.
+    epoch : 1 for the first.
+    loss : mean over the epoch's batches in training, with dropout and augmentation.
+    held_loss : after the epoch, on the rows that decide when to stop.
+    best : whether this epoch's weights were kept.
     """
 
     epoch: int
@@ -35,13 +37,16 @@ class Epoch(NamedTuple):
     best: bool
 
 
-class Where(NamedTuple):
-    """What a fit is part of, for messages, progress and checkpoints; no number depends on it.
+class FitContext(NamedTuple):
+    """What a fit is part of, for messages and checkpoints; no number depends on it.
 
     Attributes
     ----------
-    cell : name of the run. targets : name of each target. held : what is left out, as `fold 2`.
-    folder : for checkpoints, or None for none. keys : of each target, hash of all that its numbers depend on.
+    cell : name of the run.
+    targets : name of each target.
+    held : what is left out, as `fold 2`.
+    folder : of the experiment, for checkpoints; None for none.
+    keys : for each target, hash of all that its numbers depend on.
     """
 
     cell: str = ""
@@ -50,10 +55,13 @@ class Where(NamedTuple):
     folder: Path | None = None
     keys: tuple[str, ...] = ()
 
-    def name(self, column: int) -> str:
-        """Name a target and what is left out: `income, fold 2`."""
+    def describe(self, column: int) -> str:
+        """Return a target's name and what is left out: `income, fold 2`."""
         target = self.targets[column] if column < len(self.targets) else f"target {column}"
         return f"{target}, {self.held}" if self.held else target
+
+
+NO_CONTEXT = FitContext()
 
 
 class CrossFit(NamedTuple):
@@ -61,11 +69,12 @@ class CrossFit(NamedTuple):
 
     Attributes
     ----------
-    predicted : (n_rows, n_targets), each row by a model that has not seen its fold; NaN for rows in no fold.
-    nested : (n_rows, n_targets) or None, each row by a model that has seen neither its fold nor the fold before: what
-        a stack may learn from when it is asked for the fold before.
+    predicted : (n_rows, n_targets), each row by a model that has not seen its fold; NaN for rows in
+        no fold.
+    nested : (n_rows, n_targets) or None, each row by a model that has seen neither its fold nor the
+        fold before: a stack learns from them what it predicts the fold before with.
     chosen : for each target, fold → the parameters chosen inside that fold's training rows.
-    curves : for each target, fold → its learning curve; empty where nothing is learnt in epochs.
+    curves : for each target, fold → its learning curve; empty where nothing is trained in epochs.
     """
 
     predicted: Floats
@@ -75,50 +84,44 @@ class CrossFit(NamedTuple):
 
 
 class Family:
-    """A model of all targets at once; `get_params` and `set_params` are as scikit-learn's, so that its `clone` works.
+    """A model of all targets at once, with scikit-learn's `get_params` and `set_params`.
 
-    It is no scikit-learn estimator: to load that library takes a second, which a run with nothing to do should not wait.
+    It is no scikit-learn estimator: importing that library takes a second, which a run with nothing
+    to do should not wait.
 
-    With the task `class` there is one target, and a column of Y for each of its classes: 1 where it is the row's, else 0.
-    Every choice is then made once for all columns, by their errors together (for squares of shares: the Brier score), and
-    predictions are probabilities: not below 0, and 1 in sum. A class that no training row has gets 0.
+    With the task `class` there is one target, and Y has a column for each of its classes: 1 where
+    it is the row's, else 0. Every choice is then made once for all columns, by the sum of their
+    errors (the Brier score), and predictions are probabilities. A class that no training row has
+    gets 0.
 
     Attributes
     ----------
     task : `number`, or `class`.
-    chosen_ : for each target, the parameters chosen for it on the folds of the rows that it was fitted on.
-    curves_ : for each target, its learning curve; only of what is learnt in epochs.
-    where : what the fits are part of.
-    revision : raised by one where the same parameters and rows come to give other numbers: what is on disk is then stale.
+    chosen_ : for each target, the parameters chosen on the folds of the training rows.
+    curves_ : for each target, its learning curve; only of what is trained in epochs.
+    revision : raised by one where the same parameters and rows come to give other numbers: runs on
+        disk are then stale.
     """
 
     revision: int = 1
     task: Task = "number"
-    where: Where = Where()
     chosen_: list[Chosen]
     curves_: Sequence[list[Epoch]] = ()
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Return what the constructor was given; with `deep`, of a family inside too, as `family__n_jobs`."""
-        kind: Any = type(self)
-        found = {name: getattr(self, name) for name in _parameters(kind)}
-        inside = {
-            name: one.get_params()
-            for name, one in found.items()
-            if deep and isinstance(one, Family)
-        }
-        return found | {
-            f"{name}__{key}": value
-            for name, params in inside.items()
-            for key, value in params.items()
-        }
+        """Return the constructor's parameters; with `deep`, also those of a family inside."""
+        params = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        inner = params.get("family")
+        if deep and inner is not None:
+            params |= {f"family__{name}": value for name, value in inner.get_params().items()}
+        return params
 
     def set_params(self, **params: Any) -> Self:
-        """Set what the constructor takes, by the names of `get_params`.
+        """Set parameters of the constructor, by the names of `get_params`.
 
         Raises
         ------
-        ValueError : a name that is none of them.
+        ValueError : an unknown name.
         """
         known = self.get_params()
         for name, value in params.items():
@@ -126,39 +129,40 @@ class Family:
                 raise ValueError(
                     f"{type(self).__name__}: no parameter {name!r}; it has {', '.join(known)}"
                 )
-            owner, _, key = name.partition("__")
-            if key:
-                getattr(self, owner).set_params(**{key: value})
-            else:
-                setattr(self, owner, value)
+            owner, _, inner = name.rpartition("__")
+            setattr(getattr(self, owner) if owner else self, inner, value)
         return self
 
     def fresh(self) -> Self:
-        """Return an unfitted one with the same parameters."""
+        """Return an unfitted model with the same parameters."""
         params = self.get_params(deep=False)
-        fresh = type(self)(
-            **{k: v.fresh() if isinstance(v, Family) else v for k, v in params.items()}
-        )
-        fresh.where = self.where
-        return fresh
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what makes the model, as it is saved and copied: what it was fitted as part of is no part of it."""
-        return {name: value for name, value in vars(self).items() if name != "where"}
+        if "family" in params:
+            params["family"] = params["family"].fresh()
+        return type(self)(**params)
 
     def check_loaded(self) -> None:
-        """Check what a stranger may have written, before it is asked; raises ValueError."""
+        """Check a model that was read from a file before it is used; raises ValueError."""
 
     @abstractmethod
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
         """Fit every target.
 
         Parameters
         ----------
         X : (n_rows, n_features), finite.
         Y : (n_rows, n_targets); NaN where the label is missing, then for all classes of a target.
-        folds : folds of these rows; every choice is made on them. There may be one alone: then nothing can be chosen.
+        folds : folds of these rows, on which every choice is made; with one alone nothing is
+            chosen.
         weight : (n_rows,), > 0, mean 1; how much each row counts.
+        context : what the fit is part of.
         """
 
     @abstractmethod
@@ -166,60 +170,64 @@ class Family:
         """Predict every target: (n_rows, n_targets), finite."""
 
     def cross_fit(
-        self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        nested: bool = False,
+        context: FitContext = NO_CONTEXT,
     ) -> CrossFit:
-        """Predict every row by a model that has not seen its fold.
+        """Predict every row by a model that has not seen its fold, by one fit a fold.
 
-        The plain way, one fit a fold; families that can share work between folds do it in their own.
+        Families that can share work between folds override it.
 
         Parameters
         ----------
-        X, Y, folds, weight : as for `fit`, of all rows.
-        nested : also give what a stack learns from (at least three folds).
+        X, Y, folds, weight, context : as for `fit`, of all rows.
+        nested : also compute what a stack learns from (at least three folds).
         """
         predicted = np.full(Y.shape, np.nan)
-        deeper = np.full(Y.shape, np.nan)
+        nested_predicted = np.full(Y.shape, np.nan)
         chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
         curves: list[dict[str, list[Epoch]]] = [{} for _ in range(Y.shape[1])]
+
+        def fit_without(*held_folds: int) -> Family:
+            rows = folds.training(folds.parts_of(*held_folds))
+            noun = "fold" if len(held_folds) == 1 else "folds"
+            held = f"{noun} {', '.join(map(str, sorted(held_folds)))}"
+            return self.fresh().fit(
+                X.rows(rows),
+                Y[rows],
+                folds=folds.take(rows),
+                weight=weight[rows],
+                context=context._replace(held=held),
+            )
+
         for fold in folds.folds:
-            fitted = self._fit_without(folds.parts_of(fold), X, Y, folds=folds, weight=weight)
             rows = folds.held(folds.parts_of(fold))
-            predicted[rows] = fitted.predict(X.rows(rows))
-            for t, one in enumerate(fitted.chosen_):
-                chosen[t][str(fold)] = one
+            asked = X.rows(rows)
+            fitted = fit_without(fold)
+            predicted[rows] = fitted.predict(asked)
+            for t, parameters in enumerate(fitted.chosen_):
+                chosen[t][str(fold)] = parameters
             for t, curve in enumerate(fitted.curves_):
                 curves[t][str(fold)] = curve
             if nested:
-                both = folds.parts_of(fold, folds.before(fold))
-                deeper[rows] = self._fit_without(both, X, Y, folds=folds, weight=weight).predict(
-                    X.rows(rows)
-                )
-        return CrossFit(predicted, deeper if nested else None, chosen, curves)
-
-    def _fit_without(
-        self, held: Held, X: Features, Y: Floats, *, folds: Folds, weight: Floats
-    ) -> Self:
-        rows = folds.training(held)
-        fresh = self.fresh()
-        out = sorted({part // folds.per_fold for part in held})
-        fresh.where = self.where._replace(
-            held=f"fold{'s' * (len(out) > 1)} {', '.join(map(str, out))}"
-        )
-        return fresh.fit(X.rows(rows), Y[rows], folds=folds.take(rows), weight=weight[rows])
-
-
-@lru_cache
-def _parameters(kind: Any) -> tuple[str, ...]:
-    return tuple(inspect.signature(kind).parameters)
+                nested_predicted[rows] = fit_without(fold, folds.before(fold)).predict(asked)
+        return CrossFit(predicted, nested_predicted if nested else None, chosen, curves)
 
 
 def as_probabilities(values: Floats, task: Task) -> Floats:
     """Return predictions of classes as probabilities; numbers are left as they are.
 
+    Clipping at 0 leaves the largest share the largest, so that the predicted class is the same.
+
     Parameters
     ----------
-    values : (n_rows, n_classes), predicted shares that sum to 1, of which some may be a little below 0 or above 1, as those
-        of a linear model. Clipping at 0 leaves the largest where it is, so that the class that is predicted is the same.
+    values : (n_rows, n_classes), shares that sum to 1, of which some may be outside of 0 … 1, as
+        those of a linear model.
     """
     if task == "number":
         return values
@@ -228,16 +236,16 @@ def as_probabilities(values: Floats, task: Task) -> Floats:
 
 
 def labelled_groups(Y: Floats) -> Iterator[tuple[Ints, Ints]]:
-    """Return (rows, columns) of the targets that share the same labelled rows, so that they can share work.
+    """Yield (rows, columns) of the targets that have labels in the same rows, to share their work.
 
     Raises
     ------
     ValueError : a target without one label.
     """
     patterns, group = np.unique(~np.isnan(Y), axis=1, return_inverse=True)
-    for g in range(patterns.shape[1]):
-        rows = np.flatnonzero(patterns[:, g])
-        columns = np.flatnonzero(group.ravel() == g)
+    for number, pattern in enumerate(patterns.T):
+        rows = np.flatnonzero(pattern)
+        columns = np.flatnonzero(group.ravel() == number)
         if not len(rows):
             raise ValueError(
                 f"target {columns[0]}: no labelled tile among {len(Y)} training tiles; "

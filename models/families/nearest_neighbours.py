@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.data.arrays import Floats, Ints, Matrix
 from models.data.features import Features
 from models.data.folds import Folds
-from models.families.family import Chosen, Family, Task, labelled_groups
+from models.families.family import NO_CONTEXT, Chosen, Family, FitContext, Task, labelled_groups
 
 Weighting = Literal["uniform", "distance"]
 K_CHOICES = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80)
@@ -75,7 +75,15 @@ class Neighbours(Family):
         self.seed = seed
         self.task = task
 
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
         """Keep the scaled rows, and choose k and weighting of every target on the folds.
 
         Raises

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.data.arrays import Floats, Matrix
 from models.data.features import Features
 from models.data.folds import Folds
-from models.families.family import Family
+from models.families.family import NO_CONTEXT, Family, FitContext
 from models.families.linear.gram_ridge import few_threads
 
 _FILE = "pca.npz"
@@ -44,7 +44,15 @@ class Reduced(Family):
         self.seed = seed
         self.revision = family.revision
 
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
         """Find the axes of the rows, then fit the family; its choices are made on the same axes.
 
         Raises
@@ -52,9 +60,10 @@ class Reduced(Family):
         ValueError : fewer rows or columns than components.
         """
         self.axes_ = find_axes(X, self.k, self.seed)
-        family = self.family.fresh()
-        family.where = self.where
-        self.fitted_ = family.fit(reduce_features(X, self.axes_), Y, folds=folds, weight=weight)
+        reduced = reduce_features(X, self.axes_)
+        self.fitted_ = self.family.fresh().fit(
+            reduced, Y, folds=folds, weight=weight, context=context
+        )
         self.chosen_ = self.fitted_.chosen_
         self.curves_ = self.fitted_.curves_
         return self
@@ -84,7 +93,7 @@ def reduce_features(X: Features, axes: Axes) -> Features:
     out = np.empty((len(X), axes.axes.shape[1]), np.float32)
     for rows, chunk in X.core().chunks():
         out[rows] = (chunk - axes.mean) @ axes.axes
-    beside = X.beside()
+    beside = X.read_beside()
     return Features(out, beside=beside if beside.shape[1] else None)
 
 
@@ -104,11 +113,12 @@ def find_axes(X: Features, k: int, seed: int) -> Axes:
             f"pca:{k}: expected at most {min(core.shape)} components for {core.shape[0]} training rows of "
             f"{core.shape[1]} features. Ask for fewer in the model's name."
         )
-    key = ("pca", k, seed, hashlib.sha256(np.ascontiguousarray(core.index).tobytes()).hexdigest())
-    if key not in X.shared:
-        X.shared[key] = _iterate(core, k, seed)
-    found: Axes = X.shared[key]
-    return found
+    rows = b"" if X.index is None else hashlib.sha256(X.index.tobytes()).digest()
+    key = (Axes, k, seed, rows)
+    if key not in X.cache:
+        X.cache[key] = _iterate(core, k, seed)
+    axes: Axes = X.cache[key]
+    return axes
 
 
 def _iterate(X: Features, k: int, seed: int) -> Axes:

@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from models.data.model_names import FINETUNE, ModelSpec
-from models.families.baselines import Mean, Region
+from models.families.baselines import Location, Mean, Region
 from models.families.family import Family, Task
 from models.families.linear.ridge import SharedRidge
-from models.families.location import Location
 from models.families.nearest_neighbours import Neighbours
 from models.families.networks.cnn import Convolutional
 from models.families.networks.finetune import Finetune

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +229,7 @@ class AreaPredictor:
             unknown.append(~are_groups_known(tiles, kept.facts["feed"])[is_usable])
             if kept.cell.spec.groups:
                 piece = feed_piece(place, kept, rows, tiles)
-                beside.append(piece.beside())
+                beside.append(piece.read_beside())
         code = np.concatenate(codes).astype(np.int64)
         assert place.embedding is not None
         usable = place.is_usable(slice(0, len(place.features[0])))
@@ -237,7 +237,7 @@ class AreaPredictor:
         if beside:
             wide = np.zeros((len(usable), beside[0].shape[1]), np.float32)
             wide[usable] = np.concatenate(beside)
-            X = X.with_beside(wide)
+            X = replace(X, beside=wide)
         is_known = np.bincount(code, weights=np.concatenate(unknown)) == 0
         return code, list(numbers), X, is_known
 

@@ -31,7 +31,7 @@ TRUSTED = [
             "baselines.Mean",
             "baselines.Region",
             "trees.forest.Forest",
-            "location.Location",
+            "baselines.Location",
             "nearest_neighbours.Neighbours",
             "linear.ridge.SharedRidge",
         )

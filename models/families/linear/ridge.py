@@ -1,4 +1,4 @@
-"""Ridge regression: what one training set costs serves every fold, target and penalty."""
+"""Ridge regression: the same sums serve every fold, target and penalty."""
 
 from __future__ import annotations
 
@@ -10,39 +10,58 @@ import numpy as np
 from models.data.arrays import Floats
 from models.data.features import Features
 from models.data.folds import Folds, Held
-from models.families.family import Chosen, CrossFit, Family, Task, as_probabilities, labelled_groups
-from models.families.linear.gram_ridge import Data, Dual, Gram, Paths, few_threads
-from models.families.linear.iterative_ridge import Krylov
+from models.families.family import (
+    NO_CONTEXT,
+    Chosen,
+    CrossFit,
+    Family,
+    FitContext,
+    Task,
+    as_probabilities,
+    labelled_groups,
+)
+from models.families.linear.gram_ridge import Dual, Gram, LabelledRows, RidgePath, few_threads
+from models.families.linear.iterative_ridge import Iterative
 
 LOG = logging.getLogger(__name__)
 ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-1, 8.5, 0.5))
-EXACT_LIMIT = 4096  # rows or columns of the largest matrix that is factored: 128 MiB, 0.5 s a penalty on two cores
+# Rows or columns of the largest matrix that is factored: 128 MiB, 0.5 s a penalty on two cores.
+EXACT_LIMIT = 4096
+_EVERYTHING: Held = frozenset()
+Solver = Gram | Dual | Iterative
 
 
 class Linear(NamedTuple):
-    """The chosen solution of one training set: prediction = X · coef + intercept."""
+    """Chosen solution of one training set: prediction = X · coef + intercept."""
 
     coef: Floats  # (n_features, n_targets)
     intercept: Floats  # (n_targets,)
     alpha: Floats  # (n_targets,)
-    error: Floats  # (n_targets,), weighted sum of squared errors on the inner folds
+    error: Floats  # (n_targets,), weighted sum of squares on the inner folds
 
 
 class SharedRidge(Family):
     """Ridge on standardised features, the penalty of each target chosen on the inner folds.
 
-    The same minimum as scikit-learn's `Ridge(alpha)` behind a `StandardScaler`, both given the weights; so a penalty
-    means there what it means here, whatever the number of rows. The grid is wide because the best one grows with
-    noise and columns: from 1 at 100 rows of 10 columns to 10⁶ at 36,723 of 25,088.
+    The same minimum as scikit-learn's `Ridge(alpha)` behind a `StandardScaler`, both with the
+    weights. The grid is wide because the best penalty grows with noise and columns: from 1 at 100
+    rows of 10 columns to 10⁶ at 36,723 of 25,088.
 
-    The features are read once: sums over the parts of the folds give every training set (`gram`), or products of
-    rows where there are fewer of those than columns, both exact. Where there are more than `exact_limit` of both, the
-    solutions are iterated (`krylov`) to 10⁻⁵ standard deviations of the target, the largest penalties first, until
-    the errors on the inner folds have risen again over two smaller ones, for every fold and target; penalties that are
-    not reached in 200 steps are not candidates, and the log says which. Where there are no inner folds to choose on, the
-    penalty nearest to the number of columns is taken: signal and noise of one size. `standardise` false leaves the
-    columns their scale, as those of a PCA need. Classes get one penalty, and shares of least squares that sum to 1: the
+    The features are read once: sums over the parts of the folds give every training set (`Gram`),
+    or products of rows where there are fewer rows than columns (`Dual`), both exact. Where there
+    are more than `exact_limit` of both, the solutions are iterated (`Iterative`), the largest
+    penalties first, until the errors on the inner folds have risen over two smaller penalties, for
+    every fold and target; the log names penalties that are not reached.
+
+    Without inner folds to choose on, the penalty nearest to the number of columns is taken: signal
+    and noise of one size. Classes get one penalty, and shares of least squares that sum to 1; the
     likeliest class is that of scikit-learn's `RidgeClassifier(alpha)`.
+
+    Parameters
+    ----------
+    alphas : penalties to choose from.
+    exact_limit : rows or columns of the largest matrix that is factored.
+    standardise : false leaves the columns their scale, as those of a PCA need.
     """
 
     revision = 2  # small penalties are left out where larger ones predict better
@@ -59,16 +78,24 @@ class SharedRidge(Family):
         self.standardise = standardise
         self.task = task
 
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
         """Choose the penalties, then fit every target on all its labelled rows."""
-        everything: Held = frozenset()
         self.coef_ = np.zeros((X.shape[1], Y.shape[1]))
         self.intercept_ = np.zeros(Y.shape[1])
         self.chosen_ = [{} for _ in range(Y.shape[1])]
         for rows, columns in labelled_groups(Y):
-            data = Data(X, Y[:, columns], weight, folds).take(rows)
-            linear = self._solve(data, [everything])[everything]
-            self.coef_[:, columns], self.intercept_[columns] = linear.coef, linear.intercept
+            data = LabelledRows(X, Y[:, columns], weight, folds).take(rows)
+            linear = self._solve(data, [_EVERYTHING])[_EVERYTHING]
+            self.coef_[:, columns] = linear.coef
+            self.intercept_[columns] = linear.intercept
             for t, alpha in zip(columns, linear.alpha, strict=True):
                 self.chosen_[t] = {"alpha": float(alpha)}
         return self
@@ -78,153 +105,148 @@ class SharedRidge(Family):
         return as_probabilities(_predict(X, self.coef_, self.intercept_), self.task)
 
     def cross_fit(
-        self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        nested: bool = False,
+        context: FitContext = NO_CONTEXT,
     ) -> CrossFit:
-        """Predict every row by a model that has not seen its fold; all models from the same sums."""
+        """Predict every row by a model that has not seen its fold; all from the same sums."""
+        singles = {folds.parts_of(f): f for f in folds.folds}
+        pairs = {folds.parts_of(f, folds.before(f)): f for f in folds.folds} if nested else {}
+        outers = sorted({*singles, *pairs}, key=sorted)
         predicted = np.full(Y.shape, np.nan)
-        deeper = np.full(Y.shape, np.nan)
+        nested_predicted = np.full(Y.shape, np.nan)
         chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
-        both = {f: folds.parts_of(f, folds.before(f)) for f in folds.folds}
-        outers = {folds.parts_of(f) for f in folds.folds} | (
-            set(both.values()) if nested else set()
-        )
         for known, columns in labelled_groups(Y):
-            linear = self._solve(
-                Data(X, Y[:, columns], weight, folds).take(known), sorted(outers, key=sorted)
-            )
-            for fold in folds.folds:
-                rows = folds.held(folds.parts_of(fold))
-                mine = linear[folds.parts_of(fold)]
-                predicted[np.ix_(rows, columns)] = _predict(X.rows(rows), mine.coef, mine.intercept)
-                if nested:
-                    deep = linear[both[fold]]
-                    deeper[np.ix_(rows, columns)] = _predict(
-                        X.rows(rows), deep.coef, deep.intercept
-                    )
-                for t, alpha in zip(columns, mine.alpha, strict=True):
+            data = LabelledRows(X, Y[:, columns], weight, folds).take(known)
+            solutions = self._solve(data, outers)
+            for held, out in ((singles, predicted), (pairs, nested_predicted)):
+                for outer, fold in held.items():
+                    linear = solutions[outer]
+                    rows = folds.held(folds.parts_of(fold))
+                    values = _predict(X.rows(rows), linear.coef, linear.intercept)
+                    out[np.ix_(rows, columns)] = values
+            for outer, fold in singles.items():
+                for t, alpha in zip(columns, solutions[outer].alpha, strict=True):
                     chosen[t][str(fold)] = {"alpha": float(alpha)}
         predicted = as_probabilities(predicted, self.task)
-        deeper = as_probabilities(deeper, self.task)
-        return CrossFit(predicted, deeper if nested else None, chosen)
+        nested_predicted = as_probabilities(nested_predicted, self.task)
+        return CrossFit(predicted, nested_predicted if nested else None, chosen)
 
-    def _solve(self, data: Data, outers: list[Held]) -> dict[Held, Linear]:
-        alphas = np.sort(np.asarray(self.alphas, dtype=float))
+    def _solve(self, data: LabelledRows, outers: list[Held]) -> dict[Held, Linear]:
         n_rows, n_features = data.X.shape
-        kind: type[Gram | Dual | Krylov] = Gram if n_features <= n_rows else Dual
+        kind: type[Solver] = Gram if n_features <= n_rows else Dual
         if min(n_rows, n_features) > self.exact_limit:
-            kind = Krylov
-        return solve_sets(
-            kind(data, alphas, is_scaled=self.standardise), data, outers, alphas, task=self.task
-        )
+            kind = Iterative
+        solver = kind(data, np.sort(self.alphas), is_scaled=self.standardise)
+        return solve_sets(solver, outers, task=self.task)
 
 
-def solve_sets(
-    solver: Gram | Dual | Krylov,
-    data: Data,
-    outers: list[Held],
-    alphas: Floats,
-    *,
-    task: Task = "number",
-) -> dict[Held, Linear]:
-    """Choose the penalty of each target on the inner folds, and solve, for each set of parts that is not to be seen.
+def solve_sets(solver: Solver, outers: list[Held], *, task: Task = "number") -> dict[Held, Linear]:
+    """Choose the penalties on the inner folds and solve, for each set of parts left out.
 
     Parameters
     ----------
-    task : `class` for one penalty for all columns, by their errors together.
+    task : `class` for one penalty for all columns, by the sum of their errors.
 
     Raises
     ------
-    ValueError : nothing is left to train on, or no penalty can be solved.
+    ValueError : no row is left to train on, or no penalty can be solved.
     """
+    folds = solver.data.folds
     for outer in outers:
-        if not len(data.folds.training(outer)):
+        if not len(folds.training(outer)):
             raise ValueError(
                 f"without parts {sorted(outer)} of the folds no labelled tile is left to train on; "
                 "fill in labels, or lower folds or buffer_m in [models]"
             )
-    inner = {outer: _inner(data, outer) for outer in outers}
-    helds = list(dict.fromkeys([*outers, *(outer | {p} for outer in outers for p in inner[outer])]))
+    inner = {outer: _inner_parts(folds, outer) for outer in outers}
+    sets = [outer | {part} for outer in outers for part in inner[outer]]
+    helds = list(dict.fromkeys([*outers, *sets]))
 
-    def judge(paths: dict[Held, Paths]) -> dict[Held, Floats]:
+    def measure(paths: dict[Held, RidgePath]) -> dict[Held, Floats]:
         return {outer: _errors(solver, paths, outer, inner[outer], task) for outer in outers}
 
-    with few_threads(min(data.X.shape)):
-        paths = solver.paths(
-            helds, lambda found: all(_is_past(errors) for errors in judge(found).values())
-        )
-        return {
-            outer: _choose(paths[outer], errors, alphas) for outer, errors in judge(paths).items()
-        }
+    def is_enough(paths: dict[Held, RidgePath]) -> bool:
+        return all(_is_past(errors) for errors in measure(paths).values())
+
+    with few_threads(min(solver.data.X.shape)):
+        paths = solver.solve(helds, is_enough)
+        errors = measure(paths)
+    return {outer: _choose(paths[outer], errors[outer], solver.alphas) for outer in outers}
 
 
-def _errors(
-    solver: Gram | Dual | Krylov,
-    paths: dict[Held, Paths],
-    outer: Held,
-    inner: list[int],
-    task: Task,
-) -> Floats:
-    """Errors on the inner folds, of every penalty and target: (n_alphas, n_targets), inf where a set is not solved."""
-    path = paths[outer]
-    alphas = solver.alphas
-    errors = np.where(path.is_solved, 0.0, np.inf)
-    for p in inner:
-        errors += np.where(
-            paths[outer | {p}].is_solved, solver.errors(paths[outer | {p}], p, outer), np.inf
-        )
-    if not inner:
-        errors += np.abs(np.log(alphas / len(path.coef)))[:, None]
-    return (
-        np.repeat(errors.sum(axis=1, keepdims=True), errors.shape[1], axis=1)
-        if task == "class"
-        else errors
-    )
-
-
-def _is_past(errors: Floats) -> bool:
-    """Whether the best penalty of every target lies behind: the two solved next below it predict worse, the second more so.
-
-    The error on held-out rows falls and rises again with the penalty; what lies beyond a rise of a decade is not looked at.
-    """
-    best = errors.argmin(axis=0)
-    columns = np.arange(errors.shape[1])
-    below = [errors[np.maximum(best - step, 0), columns] for step in range(3)]
-    is_solved = np.isfinite(below[2]) & (best >= 2)
-    return bool((is_solved & (below[2] > below[1]) & (below[1] > below[0])).all())
-
-
-def _inner(data: Data, outer: Held) -> list[int]:
-    """Parts that a choice inside an outer fold can be judged on; none where there are not two."""
-    folds = data.folds
+def _inner_parts(folds: Folds, outer: Held) -> list[int]:
+    """Return the parts that penalties are judged on inside an outer fold; none if only one."""
     parts = [
-        p
-        for p in folds.parts
-        if p not in outer and len(folds.asked(p, outer)) and len(folds.training(outer | {p}))
+        part
+        for part in folds.parts
+        if part not in outer
+        and len(folds.asked(part, outer))
+        and len(folds.training(outer | {part}))
     ]
     return parts if len(parts) > 1 else []
 
 
-def _choose(path: Paths, errors: Floats, alphas: Floats) -> Linear:
-    """Take the penalty of least error among those solved, for each target."""
-    if not np.isfinite(errors).any(axis=0).all():
+def _errors(
+    solver: Solver, paths: dict[Held, RidgePath], outer: Held, inner: list[int], task: Task
+) -> Floats:
+    """Sum the errors on the inner folds: (n_alphas, n_targets), inf where a set is not solved."""
+    path = paths[outer]
+    errors = np.where(path.is_solved, 0.0, np.inf)
+    for part in inner:
+        inside = paths[outer | {part}]
+        errors += np.where(inside.is_solved, solver.errors(inside, part, outer), np.inf)
+    if not inner:
+        errors += np.abs(np.log(solver.alphas / len(path.coef)))[:, None]
+    if task == "class":
+        errors[:] = errors.sum(axis=1, keepdims=True)
+    return errors
+
+
+def _is_past(errors: Floats) -> bool:
+    """Return whether the two penalties solved below the best of each target predict ever worse.
+
+    The error on held-out rows falls and rises again with the penalty; what lies beyond a rise over
+    a decade is not looked at.
+    """
+    best = errors.argmin(axis=0)
+    if (best < 2).any():
+        return False
+    columns = np.arange(len(best))
+    least, below, lowest = (errors[best - step, columns] for step in range(3))
+    is_past = np.isfinite(lowest) & (lowest > below) & (below > least)
+    return bool(is_past.all())
+
+
+def _choose(path: RidgePath, errors: Floats, alphas: Floats) -> Linear:
+    """Choose the penalty of least error among those solved, for each target."""
+    is_candidate = np.isfinite(errors)
+    if not is_candidate.any(axis=0).all():
         raise ValueError(
             f"ridge: no penalty up to {alphas[-1]:g} could be solved on {len(path.coef)} features. "
             "Reduce them first: 'ridge+pca:256'."
         )
-    missed = alphas[~np.isfinite(errors).any(axis=1)]
+    missed = alphas[~is_candidate.any(axis=1)]
     if len(missed) and not _is_past(errors):
         LOG.warning(
-            "ridge on %d features: penalties up to %g were not reached in time, and are no candidates",
+            "ridge on %d features: penalties up to %g were not reached in time, and are no "
+            "candidates",
             len(path.coef),
             missed[-1],
         )
     best = errors.argmin(axis=0)
-    coef = np.stack([path.coef[:, a, t] for t, a in enumerate(best)], axis=1).astype(np.float64)
-    return Linear(coef, path.y - path.x @ coef, alphas[best], errors.min(axis=0))
+    coef = path.coef[:, best, np.arange(len(best))].astype(np.float64)
+    intercept = path.y_mean - path.x_mean @ coef
+    return Linear(coef, intercept, alphas[best], errors.min(axis=0))
 
 
 def _predict(X: Features, coef: Floats, intercept: Floats) -> Floats:
-    out = np.empty((len(X), coef.shape[1]))
+    out = np.empty((len(X), len(intercept)))
     for rows, chunk in X.chunks():
         out[rows] = chunk @ coef + intercept
     return out

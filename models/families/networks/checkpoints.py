@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.files.atomic import write_atomically
-from models.families.family import Where
+from models.families.family import FitContext
 
 Arrays = list[NDArray[np.float32]]
 _LISTS = ("best_weights", "variables")
@@ -73,15 +73,15 @@ class TrainingState:
     variables: Arrays = field(default_factory=list)
 
 
-def checkpoint_path(where: Where, column: int) -> Path | None:
+def checkpoint_path(context: FitContext, column: int) -> Path | None:
     """Return the checkpoint of one target's training, or None where none is kept.
 
     The name holds the hash of all that the training depends on: with other inputs, another file.
     """
-    if where.folder is None or column >= len(where.keys):
+    if context.folder is None or column >= len(context.keys):
         return None
-    name = f"{_digest(where.keys[column])}-{_digest(where.held)}.npz"
-    return where.folder / "checkpoints" / name
+    name = f"{_digest(context.keys[column])}-{_digest(context.held)}.npz"
+    return context.folder / "checkpoints" / name
 
 
 def remove_checkpoints(folder: Path, keys: Iterable[str] | None = None) -> None:

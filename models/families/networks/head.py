@@ -52,7 +52,7 @@ class Head(NetworkFamily):
     def build(
         self,
         n_outputs: int,
-        origin: Origin,  # noqa: ARG002
+        origin: Origin,
     ) -> tuple[list[Phase], Arrays]:
         """Build and compile the network."""
         import keras

@@ -15,7 +15,7 @@ from extract.networks.registry import Origin
 from models.data.arrays import Floats
 from models.data.features import Features
 from models.data.folds import Folds
-from models.families.family import Chosen, Epoch, Family, labelled_groups
+from models.families.family import NO_CONTEXT, Chosen, Epoch, Family, FitContext, labelled_groups
 from models.families.networks.checkpoints import (
     Arrays,
     Phase,
@@ -89,7 +89,15 @@ class NetworkFamily(Family):
     def check(self, X: Features) -> None:
         """Check that the family can be fed with these features; raises ValueError."""
 
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
         """Train the networks; a missing label counts nothing for its target alone.
 
         Raises
@@ -126,8 +134,8 @@ class NetworkFamily(Family):
                 ),
                 training.Batches(X, held_rows, self.batch, labels=mine, weight=weight),
                 min_delta=self.min_delta,
-                name=self.where.name(columns[0]),
-                path=checkpoint_path(self.where, columns[0]),
+                name=context.describe(columns[0]),
+                path=checkpoint_path(context, columns[0]),
             )
             self.networks_.append(TrainedNetwork(columns, state.best_weights))
             n_targets = 1 if self.task == "class" else len(columns)

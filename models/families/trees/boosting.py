@@ -15,7 +15,16 @@ from joblib import Parallel, delayed
 from models.data.arrays import Floats, Ints
 from models.data.features import Features
 from models.data.folds import Folds, Held
-from models.families.family import Chosen, CrossFit, Family, Task, as_probabilities, labelled_groups
+from models.families.family import (
+    NO_CONTEXT,
+    Chosen,
+    CrossFit,
+    Family,
+    FitContext,
+    Task,
+    as_probabilities,
+    labelled_groups,
+)
 from models.families.trees.binned_matrix import Device, bin_features, choose_device, share_threads
 from models.families.trees.tree_checks import check_booster
 
@@ -107,7 +116,15 @@ class Boosting(Family):
         self.seed = seed
         self.task = task
 
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
         """Choose the rounds of every target on the first and last part, then boost on all rows."""
         table = self._table(X, Y, folds, weight)
         for _, rounds, boosters in self._boost_all(table, [_NOTHING]):
@@ -120,7 +137,14 @@ class Boosting(Family):
         return _predict([_load(raw) for raw in self.boosters_], X)
 
     def cross_fit(
-        self, X: Features, Y: Floats, *, folds: Folds, weight: Floats, nested: bool = False
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        nested: bool = False,
+        context: FitContext = NO_CONTEXT,
     ) -> CrossFit:
         """Predict every row out of fold; each set of training rows is binned and boosted once."""
         single = {folds.parts_of(fold): fold for fold in folds.folds}
@@ -253,7 +277,7 @@ class Boosting(Family):
         class StopWatching(xgboost.callback.TrainingCallback):
             """Stops when `n_rounds` are done and no watched part improves."""
 
-            def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:  # noqa: ARG002
+            def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
                 if epoch + 1 < n_rounds:
                     return False
                 best = [find_best(errors, patience) for errors in _errors(evals_log).values()]

@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 from models.data.arrays import Floats, Matrix
 from models.data.features import Features
 from models.data.folds import Folds
-from models.families.family import Family, Task, labelled_groups
+from models.families.family import NO_CONTEXT, Family, FitContext, Task, labelled_groups
 from models.families.trees.tree_checks import check_forest
 
 if TYPE_CHECKING:
@@ -69,7 +69,15 @@ class Forest(Family):
         self.seed = seed
         self.task = task
 
-    def fit(self, X: Features, Y: Floats, *, folds: Folds, weight: Floats) -> Self:  # noqa: ARG002
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
         """Grow the forests; nothing is chosen. The targets share the threads, and the features as
         one float32 matrix.
         """
