@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from extract.config.sections import Strict
+from extract.config.sections import SettingsPath, Strict
 from models.settings import FitSettings
 
 Direction = Literal["more deprived", "less deprived"]
@@ -22,7 +21,7 @@ class ReportsSection(Strict):
 
     title: str | None = Field(default=None, min_length=1)
     higher_is: Direction | dict[str, Direction] | None = None
-    boundaries: Path | None = None
+    boundaries: SettingsPath | None = None
     boundaries_code: str | None = None
 
     @model_validator(mode="after")
