@@ -162,7 +162,7 @@ def test_classes_alone(city):
     )
     page = city.render()
     assert (
-        "Of the classes of income, ridge finds 60 % on average; the best that sees no picture, mean, 60 %."
-        in page
+        "Of the classes of income, ridge finds 60\u202f% on average; "
+        "the best baseline, mean, finds 60\u202f%." in page
     )
     assert "0.50 … 0.70" in page

@@ -24,24 +24,18 @@ from reports.data.formats import (
 )
 from reports.page.figures import Figure
 from reports.page.leaderboard import build_class_leaderboard
-from reports.sections.classes import build_class_answers
+from reports.sections.answer import build_answers, build_class_answers, describe_places
+from reports.sections.comparison import describe_winners
 from reports.sections.cost import build_pareto_table
 from reports.sections.curves import describe_curves
 from reports.sections.dataset_summary import describe_data, summarise_targets
 from reports.sections.error_equity import GroupErrors, describe_group_errors
 from reports.sections.explain import describe_galleries
+from reports.sections.headline import SPLIT_WORDS, build_headline, describe_direction
 from reports.sections.intervals import build_interval_table, describe_intervals
 from reports.sections.ladder import build_ladder_table, describe_ladder
 from reports.sections.maps import Maps, describe_moran, describe_unit
 from reports.sections.model_card import build_card
-from reports.sections.sentences import (
-    SPLIT_WORDS,
-    build_answers,
-    build_headline,
-    describe_direction,
-    describe_places,
-    describe_winners,
-)
 from reports.sections.truth import describe_calibration
 
 _HERE = Path(__file__).parent

@@ -9,15 +9,15 @@ from typing import Any
 
 from models.evaluation.comparisons import FUSED_PICTURES, FUSED_PLACE
 from reports.data.collect import Collected
-from reports.sections.classes import build_class_answers
-from reports.sections.ladder import build_ladder_table, describe_ladder
-from reports.sections.sentences import (
+from reports.sections.answer import (
     build_answers,
-    build_headline,
+    build_class_answers,
     describe_places,
-    describe_winners,
-    of_level,
+    select_reported,
 )
+from reports.sections.comparison import describe_winners
+from reports.sections.headline import build_headline
+from reports.sections.ladder import build_ladder_table, describe_ladder
 
 SCHEMA = "roofline.report"
 SCHEMA_VERSION = 1
@@ -58,7 +58,7 @@ def build_document(collected: Collected, more: dict[str, list[dict[str, Any]]]) 
 
 def _list_fusion(collected: Collected) -> list[dict[Any, Any]]:
     """Return the paired comparisons of pictures with area descriptors against each alone, on the reported split and level."""
-    rows = of_level(collected.comparisons, collected)
+    rows = select_reported(collected.comparisons, collected)
     rows = rows[rows["kind"].isin([FUSED_PLACE, FUSED_PICTURES])]
     return rows[
         [

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from reports.data.collect import SPLITS, Collected
+from reports.data.formats import plural
+from reports.sections.answer import select_reported
 from reports.sections.charts import add_menu, tooltips
 
 
@@ -49,3 +51,24 @@ def build_heat(collected: Collected, target: str | None = None) -> alt.LayerChar
     outline = text.mark_text(**bold, stroke="#000", strokeWidth=3, strokeJoin="round", opacity=0.6)
     layers = cells + outline + text.mark_text(**bold, color="#fff")
     return layers.properties(width=alt.Step(72), height=alt.Step(32))
+
+
+def describe_winners(collected: Collected) -> list[str]:
+    """Describe for each target its best cell, what is luck of choosing it, and how many tie."""
+    winners = select_reported(collected.winners, collected).set_index("target")
+    texts = []
+    for target in collected.targets:
+        if target not in winners.index:
+            continue
+        row = winners.loc[target]
+        cut = "" if row["best_cut"] in ("none", "all") else f" on {row['best_cut']}"
+        n_tied = int(row["n_not_distinguishable"])
+        tied = plural(n_tied, "other cell") if n_tied else "no other cell"
+        verb = "are" if n_tied > 1 else "is"
+        text = (
+            f"{target}: the best of {int(row['n_cells'])} cells is {row['best_model']}{cut} with "
+            f"R² {row['value']:.2f}; where it was not chosen, about {row['value_corrected']:.2f}; "
+            f"{tied} {verb} not distinguishable from it."
+        )
+        texts.append(text.replace(" -", " −"))
+    return texts

@@ -17,7 +17,7 @@ CALIBRATED = (0.9, 1.1)  # slopes of truth on prediction
 
 
 def select_predictions(collected: Collected, target: str) -> pd.DataFrame:
-    """Return unit, truth, prediction and residual (prediction less truth) of a target's best model."""
+    """Return unit, truth, prediction and residual of a target's best model."""
     rows = collected.predictions
     rows = rows.loc[rows["target"] == target, ["unit", "truth", "prediction"]]
     rows = rows.assign(residual=(rows["prediction"] - rows["truth"]).astype(float))
