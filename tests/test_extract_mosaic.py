@@ -231,3 +231,12 @@ def test_a_polygon_that_crosses_itself_is_mended_and_it_is_said(tmp_path: Path) 
     areas = find(str(tmp_path / "a.gpkg"))
     assert areas.notes == ["a.gpkg: 1 polygons cross themselves, and were mended"]
     assert areas.find(np.array([[WEST, NORTH - 60]]), size_m=20, rule="overlap").tolist() == ["A"]
+
+
+def test_a_terrain_has_to_lie_on_the_grid_of_the_surface(tmp_path: Path) -> None:
+    surface = open_mosaic(write_raster(tmp_path / "a.tif", HEIGHTS))
+    beside = write_raster(tmp_path / "b.tif", HEIGHTS, west=WEST + 4, north=NORTH + 6)
+    found = open_mosaic(beside, grid=surface).read(2, 0, 85, 57)
+    np.testing.assert_array_equal(found, HEIGHTS[3:60, :85])
+    with pytest.raises(RasterError, match=r"0.5 cells beside the grid of .*a.tif"):
+        open_mosaic(write_raster(tmp_path / "c.tif", HEIGHTS, west=WEST + 1), grid=surface)

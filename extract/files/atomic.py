@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,10 +25,22 @@ def write_atomically(path: Path) -> Iterator[Path]:
 
 def publish(partial: Path, path: Path) -> None:
     """Sync a finished file, give it its final name, and sync the folder."""
+    _sync_and_rename(partial, path)
+    _sync_folder(path.parent)
+
+
+def publish_all(paths: Sequence[Path]) -> None:
+    """Give the finished `<path>.partial` of one folder their final names, and sync it once."""
+    for path in paths:
+        _sync_and_rename(path.with_name(path.name + ".partial"), path)
+    for folder in {path.parent for path in paths}:
+        _sync_folder(folder)
+
+
+def _sync_and_rename(partial: Path, path: Path) -> None:
     with partial.open("rb") as handle:
         os.fsync(handle.fileno())
     partial.replace(path)
-    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

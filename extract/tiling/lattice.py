@@ -1,10 +1,11 @@
-"""Where tiles lie: squares on a lattice that the coordinates fix, so that a survey that grows keeps its tiles and ids."""
+"""Lay tiles on a lattice fixed by the coordinates: a survey that grows keeps its tiles and ids."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 _BLOCK_CELLS = 2048  # side of what is read at once, in cells, where tiles are not larger
@@ -32,7 +33,7 @@ class Lattice:
         return len(self.steps)
 
     def corners(self, rows: Ints | slice = slice(None)) -> NDArray[np.float64]:
-        """(n_rows, 2), easting and northing of the south-west corners [m]."""
+        """Return the south-west corners of tiles: (n_rows, 2), easting and northing [m]."""
         return (self.steps[rows] * self.stride_m).astype(np.float64)
 
     def ids(self, rows: Ints | slice = slice(None)) -> list[str]:
@@ -40,16 +41,11 @@ class Lattice:
         return [f"e{east:.10g}n{north:.10g}" for east, north in self.corners(rows)]
 
     def blocks(self, rows: Ints, *, cell_m: float) -> list[Ints]:
-        """Share some tiles among squares that are read at once: each block's rows, in order; every row once."""
+        """Group some tiles into squares that are read at once; return the rows of each."""
         side = max(1, int(_BLOCK_CELLS * cell_m // self.stride_m))
-        blocks = self.steps[rows] // side
-        _, block = np.unique(blocks, axis=0, return_inverse=True)
-        order = np.argsort(block.ravel(), kind="stable")
-        return (
-            np.split(rows[order], np.flatnonzero(np.diff(block.ravel()[order])) + 1)
-            if len(rows)
-            else []
-        )
+        east, north = (self.steps[rows] // side).T
+        groups = pd.Series(rows).groupby([east, north])
+        return [group.to_numpy() for _, group in groups]
 
 
 def build_lattice(bounds: NDArray[np.float64], *, size_m: float, stride_m: float) -> Lattice:
@@ -64,20 +60,17 @@ def build_lattice(bounds: NDArray[np.float64], *, size_m: float, stride_m: float
     ValueError : more tiles than any survey has.
     """
     sides = (bounds[:, 2:] - bounds[:, :2] + size_m) / stride_m
-    if sides.prod(axis=1).sum() > _MOST_TILES:
+    n_tiles = sides.prod(axis=1).sum()
+    if n_tiles > _MOST_TILES:
         raise ValueError(
-            f"the rasters' bounds hold about {sides.prod(axis=1).sum():.3g} tiles, more than {_MOST_TILES:.0e}. Is "
-            "a header wrong? Else raise --stride-m, or make them in parts."
+            f"the rasters' bounds hold about {n_tiles:.3g} tiles, more than {_MOST_TILES:.0e}. "
+            "Is a header wrong? Else raise --stride-m, or make them in parts."
         )
+    first = np.floor((bounds[:, :2] + _TOUCH_M - size_m) / stride_m).astype(np.int64) + 1
+    end = np.ceil((bounds[:, 2:] - _TOUCH_M) / stride_m).astype(np.int64)
     found = []
-    for west, south, east, north in bounds:
-        across, up = (
-            np.arange(
-                np.floor((low + _TOUCH_M - size_m) / stride_m) + 1,
-                np.ceil((high - _TOUCH_M) / stride_m),
-            )
-            for low, high in ((west, east), (south, north))
-        )
-        found.append(np.stack(np.meshgrid(across, up, indexing="ij"), axis=-1).reshape(-1, 2))
-    steps = np.unique(np.concatenate(found).astype(np.int64), axis=0)
+    for (west, south), (east, north) in zip(first, end, strict=True):
+        squares = np.mgrid[west:east, south:north]
+        found.append(squares.reshape(2, -1).T)
+    steps = np.unique(np.concatenate(found), axis=0)
     return Lattice(size_m=size_m, stride_m=stride_m, steps=steps)

@@ -28,13 +28,24 @@ Floats = NDArray[np.float32]
 
 
 class Sheet(NamedTuple):
-    """One file of a mosaic; `left` and `top` count cells from the origin, east and south."""
+    """One file: what its header says, and its place on the grid of a mosaic.
+
+    Attributes
+    ----------
+    crs : `pyproj.CRS`.
+    cell_m, west, north : side of its cells, and its north-west corner [m].
+    left, top : the corner on the mosaic's grid [cells from the origin, east and south].
+    """
 
     path: Path
-    left: int
-    top: int
+    crs: Any
+    cell_m: float
+    west: float
+    north: float
     columns: int
     rows: int
+    left: int = 0
+    top: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +99,13 @@ class Mosaic:
         return heights
 
 
-def open_mosaic(path: Path, *, crs: str | None = None, nodata: float | None = None) -> Mosaic:
+def open_mosaic(
+    path: Path,
+    *,
+    crs: str | None = None,
+    nodata: float | None = None,
+    grid: Mosaic | None = None,
+) -> Mosaic:
     """Read the headers of a raster, or of all in a folder and below it.
 
     Parameters
@@ -96,6 +113,7 @@ def open_mosaic(path: Path, *, crs: str | None = None, nodata: float | None = No
     path : a GeoTIFF, an ESRI ASCII grid (.asc), a VRT, or a folder of the first two.
     crs : CRS of files that say none.
     nodata : value that means no data, where files do not say it.
+    grid : a mosaic whose cells and origin this one has to share; None for its own.
 
     Raises
     ------
@@ -103,7 +121,7 @@ def open_mosaic(path: Path, *, crs: str | None = None, nodata: float | None = No
         grid, no CRS, two, or one that is not in metres.
     """
     headers = [_read_header(file, crs) for file in _list_files(path)]
-    first = headers[0]
+    first = headers[0] if grid is None else grid.sheets[0]
     return Mosaic(
         sheets=tuple(_place_sheet(header, first) for header in headers),
         crs=first.crs,
@@ -135,19 +153,7 @@ def _list_files(path: Path) -> list[Path]:
     return [path]
 
 
-class _Header(NamedTuple):
-    """What a file says of itself; places in metres."""
-
-    path: Path
-    crs: Any
-    cell_m: float
-    west: float
-    north: float
-    columns: int
-    rows: int
-
-
-def _read_header(path: Path, stated_crs: str | None) -> _Header:
+def _read_header(path: Path, stated_crs: str | None) -> Sheet:
     with _open_raster(path) as file:
         transform = tuple(file.transform)[:6]
         cell_m, turn, west, other_turn, minus_cell_m, north = transform
@@ -174,28 +180,28 @@ def _read_header(path: Path, stated_crs: str | None) -> _Header:
                 f"{path}: expected coordinates in projected metres, got {name_crs(crs)} "
                 f"({crs.axis_info[0].unit_name}). Bring it there with gdalwarp -t_srs."
             )
-        return _Header(path, crs, cell_m, west, north, file.width, file.height)
+        return Sheet(path, crs, cell_m, west, north, file.width, file.height)
 
 
-def _place_sheet(header: _Header, first: _Header) -> Sheet:
+def _place_sheet(sheet: Sheet, first: Sheet) -> Sheet:
     """Place a file on the grid of the first, whose origin and cells are the mosaic's."""
     cell_m = first.cell_m
-    left = (header.west - first.west) / cell_m
-    top = (first.north - header.north) / cell_m
+    left = (sheet.west - first.west) / cell_m
+    top = (first.north - sheet.north) / cell_m
     off = max(abs(left - round(left)), abs(top - round(top)))
-    drift = abs(header.cell_m / cell_m - 1) * max(header.columns, header.rows)
+    drift = abs(sheet.cell_m / cell_m - 1) * max(sheet.columns, sheet.rows)
     if drift > _OFF_GRID or off > _OFF_GRID:
         raise RasterError(
-            f"{header.path}: cells of {header.cell_m:g} m, {off:.2g} cells beside the grid of "
+            f"{sheet.path}: cells of {sheet.cell_m:g} m, {off:.2g} cells beside the grid of "
             f"{first.path} (cells of {cell_m:g} m). "
             f"Bring them on one grid with gdalwarp -tr {cell_m:g} {cell_m:g} -tap."
         )
-    if not is_same_crs(header.crs, first.crs):
+    if not is_same_crs(sheet.crs, first.crs):
         raise RasterError(
-            f"{header.path}: in {name_crs(header.crs)}, but {first.path} is in "
+            f"{sheet.path}: in {name_crs(sheet.crs)}, but {first.path} is in "
             f"{name_crs(first.crs)}. Bring them into one with gdalwarp -t_srs."
         )
-    return Sheet(header.path, round(left), round(top), header.columns, header.rows)
+    return sheet._replace(left=round(left), top=round(top))
 
 
 @contextmanager

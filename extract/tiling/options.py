@@ -76,6 +76,13 @@ class Request:
             return [(0.0, 255.0)] * 3
         return [self.stretch.get(name, CHANNELS[name][1:3]) for name in self.channels]
 
+    def describe_stretch(self) -> dict[str, tuple[float, float, str]]:
+        """Return the limits of each channel, and their unit."""
+        if self.channels == (COLOURS,):
+            return {COLOURS: (0.0, 255.0, "as they are")}
+        limits = zip(self.channels, self.limits, strict=True)
+        return {name: (low, high, CHANNELS[name].unit) for name, (low, high) in limits}
+
     def as_json(self) -> dict[str, Any]:
         """Describe what decides the tiles, as plain values; where inputs and outputs lie does not."""
         places = ("surface", "terrain", "areas", "labels", "out", "workers")

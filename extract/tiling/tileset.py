@@ -1,7 +1,7 @@
-"""The folder that `tiles` writes: pictures, a journal while they are made, and then the table, written last.
+"""Keep the folder that `tiles` writes: pictures, a journal meanwhile, and the table, written last.
 
-Schema `roofline.tiles` of its `tiles.json`, version 1. To raise it: add one to `SCHEMA_VERSION`, teach `Tileset` the old
-version, and write a line in CHANGELOG.md.
+Schema `roofline.tiles` of its `tiles.json`, version 1. To raise it: add one to `SCHEMA_VERSION`,
+teach `Tileset` the old version, and write a line in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extract.errors import RasterError
-from extract.files.atomic import publish
+from extract.files.atomic import write_atomically
 from extract.tiling.geo import name_crs
 from extract.tiling.lattice import Lattice
 from extract.tiling.mosaic import Mosaic
 from extract.tiling.options import Request
-from extract.tiling.relief import CHANNELS, COLOURS
 
 SCHEMA = "roofline.tiles"
 SCHEMA_VERSION = 1
@@ -38,109 +37,104 @@ class Tileset:
 
     Attributes
     ----------
-    folder : where all is written. settings : the settings file for the next command.
+    settings : path of the settings file for the next command.
     """
 
     def __init__(self, request: Request, surface: Mosaic, terrain: Mosaic | None) -> None:
         self._request = request
-        self.folder = request.out
+        self._folder = request.out
         self._crs = name_crs(surface.crs)
-        self.name = (
-            re.sub(r"[^A-Za-z0-9_.-]+", "-", request.out.resolve().name).strip("-_.") or "tiles"
-        )
-        self.settings = request.out / f"{self.name}.toml"
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", request.out.resolve().name)
+        self._name = name.strip("-_.") or "tiles"
+        self.settings = request.out / f"{self._name}.toml"
+        self._journal = request.out / "progress.jsonl"
         inputs = {
-            "surface": [s.path for s in surface.sheets],
-            "terrain": [s.path for s in terrain.sheets] if terrain else [],
-            "areas": _files_of(request.areas),
-            "labels": [request.labels] if request.labels else [],
+            "surface": [sheet.path for sheet in surface.sheets],
+            "terrain": [sheet.path for sheet in terrain.sheets] if terrain else [],
+            "areas": _list_files(request.areas),
+            "labels": _list_files(request.labels),
         }
-        self._stated = {
+        self._source = {
             "schema": SCHEMA,
             "schema_version": SCHEMA_VERSION,
             "options": request.as_json(),
             "crs": self._crs,
             "cell_m": surface.cell_m,
-            "stretch": _describe_stretch(request),
-            "inputs": {
-                key: [_fingerprint(path) for path in paths] for key, paths in inputs.items()
-            },
+            "stretch": request.describe_stretch(),
+            "inputs": {key: list(map(_fingerprint, paths)) for key, paths in inputs.items()},
         }
 
     def claim(self, *, fresh: bool) -> None:
-        """Make the folder this request's, or find that it is.
+        """Make the folder this request's, or check that it is.
 
         Raises
         ------
-        RasterError : it holds tiles made otherwise (the text says what differs), or files that are not ours.
+        RasterError : it holds tiles made otherwise (the text says what differs), or other files.
         """
-        path = self.folder / "tiles.json"
-        others = [p.name for p in self.folder.iterdir() if p.name != ".lock"]
+        path = self._folder / "tiles.json"
+        others = sorted(p.name for p in self._folder.iterdir() if p.name != ".lock")
         if others and not path.is_file():
             raise RasterError(
-                f"{self.folder}: holds files ({sorted(others)[0]}) and no tiles made before. "
+                f"{self._folder}: holds files ({others[0]}) and no tiles made before. "
                 "Name an empty or a new folder."
             )
-        if path.is_file() and (differs := _compare(_read_json(path), self._stated)):
-            if not fresh:
+        if path.is_file():
+            differences = _compare(_read_json(path), self._source)
+            if differences and not fresh:
                 raise RasterError(
-                    f"{self.folder}: holds tiles made otherwise: {differs}. Name another folder, or throw "
-                    "them away with --fresh."
+                    f"{self._folder}: holds tiles made otherwise: {differences}. "
+                    "Name another folder, or throw them away with --fresh."
                 )
-            self._clear()
-        (self.folder / "images").mkdir(exist_ok=True)
+            if differences:
+                self._clear()
+        (self._folder / "images").mkdir(exist_ok=True)
         if not path.is_file():
-            self._publish("tiles.json", json.dumps(self._stated, indent=1))
+            self._write("tiles.json", json.dumps(self._source, indent=1))
 
     def _clear(self) -> None:
-        shutil.rmtree(self.folder / "images", ignore_errors=True)
-        for name in (
-            "tiles.csv",
-            "skipped.csv",
-            "progress.jsonl",
-            self.settings.name,
-            "tiles.json",
-        ):
-            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self._folder / "images", ignore_errors=True)
+        for name in ("tiles.csv", "skipped.csv", self._journal.name, self.settings.name):
+            (self._folder / name).unlink(missing_ok=True)
+        (self._folder / "tiles.json").unlink()
 
-    @property
     def is_done(self) -> bool:
-        """Return whether the table is there, which is written last, and every picture that it names."""
-        table = self.folder / "tiles.csv"
+        """Return whether the table is there, and every picture that it names."""
+        table = self._folder / "tiles.csv"
         if not table.is_file():
             return False
-        there = {path.name for path in (self.folder / "images").iterdir()}
-        return all(
-            f"{name}.{self._request.format}" in there
-            for name in pd.read_csv(table, usecols=["id"], dtype=str)["id"]
-        )
+        there = {path.stem for path in self._folder.glob(f"images/*.{self._request.format}")}
+        return there.issuperset(pd.read_csv(table, usecols=["id"], dtype=str)["id"])
 
     def read_journal(self) -> dict[int, list[float]]:
-        """Return the blocks that are on disk, with their tiles' shares without data; a line cut off by a kill is left out."""
-        path = self.folder / "progress.jsonl"
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+        """Return the blocks that are on disk, with their tiles' shares without data.
+
+        Raises
+        ------
+        RasterError : it is not a journal; only a last line that a kill cut off is left out.
+        """
+        if not self._journal.is_file():
+            return {}
+        lines = self._journal.read_text(encoding="utf-8").split("\n")[:-1]
         try:
             return {
-                int(number): [float(share) for share in shares]
-                for number, shares in map(json.loads, lines)
+                int(number): list(map(float, shares)) for number, shares in map(json.loads, lines)
             }
         except (ValueError, TypeError) as error:
             raise RasterError(
-                f"{path}: not what `tiles` wrote ({error}). Throw the tiles away with --fresh."
+                f"{self._journal}: not what `tiles` wrote ({error}). "
+                "Throw the tiles away with --fresh."
             ) from None
 
     @contextmanager
     def journal(self) -> Iterator[Callable[[int, list[float]], None]]:
-        """Open the journal; what it is given is on disk when the call returns."""
-        path = self.folder / "progress.jsonl"
-        kept = "".join(
-            json.dumps([number, shares]) + "\n" for number, shares in self.read_journal().items()
-        )
-        self._publish(path.name, kept)
-        with path.open("a", encoding="utf-8") as file:
+        """Yield a function that writes a block's shares, and returns when they are on disk."""
+        lines = [json.dumps(item) + "\n" for item in self.read_journal().items()]
+        self._write(self._journal.name, "".join(lines))
+        with self._journal.open("a", encoding="utf-8") as file:
 
             def write(number: int, shares: list[float]) -> None:
-                file.write(json.dumps([number, [round(share, 4) for share in shares]]) + "\n")
+                rounded = [round(share, 4) for share in shares]
+                file.write(json.dumps([number, rounded]) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
 
@@ -150,146 +144,121 @@ class Tileset:
         self,
         lattice: Lattice,
         area: NDArray[Any],
-        shares: NDArray[Any],
+        shares: NDArray[np.float64],
         labels: pd.DataFrame | None,
     ) -> None:
-        """Write the list of what was left out, the settings (those that are there stay), and the table.
+        """Write the list of what was left out, the settings if there are none yet, and the table.
 
         Parameters
         ----------
-        area : (n_tiles,) of str, empty where a tile lies in none. shares : (n_tiles,), without data, NaN where not read.
+        area : (n_tiles,) of str, '' where a tile lies in none.
+        shares : (n_tiles,), without data, NaN where not read.
         labels : a row an area, its code the index; None for none.
         """
-        half = self._request.size_m / 2
-        corners = lattice.corners()
-        frame = pd.DataFrame(
-            {
-                "id": lattice.ids(),
-                "x": corners[:, 0] + half,
-                "y": corners[:, 1] + half,
-                "area": area,
-                "nodata": shares,
-            }
-        )
-        where = (
-            "its centre lies in no area"
-            if self._request.rule == "centre"
-            else "no area overlaps it"
-        )
-        is_kept = (shares <= self._request.max_nodata) & (area != "")
-        reason = np.where(
-            area == "",
-            where,
-            np.char.add(np.round(100 * shares, 1).astype(str), " % of it has no data"),
-        )
-        skipped = frame[~is_kept].assign(reason=reason[~is_kept])[
-            ["id", "x", "y", "area", "reason"]
-        ]
-        table = frame[is_kept].drop(columns="area" if self._request.areas is None else [])
-        if not len(table):
+        x, y = (lattice.corners() + self._request.size_m / 2).T
+        frame = pd.DataFrame({"id": lattice.ids(), "x": x, "y": y, "area": area, "nodata": shares})
+        is_outside = frame["area"] == ""
+        is_lost = ~is_outside & ~(frame["nodata"] <= self._request.max_nodata)
+        percent = (100 * frame["nodata"]).round(1).astype(str)
+        is_by_centre = self._request.rule == "centre"
+        outside = "its centre lies in no area" if is_by_centre else "no area overlaps it"
+        reason = (percent + " % of it has no data").mask(is_outside, outside)
+        skipped = frame.drop(columns="nodata").assign(reason=reason)[is_outside | is_lost]
+        table = frame[~is_outside & ~is_lost]
+        if table.empty:
             raise RasterError(
-                f"{self.folder}: no tile is left of {len(frame)}: {int((skipped['area'] != '').sum())} lack data, "
-                f"{int((skipped['area'] == '').sum())} lie in no area. Look at the areas, or raise --max-nodata."
+                f"{self._folder}: no tile is left of {len(frame)}: {is_lost.sum()} lack data, "
+                f"{is_outside.sum()} lie in no area. Look at the areas, or raise --max-nodata."
             )
+        if self._request.areas is None:
+            table = table.drop(columns="area")
         if labels is not None:
-            table = table.merge(
-                labels, left_on="area", right_index=True, how="left", validate="many_to_one"
-            )
-        self._publish("skipped.csv", skipped.to_csv(index=False, lineterminator="\n"))
+            table = table.join(labels, on="area", validate="many_to_one")
+        self._write("skipped.csv", skipped.to_csv(index=False, lineterminator="\n"))
         if not self.settings.exists():
-            self._publish(self.settings.name, self._render(table))
-        self._publish("tiles.csv", table.to_csv(index=False, lineterminator="\n"))
-        (self.folder / "progress.jsonl").unlink()
+            self._write(self.settings.name, self._render(table))
+        self._write("tiles.csv", table.to_csv(index=False, lineterminator="\n"))
+        self._journal.unlink()
 
     def counts(self) -> tuple[int, int, int]:
         """Count tiles, those left out for want of data, and those in no area."""
-        skipped = pd.read_csv(
-            self.folder / "skipped.csv", usecols=["area"], keep_default_na=False, dtype=str
-        )["area"]
-        n_tiles = len(pd.read_csv(self.folder / "tiles.csv", usecols=["id"]))
-        return n_tiles, int((skipped != "").sum()), int((skipped == "").sum())
+        table = pd.read_csv(self._folder / "tiles.csv", usecols=["id"])
+        skipped = pd.read_csv(self._folder / "skipped.csv", keep_default_na=False, dtype=str)
+        n_outside = int((skipped["area"] == "").sum())
+        return len(table), len(skipped) - n_outside, n_outside
 
-    def _publish(self, name: str, text: str) -> None:
-        partial = self.folder / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        publish(partial, self.folder / name)
+    def _write(self, name: str, text: str) -> None:
+        with write_atomically(self._folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
 
     def _render(self, table: pd.DataFrame) -> str:
-        """Write settings for the next command."""
-        asked = self._request
-        limits = _describe_stretch(asked).items()
+        """Return the settings for the next command."""
+        request = self._request
         stretch = "; ".join(
-            f"{name} {low:g} to {high:g} {unit}".strip() for name, (low, high, unit) in limits
+            f"{name} {low:g} to {high:g} {unit}".strip()
+            for name, (low, high, unit) in request.describe_stretch().items()
         )
         lines = [
-            f"# Made by `python -m extract tiles`; tiles.json says from what. 0 and 255 in every tile: {stretch}.",
-            f"name = {json.dumps(self.name)}",
+            "# Made by `python -m extract tiles`; tiles.json says from what. "
+            f"0 and 255 in every tile: {stretch}.",
+            f"name = {json.dumps(self._name)}",
             "",
             "[tiles]",
             'table = "tiles.csv"',
             'images = "images"',
-            f'path = "{{id}}.{asked.format}"',
-            f'area = "{"id" if asked.areas is None else "area"}"',
+            f'path = "{{id}}.{request.format}"',
+            f'area = "{"id" if request.areas is None else "area"}"',
             'x = "x"',
             'y = "y"',
-            f"size_m = {asked.size_m:g}",
+            f"size_m = {request.size_m:g}",
             f"crs = {json.dumps(self._crs)}",
         ]
-        lines += ["scale = [0, 1]"] if asked.format == "tiff" else []
-        lines += [f"groups = {json.dumps(asked.groups)}"] if asked.groups else []
-        lines += (
-            ["", "[targets]", f"columns = {json.dumps(asked.targets)}"] if asked.targets else []
-        )
+        if request.format == "tiff":
+            lines.append("scale = [0, 1]")
+        if request.groups:
+            lines.append(f"groups = {json.dumps(request.groups)}")
+        if request.targets:
+            lines += ["", "[targets]", f"columns = {json.dumps(request.targets)}"]
         lines += ["", "[extract]", 'cuts = ["vgg16/block5_pool:avg", "resnet50v2/post_relu:avg"]']
-        lines += [*_render_models(table), *_render_boundaries(asked)] if asked.targets else []
+        if request.targets:
+            lines += [*_render_models(table), *_render_boundaries(request)]
         return "\n".join(lines) + "\n"
 
 
 def _render_models(table: pd.DataFrame) -> list[str]:
     """Choose the splits that this many areas and this much ground allow."""
     blocks = (table[["x", "y"]] // BLOCK_M).drop_duplicates()
-    splits = ["random", "area", *(["block"] if len(blocks) >= FOLDS else [])]
-    folds = max(2, min(FOLDS, table["area"].nunique()))
-    note = (
-        ""
-        if "block" in splits
-        else f"   # no block: fewer than {FOLDS} squares of {BLOCK_M:g} m hold tiles"
-    )
-    return ["", "[models]", f"splits = {json.dumps(splits)}{note}", f"folds = {folds}"]
+    splits = ["random", "area"]
+    if len(blocks) >= FOLDS:
+        splits.append("block")
+    n_folds = max(2, min(FOLDS, table["area"].nunique()))
+    return ["", "[models]", f"splits = {json.dumps(splits)}", f"folds = {n_folds}"]
 
 
-def _render_boundaries(asked: Request) -> list[str]:
-    """Name the polygons for the report's maps, where they are a file of one layer that says its CRS."""
-    if asked.areas is None or asked.areas_crs or not Path(asked.areas).exists():
+def _render_boundaries(request: Request) -> list[str]:
+    """Name the polygons for the report's maps, where they are one layer that says its CRS."""
+    if request.areas is None or request.areas_crs or not Path(request.areas).exists():
         return []
-    path = os.path.relpath(Path(asked.areas).resolve(), asked.out.resolve())
+    path = os.path.relpath(Path(request.areas).resolve(), request.out.resolve())
     return [
         "",
         "[reports]",
         f"boundaries = {json.dumps(path, ensure_ascii=False)}",
-        f"boundaries_code = {json.dumps(asked.area_code, ensure_ascii=False)}",
+        f"boundaries_code = {json.dumps(request.area_code, ensure_ascii=False)}",
     ]
 
 
-def _files_of(source: str | None) -> list[Path]:
+def _list_files(source: str | Path | None) -> list[Path]:
+    """Return the file of `FILE` or `FILE:LAYER`, or none."""
     if source is None:
         return []
     path = Path(source)
-    return [path if path.exists() else Path(source.rpartition(":")[0])]
+    return [path if path.exists() else Path(str(source).rpartition(":")[0])]
 
 
 def _fingerprint(path: Path) -> list[Any]:
     info = path.stat()
     return [path.name, info.st_size, int(info.st_mtime)]
-
-
-def _describe_stretch(request: Request) -> dict[str, tuple[float, float, str]]:
-    if request.channels == (COLOURS,):
-        return {COLOURS: (0.0, 255.0, "as they are")}
-    return {
-        name: (*limits, CHANNELS[name].unit)
-        for name, limits in zip(request.channels, request.limits, strict=True)
-    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -308,22 +277,21 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _compare(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     """Name what differs, with both values where they are short."""
-    wanted = json.loads(json.dumps(wanted))
-    said = []
-    for key in dict.fromkeys([*wanted, *found]):
-        one = found.get(key)
-        other = wanted.get(key)
-        if isinstance(one, dict) and isinstance(other, dict):
-            said += [
-                f"{key}.{name}" + _values(one.get(name), other.get(name))
-                for name in dict.fromkeys([*one, *other])
-                if one.get(name) != other.get(name)
-            ]
-        elif one != other:
-            said.append(key + _values(one, other))
-    return "; ".join(said)
+    was = _flatten(found)
+    now = _flatten(json.loads(json.dumps(wanted)))
+    differences = []
+    for key in now | was:
+        if was.get(key) != now.get(key):
+            values = f" was {json.dumps(was.get(key))}, now {json.dumps(now.get(key))}"
+            differences.append(key + values if len(values) < 120 else key)
+    return "; ".join(differences)
 
 
-def _values(one: Any, other: Any) -> str:
-    text = f" was {json.dumps(one)}, now {json.dumps(other)}"
-    return text if len(text) < 120 else ""
+def _flatten(document: dict[str, Any]) -> dict[str, Any]:
+    flat = {}
+    for key, value in document.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}.{name}": part for name, part in value.items()})
+        else:
+            flat[key] = value
+    return flat
