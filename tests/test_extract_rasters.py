@@ -304,8 +304,8 @@ def test_a_killed_call_goes_on_and_gives_the_same_folder(
         ({"stretch": {"roughness": (0, 1)}}, "'roughness' is none of the channels"),
         ({"stretch": {"colours": (0, 1)}, "channels": ("colours",)}, "colours have none"),
         ({"channels": ("height", "height", "height")}, "expected three that differ"),
-        ({"targets": ("a", "a"), **LABELLED}, "--targets: 'a' stands there twice"),
-        ({"targets": ("a",), "groups": ("b", "a"), **LABELLED}, "'a' stands in both"),
+        ({"targets": ("a", "a"), **LABELLED}, "'a' stands there twice"),
+        ({"targets": ("a",), "groups": ("b", "a"), **LABELLED}, "'a' stands there twice.*cannot be a group"),
         ({"targets": ("code",), **LABELLED}, "'code' is the column of the area codes"),
     ],
 )
@@ -350,9 +350,9 @@ def test_a_stretch_that_is_none_is_refused(text: str) -> None:
         ("code,area\nW,1\n", ("area",), "'area' has a name that the tile table needs"),
         ("", ("income",), "cannot be read as CSV"),
         ("code,income\n", ("income",), "no rows below the header"),
-        ("code;income\nW;1\n", ("income",), "parted by ';'"),
+        ("code;income\nW;1\n", ("income",), "separated by ';'"),
         ("code,income\nW,1,7\nE,2,8\n", ("income",), "Expected 2 fields in line 2, saw 3"),
-        ("code,income,income\nW,1,7\n", ("income",), "'income' names two columns"),
+        ("code,income,income\nW,1,7\n", ("income",), "2 columns are named 'income'"),
         (
             "code,income\nW,1\nE,n.a.\n",
             ("income",),

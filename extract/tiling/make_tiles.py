@@ -220,7 +220,8 @@ def encode(tile: Floats, lost: NDArray[np.bool_], request: Request) -> bytes:
     tile : (n_channels, pixels, pixels); the first channel becomes red, or grey where it is alone.
     lost : (pixels, pixels), true where there is no data: transparent in a PNG, NaN in a TIFF.
     """
-    low, high = np.float32(request.limits).T[:, :, None, None]
+    limits = np.array(request.limits, np.float32)
+    low, high = limits.T[:, :, None, None]
     levels = (tile - low) / (high - low)
     planes = list(levels[::-1])  # OpenCV takes blue, green, red
     if request.format == "tiff":

@@ -1,4 +1,4 @@
-"""What `tiles` is asked to make, checked before anything is read."""
+"""Check the options of `tiles` before anything is read."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from extract.tiling.boundaries import Rule
 from extract.tiling.relief import CHANNELS, COLOURS
 
 Format = Literal["png", "tiff"]
+_MOST_SIZE = 100_000  # metres
 _MOST_OPENING = 1000  # metres: no building is wider, and the ground is read as far around each tile
 
 
@@ -23,8 +24,9 @@ class Request:
 
     Attributes
     ----------
-    stretch : channel → (low, high) that become 0 and 255, for those that are not to have the limits of `CHANNELS`.
-    max_nodata : largest share of a tile without data, 0 … 1. opening_m : side of the square that finds the ground.
+    stretch : channel → (low, high) that become 0 and 255, where not the limits of `CHANNELS`.
+    max_nodata : largest share of a tile without data, 0 … 1.
+    opening_m : side of the square that finds the ground.
     workers : threads; None for one a core.
     """
 
@@ -54,16 +56,9 @@ class Request:
         """Check what goes with what."""
         _check_channels(self.channels, self.stretch)
         _check_columns(self)
-        for name, most in (
-            ("size_m", 100_000),
-            ("stride_m", 100_000),
-            ("opening_m", _MOST_OPENING),
-        ):
-            if not 0 < getattr(self, name) <= most:
-                raise OptionError(
-                    f"--{name.replace('_', '-')}: expected metres above 0 and at most {most:,}, got "
-                    f"{getattr(self, name):g}."
-                )
+        _check_metres("--size-m", self.size_m, _MOST_SIZE)
+        _check_metres("--stride-m", self.stride_m, _MOST_SIZE)
+        _check_metres("--opening-m", self.opening_m, _MOST_OPENING)
         if not 32 <= self.pixels <= 4096:
             raise OptionError(f"--pixels: expected 32 … 4096, got {self.pixels}.")
         if not 0 <= self.max_nodata < 1:
@@ -84,13 +79,11 @@ class Request:
         return {name: (low, high, CHANNELS[name].unit) for name, (low, high) in limits}
 
     def as_json(self) -> dict[str, Any]:
-        """Describe what decides the tiles, as plain values; where inputs and outputs lie does not."""
-        places = ("surface", "terrain", "areas", "labels", "out", "workers")
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-            if key not in places
-        }
+        """Describe what decides the tiles; where inputs and outputs lie does not."""
+        document = asdict(self)
+        for place in ("surface", "terrain", "areas", "labels", "out", "workers"):
+            del document[place]
+        return document
 
 
 def check_choice(option: str, value: str, *known: Any) -> Any:
@@ -108,8 +101,9 @@ def check_choice(option: str, value: str, *known: Any) -> Any:
 
 
 def split_list(text: str | None) -> tuple[str, ...]:
-    """Take `a,b,c` apart."""
-    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
+    """Split `a,b,c` at its commas."""
+    parts = map(str.strip, (text or "").split(","))
+    return tuple(filter(None, parts))
 
 
 def parse_stretch(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -119,49 +113,59 @@ def parse_stretch(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     ------
     OptionError : not of that form, or low is not below high.
     """
-    found = {}
+    found: dict[str, tuple[float, float]] = {}
     for text in texts:
         name, _, limits = text.partition("=")
+        name = name.strip()
         try:
             low, high = map(float, limits.split(":"))
+            is_right = -math.inf < low < high < math.inf
         except ValueError:
-            low = 0.0
-            high = 0.0
-        if not -math.inf < low < high < math.inf or name.strip() in found:
+            is_right = False
+        if not is_right or name in found:
             raise OptionError(
-                f"--stretch {text!r}: expected CHANNEL=LOW:HIGH with LOW below HIGH, each channel once, as "
-                "height=0:30."
+                f"--stretch {text!r}: expected CHANNEL=LOW:HIGH with LOW below HIGH, "
+                "each channel once, as height=0:30."
             )
-        found[name.strip()] = (low, high)
+        found[name] = (low, high)
     return found
+
+
+def _check_metres(option: str, metres: float, most: int) -> None:
+    if not 0 < metres <= most:
+        raise OptionError(
+            f"{option}: expected metres above 0 and at most {most:,}, got {metres:g}."
+        )
 
 
 def _check_channels(channels: Sequence[str], stretch: Mapping[str, Any]) -> None:
     known = [*CHANNELS, COLOURS]
+    names = ", ".join(channels)
     for name in channels:
         if name not in known:
+            hint = suggest(name, known)
             raise OptionError(
-                f"--channels: unknown channel {name!r}; known: {', '.join(known)}.{suggest(name, known)}"
+                f"--channels: unknown channel {name!r}; known: {', '.join(known)}.{hint}"
             )
     if len(channels) not in (1, 3) or (COLOURS in channels and len(channels) > 1):
         raise OptionError(
-            f"--channels: expected one or three of {', '.join(CHANNELS)}, or {COLOURS} alone, got "
-            f"{', '.join(channels) or 'none'}."
+            f"--channels: expected one or three of {', '.join(CHANNELS)}, or {COLOURS} alone, "
+            f"got {names or 'none'}."
         )
     if len(set(channels)) < len(channels):
         raise OptionError(
-            f"--channels: expected three that differ, got {', '.join(channels)}. For grey pictures name one."
+            f"--channels: expected three that differ, got {names}. For grey pictures name one."
         )
     if COLOURS in stretch:
         raise OptionError(f"--stretch: {COLOURS} have none; they are as they are. Leave it out.")
     for name in stretch:
         if name not in channels:
-            raise OptionError(
-                f"--stretch: {name!r} is none of the channels {', '.join(channels)}.{suggest(name, channels)}"
-            )
+            hint = suggest(name, channels)
+            raise OptionError(f"--stretch: {name!r} is none of the channels {names}.{hint}")
 
 
 def _check_columns(request: Request) -> None:
+    names = [*request.targets, *request.groups]
     if (request.areas is None) != (request.area_code is None):
         raise OptionError(
             "--areas and --area-code go together: name the polygons, and the column of their codes."
@@ -170,22 +174,18 @@ def _check_columns(request: Request) -> None:
         raise OptionError(
             "--labels: labels are joined by area; name the polygons with --areas and --area-code."
         )
-    if request.labels is None and (request.targets or request.groups):
+    if request.labels is None and names:
         raise OptionError(
             "--targets, --groups: columns of the labels; name that file with --labels."
         )
-    for option, names in (("--targets", request.targets), ("--groups", request.groups)):
-        twice = [name for name in names if names.count(name) > 1]
-        if twice:
-            raise OptionError(f"{option}: {twice[0]!r} stands there twice. Name each column once.")
-    both = [name for name in request.targets if name in request.groups]
-    if both:
-        raise OptionError(
-            f"--targets, --groups: {both[0]!r} stands in both, and what is to be predicted may not be known. "
-            "Leave it out of --groups."
-        )
-    if request.area_code in (*request.targets, *request.groups):
-        raise OptionError(
-            f"--targets, --groups: {request.area_code!r} is the column of the area codes; nothing can be learnt "
-            "of what no two areas share. Leave it out."
-        )
+    for name in names:
+        if names.count(name) > 1:
+            raise OptionError(
+                f"--targets, --groups: {name!r} stands there twice. Name each column once; "
+                "what is to be predicted cannot be a group."
+            )
+        if name == request.area_code:
+            raise OptionError(
+                f"--targets, --groups: {name!r} is the column of the area codes; nothing can be "
+                "learnt of what no two areas share. Leave it out."
+            )
