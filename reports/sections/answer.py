@@ -82,11 +82,10 @@ class Answer:
             return "not scored: R² is undefined here"
         if self.is_baseline:
             return "only baselines were fitted"
+        than = "from" if self.decision == UNCLEAR else "than"
         text = f"not compared with {self.baseline}"
         if self.decision:
-            text = (
-                f"{self.decision} {'from' if self.decision == UNCLEAR else 'than'} {self.baseline}"
-            )
+            text = f"{self.decision} {than} {self.baseline}"
         elif math.isnan(self.baseline_r2):
             guess = "no better than guessing the mean"
             text = guess if self.r2 <= 0 else "no baseline to compare with"
@@ -136,7 +135,8 @@ def _add_baseline(
     base = baselines.drop_duplicates("target").set_index("target")[["model", score]]
     base = base.set_axis(["baseline", "baseline_value"], axis=1)
     pairs = select_reported(collected.comparisons, collected)
-    pairs = pairs[pairs["kind"] == AGAINST_PLACE].drop_duplicates("target").set_index("target")
+    pairs = pairs[(pairs["kind"] == AGAINST_PLACE) & (pairs["score"] == score)]
+    pairs = pairs.drop_duplicates("target").set_index("target")
     pairs = pairs[["difference", "low", "high", "verdict"]]
     pairs = pairs.set_axis(["gain", "gain_low", "gain_high", "decision"], axis=1)
     table = best.join(base, on="target").join(pairs, on="target")
