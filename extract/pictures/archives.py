@@ -10,7 +10,7 @@ import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -89,8 +89,7 @@ class ImageArchive:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Send the path without the index, which each process would hold: it may be a million."""
-        options = {"max_bytes": self._max_bytes, "identity": self._identity}
-        return partial(ImageArchive, self._path, {}, **options), ()
+        return _open_without_index, (self._path, self._max_bytes, self._identity)
 
     def find(self, name: str) -> Member | str:
         """Return where a member lies, or why it is not read."""
@@ -145,6 +144,10 @@ class ImageArchive:
         if len(data) != member.size or zlib.crc32(data) != member.crc:
             raise RejectedTile("damaged in the archive: its checksum does not match")
         return data
+
+
+def _open_without_index(path: Path, max_bytes: int, identity: tuple[int, ...]) -> ImageArchive:
+    return ImageArchive(path, {}, max_bytes=max_bytes, identity=identity)
 
 
 @lru_cache(maxsize=4)

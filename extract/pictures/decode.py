@@ -140,7 +140,8 @@ def _difference_hash(rgb: NDArray[np.uint8]) -> bytes:
     # the smaller of two types in which sums of bytes are exact
     depth = cv2.CV_32S if grey.size * 255 < 1 << 31 else cv2.CV_64F
     corners = cv2.integral(grey, sdepth=depth)[cells.rows, cells.columns]
-    means = np.diff(np.diff(corners, axis=0), axis=1) / cells.areas
+    strips = corners[1:] - corners[:-1]
+    means = (strips[:, 1:] - strips[:, :-1]) / cells.areas
     return np.packbits(means[:, 1:] > means[:, :-1]).tobytes()
 
 
@@ -194,7 +195,7 @@ def _as_uint8(image: NDArray[Any], scale: tuple[float, float] | None) -> NDArray
     if scale is not None and (image.ndim == 2 or image.dtype != np.uint8):
         low, high = scale
         fits = image.dtype.itemsize <= 2 or image.dtype == np.float32
-        exact = image.astype(np.float32 if fits else np.float64)
+        exact: NDArray[Any] = image.astype(np.float32 if fits else np.float64)
         with np.errstate(over="ignore", invalid="ignore"):
             stretched = (exact - low) * (255 / (high - low))
         return np.rint(np.nan_to_num(stretched, nan=0.0).clip(0, 255)).astype(np.uint8)

@@ -39,14 +39,11 @@ def decode_png(data: bytes) -> NDArray[np.uint8] | None:
         return None
     n_bytes = height * (1 + width * _CHANNELS[colour])  # each row after the number of its filter
     packed = _find_pixels(data)
-    if not packed or n_bytes > len(packed) * _MOST_PACKED:
+    if n_bytes > len(packed) * _MOST_PACKED:
         return None
     codecs = _load()
     try:
-        rows = codecs.deflate_decode(packed, out=n_bytes)
-        if len(rows) != n_bytes:
-            return None
-        return np.asarray(codecs.spng_decode(_store(data[:33], rows)))
+        return np.asarray(codecs.spng_decode(_unpack(data[:33], packed, n_bytes)))
     except (codecs.DeflateError, codecs.SpngError, ValueError):
         return None
 
@@ -64,7 +61,7 @@ def _load() -> Any:
     return imagecodecs
 
 
-def _find_pixels(data: bytes) -> bytes:
+def _find_pixels(data: bytes) -> bytes | memoryview:
     """Join the chunks of pixels; empty where one is damaged or another could change pixels."""
     crc32 = _load().deflate_crc32  # several times as fast as zlib's
     view = memoryview(data)
@@ -77,7 +74,7 @@ def _find_pixels(data: bytes) -> bytes:
         if end + 4 > len(data):
             break
         if kind == b"IEND":
-            return b"".join(parts)
+            return parts[0] if len(parts) == 1 else b"".join(parts)
         if kind not in _NO_PIXELS:
             is_known = kind == b"IDAT" or start == 8
             stated = int.from_bytes(view[end : end + 4], "big")
@@ -89,15 +86,28 @@ def _find_pixels(data: bytes) -> bytes:
     return b""
 
 
-def _store(header: bytes, rows: bytes) -> bytes:
-    """Return a PNG of the same header whose pixels are stored, not compressed."""
+def _unpack(header: bytes, packed: bytes | memoryview, n_bytes: int) -> memoryview:
+    """Return a PNG of the same header whose rows are stored, not compressed.
+
+    The rows are unpacked where they end in the PNG, and moved towards its start to make room for
+    the headers of the blocks: new memory costs as much time here as all the rest.
+    """
     codecs = _load()
-    view = memoryview(rows)
-    parts = [b"IDAT\x78\x01"]
-    for start in range(0, len(rows), _STORED):
-        block = view[start : start + _STORED]
-        is_last = start + _STORED >= len(rows)
-        parts += [struct.pack("<BHH", is_last, len(block), len(block) ^ 0xFFFF), block]
-    chunk = b"".join([*parts, codecs.deflate_adler32(rows).to_bytes(4, "big")])
-    size = struct.pack(">I", len(chunk) - 4)
-    return b"".join([header, size, chunk, codecs.deflate_crc32(chunk).to_bytes(4, "big"), _END])
+    n_blocks = -(-n_bytes // _STORED)
+    before = 43 + 5 * n_blocks
+    end = before + n_bytes
+    png = np.empty(end + 8 + len(_END), np.uint8).data
+    rows = png[before:end]
+    if len(codecs.deflate_decode(packed, out=rows)) != n_bytes:
+        raise ValueError
+    checksum = codecs.deflate_adler32(rows)
+    png[:43] = struct.pack(">33sI4s2s", header, end - 37, b"IDAT", b"\x78\x01")
+    for start in range(0, n_bytes, _STORED):
+        size = min(_STORED, n_bytes - start)
+        at = 43 + start + 5 * (start // _STORED)
+        struct.pack_into("<BHH", png, at, start + size == n_bytes, size, size ^ 0xFFFF)
+        png[at + 5 : at + 5 + size] = rows[start : start + size]
+    struct.pack_into(">I", png, end, checksum)
+    struct.pack_into(">I", png, end + 4, codecs.deflate_crc32(png[37 : end + 4]))
+    png[end + 8 :] = _END
+    return png

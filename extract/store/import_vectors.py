@@ -199,7 +199,9 @@ def _write(
             for start in range(part.start, part.stop, step):
                 batch = rows[start : min(start + step, part.stop)]
                 blocks = {name: _take(values, batch) for name, values in vectors.items()}
-                writer.append(blocks, _judge(batch, blocks, summary, largest=np.finfo(dtype).max))
+                writer.append(
+                    blocks, _judge(batch, blocks, summary, largest=float(np.finfo(dtype).max))
+                )
             writer.close()
         finally:
             writer.discard()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from extract.config.cuts import PIXELS, CellCut, Cut, parse_cut
 from extract.networks.registry import Origin
-from extract.store.embeddings import read_attributes
+from extract.store.embeddings import ShardAttributes, read_attributes
 from models.data.model_names import FINETUNE, ModelSpec
 from models.settings import FitSettings
 from models.store.runs import hash_file
@@ -44,7 +44,7 @@ def find_origin(settings: FitSettings, spec: ModelSpec, cut: CellCut) -> Origin 
     )
 
 
-def _read_made(settings: FitSettings, backbone: str) -> tuple[str, dict[str, str] | None]:
+def _read_made(settings: FitSettings, backbone: str) -> tuple[str, ShardAttributes | None]:
     """Return the source of a backbone's weights, and the attributes of its features if there are
     some.
 
