@@ -13,7 +13,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, minimum_filter
 
 COLOURS = "colours"
 ROUGHNESS_M = 10.0
@@ -73,9 +72,10 @@ def find_ground(surface: Floats, *, cell_m: float, opening_m: float) -> Floats:
     size = 2 * half_cells(opening_m, cell_m) + 1
     lost = np.isnan(surface)
     filled = np.where(lost, np.float32(np.inf), surface)
-    low = minimum_filter(filled, size, mode="constant", cval=np.inf)
-    low[np.isinf(low)] = -np.inf
-    ground: Floats = maximum_filter(low, size, mode="constant", cval=-np.inf)
+    square = np.ones((size, size), np.uint8)
+    low = cv2.erode(filled, square)
+    low[low > 1e30] = -np.inf  # no data within the square
+    ground: Floats = cv2.dilate(low, square)
     ground[lost] = np.nan
     return ground
 
@@ -139,8 +139,9 @@ def gradient(heights: Floats, *, axis: int, cell_m: float) -> Floats:
     It is taken between both neighbours, from the one that has data, or 0 where none has.
     """
     rise = np.gradient(heights, cell_m, axis=axis)
-    unknown = np.isnan(rise) & ~np.isnan(heights)
-    if unknown.any():
+    is_lost = np.isnan(heights)
+    if is_lost.any():
+        unknown = np.isnan(rise) & ~is_lost
         step = np.diff(heights, axis=axis) / np.float32(cell_m)
         step[np.isnan(step)] = 0.0
         one_sided = np.zeros_like(heights)
