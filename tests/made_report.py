@@ -18,7 +18,7 @@ from models.evaluation.comparisons import (
     WINNER_COLUMNS,
 )
 from models.store.runs import split_cut, write_run
-from reports.build import build_parts, build_report
+from reports.build import build_content, build_report
 from reports.data.collect import collect
 from reports.page.page import render_page
 from reports.settings import ReportSettings
@@ -270,7 +270,7 @@ class Experiment:
     def render(self) -> str:
         """Return the page alone: drawing every figure as a file takes longer than all the rest."""
         collected = collect(read_settings(self.config, ReportSettings))
-        return render_page(collected, build_parts(collected))
+        return render_page(build_content(collected))
 
     def change_scores(self, **columns) -> None:
         path = self.out / "scores.csv"

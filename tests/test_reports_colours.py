@@ -11,7 +11,7 @@ import pytest
 from made_report import Experiment
 
 from extract.settings import read_settings
-from reports.build import build_parts
+from reports.build import build_content
 from reports.data.collect import collect
 from reports.sections.maps import DIVERGING, VIRIDIS
 from reports.settings import ReportSettings
@@ -96,7 +96,7 @@ def ranges(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     city = Experiment(tmp_path_factory.mktemp("colours") / "city").write()
     specs = [
         f.spec
-        for f in build_parts(collect(read_settings(city.config, ReportSettings))).figures.values()
+        for f in build_content(collect(read_settings(city.config, ReportSettings))).figures.values()
     ]
     found: list[list[str]] = []
 

@@ -1,13 +1,14 @@
-"""The one page: tables, sentences and figures, put into page.html; it loads nothing from outside."""
+"""Render the page: one HTML file that loads nothing from outside."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import vl_convert
@@ -39,34 +40,65 @@ from reports.sections.model_card import build_card
 from reports.sections.truth import describe_calibration
 
 _HERE = Path(__file__).parent
-MAX_REJECTS = 200  # rows on the page; rejects.csv has them all
-CONTENTS = (
-    ("ladder", "Splits"),
-    ("comparison", "Comparison"),
-    ("truth", "Truth and prediction"),
-    ("maps", "Maps"),
-    ("errors", "Errors by group"),
-    ("intervals", "Intervals"),
-    ("explain", "What the models look at"),
-    ("curves", "Training curves"),
-    ("cost", "Cost"),
-    ("data", "Data"),
-    ("made", "How this was made"),
-)
+_NO_AUDIT: dict[str, Any] = {"findings": [], "accepted": [], "skipped": {}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What the page shows beside sentences: the leaderboard, the figures, and by target maps and errors."""
+class PageContent:
+    """What the page shows.
 
+    Attributes
+    ----------
+    collected : what was read from disk.
+    board : the leaderboard.
+    figures : by name.
+    maps, group_errors : by target.
+    """
+
+    collected: Collected
     board: pd.DataFrame
     figures: dict[str, Figure]
     maps: dict[str, Maps]
     group_errors: dict[str, GroupErrors]
 
 
-def render_page(collected: Collected, parts: Parts) -> str:
-    """Return the page as HTML; every name in it is escaped, in the text and in the figures' data."""
+class Section(NamedTuple):
+    """A section of the page; one whose template renders to nothing is left out."""
+
+    id: str
+    title: str
+    template: str
+    build_context: Callable[[PageContent], dict[str, Any]]
+
+
+def render_page(content: PageContent) -> str:
+    """Return the page as HTML, with every name escaped, in the text and in the figures' data."""
+    collected = content.collected
+    environment = build_environment()
+    macros = environment.get_template("figure.html").make_module({"figures": content.figures})
+    environment.globals |= {
+        "collected": collected,
+        "settings": collected.settings,
+        "figures": content.figures,
+        "figure": macros.figure,  # type: ignore[attr-defined]
+        "direction": describe_direction(collected),
+        "audit": collected.audit or _NO_AUDIT,
+    }
+    rendered = []
+    for section in SECTIONS:
+        template = environment.get_template(f"sections/{section.template}.html")
+        html = template.render(section.build_context(content))
+        if html.strip():
+            rendered.append((section.id, section.title, Markup(html)))
+    return environment.get_template("page.html").render(
+        headline=build_headline(build_answers(collected), collected),
+        sections=rendered,
+        **_embed_sources(content),
+    )
+
+
+def build_environment() -> Environment:
+    """Return the environment of the templates, with the formats of numbers as filters."""
     environment = Environment(
         loader=FileSystemLoader([_HERE, _HERE.parent]),
         autoescape=True,
@@ -79,116 +111,78 @@ def render_page(collected: Collected, parts: Parts) -> str:
         "percent": format_percent,
         "count": format_count,
         "figures": format_figures,
+        "png": embed_png,
     }
-    values = {
-        **_answer(collected),
-        **_comparison(collected, parts),
-        **_places(collected, parts),
-        **_explain(collected),
-        **_data(collected),
-        **_made(collected),
-        **_embedded(parts),
-    }
-    left_out = {
-        "ladder": not values["ladder_sentence"],
-        "truth": not values["truth_targets"],
-        "maps": not parts.maps,
-        "errors": not parts.group_errors,
-        "intervals": not values["interval_sentence"],
-        "explain": not collected.galleries.shown,
-        "curves": not values["curve_targets"],
-    }
-    contents = [(id, name) for id, name in CONTENTS if not left_out.get(id, False)]
-    return environment.get_template("page.html").render(
-        collected=collected, settings=collected.settings, contents=contents, **values
-    )
+    return environment
 
 
-def _answer(collected: Collected) -> dict[str, Any]:
+def _answer(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
     answers = build_answers(collected)
     return {
         "answers": answers,
-        "headline": build_headline(answers, collected),
         "places": describe_places(answers, collected),
-        "direction": describe_direction(collected),
         "split_words": SPLIT_WORDS.get(collected.split, ""),
         "class_answers": build_class_answers(collected),
         "class_board": _rows(build_class_leaderboard(collected)),
-        "n_runs": len(collected.runs) + len(collected.missing_runs),
     }
 
 
-def _comparison(collected: Collected, parts: Parts) -> dict[str, Any]:
+def _ladder(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
+    ladder = _rows(build_ladder_table(collected))
+    return {"ladder_sentence": describe_ladder(collected), "ladder": ladder}
+
+
+def _comparison(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
+    return {"winners": describe_winners(collected), "board": format_board(content.board)}
+
+
+def format_board(board: pd.DataFrame) -> list[list[Any]]:
+    """Return the leaderboard's cells as the page writes them; the rank stays a number."""
+    scores = board.loc[:, "r2":"r2_tile"]
+    text = board.astype(object)
+    text[scores.columns] = scores.map(format_number, digits=3)
+    text["fit_seconds"] = board["fit_seconds"].map(format_number)
+    text["n"] = board["n"].map(format_count)
+    text["cut"] = board["cut"].replace("none", DASH)
+    return text.to_numpy().tolist()
+
+
+def _truth(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
     return {
-        "ladder_sentence": describe_ladder(collected),
-        "ladder": _rows(build_ladder_table(collected)),
-        "winners": describe_winners(collected),
-        "board": [_board_row(row) for row in _rows(parts.board)],
-    }
-
-
-def _board_row(row: dict[Any, Any]) -> dict[str, Any]:
-    digits = (
-        "r2",
-        "r2_low",
-        "r2_high",
-        "rmse",
-        "nrmse",
-        "mae",
-        "spearman",
-        "calibration_slope",
-        "r2_training_mean",
-        "r2_tile",
-    )
-    cells = [
-        row["target"],
-        row["split"],
-        row["rank"],
-        row["model"],
-        DASH if row["cut"] == "none" else row["cut"],
-        row["verdict"],
-        *(format_number(row[name], 3) for name in digits),
-        format_count(row["n"]),
-        format_number(row["fit_seconds"]),
-    ]
-    return {"rank": row["rank"], "cells": cells}
-
-
-def _places(collected: Collected, parts: Parts) -> dict[str, Any]:
-    truth = [(i, t) for i, t in enumerate(collected.targets) if f"truth-{i}" in parts.figures]
-    group_errors = [
-        {"target": t, "sentence": b.sentence, "rows": _rows(b.table)}
-        for t, b in parts.group_errors.items()
-    ]
-    return {
-        "truth_targets": truth,
+        "truth_targets": _list_drawn("truth", collected.targets, content),
         "calibration": describe_calibration(collected),
-        "moran": describe_moran(parts.maps),
-        "map_unit": describe_unit(parts.maps, collected),
-        "maps": [_map_panel(t, m) for t, m in parts.maps.items()],
-        "group_errors": group_errors,
-        **_curves(collected, parts),
-        "group_errors_sentence": describe_group_errors(parts.group_errors),
-        "interval_sentence": describe_intervals(collected),
-        "intervals": _rows(build_interval_table(collected)),
     }
 
 
-def _curves(collected: Collected, parts: Parts) -> dict[str, Any]:
-    curves = collected.curves
-    drawn = [
-        (i, t)
-        for i, t in enumerate(collected.settings.targets.names)
-        if f"curves-{i}" in parts.figures
-    ]
-    first = curves.drop_duplicates("target").set_index("target")
+def _maps(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
+    maps = content.maps
     return {
-        "curves_sentence": describe_curves(curves),
-        "curve_targets": [(i, t, f"{first['model'][t]} ({first['cut'][t]})") for i, t in drawn],
+        "maps": maps,
+        "moran": describe_moran(maps),
+        "map_unit": describe_unit(maps, collected),
     }
 
 
-def _explain(collected: Collected) -> dict[str, Any]:
+def _errors(content: PageContent) -> dict[str, Any]:
+    return {
+        "group_errors": content.group_errors,
+        "group_errors_sentence": describe_group_errors(content.group_errors),
+    }
+
+
+def _intervals(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
+    intervals = _rows(build_interval_table(collected))
+    return {"interval_sentence": describe_intervals(collected), "intervals": intervals}
+
+
+def _explain(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
     classes = [t for t in collected.settings.targets.names if t not in collected.targets]
     return {
         "galleries": collected.galleries,
@@ -197,130 +191,94 @@ def _explain(collected: Collected) -> dict[str, Any]:
     }
 
 
-def _map_panel(target: str, maps: Maps) -> dict[str, Any]:
-    sizes = (
-        ("truth", maps.truth, maps.low, maps.high, "viridis"),
-        ("prediction", maps.prediction, maps.low, maps.high, "viridis"),
-        ("residual", maps.residual, -maps.spread, maps.spread, "diverging"),
-    )
-    pictures = [
-        {
-            "title": title,
-            "src": "data:image/png;base64," + base64.b64encode(png).decode(),
-            "low": low,
-            "high": high,
-            "scale": scale,
-            "alt": f"Map of {target}: {title}.",
-        }
-        for title, png, low, high, scale in sizes
-    ]
-    return {"target": target, "pictures": pictures, "digits": 2 if maps.high - maps.low < 20 else 0}
-
-
-def _data(collected: Collected) -> dict[str, Any]:
-    audit = collected.audit or {"findings": [], "accepted": [], "skipped": {}}
-    accepted = [f for f in audit["findings"] if f.severity == "fatal"]
-    findings = [
-        {
-            "severity": f.severity,
-            "code": f.code,
-            "what": f.what,
-            "examples": f.examples,
-            "remedy": f.remedy,
-            "is_accepted": f.severity == "fatal" and f.code in audit["accepted"],
-        }
-        for f in audit["findings"]
-    ]
-    reasons = [
-        (str(reason), int(n))
-        for reason, n in collected.rejects["reason"].value_counts().head(10).items()
-    ]
+def _curves(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
+    curves = collected.curves
+    cells = curves.drop_duplicates("target").set_index("target")[["model", "cut"]]
     return {
-        "accepted": accepted,
-        "few_areas": [f for f in audit["findings"] if f.code == "few-areas"],
-        "findings": findings,
-        "skipped": list(audit["skipped"].items()),
-        "reasons": reasons,
-        "data_sentence": describe_data(collected),
-        "targets": _rows(summarise_targets(collected)),
-        "rejects": _rows(collected.rejects.head(MAX_REJECTS)),
+        "curves_sentence": describe_curves(curves),
+        "curve_targets": _list_drawn("curves", collected.settings.targets.names, content),
+        "curve_cells": cells.to_dict("index"),
     }
 
 
-def _made(collected: Collected) -> dict[str, Any]:
+def _cost(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
     pareto = build_pareto_table(collected)
-    front = [
-        f"{m} ({c})" if c not in ("none", "all") else m
-        for c, m in pareto.loc[pareto["is_front"], ["cut", "model"]].to_numpy()
-    ]
+    columns = {"seconds": ["size", "sum"], "bytes": ["sum"], "peak_rss_bytes": ["max"]}
+    costs = collected.runs.groupby("model", sort=False).agg(columns)
     return {
-        "card": build_card(collected),
-        "weights": _rows(collected.weights),
-        "front": front[-6:],
-        "fit_seconds": float(collected.runs["seconds"].sum()),
-        "stage_seconds": _stage_seconds(collected),
-        "model_costs": _model_costs(collected),
-        "has_memory": bool(collected.runs["peak_rss_bytes"].notna().any()),
-        "settings_json": json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False),
+        "front": _rows(pareto[pareto["is_front"]].tail(6)),
+        "model_costs": list(costs.itertuples(name=None)),
     }
 
 
-def _embedded(parts: Parts) -> dict[str, Any]:
-    css, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    bundle = _bundle() if parts.figures else ""
+def _data(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
+    targets = _rows(summarise_targets(collected))
+    return {"data_sentence": describe_data(collected), "targets": targets}
+
+
+def _made(content: PageContent) -> dict[str, Any]:
+    collected = content.collected
+    settings = json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False)
+    return {"card": build_card(collected), "settings_json": settings}
+
+
+SECTIONS = (
+    Section("answer", "The answer", "answer", _answer),
+    Section("ladder", "Splits", "ladder", _ladder),
+    Section("comparison", "Comparison", "comparison", _comparison),
+    Section("truth", "Truth and prediction", "truth", _truth),
+    Section("maps", "Maps", "maps", _maps),
+    Section("errors", "Errors by group", "error_equity", _errors),
+    Section("intervals", "Intervals", "intervals", _intervals),
+    Section("explain", "What the models look at", "explain", _explain),
+    Section("curves", "Training curves", "curves", _curves),
+    Section("cost", "Cost", "cost", _cost),
+    Section("data", "Data", "dataset_summary", _data),
+    Section("made", "How this was made", "model_card", _made),
+)
+
+
+def _list_drawn(kind: str, targets: list[str], content: PageContent) -> list[tuple[int, str]]:
+    """Return number and name of the targets that have a figure of a kind."""
+    return [(i, target) for i, target in enumerate(targets) if f"{kind}-{i}" in content.figures]
+
+
+def _embed_sources(content: PageContent) -> dict[str, Markup]:
+    """Return style, scripts and the figures' data, as the page embeds them."""
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    specs = {name: figure.spec for name, figure in content.figures.items()}
     return {
-        "figures": parts.figures,
-        "css": Markup(css),
+        "css": Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         "script": Markup(embed_script(script)),
-        "vega": Markup(embed_script(bundle)),
-        "data": Markup(embed_json({name: figure.spec for name, figure in parts.figures.items()})),
+        "vega": Markup(embed_script(_bundle_vega() if specs else "")),
+        "data": Markup(embed_json(specs)),
     }
 
 
-@lru_cache(maxsize=1)
-def _bundle() -> str:
+@cache
+def _bundle_vega() -> str:
     bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return bundle
 
 
 def embed_json(value: object) -> str:
-    """Return JSON that no `<` in it can break out of a script element."""
+    """Return JSON in which no `<` can end its script element."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def embed_script(source: str) -> str:
-    """Return JavaScript whose strings cannot close the script element."""
+    """Return JavaScript whose strings cannot end the script element."""
     return source.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def embed_png(content: bytes) -> str:
+    """Return a PNG as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def _rows(table: pd.DataFrame) -> list[dict[Any, Any]]:
     return table.to_dict("records")
-
-
-def _stage_seconds(collected: Collected) -> list[dict[str, Any]]:
-    wide = collected.stages.pivot_table(
-        index="backbone", columns="stage", values="seconds", sort=False
-    )
-    rates = collected.rates
-    return [
-        {
-            "backbone": b,
-            "seconds": dict(row.dropna()),
-            "rate": float(rates["tiles_per_second"].get(b, float("nan"))),
-            "gib": float(rates["peak_rss_bytes"].get(b, float("nan"))) / 2**30,
-        }
-        for b, row in wide.iterrows()
-    ]
-
-
-def _model_costs(collected: Collected) -> list[dict[Any, Any]]:
-    """Return one row a model: runs, seconds and bytes of all, and the largest memory that a run states."""
-    groups = collected.runs.groupby("model", sort=False)
-    table = groups.agg(
-        runs=("seconds", "size"),
-        seconds=("seconds", "sum"),
-        bytes=("bytes", "sum"),
-        peak=("peak_rss_bytes", "max"),
-    )
-    return _rows(table.assign(mb=table["bytes"] / 1e6, gib=table["peak"] / 2**30).reset_index())
