@@ -305,7 +305,10 @@ def test_a_killed_call_goes_on_and_gives_the_same_folder(
         ({"stretch": {"colours": (0, 1)}, "channels": ("colours",)}, "colours have none"),
         ({"channels": ("height", "height", "height")}, "expected three that differ"),
         ({"targets": ("a", "a"), **LABELLED}, "'a' stands there twice"),
-        ({"targets": ("a",), "groups": ("b", "a"), **LABELLED}, "'a' stands there twice.*cannot be a group"),
+        (
+            {"targets": ("a",), "groups": ("b", "a"), **LABELLED},
+            "'a' stands there twice.*cannot be a group",
+        ),
         ({"targets": ("code",), **LABELLED}, "'code' is the column of the area codes"),
     ],
 )

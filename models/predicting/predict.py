@@ -67,7 +67,7 @@ def predict_place(
     *,
     model: str | None = None,
     cut: str | None = None,
-    report: Report = lambda n_tiles: None,
+    report: Report | None = None,
 ) -> dict[str, Any]:
     """Predict a target for every tile and area of a place, with intervals, and write it under
     `out`.
@@ -108,7 +108,8 @@ def predict_place(
                 with write_atomically(path) as partial:
                     frame.to_parquet(partial, index=False)
             pieces.append(path)
-            report(rows.stop)
+            if report:
+                report(rows.stop)
         facts = write_predictions(out, place, kept, pieces, key=key)
         shutil.rmtree(out / "parts")
     return facts
