@@ -1,0 +1,45 @@
+"""The pages of the documentation name what exists, and the picture of the packages is current."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_that_is_named_exists(page: Path) -> None:
+    pattern = r"`((?:extract|models|reports|docs|tests|benchmarks|examples)/[\w./-]+)`"
+    named = re.findall(pattern, page.read_text(encoding="utf-8"))
+    written = re.compile(r"^models/<|\*")
+    missing = [path for path in named if not written.search(path) and not (ROOT / path).exists()]
+    assert missing == []
+
+
+def test_every_command_of_the_makefile_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    named = set()
+    for page in PAGES:
+        named |= set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)\b[^`\n]*`", page.read_text()))
+    assert named <= targets
+
+
+def test_the_picture_of_the_packages_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import draw_packages
+
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert draw_packages.draw() in text
+    sys.modules.pop("draw_packages", None)
