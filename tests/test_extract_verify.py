@@ -187,7 +187,7 @@ def test_a_moved_weight_file_is_the_same_setting(tmp_path, made):
     shard = {
         "recipe": json.dumps(
             {
-                **BackboneShards(here, tiles, "mobilenetv2", tiles_sha256="t").recipe._asdict(),
+                **BackboneShards(here, tiles, "mobilenetv2", tiles_sha256="t").recipe,
                 "weights": "/old/net.h5",
             }
         )

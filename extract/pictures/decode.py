@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -52,14 +52,6 @@ class DecodeOptions:
     scale: tuple[float, float] | None = None
     nodata: float | None = None
     background: tuple[int, int, int] | None = None
-
-
-class _Cells(NamedTuple):
-    """Cells of the difference hash: borders of rows (9, 1) and columns (10,), areas (8, 9)."""
-
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    areas: NDArray[np.int64]
 
 
 def decode_tile(data: bytes, options: DecodeOptions) -> tuple[NDArray[np.uint8], float]:
@@ -124,32 +116,27 @@ def describe(rgb: NDArray[np.uint8], *, n_bytes: int, nodata: float) -> NDArray[
     """
     mean, spread = cv2.meanStdDev(rgb)
     content = hashlib.sha1(rgb.data, usedforsecurity=False).digest()[:8]
-    facts = np.zeros((), PICTURE)
-    facts["bytes"] = n_bytes
-    facts["mean"] = mean[:, 0]
-    facts["spread"] = spread[:, 0]
-    facts["nodata"] = nodata
-    facts["content"] = int.from_bytes(content, "little")
-    facts["perceptual"] = int.from_bytes(_difference_hash(rgb), "little")
-    return facts
+    statistics = (mean[:, 0], spread[:, 0], nodata)
+    hashes = np.frombuffer(content + _difference_hash(rgb), "<u8")
+    return np.array((n_bytes, *statistics, *hashes), PICTURE)
 
 
 def _difference_hash(rgb: NDArray[np.uint8]) -> bytes:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
-    cells = _cut_cells(len(grey))
-    # the smaller of two types in which sums of bytes are exact
-    depth = cv2.CV_32S if grey.size * 255 < 1 << 31 else cv2.CV_64F
-    corners = cv2.integral(grey, sdepth=depth)[cells.rows, cells.columns]
+    rows, columns, areas = _cut_cells(len(grey))
+    # sums of the largest pictures wrap, their differences over a cell are exact
+    corners = cv2.integral(grey, sdepth=cv2.CV_32S)[rows, columns]
     strips = corners[1:] - corners[:-1]
-    means = (strips[:, 1:] - strips[:, :-1]) / cells.areas
+    means = (strips[:, 1:] - strips[:, :-1]) / areas
     return np.packbits(means[:, 1:] > means[:, :-1]).tobytes()
 
 
 @cache
-def _cut_cells(side: int) -> _Cells:
+def _cut_cells(side: int) -> tuple[NDArray[np.int64], ...]:
+    """Return borders of rows (9, 1) and columns (10,) of the hash's cells, and areas (8, 9)."""
     rows = np.linspace(0, side, 9).astype(np.int64)
     columns = np.linspace(0, side, 10).astype(np.int64)
-    return _Cells(rows[:, None], columns, np.diff(rows)[:, None] * np.diff(columns))
+    return rows[:, None], columns, np.outer(np.diff(rows), np.diff(columns))
 
 
 def _decode(data: bytes) -> NDArray[Any]:
@@ -180,9 +167,7 @@ def _find_nodata(image: NDArray[Any], stated: tuple[float | None, ...]) -> NDArr
     if not is_float and not values:
         return None
     colour = np.atleast_3d(image)[..., :3]
-    empty = np.zeros(image.shape[:2], bool)
-    if is_float:
-        empty |= ~np.isfinite(colour).all(axis=2)
+    empty = ~np.isfinite(colour).all(axis=2)
     with np.errstate(over="ignore"):
         for value in values:
             exact = image.dtype.type(value) if is_float else value

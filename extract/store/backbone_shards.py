@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from extract.errors import EmbeddingsError, ExtractionError
 from extract.pictures.decode import PICTURE
@@ -37,23 +37,6 @@ class NetworkInfo(Protocol):
     runtime: str
     device: str
     note: str
-
-
-class ShardRecipe(NamedTuple):
-    """What the data of a shard depend on: shards of another recipe are refused."""
-
-    tiles: str
-    cuts: list[str]
-    weights: str
-    size: int
-    precision: str
-    runtime: str
-    dtype: str
-    shard: int
-    max_pixels: int
-    scale: list[float] | None
-    nodata: float | None
-    background: list[int] | None
 
 
 class BackboneShards:
@@ -88,21 +71,19 @@ class BackboneShards:
         self.is_imported = False
 
     @cached_property
-    def recipe(self) -> ShardRecipe:
-        """The recipe of these settings."""
+    def recipe(self) -> dict[str, Any]:
+        """What the data of a shard depend on, as JSON: shards of another recipe are refused."""
         extract = self.settings.extract
-        return ShardRecipe(
-            tiles=self.tiles_sha256,
-            cuts=[str(cut) for cut in extract.cuts_of(self.backbone)],
-            weights=Path(extract.weights_of(self.backbone)).name,
-            size=extract.size,
-            precision=extract.precision,
-            runtime=extract.runtime,
-            dtype=extract.dtype,
-            shard=extract.shard,
-            max_pixels=self.settings.tiles.max_pixels,
+        same = extract.model_dump(mode="json", include={"size", "precision", "runtime", "dtype"})
+        return {
+            "tiles": self.tiles_sha256,
+            "cuts": [str(cut) for cut in extract.cuts_of(self.backbone)],
+            "weights": Path(extract.weights_of(self.backbone)).name,
+            **same,
+            "shard": extract.shard,
+            "max_pixels": self.settings.tiles.max_pixels,
             **self.settings.tiles.look,
-        )
+        }
 
     def find_missing(self) -> None:
         """Find the missing shards, changing nothing on disk: a run may be at work in the folder.
@@ -226,10 +207,9 @@ class BackboneShards:
         made = {"runtime": "auto", **json.loads(attributes.get("recipe", "{}"))}
         # once the whole path, which another machine need not have
         made["weights"] = Path(str(made.get("weights"))).name
-        now = self.recipe._asdict()
         differs = {
             key: f"{key} was {made.get(key)!r}, now {value!r}"
-            for key, value in now.items()
+            for key, value in self.recipe.items()
             if made.get(key) != value
         }
         if "tiles" in differs:
@@ -276,7 +256,7 @@ class BackboneShards:
         """Begin one shard."""
         attributes = ShardAttributes(
             settings=json.dumps(self.settings.as_json()),
-            recipe=json.dumps(self.recipe._asdict()),
+            recipe=json.dumps(self.recipe),
             weights=network.weights,
             weights_are_random=network.weights.startswith("random:"),
             weights_sha256=network.weights_sha256,

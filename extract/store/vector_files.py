@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,11 +109,9 @@ def _as_text(values: NDArray[Any], source: VectorSource) -> NDArray[Any]:
         raise VectorFileError(
             f"{source}: expected one id a row, got an array of shape {values.shape}."
         )
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.rint(values)).all():
+    if values.dtype.kind == "f" and (values == np.rint(values)).all():
         values = values.astype(np.int64)
-    if values.dtype.kind == "S":
-        values = np.char.decode(values, "utf-8")
-    if values.dtype.kind not in "iuUO":
+    if values.dtype.kind not in "iuUSO":
         raise VectorFileError(
             f"{source}: expected ids that are whole numbers or texts, got {values.dtype}."
         )
@@ -216,13 +215,17 @@ def _read_columns(source: VectorSource, *, id_column: str) -> NDArray[Any]:
     a name all of numbers or lists but the ids'.
     """
     with _open_parquet(source) as file:
-        fields = [field for field in file.schema_arrow if _is_chosen(field, source.name, id_column)]
-        names = [field.name for field in fields]
-        has_list = any(_is_list(field.type) for field in fields)
+        schema = file.schema_arrow
+        names = [field.name for field in schema if _is_vector(field.type)]
+        if source.name:
+            names = fnmatch.filter(schema.names, source.name)
+        elif id_column in names:
+            names.remove(id_column)
+        has_list = any(_is_list(schema.field(name).type) for name in names)
         if not names or (has_list and len(names) > 1):
             raise VectorFileError(
                 f"{source}: expected columns of numbers or one column of lists, got "
-                f"{', '.join(names) or 'none'}; it has {', '.join(file.schema_arrow.names[:20])}. "
+                f"{', '.join(names) or 'none'}; it has {', '.join(schema.names[:20])}. "
                 f"Write {source.path.name}:<column>, or :<beginning>*."
             )
         table = file.read(names)
@@ -235,16 +238,9 @@ def _read_columns(source: VectorSource, *, id_column: str) -> NDArray[Any]:
     return pc.list_flatten(table.column(0)).to_numpy().reshape(-1, lengths[0])
 
 
-def _is_chosen(field: pa.Field, name: str, id_column: str) -> bool:
-    if name.endswith("*"):
-        return field.name.startswith(name[:-1])
-    if name:
-        return field.name == name
-    is_number = pa.types.is_floating(field.type) or pa.types.is_integer(field.type)
-    return field.name != id_column and (is_number or _is_list(field.type))
+def _is_vector(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or _is_list(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    return isinstance(kind, pa.ListType | pa.LargeListType | pa.FixedSizeListType)
