@@ -1,4 +1,4 @@
-"""The areas' polygons, once, as a picture of area numbers: what maps of areas are coloured by."""
+"""Read the areas' polygons as a picture of area numbers, from which maps are coloured."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ class Boundaries(NamedTuple):
 
     Attributes
     ----------
-    codes : (n_areas,), those of the table that have a polygon. n_missing : areas of the table without.
+    codes : (n_areas,), those of the table that have a polygon.
+    n_missing : areas of the table without a polygon.
     number : (rows, columns), 1 + the place of a pixel's area in `codes`, 0 outside; north up.
-    is_line : (rows, columns), the pixel lies between two areas; nowhere where the areas are too many for lines.
+    is_line : (rows, columns), pixels between two areas; none where there are too many areas.
     centre : (n_areas, 2), centroids in the units of the map's projection.
     name : of the file.
     """
@@ -40,35 +41,35 @@ class Boundaries(NamedTuple):
 
 
 def open_boundaries(settings: ReportSettings, tiles: Tiles) -> Boundaries | None:
-    """Read the polygons that the settings name; None where they name none. Errors as `read_boundaries`."""
+    """Read the polygons that the settings name, as `read_boundaries`; None where they name none."""
     path = settings.reports.boundaries
     code = settings.reports.boundaries_code
-    return (
-        None
-        if path is None or code is None
-        else read_boundaries(path, code, sorted(set(tiles.area.astype(str))))
-    )
+    if path is None or code is None:
+        return None
+    return read_boundaries(path, code, sorted(set(tiles.area.astype(str))))
 
 
 def read_boundaries(path: Path, code: str, areas: list[str]) -> Boundaries:
-    """Read polygons (GeoPackage, GeoJSON, Shapefile: what GDAL knows) and draw those of the table's areas.
+    """Read polygons of any format of GDAL, and draw those of the table's areas.
 
     Degrees are projected to the UTM zone in which the areas lie; what is in metres stays as it is.
 
     Parameters
     ----------
-    code : column of the area's code, as it stands in the tile table. areas : the codes of the table.
+    code : column of the area's code, as it stands in the tile table.
+    areas : the codes of the table.
 
     Raises
     ------
-    ReportError : the extra `geo` is not installed; no such file or column; nothing that can be read, or in common.
+    ReportError : the extra `geo` is not installed; no such file or column; a file that cannot be
+        read, or has none of the areas.
     """
     frame = _read_frame(path, code)
     frame = frame[frame[code].isin(set(areas)) & ~(frame.geometry.is_empty | frame.geometry.isna())]
     if frame.empty:
         raise ReportError(
-            f"[reports] boundaries {path.name}: no {code!r} is an area of the tile table (there as {areas[0]!r}). "
-            "Name the column of the same codes in boundaries_code."
+            f"[reports] boundaries {path.name}: no {code!r} is an area of the tile table (there as "
+            f"{areas[0]!r}). Name the column of the same codes in boundaries_code."
         )
     if frame.crs is not None and frame.crs.is_geographic:
         frame = frame.to_crs(frame.estimate_utm_crs())
@@ -97,8 +98,8 @@ def _read_frame(path: Path, code: str) -> Any:
         import rasterio.features  # noqa: F401  (draws the polygons)
     except ImportError:
         raise ReportError(
-            '[reports] boundaries: reading polygons needs the extra geo. Install it: pip install ".[geo]", or '
-            "remove the key."
+            "[reports] boundaries: reading polygons needs the extra geo. Install it: "
+            'pip install ".[geo]", or remove the key.'
         ) from None
     if not path.is_file():
         raise ReportError(
@@ -106,21 +107,21 @@ def _read_frame(path: Path, code: str) -> Any:
         )
     if is_xml(path):
         raise ReportError(
-            f"[reports] boundaries {path.name}: XML, which may name data in other places. Expected GeoPackage, "
-            "GeoJSON or a Shapefile; ogr2ogr converts."
+            f"[reports] boundaries {path.name}: XML, which may name data in other places. "
+            "Expected GeoPackage, GeoJSON or a Shapefile; ogr2ogr converts."
         )
     try:
         frame = geopandas.read_file(path, engine="pyogrio")
     except Exception as error:  # GDAL's own errors are of many kinds
         raise ReportError(
-            f"[reports] boundaries {path.name}: not readable as polygons ({str(error).splitlines()[0]}). "
-            "Expected GeoPackage, GeoJSON or a Shapefile."
+            f"[reports] boundaries {path.name}: not readable as polygons "
+            f"({str(error).splitlines()[0]}). Expected GeoPackage, GeoJSON or a Shapefile."
         ) from None
     if code not in frame.columns:
         known = [str(c) for c in frame.columns if c != "geometry"]
         raise ReportError(
-            f"[reports] boundaries {path.name}: no column {code!r}; there are {', '.join(known) or 'none'}."
-            f"{suggest(code, known)} Name it in boundaries_code."
+            f"[reports] boundaries {path.name}: no column {code!r}; there are "
+            f"{', '.join(known) or 'none'}.{suggest(code, known)} Name it in boundaries_code."
         )
     return frame.assign(**{code: as_text(frame[code]).str.strip()})
 

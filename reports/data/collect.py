@@ -1,4 +1,4 @@
-"""Everything the report shows, read from disk into tidy tables; nothing is read after this."""
+"""Read everything that the report shows into tidy tables."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from extract.errors import ReportError
 from extract.tables.tile_table import Tiles, read_tiles
 from models.auditing.audit import read_audit
 from models.evaluation.comparisons import COMPARISON_COLUMNS, WINNER_COLUMNS
+from models.settings import STRICTNESS
 from models.store.runs import join_cut, read_predictions, read_scores, read_table, run_folder
 from models.uncertainty.coverage import COLUMNS as COVERAGE_COLUMNS
 from reports.data.boundaries import Boundaries, open_boundaries
 from reports.data.extraction_summary import read_rejects, read_stages, read_weights
 from reports.data.galleries import Galleries, read_galleries
 from reports.data.learning_curves import read_best_curves
-from reports.data.runs_table import read_ran
+from reports.data.runs_table import read_runs
 from reports.settings import ReportSettings
 
-SPLITS = ("block", "area", "random")  # the strictest first
+SPLITS = STRICTNESS[::-1]  # the strictest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,26 +31,34 @@ class Collected:
 
     Attributes
     ----------
-    scores : rows of scores.csv of targets that are numbers, with `cut`, `is_baseline` and `is_fused` added; one row a
-        (split, cut, model, target, level). class_scores : those of targets that are classes.
-    split, level : the strictest split that was scored, and `area` where areas were scored, else `tile`.
-    best : one row a target: its best model that sees pictures alone (the best baseline where there is none).
+    scores : rows of scores.csv of numeric targets, with `cut`, `is_baseline` and `is_fused` added;
+        one row a (split, cut, model, target, level).
+    class_scores : those of targets that are classes.
+    split : the strictest split that was scored.
+    level : `area` where areas were scored, else `tile`.
+    best : one row a target: its best model that sees pictures alone, or the best baseline where
+        there is none.
     baseline : one row a target: its best baseline; may be empty.
     fused : one row a target: its best model that sees pictures and area descriptors; may be empty.
-    comparisons, winners : `models.evaluation.comparisons.COMPARISON_COLUMNS`, `WINNER_COLUMNS`; empty where nothing was compared.
-    coverage : `models.uncertainty.coverage.COLUMNS`, the measured coverage of the kept models' intervals; empty where none was.
-    tile_predictions : target, model, cut, unit, truth, prediction of the best models, one row a tile.
-    predictions : the same, one row a unit. unit : what that is, `area` or `tile`.
+    comparisons, winners : `COMPARISON_COLUMNS` and `WINNER_COLUMNS` of
+        `models.evaluation.comparisons`; empty where nothing was compared.
+    coverage : `models.uncertainty.coverage.COLUMNS`, of the kept models' intervals; may be empty.
+    tile_predictions : target, model, cut, unit, truth, prediction of the best models, by tile.
+    predictions : the same, one row a unit.
+    unit : what a row of `predictions` is, `area` or `tile`.
     tiles : the tile table; None where it is gone.
     audit : `audit.json` with its findings; None where the data were not audited.
-    runs : the finished runs, `reports.data.runs_table.COLUMNS`. missing_runs : those asked for that are not finished.
-    weights : one row a backbone: weights, is_random, sha256, precision, device, tiles, rejected.
-    stages : one row a (backbone, stage): seconds. rates : by backbone, tiles_per_second and peak_rss_bytes.
+    runs : the finished runs, `reports.data.runs_table.COLUMNS`.
+    missing_runs : those asked for that are not finished.
+    weights : one row a backbone, `reports.data.extraction_summary.WEIGHT_COLUMNS`.
+    stages : one row a (backbone, stage): seconds.
+    rates : by backbone, tiles_per_second and peak_rss_bytes.
     rejects : id, path, reason.
     ceiling : target, r2 at `level`; empty where unknown.
+    n_areas : None without a tile table.
     boundaries : the areas' polygons, where the settings name them.
-    galleries : what a kept model of each target looks at; empty where nothing was explained.
-    curves : `reports.data.learning_curves.COLUMNS`, of each target's best model that learnt in epochs; empty where none did.
+    curves : `reports.data.learning_curves.COLUMNS`; empty where no best model learns in epochs.
+    galleries : the explained tiles of each target; empty where nothing was explained.
     """
 
     settings: ReportSettings
@@ -118,7 +127,7 @@ def collect(settings: ReportSettings) -> Collected:
         if tiles is None
         else pd.Series(tiles.area.astype(str).to_numpy(), index=tiles.id.astype(str).to_numpy())
     )
-    ran = read_ran(settings, every, tiles)
+    runs = read_runs(settings, every, tiles)
     predictions = _read_best_predictions(folder, best)
     stages, rates = read_stages(folder / "features" / "stages.json")
     return Collected(
@@ -138,8 +147,8 @@ def collect(settings: ReportSettings) -> Collected:
         unit="tile" if areas is None else "area",
         tiles=tiles,
         audit=read_audit(folder) if (folder / "audit.json").is_file() else None,
-        runs=ran.runs,
-        missing_runs=ran.missing,
+        runs=runs.runs,
+        missing_runs=runs.missing,
         weights=read_weights(folder, settings.extract.backbones),
         stages=stages,
         rates=rates,
@@ -155,7 +164,9 @@ def collect(settings: ReportSettings) -> Collected:
 
 
 def read_checked_scores(folder: Path) -> pd.DataFrame:
-    """Read `scores.csv`; add `cut`, `is_baseline` (no picture seen) and `is_fused` (pictures and area descriptors).
+    """Read `scores.csv`; add `cut`, `is_baseline` and `is_fused`.
+
+    A baseline sees no picture; a fused model sees pictures and area descriptors.
 
     Raises
     ------
@@ -189,15 +200,11 @@ def _read_optional(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     lost = [name for name in columns if name not in table]
     if lost:
         raise ReportError(
-            f"{path}: no column {', '.join(lost)}. Delete {path.with_name('scores.json')} and run `make models`."
+            f"{path}: no column {', '.join(lost)}. Delete {path.with_name('scores.json')} and run "
+            "`make models`."
         )
-    return table.astype(
-        {
-            name: str
-            for name in ("split", "level", "target", "best_cut", "best_model", "cut", "model")
-            if name in table
-        }
-    )
+    names = {"split", "level", "target", "best_cut", "best_model", "cut", "model"}
+    return table.astype(dict.fromkeys(names.intersection(table), str))
 
 
 def _read_best_predictions(folder: Path, best: pd.DataFrame) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""What the extraction says of itself: weights, stages, rejected tiles; each empty where its file is not there."""
+"""Read what the extraction wrote about itself: weights, stages, rejected tiles."""
 
 from __future__ import annotations
 
@@ -11,49 +11,45 @@ import pandas as pd
 from extract.errors import ReportError
 from extract.store.embeddings import Embeddings
 
-_WEIGHTS = [
+WEIGHT_COLUMNS = [
     "backbone",
     "weights",
     "is_random",
     "sha256",
     "precision",
     "device",
+    "created_with",
     "tiles",
     "rejected",
-    "created_with",
 ]
 
 
 def read_weights(folder: Path, backbones: list[str]) -> pd.DataFrame:
-    """Return one row a backbone whose features are there: `_WEIGHTS`."""
+    """Return one row a backbone whose features are there, with `WEIGHT_COLUMNS`."""
     rows = []
     for backbone in backbones:
         path = folder / "features" / f"{backbone}.h5"
         if path.is_file():
             with Embeddings(path) as embeddings:
-                rows.append(_weights_row(backbone, embeddings))
-    return pd.DataFrame(rows, columns=_WEIGHTS)
+                rows.append((backbone, *_describe_weights(embeddings)))
+    return pd.DataFrame(rows, columns=WEIGHT_COLUMNS)
 
 
-def _weights_row(backbone: str, embeddings: Embeddings) -> dict[str, Any]:
+def _describe_weights(embeddings: Embeddings) -> tuple[object, ...]:
     attributes = embeddings.attributes
     weights = str(attributes.get("weights", "unknown"))
-    return {
-        "backbone": backbone,
-        "weights": weights,
-        "is_random": bool(attributes.get("weights_are_random", False))
-        or weights.startswith("random:"),
-        "sha256": str(attributes.get("weights_sha256", "")),
-        "precision": str(attributes.get("precision", "")),
-        "device": str(attributes.get("device", "")),
-        "created_with": str(attributes.get("created_with", "")),
-        "tiles": len(embeddings.is_ok),
-        "rejected": int((~embeddings.is_ok).sum()),
-    }
+    is_random = attributes.get("weights_are_random") or weights.startswith("random:")
+    names = ("weights_sha256", "precision", "device", "created_with")
+    texts = [str(attributes.get(name, "")) for name in names]
+    n_rejected = int((~embeddings.is_ok).sum())
+    return (weights, bool(is_random), *texts, len(embeddings.is_ok), n_rejected)
 
 
 def read_stages(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return seconds, one row a (backbone, stage), and one row a backbone: tiles_per_second and peak_rss_bytes, NaN where unsaid.
+    """Return two tables: the seconds of each stage, and the rate and memory of each backbone.
+
+    The first has one row a (backbone, stage); the second, by backbone, `tiles_per_second` and
+    `peak_rss_bytes`, NaN where the extraction does not state them.
 
     Raises
     ------

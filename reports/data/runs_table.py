@@ -1,4 +1,4 @@
-"""What was run: every finished run, those that are asked for and missing, and whether all had the same folds."""
+"""Read every finished run, and check that all have the same folds."""
 
 from __future__ import annotations
 
@@ -29,54 +29,52 @@ COLUMNS = [
 ]
 
 
-class Ran(NamedTuple):
-    """The finished runs, `COLUMNS`, and the names of those that the settings ask for and that are not finished."""
+class RunList(NamedTuple):
+    """The finished runs (`COLUMNS`), and the names of those asked for that are not finished."""
 
     runs: pd.DataFrame
     missing: list[str]
 
 
-def read_ran(settings: ReportSettings, scores: pd.DataFrame, tiles: Tiles | None) -> Ran:
+def read_runs(settings: ReportSettings, scores: pd.DataFrame, tiles: Tiles | None) -> RunList:
     """Read `run.json` of every run that was scored or is asked for.
 
     Raises
     ------
     ReportError : a run that was fitted on other folds; the text names it.
     """
-    scored = [
-        tuple(row)
-        for row in scores[["split", "cut", "model"]].drop_duplicates().to_numpy().tolist()
-    ]
+    scored = scores[["split", "cut", "model"]].itertuples(index=False, name=None)
     has_numbers = tiles is None or tiles.targets.shape[1] > 0
     asked = [cell.names for cell in list_cells(settings) if has_numbers or cell.cut is not ALL_CUTS]
-    names = list(dict.fromkeys([*scored, *asked]))
-    is_done = {name: (run_folder(settings.folder, *name) / "run.json").is_file() for name in names}
-    runs = pd.DataFrame(
-        [_run_row(settings.folder, name) for name in names if is_done[name]], columns=COLUMNS
-    )
+    rows = []
+    missing = []
+    for name in dict.fromkeys([*scored, *asked]):
+        if (run_folder(settings.folder, *name) / "run.json").is_file():
+            rows.append(_read_row(settings.folder, name))
+        else:
+            missing.append(" ".join(name))
+    runs = pd.DataFrame(rows, columns=COLUMNS)
     _check_folds(runs, settings, tiles)
-    return Ran(runs, [" ".join(name) for name in names if not is_done[name]])
+    return RunList(runs, missing)
 
 
-def _run_row(folder: Path, name: tuple[str, str, str]) -> dict[str, Any]:
+def _read_row(folder: Path, name: tuple[str, str, str]) -> tuple[object, ...]:
     run = read_run(folder, *name)
+    files = run.get("files") or {}
     versions = run.get("versions") or {}
-    size = sum(int(facts.get("bytes", 0)) for facts in (run.get("files") or {}).values())
-    return {
-        **dict(zip(("split", "cut", "model"), name, strict=True)),
-        "seconds": float(run.get("seconds") or 0.0),
-        "bytes": size,
-        "peak_rss_bytes": float(run.get("peak_rss_bytes") or "nan"),
-        "folds": str((run.get("inputs") or {}).get("folds_sha256", "")),
-        "chosen": run.get("chosen") or {},
-        "created_with": ", ".join(
-            f"{name} {version}" for name, version in sorted(versions.items())
-        ),
-    }
+    return (
+        *name,
+        float(run.get("seconds") or 0.0),
+        sum(int(facts.get("bytes", 0)) for facts in files.values()),
+        float(run.get("peak_rss_bytes") or "nan"),
+        str((run.get("inputs") or {}).get("folds_sha256", "")),
+        ", ".join(f"{package} {version}" for package, version in sorted(versions.items())),
+        run.get("chosen") or {},
+    )
 
 
 def _check_folds(runs: pd.DataFrame, settings: ReportSettings, tiles: Tiles | None) -> None:
-    """Refuse to set side by side what was not fitted on the same folds."""
+    """Refuse runs that were not fitted on the same folds."""
     known = runs[runs["folds"] != ""]
     current = _current_folds(settings, tiles)
     for split, some in known.groupby("split", sort=False):
@@ -91,7 +89,7 @@ def _check_folds(runs: pd.DataFrame, settings: ReportSettings, tiles: Tiles | No
 
 
 def _current_folds(settings: ReportSettings, tiles: Tiles | None) -> dict[str, str]:
-    """Hashes of the folds on disk; empty where the table or the folds are gone."""
+    """Return the hashes of the folds on disk; empty where the table or the folds are gone."""
     if tiles is None or not (settings.folder / "folds.parquet").is_file():
         return {}
     folds = open_folds(
@@ -101,7 +99,7 @@ def _current_folds(settings: ReportSettings, tiles: Tiles | None) -> dict[str, s
 
 
 def describe_chosen(chosen: Any) -> str:
-    """Return what was chosen in each fold, as one short text; numbers with four digits."""
+    """Return what was chosen in each fold as JSON, with numbers of four digits."""
     return json.dumps(_short(chosen), sort_keys=True, ensure_ascii=False) if chosen else "–"
 
 
