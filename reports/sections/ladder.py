@@ -36,7 +36,7 @@ def build_ladder_table(collected: Collected) -> pd.DataFrame:
     keys = ["target", "model", "cut", "is_baseline"]
     if len(splits) < 2:
         return pd.DataFrame(columns=[*keys, *splits, "optimism"])
-    loosest, strictest = splits[0], splits[-1]
+    loosest, *_, strictest = splits
     table = scores.pivot_table(index=keys, columns="split", values="r2")
     table = table.reindex(columns=splits).reset_index()
     order = {target: i for i, target in enumerate(collected.targets)}
@@ -94,7 +94,7 @@ def describe_ladder(collected: Collected) -> str | None:
     if table.empty:
         return None
     splits = [split for split in COLOURS if split in table]
-    loosest, strictest = splits[0], splits[-1]
+    loosest, *_, strictest = splits
     loose = table[loosest].mean()
     strict = table[strictest].mean()
     if loose - strict <= NOTABLE:

@@ -133,11 +133,11 @@ def _fill_squares(rows: pd.DataFrame) -> MapGrids | None:
     side = measure_side(xy)
     corner = xy.min(axis=0)
     column, row = np.floor((xy - corner) / side + 0.5).astype(int).T
-    means = rows[NAMES].groupby([row, column]).mean()
-    row, column = (means.index.get_level_values(level).to_numpy() for level in (0, 1))
+    table = rows[NAMES].groupby([row, column]).mean().rename_axis(["row", "column"]).reset_index()
+    row = table.pop("row")
+    column = table.pop("column")
     values = np.full((3, row.max() + 1, column.max() + 1), np.nan)
-    values[:, row, column] = means.to_numpy().T
-    table = means.reset_index(drop=True)
+    values[:, row, column] = table.to_numpy().T
     table.insert(0, "x", corner[0] + (column - 0.5) * side)
     table.insert(1, "y", corner[1] + (row - 0.5) * side)
     return MapGrids(values[:, ::-1], None, side, table)
@@ -218,7 +218,8 @@ def moran(xy: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, 
     z = values - values.mean()
     if len(z) < 10 or not z.std() > 1e-12 * max(1.0, float(np.abs(values).max())):
         return np.nan, np.nan
-    near = cKDTree(xy).query(xy, k=min(N_NEIGHBOURS, len(z) - 1) + 1)[1][:, 1:]
+    neighbours = cKDTree(xy).query(xy, k=N_NEIGHBOURS + 1)[1]
+    near = neighbours[:, 1:]  # the first is the place itself
     rng = np.random.default_rng(0)
     samples = [z] + [rng.permutation(z) for _ in range(N_PERMUTATIONS)]
     indices = np.array([sample @ sample[near].mean(axis=1) for sample in samples]) / (z @ z)

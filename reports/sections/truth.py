@@ -27,35 +27,27 @@ def select_predictions(collected: Collected, target: str) -> pd.DataFrame:
 def build_truth(collected: Collected, target: str) -> alt.LayerChart | None:
     """Draw predictions against truths, their means in tenths, and the line of equality."""
     rows = select_predictions(collected, target)
-    if rows.empty:
-        return None
-    values = rows[["truth", "prediction"]].to_numpy()
-    ends = [float(values.min()), float(values.max())]
-    equal = alt.Chart(pd.DataFrame({"truth": ends, "prediction": ends}))
-    equal = equal.mark_line(strokeDash=[4, 4], color="#888")
-    scale = alt.Scale(domain=ends, nice=True, zero=False)
-    return _draw(rows, "prediction", equal, average_tenths(rows, "prediction"), scale)
+    return _draw(rows, "prediction", by="prediction", slope=1)
 
 
 def build_residual(collected: Collected, target: str) -> alt.LayerChart | None:
     """Draw residuals against truths, their means in tenths of the truth, and the line of 0."""
-    rows = select_predictions(collected, target)
+    return _draw(select_predictions(collected, target), "residual", by="truth", slope=0)
+
+
+def _draw(rows: pd.DataFrame, up: str, *, by: str, slope: int) -> alt.LayerChart | None:
     if rows.empty:
         return None
-    ends = [float(rows["truth"].min()), float(rows["truth"].max())]
-    zero = alt.Chart(pd.DataFrame({"truth": ends, "residual": [0.0, 0.0]}))
-    zero = zero.mark_line(strokeDash=[4, 4], color="#888")
-    scale = alt.Scale(nice=True, zero=False)
-    return _draw(rows, "residual", zero, average_tenths(rows, "truth"), scale)
-
-
-def _draw(
-    rows: pd.DataFrame, up: str, reference: alt.Chart, means: pd.DataFrame, scale: alt.Scale
-) -> alt.LayerChart:
+    values = rows[["truth", up] if slope else ["truth"]].to_numpy()
+    ends = np.array([values.min(), values.max()])
+    scale = alt.Scale(domain=ends.tolist(), nice=True)
     axes = {
         "x": alt.X("truth:Q", scale=scale, title="truth [index]"),
-        "y": alt.Y(f"{up}:Q", scale=scale, title=f"{up} [index]"),
+        "y": alt.Y(f"{up}:Q", scale=scale if slope else alt.Scale(), title=f"{up} [index]"),
     }
+    reference = alt.Chart(pd.DataFrame({"truth": ends, up: slope * ends}))
+    reference = reference.mark_line(strokeDash=[4, 4], color="#888")
+    means = average_tenths(rows, by)
     point = alt.OverlayMarkDef(color=ORANGE, size=30)
     line = alt.Chart(means).mark_line(color=ORANGE, strokeWidth=2, point=point)
     line = line.encode(
