@@ -1,4 +1,6 @@
-"""The mean, the region's mean, and the place: what each finds where it should, and nothing where it should not."""
+"""The mean, the region's mean, and the place: what each finds where it should, and nothing where it
+should not.
+"""
 
 from __future__ import annotations
 

@@ -103,7 +103,9 @@ def test_each_target_stops_by_itself() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_row_is_predicted_by_a_model_that_has_not_seen_its_fold(name: str) -> None:
-    """Neither labels nor features of the fold and of its buffer have a part in it, not in a choice, a scale or a round."""
+    """Neither labels nor features of the fold and of its buffer have a part in it, not in a choice,
+    a scale or a round.
+    """
     folds = build_folds("block", FOLDS.fold, area=AREA, xy=XY, block_m=1, buffer_m=300)
     mine, seen = np.flatnonzero(folds.fold == 2), folds.training(folds.parts_of(2))
     near = np.setdiff1d(np.setdiff1d(np.arange(N), seen), mine)

@@ -1,4 +1,6 @@
-"""Features give the same numbers from memory and from disk, in bounded pieces; areas are pooled from them."""
+"""Features give the same numbers from memory and from disk, in bounded pieces; areas are pooled
+from them.
+"""
 
 from __future__ import annotations
 

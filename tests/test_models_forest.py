@@ -1,4 +1,6 @@
-"""Forests: a planted truth is found, nothing is found in noise, labels and weights count as they should."""
+"""Forests: a planted truth is found, nothing is found in noise, labels and weights count as they
+should.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Promises of what settings may ask of a family: what cannot work is refused before anything is fitted."""
+"""Promises of what settings may ask of a family: what cannot work is refused before anything is
+fitted.
+"""
 
 from __future__ import annotations
 

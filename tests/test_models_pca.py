@@ -1,4 +1,6 @@
-"""Principal components are scikit-learn's, fitted on training rows alone and once for all models."""
+"""Principal components are scikit-learn's, fitted on training rows alone and once for all
+models.
+"""
 
 from __future__ import annotations
 

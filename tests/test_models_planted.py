@@ -1,4 +1,6 @@
-"""Three made worlds whose truth is known, through the whole of `fit`: what the ladder of splits has to say of each."""
+"""Three made worlds whose truth is known, through the whole of `fit`: what the ladder of splits has
+to say of each.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ SPLITS = ["random", "area", "block"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Fit all worlds at once: a target is a world, and the cut of its name the pictures that were made for it."""
+    """Fit all worlds at once: a target is a world, and the cut of its name the pictures that were
+    made for it.
+    """
     home = tmp_path_factory.mktemp("planted")
     rng = np.random.default_rng(0)
     xy = np.column_stack([AREA % SIDE, AREA // SIDE]) * 400.0 + rng.uniform(0, 300, (N, 2))
@@ -131,7 +135,9 @@ def test_a_smooth_field_without_pictures_is_the_locations_on_area_and_falls_on_b
 def test_a_true_signal_is_found_on_every_split_within_the_intervals(
     folder: Path, model: str, splits: list[str]
 ) -> None:
-    """Of the stack on `random` nothing is asked, as it is fed with the pictures that tell the area too."""
+    """Of the stack on `random` nothing is asked, as it is fed with the pictures that tell the area
+    too.
+    """
     tables = {
         split: build_standings(folder, "signal", split=split, level="area") for split in splits
     }

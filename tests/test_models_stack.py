@@ -1,4 +1,6 @@
-"""A stack gains from members that know different things, makes nothing of noise, and never sees what it predicts."""
+"""A stack gains from members that know different things, makes nothing of noise, and never sees
+what it predicts.
+"""
 
 from __future__ import annotations
 
@@ -109,7 +111,9 @@ def test_weights_are_not_negative_and_one_member_alone_works() -> None:
 
 @pytest.mark.parametrize("spread", [1e-9, 1e-4, 0.1])
 def test_members_that_say_next_to_nothing_are_not_stretched(spread: float) -> None:
-    """A penalised model of noise predicts nearly one value in one fold and something in the next."""
+    """A penalised model of noise predicts nearly one value in one fold and something in the
+    next.
+    """
     truth, rng = members(0)[0], np.random.default_rng(4)
     nested = truth.mean() + spread * rng.normal(size=(N_AREAS, 3))[AREA]
     predicted = truth.mean() + 0.3 * rng.normal(size=(N_AREAS, 3))[AREA]

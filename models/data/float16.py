@@ -1,8 +1,8 @@
 """float16 as it stands on disk: made float32, and looked through for what is no number.
 
-NumPy does both one number after another: 1.9 and 1.7 ns a number on a Zen 3 core. By the bits, with the whole width of the
-core's registers, they take 0.6 and 0.2 ns, less than what the matrix products behind them need.
-"""
+NumPy does both one number after another: 1.9 and 1.7 ns a number on a Zen 3 core. By the bits, with
+the whole width of the core's registers, they take 0.6 and 0.2 ns, less than what the matrix
+products behind them need."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ _NO_NUMBER = 0x7C00  # exponents of NaN and infinity
 
 
 def widen(values: NDArray[Any]) -> NDArray[np.float32]:
-    """Return finite values as float32, exactly, C-contiguous; a copy unless they are that already."""
+    """Return finite values as float32, exactly, C-contiguous; a copy unless they are that
+    already.
+    """
     if values.dtype != np.float16:
         return np.ascontiguousarray(values, dtype=np.float32)
     narrow = np.ascontiguousarray(values).reshape(-1).view(np.int16)

@@ -1,4 +1,4 @@
-"""k nearest neighbours: one search serves every k, weighting and target."""
+"""Predict by the k nearest neighbours, with one search for every k, weighting and target."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ _DEFAULT_K = 5  # where there are no folds to choose on
 _BATCH = 1024
 
 
-class Found(NamedTuple):
-    """Neighbours of some rows, the nearest first: distance and number of each, both (n_asked, k)."""
+class Nearest(NamedTuple):
+    """Neighbours of some rows, the nearest first: distance and number of each, both (n_asked,
+    k).
+    """
 
     distance: Floats
     order: Ints
 
 
-Search = Callable[[Matrix, Matrix, int], Found]  # (known rows, asked rows, k)
+Search = Callable[[Matrix, Matrix, int], Nearest]  # (known rows, asked rows, k)
 
 
 class Neighbours(Family):
@@ -37,19 +39,23 @@ class Neighbours(Family):
 
     k and weighting of each target are chosen on the inner folds.
 
-    The same as scikit-learn's `KNeighborsRegressor` behind a `StandardScaler` and, for `cosine`, a `Normalizer`, which
-    are fitted on the training rows of each fold. (One scaling for all folds would need a quarter of the search, and no
-    label has a part in it, but it would be no fitted pipeline.) Weights of rows multiply those of the weighting.
+    The same as scikit-learn's `KNeighborsRegressor` behind a `StandardScaler` and, for `cosine`, a
+    `Normalizer`, which are fitted on the training rows of each fold. (One scaling for all folds
+    would need a quarter of the search, and no label has a part in it, but it would be no fitted
+    pipeline.) Weights of rows multiply those of the weighting.
 
     Parameters
     ----------
     k_choices : the k to choose from.
     weightings : `uniform`, `distance` (one over the distance), or both to choose from.
-    metric : `cosine` (distance between rows scaled to length one, which orders as the cosine does) or `euclidean`.
+    metric : `cosine` (distance between rows scaled to length one, which orders as the cosine does)
+        or `euclidean`.
     max_search : most training rows that are searched unasked.
-    sample : number of training rows, drawn at random, that are searched where there are more; None for all.
+    sample : number of training rows, drawn at random, that are searched where there are more; None
+        for all.
     standardise : false leaves the columns their scale, as those of a PCA need.
-    centre : false leaves the columns where they are; so, with `standardise` false too, `cosine` is that of the raw rows.
+    centre : false leaves the columns where they are; so, with `standardise` false too, `cosine` is
+        that of the raw rows.
     seed : of the draw.
     """
 
@@ -104,11 +110,8 @@ class Neighbours(Family):
         scaler = StandardScaler(with_mean=self.centre, with_std=self.standardise)
         for _, chunk in X.chunks():
             scaler.partial_fit(chunk)
-        self.scaler_ = (
-            make_pipeline(scaler, Normalizer())
-            if self.metric == "cosine"
-            else make_pipeline(scaler)
-        )
+        steps = [scaler, Normalizer()] if self.metric == "cosine" else [scaler]
+        self.scaler_ = make_pipeline(*steps)
         self.X_ = np.empty(X.shape, np.float32)
         self.Y_ = Y
         self.weight_ = weight
@@ -135,9 +138,10 @@ class Neighbours(Family):
             return np.sort(np.random.default_rng(self.seed).choice(n, self.sample, replace=False))
         if n > self.max_search:
             raise ValueError(
-                f"knn: its search compares each tile with each; expected at most {self.max_search} training tiles, "
-                f"got {n}. Set knn_sample = {self.max_search // 4} in [models] to search that many, drawn at "
-                "random, or take knn out of names."
+                "knn: its search compares each tile with each; expected at most "
+                f"{self.max_search} training tiles, got {n}. Set knn_sample = "
+                f"{self.max_search // 4} in [models] to search that many, drawn at random, or take "
+                "knn out of names."
             )
         return None
 
@@ -149,7 +153,7 @@ class Neighbours(Family):
         blind.weight_ = self.weight_[known]
         return blind
 
-    def find_nearest(self, X: Features, k: int) -> Found:
+    def find_nearest(self, X: Features, k: int) -> Nearest:
         """Return the k nearest kept rows of each row, the nearest first."""
         return search_all(self.X_, self.scaler_.transform(X.array()), k)
 
@@ -175,10 +179,11 @@ class Choice(NamedTuple):
     def choose(
         self, X: Matrix, Y: Floats, *, folds: Folds, weight: Floats
     ) -> tuple[list[Chosen], Floats]:
-        """Return k and weighting of each target, and the weighted sum of squared errors they had on the folds.
+        """Return k and weighting of each target, and the weighted sum of squared errors they had on
+        the folds.
 
-        Each row is predicted from the rows that its fold may see. Without folds nothing can be chosen: the k nearest to 5,
-        and errors of zero.
+        Each row is predicted from the rows that its fold may see. Without folds nothing can be
+        chosen: the k nearest to 5, and errors of zero.
 
         Parameters
         ----------
@@ -214,7 +219,9 @@ class Choice(NamedTuple):
 def predict_nearest(
     search: Search, X: Matrix, Y: Floats, asked: Matrix, *, weight: Floats, chosen: Sequence[Chosen]
 ) -> Floats:
-    """Weighted mean label of the nearest labelled rows, for every asked row and target: (n_asked, n_targets)."""
+    """Weighted mean label of the nearest labelled rows, for every asked row and target: (n_asked,
+    n_targets).
+    """
     out = np.empty((len(asked), Y.shape[1]))
     for rows, columns in labelled_groups(Y):
         k_of = np.array([min(chosen[t]["k"], len(rows)) for t in columns])
@@ -232,9 +239,10 @@ def predict_nearest(
 
 
 def blend(
-    found: Found, Y: Floats, weight: Floats, *, ks: Ints, weighting: Weighting
+    found: Nearest, Y: Floats, weight: Floats, *, ks: Ints, weighting: Weighting
 ) -> Iterator[tuple[slice, Floats]]:
-    """Return (asked rows, their predictions (n, n_k, n_targets)) a batch: weighted means over the first k neighbours.
+    """Return (asked rows, their predictions (n, n_k, n_targets)) a batch: weighted means over the
+    first k neighbours.
 
     Parameters
     ----------
@@ -264,15 +272,15 @@ def _nearness(distance: Floats) -> Floats:
     return np.where(is_same.any(axis=1, keepdims=True), is_same, nearness)
 
 
-def search_all(X: Matrix, asked: Matrix, k: int) -> Found:
+def search_all(X: Matrix, asked: Matrix, k: int) -> Nearest:
     """Search by comparing each with each, a block at a time."""
     from sklearn.neighbors import NearestNeighbors
 
-    return Found(*NearestNeighbors(n_neighbors=k, algorithm="brute").fit(X).kneighbors(asked))
+    return Nearest(*NearestNeighbors(n_neighbors=k, algorithm="brute").fit(X).kneighbors(asked))
 
 
-def search_map(X: Matrix, asked: Matrix, k: int) -> Found:
+def search_map(X: Matrix, asked: Matrix, k: int) -> Nearest:
     """Search in a tree: for two or three columns."""
     from scipy.spatial import cKDTree
 
-    return Found(*cKDTree(X).query(asked, k=np.arange(1, k + 1)))
+    return Nearest(*cKDTree(X).query(asked, k=np.arange(1, k + 1)))

@@ -1,4 +1,4 @@
-"""The parameters that settings give a family: their names, their types, and between what they lie."""
+"""Check the parameters that settings give a family: names, types and bounds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ _NOT_SET = ("task", "seed", "n_jobs")  # what targets, [models] seed and [models
 
 
 class Bounds(NamedTuple):
-    """Between what a number lies: from `least`, or where it is `above` from more than that, to `most` or `below`."""
+    """Between what a number lies: from `least`, or where it is `above` from more than that, to
+    `most` or `below`.
+    """
 
     least: float = -math.inf
     above: float = -math.inf
@@ -78,7 +80,8 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises
     ------
-    ValueError : an unknown family or parameter (the text gives the nearest), a value of another type, or one out of its bounds.
+    ValueError : an unknown family or parameter (the text gives the nearest), a value of another
+        type, or one out of its bounds.
     """
     families = [*BASELINES, *FAMILIES]
     if name not in families:
@@ -96,7 +99,7 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
             )
         if key not in known:
             raise ValueError(
-                f"{name}: unknown parameter {key!r}; known: {', '.join(known)}.{suggest(key, known)}"
+                """Refuse a value of another kind: a number in quotes, or true where a number belongs."""
             )
         try:
             checked[key] = TypeAdapter(known[key]).validate_python(value)
@@ -111,7 +114,9 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_kinds(name: str, key: str, given: Any, value: Any) -> None:
-    """Refuse what was turned into another kind: a number in quotes, or true where a number belongs."""
+    """Refuse what was turned into another kind: a number in quotes, or true where a number
+    belongs.
+    """
     pairs = zip(given, value, strict=True) if isinstance(value, tuple) else [(given, value)]
     for one, turned in pairs:
         if any(isinstance(one, kind) != isinstance(turned, kind) for kind in (str, bool)):
@@ -120,10 +125,12 @@ def _check_kinds(name: str, key: str, given: Any, value: Any) -> None:
 
 
 def _check_bounds(name: str, key: str, value: Any) -> None:
-    values = value if isinstance(value, tuple) else () if value is None else (value,)
-    if isinstance(value, tuple) and not value and key not in _MAY_BE_EMPTY:
+    if value is None:
+        return
+    values = value if isinstance(value, tuple) else (value,)
+    if not values and key not in _MAY_BE_EMPTY:
         raise ValueError(f"{name}.{key}: expected at least one value, got none")
     bounds = _BOUNDS.get(key)
-    lost = [one for one in values if bounds is not None and not bounds.hold(one)]
-    if lost:
-        raise ValueError(f"{name}.{key}: expected {bounds}, got {lost[0]!r}")
+    for one in values:
+        if bounds is not None and not bounds.hold(one):
+            raise ValueError(f"{name}.{key}: expected {bounds}, got {one!r}")

@@ -1,4 +1,4 @@
-"""Principal components in front of any family: fitted on each fold's training rows, once for all models of a cut."""
+"""Reduce features to principal components, fitted on training rows, in front of any family."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ class Axes(NamedTuple):
 
 
 class Reduced(Family):
-    """A family fed with the first k principal components of the embedding, and with what stands beside as it is.
+    """A family fed with the first k principal components of the embedding, and with what stands
+    beside as it is.
 
-    The components keep their variances: the family does not standardise them (`standardise` false). Where the rows are
-    areas, the pooled embedding (means and standard deviations) is what is reduced.
+    The components keep their variances: the family does not standardise them (`standardise` false).
+    Where the rows are areas, the pooled embedding (means and standard deviations) is what is
+    reduced.
 
     Parameters
     ----------
@@ -98,10 +100,11 @@ def reduce_features(X: Features, axes: Axes) -> Features:
 
 
 def find_axes(X: Features, k: int, seed: int) -> Axes:
-    """Find the first k principal axes of the embedding of some rows; the same rows are asked once a cut.
+    """Find the first k principal axes of the embedding of some rows; the same rows are asked once a
+    cut.
 
-    Randomised subspace iteration (Halko, Martinsson and Tropp 2011, SIAM Review 53:217), streamed: four passes, the
-    largest float32 matrix is (n_features, k + 16).
+    Randomised subspace iteration (Halko, Martinsson and Tropp 2011, SIAM Review 53:217), streamed:
+    four passes, the largest float32 matrix is (n_features, k + 16).
 
     Raises
     ------
@@ -110,7 +113,8 @@ def find_axes(X: Features, k: int, seed: int) -> Axes:
     core = X.core()
     if k > min(core.shape):
         raise ValueError(
-            f"pca:{k}: expected at most {min(core.shape)} components for {core.shape[0]} training rows of "
+            f"pca:{k}: expected at most {min(core.shape)} components for {core.shape[0]} "
+            "training rows of "
             f"{core.shape[1]} features. Ask for fewer in the model's name."
         )
     rows = b"" if X.index is None else hashlib.sha256(X.index.tobytes()).digest()
@@ -148,7 +152,7 @@ def _iterate(X: Features, k: int, seed: int) -> Axes:
 def _orthonormal(axes: Matrix) -> Matrix:
     """Return orthonormal axes of the same space.
 
-    One thread: of 25,088 × 272 that took 1.4 s, and two took 4.6 to 10 s beside another program on the two cores.
-    """
+    One thread: of 25,088 × 272 that took 1.4 s, and two took 4.6 to 10 s beside another program on
+    the two cores."""
     with few_threads(axes.shape[1]):
         return np.linalg.qr(axes)[0]

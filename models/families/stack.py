@@ -1,4 +1,4 @@
-"""A stack: for each target, the weighted sum of what the cells that see pictures say beyond the mean."""
+"""Stack models: predict each target by a weighted sum of the predictions of other models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 from models.data.arrays import Floats, Ints
 from models.data.folds import Folds
 
-REVISION = 2  # raised by one where the same predictions come to be combined otherwise: stacks on disk are then stale
+# Raised by one where the same predictions give another stack: stacks on disk are then stale.
+REVISION = 2
 PENALTIES = (0.01, 0.1, 1.0, 10.0)
 _INNER_FOLDS = 5
 
@@ -27,21 +28,24 @@ def stack_folds(
 ) -> tuple[Floats, dict[str, Weights]]:
     """Combine the members' out-of-fold predictions, each fold by weights that have not seen it.
 
-    The weights of fold f are learned on the fold after it, from nested predictions: those were made by models that
-    had seen neither of the two. So no label of fold f has a part in its own prediction (Wolpert 1992, Neural
-    Networks 5:241; non-negative: Breiman 1996, Machine Learning 24:49). Rows within the buffer of fold f are left out,
-    as in every training.
+    The weights of fold f are learned on the fold after it, from nested predictions: those were made
+    by models that had seen neither of the two. So no label of fold f has a part in its own
+    prediction (Wolpert 1992, Neural Networks 5:241; non-negative: Breiman 1996, Machine Learning
+    24:49). Rows within the buffer of fold f are left out, as in every training.
 
-    One fold may hold few areas, and a member that knows nothing predicts next to one value, so that free weights would
-    run away. Therefore the intercept is not learned (members are taken as deviations from the mean label of the training
-    rows), no weight exceeds 1 (a member's prediction is never stretched), and the strongest penalty is taken that is not
-    worse than the best by more than one standard error over the units (Breiman et al. 1984, Classification and
-    Regression Trees, section 3.4.3).
+    One fold may hold few areas, and a member that knows nothing predicts next to one value, so that
+    free weights would run away. Therefore the intercept is not learned (members are taken as
+    deviations from the mean label of the training rows), no weight exceeds 1 (a member's prediction
+    is never stretched), and the strongest penalty is taken that is not worse than the best by more
+    than one standard error over the units (Breiman et al. 1984, Classification and Regression
+    Trees, section 3.4.3).
 
     Parameters
     ----------
-    truth : (n,), NaN where the label is missing. predicted, nested : (n, n_members), NaN where a member has no tile.
-    unit : (n,), what moves together when folds of this kind are made; the penalty is chosen on held-out units.
+    truth : (n,), NaN where the label is missing. predicted, nested : (n, n_members), NaN where a
+        member has no tile.
+    unit : (n,), what moves together when folds of this kind are made; the penalty is chosen on
+        held-out units.
     weight : (n,), > 0, how much each row counts.
 
     Returns
@@ -71,7 +75,8 @@ def stack_folds(
 def fit_weights(
     truth: Floats, members: Floats, *, unit: Ints, weight: Floats, mean: float
 ) -> Weights:
-    """Fit weights of 0 … 1, drawn towards the plain mean by a penalty that is chosen on held-out units.
+    """Fit weights of 0 … 1, drawn towards the plain mean by a penalty that is chosen on held-out
+    units.
 
     Parameters
     ----------
@@ -86,20 +91,18 @@ def fit_weights(
         train = part != held
         test = part == held
         for i, penalty in enumerate(PENALTIES):
-            misses = (
-                members[test] @ _solve(truth[train], members[train], weight[train], penalty)
-                - truth[test]
-            )
-            errors[i] += np.bincount(
-                unit[test], weights=weight[test] * misses**2, minlength=len(units)
-            )
+            weights = _solve(truth[train], members[train], weight[train], penalty)
+            squares = weight[test] * (members[test] @ weights - truth[test]) ** 2
+            errors[i] += np.bincount(unit[test], weights=squares, minlength=len(units))
     penalty = PENALTIES[_choose(errors)]
     weights = _solve(truth, members, weight, penalty)
     return Weights(weights, mean * (1 - float(weights.sum())), penalty)
 
 
 def _choose(errors: Floats) -> int:
-    """Return the last penalty whose errors (n_penalties, n_units) exceed the least by no more than their standard error."""
+    """Return the last penalty whose errors (n_penalties, n_units) exceed the least by no more than
+    their standard error.
+    """
     n = errors.shape[1]
     if n < 2:
         return len(errors) - 1
@@ -108,16 +111,14 @@ def _choose(errors: Floats) -> int:
 
 
 def _solve(truth: Floats, members: Floats, weight: Floats, penalty: float) -> Floats:
-    """Minimise mean (y − M w)² + penalty · v · |w − 1/m|² over 0 ≤ w ≤ 1, v the mean square of y: (n_members,).
+    """Minimise mean (y − M w)² + penalty · v · |w − 1/m|² over 0 ≤ w ≤ 1, v the mean square of y:
+    (n_members,).
 
-    The squares are summed in an (m, m) matrix, so that the search for w does not grow with the rows.
-    """
+    The squares are summed in an (m, m) matrix, so that the search for w does not grow with the
+    rows."""
     share = weight / weight.sum()
     m = members.shape[1]
-    from scipy.optimize import (  # slow to load, and a run with nothing to do should not
-        lsq_linear,
-        nnls,
-    )
+    from scipy.optimize import lsq_linear, nnls  # slow to import
 
     scaled = members * np.sqrt(share)[:, None]
     ridge = penalty * (float(share @ truth**2) or 1.0)
