@@ -81,3 +81,8 @@ def test_what_a_family_has_by_itself_may_be_set(name: str) -> None:
 def test_a_parameter_that_was_renamed_is_refused_with_its_new_name() -> None:
     with pytest.raises(ValueError, match=r"^xgboost: 'depth' is called 'max_depth' now"):
         check_params("xgboost", {"depth": 3})
+
+
+def test_an_unknown_parameter_is_refused_with_the_nearest_one() -> None:
+    with pytest.raises(ValueError, match=r"^knn: unknown parameter 'metrc'.*Did you mean 'metric'"):
+        check_params("knn", {"metrc": "cosine"})

@@ -99,7 +99,8 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
             )
         if key not in known:
             raise ValueError(
-                """Refuse a value of another kind: a number in quotes, or true where a number belongs."""
+                f"{name}: unknown parameter {key!r}; known: {', '.join(known)}."
+                f"{suggest(key, known)}"
             )
         try:
             checked[key] = TypeAdapter(known[key]).validate_python(value)
