@@ -147,10 +147,13 @@ def _decode(data: bytes) -> NDArray[Any]:
         image = None
     if image is None or not image.size:
         raise RejectedTile("image data damaged or truncated")
-    if image.ndim == 2 or image.shape[2] == 1:
-        return image.reshape(image.shape[:2])
+    if image.ndim == 2:
+        return image
     n_channels = image.shape[2]
-    if n_channels == 3 or (n_channels == 4 and image.dtype in (np.uint8, np.uint16)):
+    if n_channels == 1:
+        return image[..., 0]
+    has_known_alpha = n_channels == 4 and image.dtype in (np.uint8, np.uint16)
+    if n_channels == 3 or has_known_alpha:
         return image
     raise RejectedTile(
         f"image of {n_channels} channels of {image.dtype}; expected 1 or 3, or 4 of 8 or 16 bit"
@@ -228,8 +231,7 @@ def _resize(image: NDArray[Any], side: int) -> NDArray[Any]:
 
 def _share_of_empty(empty: NDArray[np.bool_] | None, alpha: NDArray[Any] | None) -> float:
     """Return the share of the pixels without data or fully transparent."""
-    if alpha is None:
-        return 0.0 if empty is None else float(empty.mean())
-    if empty is None:
-        return 1.0 - cv2.countNonZero(alpha) / alpha.size
-    return float((empty | (alpha == 0)).mean())
+    if alpha is not None:
+        transparent = alpha == 0
+        empty = transparent if empty is None else empty | transparent
+    return 0.0 if empty is None else float(empty.mean())

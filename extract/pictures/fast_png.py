@@ -106,8 +106,10 @@ def _unpack(header: bytes, packed: bytes | memoryview, n_bytes: int) -> memoryvi
         size = min(_STORED, n_bytes - start)
         at = 43 + start + 5 * (start // _STORED)
         struct.pack_into("<BHH", png, at, start + size == n_bytes, size, size ^ 0xFFFF)
-        png[at + 5 : at + 5 + size] = rows[start : start + size]
+        block = rows[start : start + size]
+        png[at + 5 : at + 5 + size] = block
     struct.pack_into(">I", png, end, checksum)
-    struct.pack_into(">I", png, end + 4, codecs.deflate_crc32(png[37 : end + 4]))
+    chunk = png[37 : end + 4]
+    struct.pack_into(">I", png, end + 4, codecs.deflate_crc32(chunk))
     png[end + 8 :] = _END
     return png

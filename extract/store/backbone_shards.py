@@ -93,8 +93,8 @@ class BackboneShards:
         ExtractionError : shards made with other settings; names them.
         EmbeddingsError : a shard that cannot be read.
         """
-        existing = self._list_existing()
-        if self._are_imported(existing):
+        existing = self.list_existing()
+        if self.are_imported(existing):
             self._check_imported(existing)
             return
         self.made = self._compare(existing)
@@ -111,7 +111,7 @@ class BackboneShards:
         ExtractionError : shards made with other settings; names them.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if fresh and not self._are_imported(self._list_existing()):
+        if fresh and not self.are_imported(self.list_existing()):
             self.clear()
         self.find_missing()
         if not self.is_imported:
@@ -136,12 +136,14 @@ class BackboneShards:
     def clear(self) -> None:
         """Remove everything that was made here."""
         if not self.is_imported:
-            _remove([*self._list_existing(), self.virtual])
+            partial = self.folder.glob("*.partial")
+            _remove([*self.list_existing(), *partial, self.virtual])
 
-    def _list_existing(self) -> list[Path]:
+    def list_existing(self) -> list[Path]:
+        """Return the complete shards in the folder, whoever made them."""
         return sorted(self.folder.glob("part-*.h5"))
 
-    def _are_imported(self, existing: list[Path]) -> bool:
+    def are_imported(self, existing: list[Path]) -> bool:
         """Return whether shards come from elsewhere, by the first that can be read."""
         for shard in existing:
             with suppress(EmbeddingsError):

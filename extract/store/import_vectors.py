@@ -148,17 +148,13 @@ def _check_shape(cut: Cut, source: VectorSource, shape: tuple[int, ...]) -> None
 
 def _clear(target: BackboneShards, *, fresh: bool) -> None:
     """Remove earlier features of that name, or refuse to."""
-    existing = [*target.folder.glob("part-*.h5")]
-    if target.virtual.is_file():
-        existing.append(target.virtual)
-    if existing and not fresh:
+    if not fresh and (target.list_existing() or target.virtual.is_file()):
         raise VectorFileError(
             f"{target.virtual}: there are features of {target.backbone!r} already. Name the "
             "backbone otherwise, or replace them with --fresh."
         )
     target.folder.mkdir(exist_ok=True)
-    for path in [*existing, *target.folder.glob("*.partial")]:
-        path.unlink()
+    target.clear()
 
 
 def _describe(

@@ -156,7 +156,7 @@ class ShardWriter:
 
     @property
     def is_full(self) -> bool:
-        """Return whether every row is written."""
+        """Whether every row is written."""
         return self._n_rows == self._n_tiles
 
     def close(self) -> None:
@@ -211,13 +211,11 @@ def reserve_space(path: Path, n_bytes: int) -> None:
 
 def _count_bytes(data: h5py.Dataset) -> int:
     """Return what a dataset takes on disk [bytes]; its last chunk is whole."""
-    row_shape = data.shape[1:]
-    if data.chunks:
-        n_chunks = math.ceil(data.shape[0] / data.chunks[0])
-        n_rows = n_chunks * data.chunks[0]
-        return int(n_rows * math.prod(row_shape) * data.dtype.itemsize) + n_chunks * _INDEX_BYTES
     itemsize = _TEXT_BYTES if data.dtype == object else data.dtype.itemsize
-    return int(data.shape[0] * math.prod(row_shape) * itemsize)
+    if not data.chunks:
+        return int(data.size) * itemsize
+    n_chunks = math.ceil(data.shape[0] / data.chunks[0])
+    return n_chunks * (math.prod(data.chunks) * itemsize + _INDEX_BYTES)
 
 
 def saturate(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:

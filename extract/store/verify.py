@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,13 +23,13 @@ from extract.store.embeddings import (
     get_attributes,
     hash_file,
     open_embeddings,
-    read_attributes,
     read_columns,
 )
 from extract.tables.tile_table import Tiles, read_tiles
 
 _BLOCK_BYTES = 1 << 23
 _THREADS = 4
+_UNSEALED = "attributes: differ from their checksum"
 _DAMAGE = (EmbeddingsError, OSError, RuntimeError, ValueError, KeyError)  # HDF5 raises any of them
 
 
@@ -73,7 +72,7 @@ def find_damage(
     found: list[Damage] = []
     for backbone in settings.extract.backbones:
         wanted = BackboneShards(settings, tiles, backbone, tiles_sha256=tiles_sha256)
-        shards = _list_expected(wanted.folder, len(tiles))
+        shards = _list_expected(wanted)
         damaged = []
         with ThreadPoolExecutor(_THREADS) as pool:
             examined = pool.map(partial(_examine, wanted=wanted), shards)
@@ -91,20 +90,14 @@ def find_damage(
     return found
 
 
-def _list_expected(folder: Path, n_tiles: int) -> list[Path]:
-    """Return the shards that should exist: those that do, and as many as the table needs."""
-    existing = sorted(folder.glob("part-*.h5"))
+def _list_expected(wanted: BackboneShards) -> list[Path]:
+    """Return the shards that exist and those that the table needs; of an import those that do."""
+    existing = wanted.list_existing()
     if not existing:
-        raise EmbeddingsError(f"{folder}: no shards. Run `make features` first.")
-    for shard in existing:  # the first that can be read says how many tiles a shard has
-        try:
-            size = int(json.loads(read_attributes(shard).get("recipe", "{}")).get("shard", 0))
-        except _DAMAGE:
-            continue
-        if size:
-            numbers = range(-(-n_tiles // size))
-            return sorted({*existing, *(folder / f"part-{i:05d}.h5" for i in numbers)})
-    return existing
+        raise EmbeddingsError(f"{wanted.folder}: no shards. Run `make features` first.")
+    if wanted.are_imported(existing):
+        return existing
+    return sorted({*existing, *wanted.shards})
 
 
 def _examine(shard: Path, wanted: BackboneShards) -> Damage | None:
@@ -147,18 +140,17 @@ def _compare_settings(shard: Path, file: h5py.File, wanted: BackboneShards) -> s
 
 def _find_wrong_sums(file: h5py.File) -> Iterator[str]:
     """Describe what differs from its checksum; version 1 has checksums of the cuts alone."""
-    is_sealed = int(file.attrs["schema_version"]) >= 2
     for name in dataset_names(file):
         expected = file[name].attrs.get("sha256")
-        if (is_sealed or expected is not None) and expected != digest(file[name]):
+        if (_is_sealed(file) or expected is not None) and expected != digest(file[name]):
             yield f"{name}: data differ from their checksum"
-    yield from _check_seal(file)
+    if _is_sealed(file) and file.attrs.get("sha256") != hash_file(file):
+        yield _UNSEALED
 
 
-def _check_seal(file: h5py.File) -> Iterator[str]:
-    is_sealed = int(file.attrs["schema_version"]) >= 2
-    if is_sealed and file.attrs.get("sha256") != hash_file(file):
-        yield "attributes: differ from their checksum"
+def _is_sealed(file: h5py.File) -> bool:
+    """Return whether everything has a checksum, as from version 2 on."""
+    return int(file.attrs["schema_version"]) >= 2
 
 
 def digest(dataset: h5py.Dataset) -> str:
@@ -194,7 +186,8 @@ def _compare_virtual(file: h5py.File, shards: list[Path], tiles: Tiles) -> Itera
     for name, data in file["cuts"].items():
         if sorted(source.file_name for source in data.virtual_sources()) != names:
             yield f"cuts/{name}: does not show the shards"
-    yield from _check_seal(file)
+    if _is_sealed(file) and file.attrs.get("sha256") != hash_file(file):
+        yield _UNSEALED
 
 
 def move_aside(damaged: list[Damage]) -> list[Path]:
