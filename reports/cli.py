@@ -1,4 +1,4 @@
-"""`python -m reports`: the page, from what the other rooms wrote."""
+"""The commands of `python -m reports`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reports.diff import compare_experiments
 from reports.serve import open_server
 from reports.settings import ReportSettings
 
-Experiment = Annotated[Path, typer.Argument(help="ReportSettings file, or folder of artifacts.")]
+Experiment = Annotated[Path, typer.Argument(help="Settings file, or folder of artifacts.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the table there as well.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any free one.")]
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
@@ -40,7 +40,7 @@ app = typer.Typer(
 
 @app.command()
 def check(config: Config, traceback: Traceback = False) -> None:
-    """Check the whole settings file and the tile table, before anybody pays for hours of a GPU.
+    """Check the whole settings file and the tile table before the extraction.
 
     Example: python -m reports check --config examples/london.toml
     """
@@ -61,7 +61,7 @@ def check(config: Config, traceback: Traceback = False) -> None:
 
 @app.command()
 def build(config: Config, traceback: Traceback = False) -> None:
-    """Write report/index.html and what stands beside it: leaderboard, figures, report.json, and report.pdf with a Chromium.
+    """Write report/: index.html, leaderboard, figures, report.json; report.pdf with a Chromium.
 
     Example: python -m reports build --config examples/london.toml
     """
@@ -111,7 +111,7 @@ def serve(
 
 
 def render_diff(rows: pd.DataFrame) -> Table:
-    """Draw the differences of the best cells, and of those cells of both whose difference is more than chance."""
+    """Return a table of the best cells, and of the cells that differ by more than chance."""
     is_shown = (rows["what"] == "best of each") | rows["verdict"].isin(["better", "worse"])
     n_alike = int((~is_shown).sum())
     caption = f"{n_alike} cells of both do not differ by more than chance" if n_alike else None

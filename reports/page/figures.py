@@ -1,4 +1,4 @@
-"""Every figure of the page by its name, and as files: SVG, PNG and its data as CSV."""
+"""Build the page's figures, and write each as SVG, PNG and CSV."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MENUS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A figure: its Vega-Lite, and what is to be seen on it, for those who cannot see it."""
+    """A figure as Vega-Lite, with its alternative text."""
 
     spec: Spec
     alt: str
@@ -96,7 +96,7 @@ def build_figures(collected: Collected) -> dict[str, Figure]:
 
 
 def to_spec(chart: Any) -> Spec:
-    """Return a chart as Vega-Lite; numbers with five digits, what is no number as null."""
+    """Return a chart as Vega-Lite, with numbers of five digits."""
     with alt.data_transformers.enable("default", max_rows=None):
         spec: Spec = chart.to_dict()
     spec["datasets"] = {
@@ -106,7 +106,7 @@ def to_spec(chart: Any) -> Spec:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Numbers with five digits: what a picture needs, no more bytes than that."""
+    """Round numbers to five digits, which keeps the page small."""
     return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in row.items()}
 
 
@@ -129,7 +129,7 @@ def write_figures(collected: Collected, figures: dict[str, Figure], folder: Path
 
 
 def number_parts(svg: str) -> str:
-    """Number gradients and clips from 0: Vega counts them over all pictures of a process."""
+    """Number gradients and clips from 0, as Vega counts them over all pictures of a process."""
     numbers: dict[str, int] = {}
     return re.sub(
         r"\b(gradient_|clip)(\d+)\b",
