@@ -19,6 +19,14 @@ cv2.setNumThreads(1)  # one thread a file: the loop decodes many files at once
 # What cannot be decoded stands in rejects.csv, not in the middle of the progress bar.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
+# number of channels → conversion to RGB
+_FROM_BGR = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
+_FROM_RGB = {4: cv2.COLOR_RGBA2RGB}
+
+Pixels = NDArray[np.uint8]
+Values = NDArray[Any]  # of any type that a picture may have
+Mask = NDArray[np.bool_]
+
 # Statistics without a network: for the `metadata` baseline and the audit's search for duplicates.
 PICTURE = np.dtype(
     [
@@ -54,7 +62,7 @@ class DecodeOptions:
     background: tuple[int, int, int] | None = None
 
 
-def decode_tile(data: bytes, options: DecodeOptions) -> tuple[NDArray[np.uint8], float]:
+def decode_tile(data: bytes, options: DecodeOptions) -> tuple[Pixels, float]:
     """Decode a picture as the networks take it.
 
     Greyscale and palettes become RGB. Transparency is dropped as Keras's `load_img` drops it,
@@ -77,29 +85,27 @@ def decode_tile(data: bytes, options: DecodeOptions) -> tuple[NDArray[np.uint8],
     """
     header = read_header(data, max_pixels=options.max_pixels)
     image = decode_png(data)
-    is_rgb = image is not None
+    to_rgb = _FROM_RGB
     if image is None:
         image = _decode(data)
+        to_rgb = _FROM_BGR
     n_channels = 1 if image.ndim == 2 else image.shape[2]
     alpha = cv2.extractChannel(image, 3) if n_channels == 4 else None
     empty = _find_nodata(image, (options.nodata, header.nodata))
     rgb = _as_uint8(image, options.scale)
-    if not is_rgb:
-        codes = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
-        rgb = cv2.cvtColor(rgb, codes[n_channels])
-    elif n_channels == 4:
-        rgb = cv2.cvtColor(rgb, cv2.COLOR_RGBA2RGB)
+    if n_channels in to_rgb:
+        rgb = cv2.cvtColor(rgb, to_rgb[n_channels])
     if alpha is not None and options.background is not None:
         rgb = _blend(rgb, alpha, options.background)
     share = _share_of_empty(empty, alpha)
     if empty is not None:
         rgb = _resize_with_gaps(rgb, empty, options)
-    elif rgb.shape[:2] != (options.size, options.size):
+    else:
         rgb = _resize(rgb, options.size)
     return np.ascontiguousarray(rgb), share
 
 
-def describe(rgb: NDArray[np.uint8], *, n_bytes: int, nodata: float) -> NDArray[np.void]:
+def describe(rgb: Pixels, *, n_bytes: int, nodata: float) -> NDArray[np.void]:
     """Compute the statistics of a picture that need no network.
 
     Parameters
@@ -115,20 +121,23 @@ def describe(rgb: NDArray[np.uint8], *, n_bytes: int, nodata: float) -> NDArray[
     the right is brighter.
     """
     mean, spread = cv2.meanStdDev(rgb)
-    content = hashlib.sha1(rgb.data, usedforsecurity=False).digest()[:8]
+    digest = hashlib.sha1(rgb.data, usedforsecurity=False).digest()
     statistics = (mean[:, 0], spread[:, 0], nodata)
-    hashes = np.frombuffer(content + _difference_hash(rgb), "<u8")
+    hashes = np.frombuffer(digest[:8] + _difference_hash(rgb), "<u8")
     return np.array((n_bytes, *statistics, *hashes), PICTURE)
 
 
-def _difference_hash(rgb: NDArray[np.uint8]) -> bytes:
+def _difference_hash(rgb: Pixels) -> bytes:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     rows, columns, areas = _cut_cells(len(grey))
     # sums of the largest pictures wrap, their differences over a cell are exact
-    corners = cv2.integral(grey, sdepth=cv2.CV_32S)[rows, columns]
+    table = cv2.integral(grey, sdepth=cv2.CV_32S)
+    corners = table[rows, columns]
     strips = corners[1:] - corners[:-1]
-    means = (strips[:, 1:] - strips[:, :-1]) / areas
-    return np.packbits(means[:, 1:] > means[:, :-1]).tobytes()
+    sums = strips[:, 1:] - strips[:, :-1]
+    means = sums / areas
+    is_brighter = means[:, 1:] > means[:, :-1]
+    return np.packbits(is_brighter).tobytes()
 
 
 @cache
@@ -136,13 +145,16 @@ def _cut_cells(side: int) -> tuple[NDArray[np.int64], ...]:
     """Return borders of rows (9, 1) and columns (10,) of the hash's cells, and areas (8, 9)."""
     rows = np.linspace(0, side, 9).astype(np.int64)
     columns = np.linspace(0, side, 10).astype(np.int64)
-    return rows[:, None], columns, np.outer(np.diff(rows), np.diff(columns))
+    heights = np.diff(rows)
+    areas = np.outer(heights, np.diff(columns))
+    return rows[:, None], columns, areas
 
 
-def _decode(data: bytes) -> NDArray[Any]:
+def _decode(data: bytes) -> Values:
     """Decode by OpenCV: (h, w), or (h, w, 3 or 4) BGR."""
+    content = np.frombuffer(data, np.uint8)
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None or not image.size:
@@ -160,7 +172,7 @@ def _decode(data: bytes) -> NDArray[Any]:
     )
 
 
-def _find_nodata(image: NDArray[Any], stated: tuple[float | None, ...]) -> NDArray[np.bool_] | None:
+def _find_nodata(image: Values, stated: tuple[float | None, ...]) -> Mask | None:
     """Mark the pixels (h, w) without data; None if there are none.
 
     They are NaN or infinite in any channel, or have a stated nodata value in all.
@@ -174,19 +186,20 @@ def _find_nodata(image: NDArray[Any], stated: tuple[float | None, ...]) -> NDArr
     with np.errstate(over="ignore"):
         for value in values:
             exact = image.dtype.type(value) if is_float else value
-            empty |= (colour == exact).all(axis=2)
+            same = colour == exact
+            empty |= same.all(axis=2)
     return empty if empty.any() else None
 
 
-def _as_uint8(image: NDArray[Any], scale: tuple[float, float] | None) -> NDArray[np.uint8]:
+def _as_uint8(image: Values, scale: tuple[float, float] | None) -> Pixels:
     """Map values to 0 … 255: by the scale, else 8 bit unchanged and 16 bit by the upper byte."""
     if scale is not None and (image.ndim == 2 or image.dtype != np.uint8):
         low, high = scale
-        fits = image.dtype.itemsize <= 2 or image.dtype == np.float32
-        exact: NDArray[Any] = image.astype(np.float32 if fits else np.float64)
+        exact: Values = image.astype(np.result_type(image.dtype, np.float32))
         with np.errstate(over="ignore", invalid="ignore"):
             stretched = (exact - low) * (255 / (high - low))
-        return np.rint(np.nan_to_num(stretched, nan=0.0).clip(0, 255)).astype(np.uint8)
+        known = np.nan_to_num(stretched, nan=0.0)
+        return np.rint(known.clip(0, 255)).astype(np.uint8)
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.uint16:
@@ -196,40 +209,40 @@ def _as_uint8(image: NDArray[Any], scale: tuple[float, float] | None) -> NDArray
     )
 
 
-def _blend(
-    rgb: NDArray[np.uint8], alpha: NDArray[Any], background: tuple[int, int, int]
-) -> NDArray[np.uint8]:
+def _blend(rgb: Pixels, alpha: Values, background: tuple[int, int, int]) -> Pixels:
     """Lay a picture over a background, by its transparency."""
     opaque = np.iinfo(alpha.dtype).max
     if alpha.min() == opaque:
         return rgb
-    weight = (alpha.astype(np.float32) / np.float32(opaque))[..., None]
+    share = alpha / np.float32(opaque)
+    weight = share[..., None]
     under = np.array(background, np.float32)
-    return np.rint(under + weight * (rgb - under)).astype(np.uint8)
+    blended = under + weight * (rgb - under)
+    return np.rint(blended).astype(np.uint8)
 
 
-def _resize_with_gaps(
-    rgb: NDArray[np.uint8], empty: NDArray[np.bool_], options: DecodeOptions
-) -> NDArray[np.uint8]:
+def _resize_with_gaps(rgb: Pixels, empty: Mask, options: DecodeOptions) -> Pixels:
     """Resize; pixels without data weigh nothing, and become background where they prevail."""
-    weight = (~empty).astype(np.float32)
-    resized = rgb
-    if rgb.shape[:2] != (options.size, options.size):
-        total = _resize(rgb * weight[..., None], options.size)
-        weight = _resize(weight, options.size)
-        means = total / np.maximum(weight, 1e-6)[..., None]
-        resized = np.rint(means).clip(0, 255).astype(np.uint8)
+    known = (~empty).astype(np.float32)
+    total = _resize(rgb * known[..., None], options.size)
+    weight = _resize(known, options.size)
+    divisor = np.maximum(weight, 1e-6)
+    means = total / divisor[..., None]
+    resized = np.rint(means).clip(0, 255).astype(np.uint8)
     background = np.array(options.background or (0, 0, 0), np.uint8)
-    return np.where(weight[..., None] < 0.5, background, resized)
+    is_empty = weight < 0.5
+    return np.where(is_empty[..., None], background, resized)
 
 
-def _resize(image: NDArray[Any], side: int) -> NDArray[Any]:
+def _resize(image: Values, side: int) -> Values:
+    if image.shape[:2] == (side, side):
+        return image
     shrinks = min(image.shape[:2]) >= side
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, (side, side), interpolation=method)
 
 
-def _share_of_empty(empty: NDArray[np.bool_] | None, alpha: NDArray[Any] | None) -> float:
+def _share_of_empty(empty: Mask | None, alpha: Values | None) -> float:
     """Return the share of the pixels without data or fully transparent."""
     if alpha is not None:
         transparent = alpha == 0

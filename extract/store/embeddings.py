@@ -29,6 +29,7 @@ SCHEMA = "roofline.embeddings"
 SCHEMA_VERSION = 2
 OK = 1
 REJECTED = 2
+Array = NDArray[Any]
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError)
 
 
@@ -89,7 +90,7 @@ class Embeddings:
                 )
 
     @cached_property
-    def ids(self) -> NDArray[Any]:
+    def ids(self) -> Array:
         """All ids; `read_ids` reads some."""
         return self.read_ids(slice(None))
 
@@ -102,7 +103,7 @@ class Embeddings:
         """Return the number of tiles."""
         return len(self._file["status"])
 
-    def read_ids(self, rows: slice) -> NDArray[Any]:
+    def read_ids(self, rows: slice) -> Array:
         """Read some ids, int64 or text, in the order of the tile table."""
         return decode_ids(self._file["id"][rows])
 
@@ -238,12 +239,12 @@ def dataset_names(file: h5py.File) -> list[str]:
     return [name for name in file if name != "cuts"] + [f"cuts/{name}" for name in file["cuts"]]
 
 
-def hash_rows(rows: NDArray[Any]) -> str:
+def hash_rows(rows: Array) -> str:
     """Return the SHA-256 of some rows, as their dataset carries it."""
     return hashlib.sha256(as_bytes(rows)).hexdigest()
 
 
-def as_bytes(rows: NDArray[Any]) -> bytes:
+def as_bytes(rows: Array) -> bytes:
     """Return the bytes of some rows that the checksum of their dataset is taken over."""
     if rows.dtype == object:
         return "".join(f"{text}\0" for text in rows).encode()
@@ -258,14 +259,14 @@ def hash_file(file: h5py.File) -> str:
     return hashlib.sha256(json.dumps([attributes, stated], sort_keys=True).encode()).hexdigest()
 
 
-def read_columns(shards: Sequence[Path]) -> Mapping[str, list[NDArray[Any]]]:
+def read_columns(shards: Sequence[Path]) -> Mapping[str, list[Array]]:
     """Read what the virtual file copies, shard by shard.
 
     Returns
     -------
     `id`, `status`, and `pictures` where every shard has it; one array a shard.
     """
-    columns: dict[str, list[NDArray[Any]]] = {"id": [], "status": [], "pictures": []}
+    columns: dict[str, list[Array]] = {"id": [], "status": [], "pictures": []}
     for shard in shards:
         with open_embeddings(shard) as file:
             for name in columns.keys() & file.keys():
@@ -289,7 +290,7 @@ def read_rejects(shards: Sequence[Path]) -> dict[int, str]:
     return rejects
 
 
-def encode_ids(ids: pd.Series[Any]) -> NDArray[Any]:
+def encode_ids(ids: pd.Series[Any]) -> Array:
     """Return ids as HDF5 stores them: int64, or UTF-8 text of fixed width."""
     if ids.dtype == np.int64:
         return ids.to_numpy()
@@ -297,7 +298,7 @@ def encode_ids(ids: pd.Series[Any]) -> NDArray[Any]:
     return encoded.astype(h5py.string_dtype("utf-8", encoded.dtype.itemsize))
 
 
-def decode_ids(stored: NDArray[Any]) -> NDArray[Any]:
+def decode_ids(stored: Array) -> Array:
     """Return ids as the table has them: int64 or text."""
     if stored.dtype == np.int64:
         return stored

@@ -23,6 +23,7 @@ from extract.store.embeddings import (
     REJECTED,
     SCHEMA,
     SCHEMA_VERSION,
+    Array,
     ShardAttributes,
     dataset_names,
     encode_ids,
@@ -108,7 +109,7 @@ class ShardWriter:
 
     def append(
         self,
-        rows: Mapping[str, NDArray[Any]],
+        rows: Mapping[str, Array],
         reasons: Sequence[str],
         facts: NDArray[np.void] | None = None,
     ) -> None:
@@ -139,9 +140,7 @@ class ShardWriter:
             self._append_cut(name, values, is_bad, now)
         self._n_rows = now.stop
 
-    def _append_cut(
-        self, name: str, values: NDArray[Any], is_bad: NDArray[np.bool_], now: slice
-    ) -> None:
+    def _append_cut(self, name: str, values: Array, is_bad: NDArray[np.bool_], now: slice) -> None:
         data = self._file[f"cuts/{name}"]
         expected = (len(is_bad), *data.shape[1:])
         if values.shape != expected:
@@ -218,7 +217,7 @@ def _count_bytes(data: h5py.Dataset) -> int:
     return n_chunks * (math.prod(data.chunks) * itemsize + _INDEX_BYTES)
 
 
-def saturate(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def saturate(values: Array, dtype: np.dtype[Any]) -> Array:
     """Convert to the stored type; values beyond its range become its largest, never infinity."""
     if values.dtype == dtype and not _has_infinity(values):
         return values
@@ -226,7 +225,7 @@ def saturate(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.clip(values, -largest, largest).astype(dtype)
 
 
-def _has_infinity(values: NDArray[Any]) -> bool:
+def _has_infinity(values: Array) -> bool:
     if values.dtype != np.float16:
         return bool(np.isinf(values).any())
     # NumPy takes float16 one by one, ten times as long
@@ -258,7 +257,7 @@ def write_virtual(path: Path, shards: Sequence[Path]) -> None:
         file.attrs["sha256"] = hash_file(file)
 
 
-def _write_column(file: h5py.File, name: str, values: NDArray[Any]) -> None:
+def _write_column(file: h5py.File, name: str, values: Array) -> None:
     if values.dtype.kind == "S":  # texts of several widths lose that they are UTF-8
         values = values.astype(h5py.string_dtype("utf-8", values.dtype.itemsize))
     file.create_dataset(name, data=values).attrs["sha256"] = hash_rows(values)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from extract.config.suggestions import suggest
 from extract.errors import VectorFileError
+from extract.store.embeddings import Array
 
 _HDF5 = {".h5", ".hdf5", ".he5"}
 _PARQUET = {".parquet", ".pq"}
@@ -95,7 +96,7 @@ def read_ids(source: VectorSource) -> pd.Index[Any]:
             _check_known(source, "column", name, file.schema_arrow.names)
             values = file.read([name]).column(0).to_numpy()
     ids = pd.Index(_as_text(values, source))
-    twice = ids[ids.duplicated()].unique()
+    twice = ids[ids.duplicated()].unique().tolist()
     if len(twice):
         raise VectorFileError(
             f"{source}: {len(twice)} ids stand in more than one row ({', '.join(twice[:3])}). "
@@ -104,7 +105,7 @@ def read_ids(source: VectorSource) -> pd.Index[Any]:
     return ids
 
 
-def _as_text(values: NDArray[Any], source: VectorSource) -> NDArray[Any]:
+def _as_text(values: Array, source: VectorSource) -> Array:
     if values.ndim != 1:
         raise VectorFileError(
             f"{source}: expected one id a row, got an array of shape {values.shape}."
@@ -144,7 +145,7 @@ def open_vectors(source: VectorSource, *, ids: VectorSource) -> Iterator[Vectors
     yield vectors
 
 
-def take_rows(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[Any]:
+def take_rows(vectors: Vectors, rows: NDArray[np.int64]) -> Array:
     """Read some rows, in that order; of HDF5 a stretch where they lie near each other."""
     if isinstance(vectors, np.ndarray):
         return np.asarray(vectors[rows])
@@ -174,7 +175,7 @@ def _check_known(source: VectorSource, kind: str, name: str, known: list[str]) -
         )
 
 
-def _map_array(source: VectorSource) -> NDArray[Any]:
+def _map_array(source: VectorSource) -> Array:
     try:
         return np.asanyarray(np.load(source.path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:
@@ -208,7 +209,7 @@ def _open_parquet(source: VectorSource) -> Iterator[pq.ParquetFile]:
         raise VectorFileError(f"{source}: not a readable Parquet file ({error}).") from None
 
 
-def _read_columns(source: VectorSource, *, id_column: str) -> NDArray[Any]:
+def _read_columns(source: VectorSource, *, id_column: str) -> Array:
     """Read columns of numbers, or one column of lists: (n, d); missing numbers are NaN.
 
     The columns are the one that the source names, those that begin as it says (`e*`), or without
