@@ -125,7 +125,8 @@ def test_an_archive_that_is_written_to_during_a_run_is_refused(experiment):
 def test_an_archive_that_was_replaced_before_a_process_opened_it_is_refused_there(tmp_path):
     archive = write(tmp_path / "tiles.tar", {"a.png": b"first", "b.png": b"other"})
     images = open_images(TilesSection(table=tmp_path / "t.csv", area="area", images=archive))
-    place, sent = images.find("a.png"), pickle.dumps(images)
+    place = images.find("a.png")
+    sent = pickle.dumps(images)
     write(tmp_path / "new.tar", {"b.png": b"other", "a.png": b"first"}).replace(archive)
     with pytest.raises(ImageSourceError, match="archive has changed"):
         pickle.loads(sent).read(place)
@@ -231,9 +232,11 @@ def test_what_a_process_runs_into_is_raised_here(reader, decoders):
 def test_processes_end_with_a_run_that_is_killed(experiment):
     path = experiment(n=40)
     text = (
-        "from pathlib import Path; from extract.run import run_extraction; from tests.stub_network import open_stub; "
+        "from pathlib import Path; from extract.run import run_extraction; "
+        "from tests.stub_network import open_stub; "
         "from extract.settings import ExtractSettings, read_settings; "
-        f"run_extraction(read_settings(Path({str(path)!r}), ExtractSettings), open_forward=open_stub)"
+        f"settings = read_settings(Path({str(path)!r}), ExtractSettings); "
+        "run_extraction(settings, open_forward=open_stub)"
     )
     run = subprocess.Popen([sys.executable, "-c", text], env={**os.environ, "STUB_SECONDS": "5"})
     while not (children := psutil.Process(run.pid).children()):

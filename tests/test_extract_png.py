@@ -105,7 +105,8 @@ def test_what_leaves_a_doubt_is_left_to_opencv(data):
 
 
 def test_a_damaged_file_never_gives_other_pixels_than_opencv():
-    whole, n_refused = png("RGBA", (40, 30)), 0
+    whole = png("RGBA", (40, 30))
+    n_refused = 0
     for i in range(400):
         data = bytearray(whole)
         at = int(RNG.integers(8, len(data)))

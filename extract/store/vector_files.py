@@ -96,7 +96,7 @@ def read_ids(source: VectorSource) -> pd.Index[Any]:
             _check_known(source, "column", name, file.schema_arrow.names)
             values = file.read([name]).column(0).to_numpy()
     ids = pd.Index(_as_text(values, source))
-    twice = ids[ids.duplicated()].unique().tolist()
+    twice: Array = ids[ids.duplicated()].unique().to_numpy()
     if len(twice):
         raise VectorFileError(
             f"{source}: {len(twice)} ids stand in more than one row ({', '.join(twice[:3])}). "
