@@ -47,6 +47,20 @@ class ForwardNetwork(NetworkInfo, Protocol):
 
 
 OpenForward = Callable[..., ForwardNetwork]
+
+
+def choose_forward(open_forward: OpenForward | None) -> OpenForward:
+    """Return what opens networks: what is given, or that of this package.
+
+    Keras takes seconds to load, and a finished run does not need it.
+    """
+    if open_forward is not None:
+        return open_forward
+    from extract.networks.forward import open_forward as open_frozen
+
+    return open_frozen
+
+
 OnTiles = Callable[[int, int], None]  # tiles done, tiles rejected, of one batch
 
 

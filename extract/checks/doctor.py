@@ -15,7 +15,7 @@ from scipy.signal import correlate
 from extract.checks.plan import count_missing, count_row_bytes, list_backbones, nearest_folder
 from extract.errors import CheckError, EmbeddingsError, ExtractionError
 from extract.execution.workers import list_gpus
-from extract.loop import OpenForward
+from extract.loop import OpenForward, choose_forward
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
 from extract.tables.tile_reader import TileReader
@@ -199,12 +199,8 @@ def check_network(
     probe = np.zeros((1, extract.size, extract.size, 3), np.uint8)
     if pictures is not None:
         probe = pictures[: extract.batch]
-    if open_forward is None:
-        from extract.networks import forward
-
-        open_forward = forward.open_forward
     try:
-        network = open_forward(
+        network = choose_forward(open_forward)(
             backbone.settings, backbone.backbone, probe, allow_random=False, **backbone.made_in()
         )
         outputs = network.submit(probe).result()

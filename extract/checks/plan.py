@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from extract.files.locks import make_folder
-from extract.loop import OpenForward, Pipeline, make_shards, open_pipeline
+from extract.loop import OpenForward, Pipeline, choose_forward, make_shards, open_pipeline
 from extract.pictures.decode import PICTURE
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
@@ -101,10 +101,7 @@ def plan_extraction(
     if pending:
         make_folder(features)
         began = time.perf_counter()
-        if open_forward is None:  # Keras takes seconds to load, which count, as in the run
-            from extract.networks import forward
-
-            open_forward = forward.open_forward
+        open_forward = choose_forward(open_forward)
         loading = time.perf_counter() - began
         with tempfile.TemporaryDirectory(prefix=".plan-", dir=features) as folder:
             probe = Probe(settings, tiles, pending, Path(folder))

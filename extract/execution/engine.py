@@ -15,7 +15,7 @@ from joblib import delayed
 from extract.errors import ExtractionError
 from extract.execution.workers import Cluster, Processes, list_gpus, open_cluster, show_only_gpu
 from extract.files.locks import DeviceClaim, claim_device
-from extract.loop import OnTiles, OpenForward, Pipeline, make_shards, open_pipeline
+from extract.loop import OnTiles, OpenForward, Pipeline, choose_forward, make_shards, open_pipeline
 from extract.settings import ExtractSection, ExtractSettings
 from extract.store.backbone_shards import MADE_WITH, BackboneShards
 from extract.tables.tile_table import Tiles, read_tiles
@@ -216,16 +216,11 @@ def _check_table(order: Order, tiles: Tiles) -> None:
 
 
 def _open_pipeline(order: Order, tiles: Tiles, backbones: list[BackboneShards]) -> Pipeline:
-    open_forward = order.open_forward
-    if open_forward is None:  # Keras takes seconds to load, and a finished run does not need it
-        from extract.networks import forward
-
-        open_forward = forward.open_forward
     return open_pipeline(
         order.settings,
         tiles,
         backbones,
-        open_forward,
+        choose_forward(order.open_forward),
         allow_random=order.allow_random,
         strict=order.strict,
         share=order.share,

@@ -32,11 +32,14 @@ class NetworkInfo(Protocol):
     def weights_sha256(self) -> str: ...  # noqa: D102
     @property
     def versions(self) -> str: ...  # noqa: D102
-
-    precision: str
-    runtime: str
-    device: str
-    note: str
+    @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
+    def runtime(self) -> str: ...  # noqa: D102
+    @property
+    def device(self) -> str: ...  # noqa: D102
+    @property
+    def note(self) -> str: ...  # noqa: D102
 
 
 class BackboneShards:

@@ -43,7 +43,7 @@ class ExplainedModel:
     columns: Ints
     reference: Rows
     is_area: bool = False
-    grid: tuple[int, int, int] | None = None
+    grid: tuple[int, ...] | None = None
     model_of: Callable[[int], Family] | None = None
 
     def take(self, which: Ints) -> ExplainedModel:

@@ -75,7 +75,7 @@ def _describe_cells(fitted: Fitted, area_r2: dict[str, float]) -> dict[str, dict
     seconds_a_number = (fitted.seconds - seconds_of_classes) / max(1, len(fitted.numbers))
     cells: dict[str, dict[str, Any]] = {}
     for target in plan.missing:
-        cell = {"key": plan.keys[target], "depends": plan.depends[target]}
+        cell: dict[str, Any] = {"key": plan.keys[target], "depends": plan.depends[target]}
         if target in fitted.classes:
             one = fitted.classes[target]
             cell |= {"is_nested": False, "seconds": round(one.seconds, 4), "classes": one.names}

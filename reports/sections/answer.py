@@ -154,7 +154,8 @@ def build_answer_chart(collected: Collected) -> alt.LayerChart | None:
         return None
     pictures, baseline = COLOURS
     rows = [(a.target, pictures, a.model, a.r2, a.low, a.high) for a in answers]
-    rows += [(a.target, baseline, a.baseline, *[a.baseline_r2] * 3) for a in answers]
+    for a in answers:
+        rows.append((a.target, baseline, a.baseline, a.baseline_r2, a.baseline_r2, a.baseline_r2))
     data = pd.DataFrame(rows, columns=["target", "what", "model", "r2", "low", "high"])
     data = data[np.isfinite(data["r2"])]
     data = data.assign(**data[["r2", "low", "high"]].clip(lower=LOWEST_R2))
@@ -184,7 +185,8 @@ def describe_places(answers: list[Answer], collected: Collected) -> list[str]:
             continue
         text = _describe_pictures(answer)
         if answer.target in fused.index and math.isfinite(fused["r2"][answer.target]):
-            model, r2 = fused.loc[answer.target, ["model", "r2"]]
+            model = fused["model"][answer.target]
+            r2 = float(fused["r2"][answer.target])
             text += (
                 f" Pictures and area descriptors together ({model}) explain {format_percent(r2)}."
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -30,7 +32,7 @@ def build_heat(collected: Collected, target: str | None = None) -> alt.LayerChar
     if target is None:
         targets = data["target"].unique().tolist()
         levels = data["level"].unique().tolist()
-        splits = [split for split in SPLITS if split in set(data["split"])]
+        splits: list[str] = [split for split in SPLITS if split in set(data["split"])]
         base = add_menu(base, "target", targets, targets[0])
         base = add_menu(base, "split", splits, collected.split)
         base = add_menu(base, "level", levels, collected.level)
@@ -47,9 +49,16 @@ def build_heat(collected: Collected, target: str | None = None) -> alt.LayerChar
     scale = alt.Scale(scheme="viridis", domain=[0, largest], clamp=True)
     cells = base.mark_rect().encode(color=alt.Color("r2:Q", title="R²", scale=scale))
     text = base.encode(text="label:N")
-    bold = {"fontSize": 12, "fontWeight": "bold"}
-    outline = text.mark_text(**bold, stroke="#000", strokeWidth=3, strokeJoin="round", opacity=0.6)
-    layers = cells + outline + text.mark_text(**bold, color="#fff")
+    bold = text.mark_text(fontSize=12, fontWeight="bold", color="#fff")
+    outline = text.mark_text(
+        fontSize=12,
+        fontWeight="bold",
+        stroke="#000",
+        strokeWidth=3,
+        strokeJoin="round",
+        opacity=0.6,
+    )
+    layers = cells + outline + bold
     return layers.properties(width=alt.Step(72), height=alt.Step(32))
 
 
@@ -60,7 +69,7 @@ def describe_winners(collected: Collected) -> list[str]:
     for target in collected.targets:
         if target not in winners.index:
             continue
-        row = winners.loc[target]
+        row: Any = winners.loc[target]
         cut = "" if row["best_cut"] in ("none", "all") else f" on {row['best_cut']}"
         n_tied = int(row["n_not_distinguishable"])
         tied = plural(n_tied, "other cell") if n_tied else "no other cell"

@@ -15,7 +15,8 @@ _LOSSES = {"loss": "training", "held_loss": "held out"}
 def build_curves(curves: pd.DataFrame, target: str) -> alt.FacetChart | None:
     """Draw the losses of one target, one small chart a fold, the epoch that was kept marked."""
     rows = curves[curves["target"] == target].astype(dict.fromkeys(_LOSSES, float))
-    rows = rows[np.isfinite(rows[list(_LOSSES)]).all(axis=1)].rename(columns=_LOSSES)
+    is_finite = np.isfinite(rows[list(_LOSSES)].to_numpy()).all(axis=1)
+    rows = rows.loc[is_finite].rename(columns=_LOSSES)
     if rows.empty:
         return None
     step = max(1, -(-int(rows["epoch"].max()) // MAX_EPOCHS))

@@ -59,7 +59,7 @@ def summarise_targets(collected: Collected) -> pd.DataFrame:
 def build_distributions(collected: Collected) -> alt.FacetChart | None:
     """Draw the distributions of truth and prediction over units, one small chart a target."""
     rows = collected.predictions.astype(dict.fromkeys(_VALUES, float))
-    rows = rows[np.isfinite(rows[_VALUES]).all(axis=1)]
+    rows = rows.loc[np.isfinite(rows[_VALUES].to_numpy()).all(axis=1)]
     parts = [
         _histogram(some[_VALUES].to_numpy()).assign(target=target)
         for target, some in rows.groupby("target")
@@ -100,7 +100,11 @@ def build_correlations(collected: Collected) -> alt.LayerChart | None:
     if len(names) < 2:
         return None
     wide = collected.predictions.pivot_table(index="unit", columns="target", values=_VALUES)
-    truth, prediction = (wide[what][names].corr(method="spearman").to_numpy() for what in _VALUES)
+    correlations = []
+    for what in _VALUES:
+        columns = pd.DataFrame({name: wide[what, name] for name in names})
+        correlations.append(columns.corr(method="spearman").to_numpy())
+    truth, prediction = correlations
     upper = np.triu(np.ones_like(truth, dtype=bool))
     rho = pd.DataFrame(np.where(upper, truth, prediction), index=names, columns=names)
     data = rho.rename_axis("row").reset_index().melt("row", var_name="column", value_name="rho")

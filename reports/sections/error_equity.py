@@ -136,7 +136,7 @@ def _describe(target: str, table: pd.DataFrame, collected: Collected) -> str:
         return text + "."
     if warned.empty:
         return text + "; no group stands out."
-    worst = warned.loc[warned["bias"].abs().idxmax()]
+    worst = warned.iloc[int(warned["bias"].abs().to_numpy().argmax())]
     way = _name_way(worst["warning"], target, collected)
     verb = "is" if len(warned) == 1 else "are"
     return text + (

@@ -22,7 +22,8 @@ def describe_intervals(collected: Collected) -> str:
     n = len(measured)
     short = measured[measured["is_short"]]
     if len(short):
-        worst = short.loc[(short["coverage"] - short["nominal"]).idxmin()]
+        gap = (short["coverage"] - short["nominal"]).to_numpy()
+        worst = short.iloc[int(gap.argmin())]
         return (
             f"{text} in {n - len(short)} of {n} cases; the widest gap is "
             f"{100 * worst['coverage']:.1f} % instead of {100 * worst['nominal']:.0f} % "
