@@ -1,4 +1,5 @@
-"""What an explanation costs beside the passes that it cannot do without: forward, and backward after the cut.
+"""What an explanation costs beside the passes that it cannot do without: forward, and backward
+after the cut.
 
 Run by `make bench-explain`.
 """
@@ -72,7 +73,9 @@ def explain_network(network: keras.Model, maps: Any, *, is_pooled: bool) -> Expl
 
 
 def measure_head(n: int) -> Row:
-    """A head on averages: maps by the truncated network, then Grad-CAM; beside the forward pass to the cut alone."""
+    """A head on averages: maps by the truncated network, then Grad-CAM; beside the forward pass to
+    the cut alone.
+    """
     pictures = np.random.default_rng(0).integers(0, 255, (n, 224, 224, 3), np.uint8)
     body = build_network(
         [Cut("mobilenetv2", "block_13_expand_relu", "map")], size=224, weights="random:0"
@@ -85,12 +88,17 @@ def measure_head(n: int) -> Row:
         return explain(explain_network(head, maps, is_pooled=True), maps, "gradients")
 
     ratio = measure_ratio(ours, lambda: run_network(body, pictures))
-    what = f"{n} tiles, mobilenetv2/block_13_expand_relu:avg: pictures to heat ÷ forward pass to the cut"
+    what = (
+        f"{n} tiles, mobilenetv2/block_13_expand_relu:avg: pictures to heat ÷ forward pass to the "
+        "cut"
+    )
     return Row("head", what, ratio, at_most=GOAL)
 
 
 def measure_tail(n: int) -> Row:
-    """A tail on stored maps: Grad-CAM at its last convolution; beside its forward and backward pass to the cut."""
+    """A tail on stored maps: Grad-CAM at its last convolution; beside its forward and backward pass
+    to the cut.
+    """
     body = build_tail(Origin(backbone="vgg16", layer="block5_conv1", size=224, weights="random:0"))
     flow = keras.layers.Dense(64, "relu")(keras.layers.Flatten()(body.output))
     network = keras.Model(body.inputs, keras.layers.Dense(1)(flow))
@@ -99,7 +107,10 @@ def measure_tail(n: int) -> Row:
     ratio = measure_ratio(
         lambda: explain(explained, maps, "gradients"), lambda: read_gradients(network, maps)
     )
-    what = f"{n} tiles, vgg16/block5_conv1:map: stored maps to heat ÷ forward and backward pass of the tail"
+    what = (
+        f"{n} tiles, vgg16/block5_conv1:map: stored maps to heat ÷ forward and backward pass of "
+        "the tail"
+    )
     return Row("tail", what, ratio, at_most=GOAL)
 
 

@@ -1,4 +1,6 @@
-"""Every number of the extraction beside its goal: `make bench-extract`, or `python -m benchmarks.extract --help`."""
+"""Every number of the extraction beside its goal: `make bench-extract`, or `python -m
+benchmarks.extract --help`.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,8 @@ def read_options() -> argparse.Namespace:
         unknown = set(getattr(options, option).split(",")) - set(known)
         if unknown:
             parser.error(
-                f"--{option}: unknown {', '.join(sorted(unknown))}; expected some of {','.join(known)}"
+                f"--{option}: unknown {', '.join(sorted(unknown))}; expected some of "
+                f"{','.join(known)}"
             )
     return options
 
@@ -76,7 +79,8 @@ def write_rows(out: Path, about: dict[str, Any], sections: dict[str, list[dict[s
     out.write_text(json.dumps({**about, "rows": sections}, indent=2) + "\n")
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
     table = (
-        f"{about['machine']}; {versions}; {about['size']} × {about['size']}, batches of {about['batch']}, four pooled cuts, "
+        f"{about['machine']}; {versions}; {about['size']} × {about['size']}, batches of "
+        f"{about['batch']}, four pooled cuts, "
         f"made tiles; medians of interleaved rounds{' (QUICK)' if about['is_quick'] else ''}. "
         "Random weights: nothing is claimed about the features.\n\n"
         + render_table(Row(**row) for section in sections.values() for row in section)
@@ -87,7 +91,9 @@ def write_rows(out: Path, about: dict[str, Any], sections: dict[str, list[dict[s
 
 
 def main() -> None:
-    """Measure, print the table, write it; sections that were not asked for keep their rows of an earlier time."""
+    """Measure, print the table, write it; sections that were not asked for keep their rows of an
+    earlier time.
+    """
     options = read_options()
     sections: dict[str, list[dict[str, Any]]] = (
         json.loads(options.out.read_text())["rows"] if options.out.is_file() else {}

@@ -54,7 +54,9 @@ _SHORT_S = 20.0  # what takes less is measured three times
 
 
 class Size(NamedTuple):
-    """How much is measured: tiles, features, folds, and how many (target, fold) pairs of the careful user's loop."""
+    """How much is measured: tiles, features, folds, and how many (target, fold) pairs of the
+    careful user's loop.
+    """
 
     tiles: int = 12_000
     features: int = 512
@@ -96,7 +98,9 @@ def prepare(size: Size) -> Bench:
 
 @lru_cache(maxsize=len(FAMILIES))
 def fit_all(size: Size, family: str) -> tuple[CrossFit, float]:
-    """Cross-fit one family on all targets, once for every part that asks; warm, so that it loads no library."""
+    """Cross-fit one family on all targets, once for every part that asks; warm, so that it loads no
+    library.
+    """
     prepare(QUICK).fit(family, [0])
     return prepare(size).fit(family, list(range(N_TARGETS)))
 
@@ -138,7 +142,9 @@ def careful(family: str, inner: int) -> Any:
 def run_careful(
     bench: Bench, family: str, pairs: list[tuple[int, int]]
 ) -> tuple[list[NDArray[np.float64]], float]:
-    """Do some (target, fold) steps of the careful user's loop; give their predictions and the seconds."""
+    """Do some (target, fold) steps of the careful user's loop; give their predictions and the
+    seconds.
+    """
     X, predicted, start = bench.data.X.astype(np.float32), [], time.perf_counter()
     for target, fold in pairs:
         train, held = (bench.folds.fold != fold), (bench.folds.fold == fold)
@@ -151,7 +157,9 @@ def run_careful(
 
 
 def loop_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:
-    """Number 1: the grid beside the careful user's loop, of which random (target, fold) steps stand for all."""
+    """Number 1: the grid beside the careful user's loop, of which random (target, fold) steps stand
+    for all.
+    """
     bench = prepare(size)
     joblib.Parallel(n_jobs=-1)(
         joblib.delayed(time.sleep)(0.5) for _ in range(2 * joblib.cpu_count())
@@ -175,7 +183,10 @@ def loop_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:
             ],
             axis=0,
         )
-        measured = f"{ours:.1f} s beside {theirs:.0f} s ({len(pairs)} of {len(every)} steps took {part:.0f} s)"
+        measured = (
+            f"{ours:.1f} s beside {theirs:.0f} s ({len(pairs)} of {len(every)} steps took "
+            f"{part:.0f} s)"
+        )
         yield Row(f"{family}: times faster", measured, theirs / ours)
         note = f"{r2[0]:.4f} beside {r2[1]:.4f} on those steps"
         yield Row(f"{family}: R² lost", note, float(r2[1] - r2[0]), at_most=LOST, digits=4)
@@ -230,7 +241,9 @@ def memory_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:  # noqa: 
 
 
 def _shrink(case: wide.Case) -> wide.Case:
-    """Few tiles, and fewer columns: XGBoost's histograms of 25,088 columns take long whatever the rows are."""
+    """Few tiles, and fewer columns: XGBoost's histograms of 25,088 columns take long whatever the
+    rows are.
+    """
     return case._replace(n_tiles=case.n_tiles // 100, n_features=max(32, case.n_features // 16))
 
 

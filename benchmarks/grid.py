@@ -29,7 +29,8 @@ BASELINES = ("mean", "region", "location", "geodemographic")
 PICTURES = ("ridge", "ridge@area", "ridge+groups", "knn", "forest", "xgboost", "head", "head@area")
 MODELS = (*BASELINES, *PICTURES, "stack")
 SPLITS = ("random", "area", "block")
-# How close each model comes to the truth in this made grid: the share of the spread that its error has.
+# How close each model comes to the truth in this made grid: the share of the spread that its error
+# has.
 _ERROR = {
     "mean": 1.0,
     "region": 0.97,
@@ -55,10 +56,11 @@ def write_grid(
     models: tuple[str, ...] = MODELS,
     splits: tuple[str, ...] = SPLITS,
 ) -> FitSettings:
-    """Write a table, embeddings, settings, folds and every run, unless they are there; scores and kept models are left to do.
+    """Write a table, embeddings, settings, folds and every run, unless they are there; scores and
+    kept models are left to do.
 
-    Predictions are made, not fitted: an area's truth, drawn towards the mean, and noise. They are written by the code
-    that writes real ones.
+    Predictions are made, not fitted: an area's truth, drawn towards the mean, and noise. They are
+    written by the code that writes real ones.
 
     Parameters
     ----------
@@ -172,7 +174,9 @@ def _write_stages(settings: FitSettings, n_tiles: int) -> None:
 
 
 def _predict(plan: Planned, tiles: Tiles, rng: np.random.Generator) -> CrossFit:
-    """Draw an area's truth towards the mean, under noise of the area, and of the tile unless the model's rows are areas."""
+    """Draw an area's truth towards the mean, under noise of the area, and of the tile unless the
+    model's rows are areas.
+    """
     truth, spec = tiles.targets[plan.missing].to_numpy(np.float64), plan.cell.spec
     share = _ERROR[spec.family] * (0.95 if spec.area else 1.0) * (0.97 if spec.groups else 1.0)
     share -= {"random": 0.1}.get(plan.cell.split, 0.0)

@@ -1,4 +1,6 @@
-"""Memory and book-keeping with a stub for the network; `python -m benchmarks.memory N avg|map` prints one peak [bytes]."""
+"""Memory and book-keeping with a stub for the network; `python -m benchmarks.memory N avg|map`
+prints one peak [bytes].
+"""
 
 from __future__ import annotations
 

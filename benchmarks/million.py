@@ -1,4 +1,6 @@
-"""What a run costs besides its tiles, on a table of a million: start, resume and close, with a network that does nothing."""
+"""What a run costs besides its tiles, on a table of a million: start, resume and close, with a
+network that does nothing.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ class StubFlight(NamedTuple):
 
 
 def open_stub(settings: ExtractSettings, backbone: str, *_: Any, **__: Any) -> StubNetwork:
-    """Stand in for `extract.networks.forward.open_forward`: 64 zeros a picture; at `map` cuts for each of 64 places."""
+    """Stand in for `extract.networks.forward.open_forward`: 64 zeros a picture; at `map` cuts for
+    each of 64 places.
+    """
     return StubNetwork(
         {
             cut.dataset: (8, 8, 64) if cut.pooling == "map" else (64,)

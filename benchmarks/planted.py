@@ -1,4 +1,6 @@
-"""Made embeddings with a planted truth: areas of a few tiles, seven targets that hang together, one label an area."""
+"""Made embeddings with a planted truth: areas of a few tiles, seven targets that hang together, one
+label an area.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ N_TRAITS, N_TARGETS = 12, 7
 
 
 class Planted(NamedTuple):
-    """X : (n, d) float16, ≥ 0 as after a ReLU and average pooling. Y : (n, 7), equal within an area. area : (n,)."""
+    """X : (n, d) float16, ≥ 0 as after a ReLU and average pooling. Y : (n, 7), equal within an
+    area. area : (n,).
+    """
 
     X: NDArray[np.float16]
     Y: NDArray[np.float64]
@@ -19,10 +23,11 @@ class Planted(NamedTuple):
 
 
 def plant(n_tiles: int, n_features: int, *, seed: int = 0, tiles_per_area: float = 5.0) -> Planted:
-    """Draw areas with traits; a tile shows its area's traits blurred, and the targets are curved mixtures of them.
+    """Draw areas with traits; a tile shows its area's traits blurred, and the targets are curved
+    mixtures of them.
 
-    The first two traits go into every target, so that the targets are correlated; about half of each target's variance
-    is noise of the area, which no picture shows.
+    The first two traits go into every target, so that the targets are correlated; about half of
+    each target's variance is noise of the area, which no picture shows.
     """
     rng = np.random.default_rng(seed)
     n_areas = max(2, round(n_tiles / tiles_per_area))

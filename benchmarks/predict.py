@@ -26,7 +26,8 @@ _WIDTH, _SHARD, _TRAIN, _AREAS = 32, 8192, 2000, 5000
 _WAYS = (("features", "ridge"), ("parquet", "ridge"), ("csv", "ridge"), ("parquet", "ridge@area"))
 _TILES = '[tiles]\ntable = "{table}"\nimages = "."\narea = "area"\nx = "x"\ny = "y"\n'
 _TEXT = (
-    'name = "made"\nout = "out"\n[targets]\ncolumns = ["index"]\n[extract]\ncuts = ["net/last:avg"]\n'
+    'name = "made"\nout = "out"\n[targets]\ncolumns = ["index"]\n[extract]\ncuts = '
+    '["net/last:avg"]\n'
     '[models]\nnames = ["ridge", "ridge@area"]\nkeep = "all"\n'
 )
 
@@ -83,7 +84,9 @@ def fit_made(folder: Path) -> None:
 
 
 def measure(few: int, many: int) -> Iterator[Row]:
-    """Predict few and many tiles in each way, each in a process of its own, so that each has its own peak."""
+    """Predict few and many tiles in each way, each in a process of its own, so that each has its
+    own peak.
+    """
     peaks: dict[tuple[str, str, int], int] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -111,7 +114,10 @@ def measure(few: int, many: int) -> Iterator[Row]:
                 yield Row("peak", what, peaks[source, model, n_tiles] / 2**20, unit="MiB")
     for source, model in _WAYS:
         low, high = peaks[source, model, few], peaks[source, model, many]
-        what = f"{model}, {source}, {few} and {many} tiles: {(high - low) / (many - few):.0f} bytes a tile"
+        what = (
+            f"{model}, {source}, {few} and {many} tiles: {(high - low) / (many - few):.0f} bytes a "
+            "tile"
+        )
         yield Row("peak, many ÷ few", what, high / low)
 
 

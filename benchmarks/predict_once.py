@@ -1,4 +1,6 @@
-"""Predict once, in a process that loads nothing else: `python -m benchmarks.predict_once FOLDER SOURCE MODEL` prints JSON."""
+"""Predict once, in a process that loads nothing else: `python -m benchmarks.predict_once FOLDER
+SOURCE MODEL` prints JSON.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The other ways to do the same: the field's own scripts, and thingsvision's, which are copied here in spirit."""
+"""The other ways to do the same: the field's own scripts, and thingsvision's, which are copied here
+in spirit.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from extract.networks.registry import REGISTRY
 
 
 def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:
-    """(4) The whole extraction over the field's own way and over thingsvision's: same tiles, same four cuts, warm."""
+    """(4) The whole extraction over the field's own way and over thingsvision's: same tiles, same
+    four cuts, warm.
+    """
     n_batches = 1 if quick else 2
     for backbone in site.backbones:
         settings = site.settings(backbone, n_tiles=n_batches * site.batch)
@@ -43,7 +47,9 @@ def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:
 
 
 class FieldScript:
-    """Pillow one file at a time, one float32 network a cut, `predict`, `np.save`; the means are taken in NumPy."""
+    """Pillow one file at a time, one float32 network a cut, `predict`, `np.save`; the means are
+    taken in NumPy.
+    """
 
     def __init__(self, site: Site, backbone: str) -> None:
         self._folder, self._size, self._batch, self._layers = (
@@ -62,7 +68,9 @@ class FieldScript:
         return keras.Model(self._base.inputs, self._base.get_layer(layer).output)
 
     def run(self, paths: list[Path]) -> float:
-        """Embed these files as published scripts do: all pictures in memory, then one `predict` a cut [tiles/s]."""
+        """Embed these files as published scripts do: all pictures in memory, then one `predict` a
+        cut [tiles/s].
+        """
         start = time.perf_counter()
         pictures = self._load(paths)
         for layer, model in self._models.items():
@@ -70,7 +78,9 @@ class FieldScript:
         return len(paths) / (time.perf_counter() - start)
 
     def run_anew(self, paths: list[Path]) -> float:
-        """Embed these files with a new Keras model and a `predict` call for every batch of every cut [tiles/s]."""
+        """Embed these files with a new Keras model and a `predict` call for every batch of every
+        cut [tiles/s].
+        """
         start = time.perf_counter()
         for layer in self._layers:
             parts = [

@@ -13,7 +13,9 @@ from joblib import cpu_count
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A number: which goal it belongs to, what it was measured on, and what it should be; None where it cannot be had."""
+    """A number: which goal it belongs to, what it was measured on, and what it should be; None
+    where it cannot be had.
+    """
 
     item: str
     what: str

@@ -1,4 +1,6 @@
-"""Scoring every cell of a full-size grid from its predictions on disk, beside the goals: `make bench-scores`."""
+"""Scoring every cell of a full-size grid from its predictions on disk, beside the goals: `make
+bench-scores`.
+"""
 
 from __future__ import annotations
 

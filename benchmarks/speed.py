@@ -1,4 +1,6 @@
-"""The extraction beside the bare network: the pipeline, many cuts, precision, runtimes, decoding."""
+"""The extraction beside the bare network: the pipeline, many cuts, precision, runtimes,
+decoding.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def open_network(site: Site, settings: ExtractSettings, backbone: str, **options
 
 
 def bare_rate(forward: Forward, pictures: NDArray[np.uint8], *, seconds: float) -> float:
-    """Rate of the network alone [tiles/s]: one batch again and again, several in flight, fetched as a run fetches them."""
+    """Rate of the network alone [tiles/s]: one batch again and again, several in flight, fetched as
+    a run fetches them.
+    """
     flight: deque[Any] = deque()
     n_batches, start = 0, time.perf_counter()
     while n_batches < 3 or time.perf_counter() - start < seconds:
@@ -54,7 +58,9 @@ def bare_rate(forward: Forward, pictures: NDArray[np.uint8], *, seconds: float) 
 
 
 def whole_rate(settings: ExtractSettings, forwards: Mapping[str, ForwardNetwork]) -> float:
-    """Rate of a whole run, picture files to closed HDF5, without start-up [tiles/s]; the networks are open already."""
+    """Rate of a whole run, picture files to closed HDF5, without start-up [tiles/s]; the networks
+    are open already.
+    """
 
     def give(_settings: ExtractSettings, backbone: str, *_: Any, **__: Any) -> ForwardNetwork:
         return forwards[backbone]
@@ -64,7 +70,9 @@ def whole_rate(settings: ExtractSettings, forwards: Mapping[str, ForwardNetwork]
 
 
 def interleave(rounds: int, **ways: Callable[[], float]) -> dict[str, float]:
-    """Measure all ways in turn, `rounds` times, and give each one's median: what disturbs one disturbs all."""
+    """Measure all ways in turn, `rounds` times, and give each one's median: what disturbs one
+    disturbs all.
+    """
     measured: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, measure in ways.items():
@@ -91,7 +99,9 @@ def decode_rate(site: Site, *, n_tiles: int, processes: int) -> float:
 
 
 def measure_loop(site: Site, *, n_tiles: int) -> Iterator[Row]:
-    """(7) What the loop does beside decoding, with a network that does nothing: it bounds the rate on any number of cores."""
+    """(7) What the loop does beside decoding, with a network that does nothing: it bounds the rate
+    on any number of cores.
+    """
     network = StubNetwork(
         {
             f"{cut}:avg": (width,)
@@ -141,7 +151,8 @@ def measure_pipeline(site: Site, *, quick: bool) -> Iterator[Row]:
         yield Row(item, what, rates["whole"] / rates["bare"], at_least=goal)
         if (
             gpu is None
-        ):  # decoding and the network share the cores: one after the other they would take this long a tile
+            # decoding and the network share the cores: in turn they would take this long a tile
+        ):
             both = 1 / rates["bare"] + 1 / ceiling
             yield Row(
                 "pipeline / what the cores can do",

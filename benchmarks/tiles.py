@@ -1,4 +1,6 @@
-"""The tiles and settings that every measurement uses: a made city's pictures, as often as a measurement needs them."""
+"""The tiles and settings that every measurement uses: a made city's pictures, as often as a
+measurement needs them.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ class Site:
 
     Parameters
     ----------
-    size, batch, precision : side of the pictures [pixels], tiles a pass, and what the networks compute in.
+    size, batch, precision : side of the pictures [pixels], tiles a pass, and what the networks
+        compute in.
     backbones : the networks to measure.
     """
 
@@ -73,7 +76,9 @@ class Site:
     def settings(
         self, *backbones: str, n_tiles: int, layers: int = 4, **extract: str | int
     ) -> ExtractSettings:
-        """Write a table of `n_tiles` rows and settings that cut each backbone at its deepest `layers` layers."""
+        """Write a table of `n_tiles` rows and settings that cut each backbone at its deepest
+        `layers` layers.
+        """
         names = [
             str(self.pictures[i % len(self.pictures)].relative_to(self.folder))
             for i in range(n_tiles)

@@ -1,4 +1,5 @@
-"""Peak memory on a flat cut and at a million tiles, and how time grows with the number of tiles; called by `benchmarks.fit`.
+"""Peak memory on a flat cut and at a million tiles, and how time grows with the number of tiles;
+called by `benchmarks.fit`.
 
 Example: python -m benchmarks.wide                     (all tables)
          python -m benchmarks.wide --only million      (one of them)
@@ -75,14 +76,19 @@ def memory_rows(cases: Sequence[Case]) -> Iterator[Row]:
             found = json.loads(said.splitlines()[-1])
             targets = f", {case.n_targets} target{'s' if case.n_targets > 1 else ''}"
             targets += f", {case.n_rounds} rounds" if case.n_rounds else ""
-            what = f"{case.n_tiles} × {case.n_features}{targets}: {found['seconds']:.0f} s, mean R² {found['r2']:.3f}"
+            what = (
+                f"{case.n_tiles} × {case.n_features}{targets}: {found['seconds']:.0f} s, mean R² "
+                f"{found['r2']:.3f}"
+            )
             yield Row(
                 f"{case.model}: peak memory", what, found["peak_gib"], at_most=PEAK_GIB, unit="GiB"
             )
 
 
 def ensure_written(case: Case, folder: Path) -> Path:
-    """Return the folder of a case's cut and labels; they are written where they are not yet there."""
+    """Return the folder of a case's cut and labels; they are written where they are not yet
+    there.
+    """
     mine = folder / f"{case.n_tiles}x{case.n_features}"
     if not (mine / "labels.npz").is_file():
         write_wide(mine, case.n_tiles, case.n_features)
@@ -90,7 +96,9 @@ def ensure_written(case: Case, folder: Path) -> Path:
 
 
 def write_wide(folder: Path, n_tiles: int, n_features: int) -> None:
-    """Write a planted cut as the extraction does, shard by shard, and its labels and areas beside."""
+    """Write a planted cut as the extraction does, shard by shard, and its labels and areas
+    beside.
+    """
     (folder / "net").mkdir(parents=True, exist_ok=True)
     narrow, rng, shards = plant(n_tiles, 64), np.random.default_rng(1), []
     mix = rng.normal(size=(64, n_features)).astype(np.float32) / 8
@@ -132,7 +140,9 @@ def measure_case(case: Case, folder: Path) -> dict[str, float]:
 
 
 def scaling_rows(sizes: Sequence[int] = SIZES, *, n_features: int = 512) -> Iterator[Row]:
-    """Slope of log time over log tiles, all folds and seven targets; boosting stops later where there is more to learn."""
+    """Slope of log time over log tiles, all folds and seven targets; boosting stops later where
+    there is more to learn.
+    """
     largest = plant(max(sizes), n_features)
     for model, goal in SLOPES.items():
         seconds, rounds = [], []

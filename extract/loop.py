@@ -11,12 +11,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import numpy as np
 from joblib import cpu_count
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Pixels
 from extract.errors import DecoderError, ExtractionError
 from extract.pictures.decoder_pool import DecoderPool, Decoding
 from extract.pictures.picture_source import Batch
@@ -37,13 +36,13 @@ _WRITES_AHEAD = 4  # batches that wait for the disk
 class PendingBatch(Protocol):
     """A batch that the device may still be busy with."""
 
-    def result(self) -> dict[str, NDArray[Any]]: ...  # noqa: D102
+    def result(self) -> dict[str, Array]: ...  # noqa: D102
 
 
 class ForwardNetwork(NetworkInfo, Protocol):
     """A network that takes batches: see `extract.networks.forward.Forward`."""
 
-    def submit(self, pictures: NDArray[np.uint8]) -> PendingBatch: ...  # noqa: D102
+    def submit(self, pictures: Pixels) -> PendingBatch: ...  # noqa: D102
 
 
 OpenForward = Callable[..., ForwardNetwork]
@@ -332,7 +331,7 @@ class WriteQueue:
         self._writers: dict[Path, ShardWriter] = {}
         self._is_broken = False
 
-    def put(self, step: BatchInFlight, rows: dict[str, NDArray[Any]]) -> None:
+    def put(self, step: BatchInFlight, rows: dict[str, Array]) -> None:
         """Hand over the rows of one batch; waits while too many are waiting."""
         self._settle(_WRITES_AHEAD)
         self._waiting.append(self._thread.submit(self._write, step, rows))
@@ -358,7 +357,7 @@ class WriteQueue:
                     "make room, then run the same command again."
                 ) from error
 
-    def _write(self, step: BatchInFlight, rows: dict[str, NDArray[Any]]) -> None:
+    def _write(self, step: BatchInFlight, rows: dict[str, Array]) -> None:
         if self._is_broken:  # rows are missing: what follows has no place
             return
         name = step.backbone.backbone

@@ -82,11 +82,8 @@ def print_grid(planned: list[Planned]) -> None:
 
 def _print_runs(columns: Row, rows: Sequence[Row]) -> None:
     """Print runs in blocks to be read, or with tabs between where another program reads."""
-    if out.is_terminal:
-        lines = block_runs(columns, rows, out.width)
-    else:
-        lines = tab_runs(columns, rows)
-    for line in lines:
+    is_read = out.is_terminal
+    for line in block_runs(columns, rows, out.width) if is_read else tab_runs(columns, rows):
         typer.echo(line)
 
 

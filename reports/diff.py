@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Float32s
 from extract.errors import ReportError
 from extract.settings import read_settings
 from extract.tables.tile_table import Tiles, read_tiles
@@ -60,7 +60,8 @@ def open_side(path: Path) -> Side:
 
     Raises
     ------
-    ReportError : a folder without runs. SettingsError, RunFileError : files that are missing or damaged.
+    ReportError : a folder without runs. SettingsError, RunFileError : files that are missing or
+        damaged.
     """
     settings = _settings_of(path) if path.is_dir() else read_settings(path, ReportSettings)
     scores = read_checked_scores(settings.folder)
@@ -75,7 +76,8 @@ def _settings_of(folder: Path) -> ReportSettings:
     runs = sorted(folder.glob("runs/**/run.json"))
     if not runs:
         raise ReportError(
-            f"{folder}: no finished run below it. Name a settings file, or the folder that holds scores.csv."
+            f"{folder}: no finished run below it. Name a settings file, or the folder that holds "
+            "scores.csv."
         )
     document = read_document(runs[0], "roofline.run", 2)
     return ReportSettings.model_validate({**document["settings"], "out": str(folder.resolve())})
@@ -124,7 +126,8 @@ def _check_same(a: Side, b: Side, split: str) -> Tiles:
     for key, word in (("ids_sha256", "tiles"), ("area_sha256", "areas"), ("fold_sha256", "folds")):
         if not recipes[0].get(key) or recipes[0].get(key) != recipes[1].get(key):
             raise ReportError(
-                f"{a.settings.folder} and {b.settings.folder}: not the same {word} on the split {split!r}, so that a "
+                f"{a.settings.folder} and {b.settings.folder}: not the same {word} on the split "
+                f"{split!r}, so that a "
                 "difference would not be the models'. Fit both with the same table, folds and seed."
             )
     tables = [read_tiles(side.settings) for side in (a, b)]
@@ -132,7 +135,8 @@ def _check_same(a: Side, b: Side, split: str) -> Tiles:
     for target in set(columns[0]) & set(columns[1]):
         if not columns[0][target].equals(columns[1][target]):
             raise ReportError(
-                f"{a.settings.folder} and {b.settings.folder}: the labels of {target!r} differ. Fit both on the same "
+                f"{a.settings.folder} and {b.settings.folder}: the labels of {target!r} differ. "
+                "Fit both on the same "
                 "table."
             )
     return tables[0]
@@ -166,7 +170,7 @@ def _rank_cells(side: Side, split: str, target: str) -> list[CellName]:
 
 def _label(tiles: Tiles, target: str, split: str, block_m: float) -> Labelled:
     if target in tiles.classes:
-        truth: NDArray[Any] = code_labels(tiles.classes[target])
+        truth: Array = code_labels(tiles.classes[target])
     else:
         truth = tiles.targets[target].to_numpy(np.float64)
     return Labelled(
@@ -178,7 +182,7 @@ def _label(tiles: Tiles, target: str, split: str, block_m: float) -> Labelled:
 
 def _read_cells(
     side: Side, split: str, cells: list[CellName], tiles: Tiles, target: str
-) -> dict[CellName, NDArray[np.float32]]:
+) -> dict[CellName, Float32s]:
     """Read out-of-fold predictions: (n_tiles,), or of classes (n_tiles, n_classes)."""
     folder = side.settings.folder
     runs = [(split, *cell) for cell in cells]
@@ -192,7 +196,7 @@ def _read_cells(
 
 
 def _evaluate_pair(
-    predicted: NDArray[np.float32], cells: Pair, labelled: Labelled, *, seed: int
+    predicted: Float32s, cells: Pair, labelled: Labelled, *, seed: int
 ) -> Evaluated | None:
     """Evaluate two cells over the areas of the tiles that both predict; None without any."""
     is_predicted = np.isfinite(predicted).reshape(len(predicted), -1).all(axis=1)

@@ -86,7 +86,9 @@ def experiment(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def measured_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A weight file of MobileNetV2: drawn, and its batch norms told what passes through it, so that signals reach its end."""
+    """A weight file of MobileNetV2: drawn, and its batch norms told what passes through it, so that
+    signals reach its end.
+    """
     import keras
 
     from extract.networks.backbones import load_base

@@ -1,4 +1,6 @@
-"""A small experiment with made embeddings: column 0 of a cut tells the label, the others nothing."""
+"""A small experiment with made embeddings: column 0 of a cut tells the label, the others
+nothing.
+"""
 
 from __future__ import annotations
 

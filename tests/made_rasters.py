@@ -1,4 +1,6 @@
-"""Small surveys for the tests: heights with houses on a slope, written as rasters, and the polygons of areas."""
+"""Small surveys for the tests: heights with houses on a slope, written as rasters, and the polygons
+of areas.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ WEST, NORTH = 400_000.0, 300_000.0
 
 
 def make_heights(rows: int, columns: int, *, cell_m: float = 2.0, seed: int = 0) -> np.ndarray:
-    """Return houses of 4 to 20 m on ground that rises by 1 in 50 to the east: (rows, columns) float32 [m]."""
+    """Return houses of 4 to 20 m on ground that rises by 1 in 50 to the east: (rows, columns)
+    float32 [m].
+    """
     rng = np.random.default_rng(seed)
     heights = np.tile(30 + np.arange(columns) * cell_m / 50, (rows, 1))
     for _ in range(rows * columns // 600):
@@ -74,7 +78,9 @@ def write_areas(
     to: str | None = None,
     column: str = "code",
 ) -> Path:
-    """Write rectangles (west, south, east, north) as the polygons of areas, brought into another CRS where `to` says so."""
+    """Write rectangles (west, south, east, north) as the polygons of areas, brought into another
+    CRS where `to` says so.
+    """
     geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
     frame = geopandas.GeoDataFrame(
         {column: list(boxes)}, geometry=[shapely.box(*box) for box in boxes.values()], crs=crs

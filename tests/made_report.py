@@ -29,7 +29,9 @@ BLIND = (("mean", -0.01), ("location", 0.1234))
 
 
 class Experiment:
-    """20 areas of 3 tiles; `ridge` on the first cut is the best of every target, with R² 0.51 on the strictest split."""
+    """20 areas of 3 tiles; `ridge` on the first cut is the best of every target, with R² 0.51 on
+    the strictest split.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.config, self.out = folder, folder / "city.toml", folder / "out"
@@ -53,12 +55,15 @@ class Experiment:
         self.folder.mkdir(exist_ok=True)
         line = 'ceiling = "ceiling.csv"\n' if ceiling else ""
         self.config.write_text(
-            'name = "city"\nout = "out"\n[tiles]\ntable = "tiles.csv"\nimages = "."\narea = "LSOA"\ngroups = ["district"]\n'
+            'name = "city"\nout = "out"\n[tiles]\ntable = "tiles.csv"\nimages = "."\narea = '
+            '"LSOA"\ngroups = ["district"]\n'
             + ('x = "x"\ny = "y"\n' if places else "")
             + f"[targets]\ncolumns = {json.dumps(list(targets), ensure_ascii=False)}\n{line}"
             f'[extract]\ncuts = {json.dumps(list(cuts))}\nweights = "{weights}"\n'
-            f"[models]\nnames = {json.dumps(['mean', *(['location'] if places else []), 'ridge', 'knn'])}\n"
-            f"splits = {json.dumps(list(splits))}\n[reports]\ntitle = {json.dumps(title, ensure_ascii=False)}\n{reports}",
+            "[models]\nnames = "
+            f"{json.dumps(['mean', *(['location'] if places else []), 'ridge', 'knn'])}\n"
+            f"splits = {json.dumps(list(splits))}\n[reports]\ntitle = "
+            f"{json.dumps(title, ensure_ascii=False)}\n{reports}",
             encoding="utf-8",
         )
         n = 3 * n_areas

@@ -72,7 +72,9 @@ def check_equal(path, expected):
 
 @pytest.fixture
 def alone(experiment):
-    """A table with one bad picture, made by one process; gives a way to say another engine, and what has to come out."""
+    """A table with one bad picture, made by one process; gives a way to say another engine, and
+    what has to come out.
+    """
     path = experiment(n=60)
     (path.parent / "tiles" / "3.png").write_text("no picture")
     extract(path)
@@ -98,7 +100,9 @@ def alone(experiment):
 
 @pytest.fixture
 def unlimited(monkeypatch):
-    """Processes with all cores each: fits that were tested here before leave a limit, and workers that began under it."""
+    """Processes with all cores each: fits that were tested here before leave a limit, and workers
+    that began under it.
+    """
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         monkeypatch.delenv(name, raising=False)
     get_reusable_executor().shutdown(wait=True)
@@ -382,5 +386,5 @@ def test_a_job_that_kills_every_worker_is_one_clear_error():
         Client(cluster) as client,
     ):
         jobs = [delayed(abs)(-1), delayed(die)(0)]
-        with pytest.raises(WorkerError, match="died again and again.*too little memory"):
+        with pytest.raises(WorkerError, match=r"died again and again.*too little memory"):
             list(Cluster(client).run(jobs))

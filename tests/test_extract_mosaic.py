@@ -1,4 +1,6 @@
-"""Rasters and polygons that cannot be used say so in one line; those that can are read as they are."""
+"""Rasters and polygons that cannot be used say so in one line; those that can are read as they
+are.
+"""
 
 from __future__ import annotations
 

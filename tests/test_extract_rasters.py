@@ -1,4 +1,6 @@
-"""Tiles from rasters lie where they should, have no seams, name the right area, and survive a kill."""
+"""Tiles from rasters lie where they should, have no seams, name the right area, and survive a
+kill.
+"""
 
 from __future__ import annotations
 

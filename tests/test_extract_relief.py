@@ -1,4 +1,6 @@
-"""Channels equal their definitions, cells without data weigh nothing, and resampling keeps places and means."""
+"""Channels equal their definitions, cells without data weigh nothing, and resampling keeps places
+and means.
+"""
 
 from __future__ import annotations
 

@@ -189,7 +189,8 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on(experiment, runtime)
     code = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000));"
-        f"import sys; sys.argv = ['extract', 'run', '--config', {str(path)!r}]; from extract.cli import main; main()"
+        f"import sys; sys.argv = ['extract', 'run', '--config', {str(path)!r}]; from extract.cli "
+        "import main; main()"
     )
     result = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,4 +1,6 @@
-"""What the terminal says of an extraction that was not made as one might think: the files say it too."""
+"""What the terminal says of an extraction that was not made as one might think: the files say it
+too.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from extract.store.embeddings import read_attributes
 
 @pytest.fixture
 def say(capsys):
-    """Run a command; gives what it wrote on standard output and on standard error, each as one line."""
+    """Run a command; gives what it wrote on standard output and on standard error, each as one
+    line.
+    """
 
     def command(name, path, *options):
         app([name, "--config", str(path), *options], standalone_mode=False)
@@ -27,7 +31,10 @@ def test_bfloat16_that_was_refused_is_said(experiment, monkeypatch, say):
     monkeypatch.setattr(forward, "has_bfloat16", lambda: True)
     monkeypatch.setattr(forward, "least_cosine", lambda *_: (0.99985, "block_1_expand_relu:avg"))
     path = experiment(replace={'precision = "float32"': 'precision = "auto"'})
-    note = "bfloat16 refused: cosine 0.999850 to float32 at block_1_expand_relu:avg, 0.9999 is the least; float32 used"
+    note = (
+        "bfloat16 refused: cosine 0.999850 to float32 at block_1_expand_relu:avg, 0.9999 is the "
+        "least; float32 used"
+    )
     out, err = say("run", path)
     assert f"note: mobilenetv2: {note}" in err
     assert "float32 by tensorflow on cpu" in out

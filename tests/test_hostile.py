@@ -1,4 +1,6 @@
-"""What a stranger may have written: paths that climb out, archives, pictures, embeddings, predictions and rasters."""
+"""What a stranger may have written: paths that climb out, archives, pictures, embeddings,
+predictions and rasters.
+"""
 
 from __future__ import annotations
 
@@ -340,7 +342,10 @@ def test_a_vrt_that_reaches_out_or_brings_code_is_refused(
     pytest.importorskip("rasterio")
     from extract.tiling.mosaic import open_mosaic
 
-    text = f'<VRTDataset rasterXSize="5" rasterYSize="5"><VRTRasterBand>{body}</VRTRasterBand></VRTDataset>'
+    text = (
+        '<VRTDataset rasterXSize="5" '
+        f'rasterYSize="5"><VRTRasterBand>{body}</VRTRasterBand></VRTDataset>'
+    )
     (tmp_path / "a.vrt").write_text(text, encoding=encoding)
     (tmp_path / "service.tif").write_text("<GDAL_WMS><Service name='TMS'/></GDAL_WMS>")
     with pytest.raises(RasterError, match=message):
@@ -377,7 +382,10 @@ def test_a_header_that_claims_a_continent_is_refused(tmp_path: Path) -> None:
     from extract.tiling.make_tiles import make_tiles
     from extract.tiling.options import Request
 
-    head = "ncols 2000000000\nnrows 2000000000\nxllcorner 0\nyllcorner 0\ncellsize 2\nNODATA_value -9999\n"
+    head = (
+        "ncols 2000000000\nnrows 2000000000\nxllcorner 0\nyllcorner 0\ncellsize 2\nNODATA_value "
+        "-9999\n"
+    )
     (tmp_path / "a.asc").write_text(head + "1 2 3\n" * 100)
     with pytest.raises(ValueError, match=r"cannot be read as a raster|Is a header wrong"):
         make_tiles(Request(surface=tmp_path / "a.asc", out=tmp_path / "out", crs="EPSG:27700"))
@@ -389,7 +397,10 @@ def test_an_ascii_grid_that_was_cut_off_is_refused_and_not_searched_for_ever(
     pytest.importorskip("rasterio")
     from extract.tiling.mosaic import open_mosaic
 
-    head = "ncols 100\nnrows 3000\nxllcorner 530000\nyllcorner 180000\ncellsize 2\nNODATA_value -9999\n"
+    head = (
+        "ncols 100\nnrows 3000\nxllcorner 530000\nyllcorner 180000\ncellsize 2\nNODATA_value "
+        "-9999\n"
+    )
     (tmp_path / "a.asc").write_text(head + ("1 " * 100 + "\n") * 1000)
     mosaic = open_mosaic(tmp_path / "a.asc", crs="EPSG:27700")
     assert mosaic.read(0, 900, 100, 100).shape == (100, 100)
@@ -416,7 +427,10 @@ def test_boundaries_that_are_a_virtual_layer_in_disguise_are_refused(
     pytest.importorskip("geopandas")
     from extract.tiling.boundaries import read_areas
 
-    text = '<OGRVRTDataSource><OGRVRTLayer name="a"><SrcDataSource>/vsicurl/http://localhost/a.gpkg</SrcDataSource></OGRVRTLayer>'
+    text = (
+        "<OGRVRTDataSource><OGRVRTLayer "
+        'name="a"><SrcDataSource>/vsicurl/http://localhost/a.gpkg</SrcDataSource></OGRVRTLayer>'
+    )
     (tmp_path / "a.geojson").write_text(f"\n{text}</OGRVRTDataSource>", encoding=encoding)
     with pytest.raises(BoundaryError, match="XML, which may name data in other places"):
         read_areas(

@@ -39,7 +39,9 @@ Change = Callable[[AuditInputs], AuditInputs]
 
 
 def clean() -> AuditInputs:
-    """90 areas of 2 × 3 touching tiles on a grid, random labels and pictures, areas whole in their folds."""
+    """90 areas of 2 × 3 touching tiles on a grid, random labels and pictures, areas whole in their
+    folds.
+    """
     rng, n = np.random.default_rng(3), len(AREA)
     k = np.arange(n) % 6
     xy = np.column_stack([AREA % 10 * 2 + k % 2, AREA // 10 * 3 + k // 2]) * SIDE + 5e5

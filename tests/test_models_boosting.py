@@ -1,4 +1,6 @@
-"""Gradient boosting: one binning for all targets, rounds chosen on inner folds, streamed, repeatable."""
+"""Gradient boosting: one binning for all targets, rounds chosen on inner folds, streamed,
+repeatable.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Intervals hold the truth when areas are drawn, and do not when tiles are; ranks need no ranking anew."""
+"""Intervals hold the truth when areas are drawn, and do not when tiles are; ranks need no ranking
+anew.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ TILES = 5  # of each area, in the simulated sets
 def simulate(n_areas: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return labels, predictions and areas of the tiles of one data set.
 
-    A fixed rule predicts half the label, plus an error of the area and one of the tile, each of variance a quarter. Over all
-    areas that could be drawn, its R² is 1 − (1/4 + 1/4 + 1/4) of tiles, and 1 − (1/4 + 1/4 + 1/20) of areas of five.
-    """
+    A fixed rule predicts half the label, plus an error of the area and one of the tile, each of
+    variance a quarter. Over all areas that could be drawn, its R² is 1 − (1/4 + 1/4 + 1/4) of
+    tiles, and 1 − (1/4 + 1/4 + 1/20) of areas of five."""
     rng = np.random.default_rng(seed)
     label, error = rng.normal(size=n_areas), 0.5 * rng.normal(size=n_areas)
     area = np.repeat(np.arange(n_areas), TILES)

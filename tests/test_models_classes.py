@@ -1,4 +1,6 @@
-"""Targets that are classes: every family as a classifier, what stands on disk, and how it is scored."""
+"""Targets that are classes: every family as a classifier, what stands on disk, and how it is
+scored.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,8 @@ def test_the_better_of_sixty_is_better_than_each_other() -> None:
 def test_the_luckiest_of_twenty_equals_is_seldom_called_better(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In 120 sets without any difference, Holm's correction alone is fooled by having picked the winner; `p_max` is not.
+    """In 120 sets without any difference, Holm's correction alone is fooled by having picked the
+    winner; `p_max` is not.
 
     With 400 replicates a set instead of 2,000: the share of false alarms is over the sets.
     """
@@ -62,7 +63,9 @@ def test_the_luckiest_of_twenty_equals_is_seldom_called_better(
 
 
 def test_what_the_luckiest_of_thirty_keeps_is_what_the_others_have() -> None:
-    """All are equal, so that what it shows above the mean of all is luck, and gone where it was not chosen."""
+    """All are equal, so that what it shows above the mean of all is luck, and gone where it was not
+    chosen.
+    """
     tables = [compare(seed, [0.8] * 30, n=100) for seed in range(8)]
     shown, kept = (
         np.mean([winner[name] for _, (winner,) in tables]) for name in ("value", "value_corrected")

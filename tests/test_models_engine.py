@@ -154,8 +154,10 @@ def test_a_worker_that_is_killed_is_said_in_a_line_with_a_remedy() -> None:
 
 def test_workers_end_with_a_parent_that_is_killed_outright() -> None:
     code = (
-        "import joblib; from models.execution.engine import Engine; from test_models_engine import name_and_sleep as job\n"
-        "for pid in Engine(workers=2, threads=1, scheduler=None).each(joblib.delayed(job)(s) for s in (0, 0, 60, 60)):"
+        "import joblib; from models.execution.engine import Engine; from test_models_engine import "
+        "name_and_sleep as job\n"
+        "for pid in Engine(workers=2, threads=1, scheduler=None).each(joblib.delayed(job)(s) for s "
+        "in (0, 0, 60, 60)):"
         " print(pid, flush=True)"
     )
     tests = Path(__file__).parent

@@ -28,14 +28,17 @@ from models.store.runs import read_predictions
 N = 48
 CUT = "mobilenetv2/block_3_expand_relu:avg"
 MODELS = (
-    'names = ["mean", "ridge", "ridge@area", "knn", "head"]\nfolds = 3\nkeep = ["ridge", "ridge@area", "knn", "head"]\n'
+    'names = ["mean", "ridge", "ridge@area", "knn", "head"]\nfolds = 3\nkeep = ["ridge", '
+    '"ridge@area", "knn", "head"]\n'
     'accept = ["labels-differ"]\n[models.params.head]\nepochs = 5\n'
 )
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fitted experiment whose tiles carry a bright corner, the brighter the higher the label; gives the settings' path."""
+    """A fitted experiment whose tiles carry a bright corner, the brighter the higher the label;
+    gives the settings' path.
+    """
     folder, rng = tmp_path_factory.mktemp("explain"), np.random.default_rng(0)
     (folder / "tiles").mkdir()
     label = rng.uniform(size=N // 2).repeat(2)
@@ -48,8 +51,10 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"id": ids, "file": range(N), "area": [f"A{i // 2}" for i in range(N)], "income": label}
     ).to_csv(folder / "t.csv", index=False)
     (folder / "s.toml").write_text(
-        'name = "s"\nout = "out"\n[tiles]\ntable = "t.csv"\nimages = "tiles"\npath = "{file}.png"\narea = "area"\n'
-        f'[targets]\ncolumns = ["income"]\n[extract]\ncuts = ["{CUT}"]\nweights = "random:1"\nsize = 32\n'
+        'name = "s"\nout = "out"\n[tiles]\ntable = "t.csv"\nimages = "tiles"\npath = '
+        '"{file}.png"\narea = "area"\n'
+        f'[targets]\ncolumns = ["income"]\n[extract]\ncuts = ["{CUT}"]\nweights = "random:1"\nsize '
+        "= 32\n"
         f'precision = "float32"\nbatch = 16\n[models]\n{MODELS}'
     )
     run_extraction(read_settings(folder / "s.toml", ExtractSettings))

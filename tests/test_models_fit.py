@@ -1,4 +1,6 @@
-"""The loop: from embeddings on disk to scores and kept models; killed at any moment, it goes on from there."""
+"""The loop: from embeddings on disk to scores and kept models; killed at any moment, it goes on
+from there.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ def test_a_stack_is_not_touched_by_the_labels_that_it_predicts(tmp_path: Path) -
 
 
 def killed_fit(path: Path, folder: Path, n_runs: int, seconds: float) -> None:
-    """Start a fit in a process of its own, and kill it some seconds after there are some runs, whatever it does then."""
+    """Start a fit in a process of its own, and kill it some seconds after there are some runs,
+    whatever it does then.
+    """
     process = multiprocessing.get_context("spawn").Process(
         target=fit, args=(path,)
     )  # a fork would share its threads' locks

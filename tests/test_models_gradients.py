@@ -1,4 +1,6 @@
-"""Gradients of networks by their inputs, the split behind the last map, and weights that change places for a while."""
+"""Gradients of networks by their inputs, the split behind the last map, and weights that change
+places for a while.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where a prediction comes from: exact sums, one method beside another, and a planted shape in one corner of the picture."""
+"""Where a prediction comes from: exact sums, one method beside another, and a planted shape in one
+corner of the picture.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ ASKED = np.argsort(STRENGTH)[-8:]  # tiles in which the shape is plain
 
 
 def draw_pictures() -> NDArray[np.uint8]:
-    """Noise all over, and in the upper left corner a chequered square whose contrast is the label."""
+    """Noise all over, and in the upper left corner a chequered square whose contrast is the
+    label.
+    """
     pictures = RNG.normal(110, 12, (N, SIDE, SIDE, 3))
     chequers = np.where((np.add.outer(np.arange(20), np.arange(20)) // 4) % 2, 1.0, -1.0)
     pictures[:, 4:24, 4:24] += 100 * STRENGTH[:, None, None, None] * chequers[..., None]
@@ -89,7 +93,9 @@ def make_explained(
 
 
 def share_in_corner(heat: NDArray[np.float64]) -> float:
-    """Return the part of the heat's size that lies over the square (with the places that see into it)."""
+    """Return the part of the heat's size that lies over the square (with the places that see into
+    it).
+    """
     size = np.abs(heat)
     reach = round(heat.shape[1] * 28 / SIDE)
     return float(size[:, :reach, :reach].sum() / size.sum())

@@ -1,4 +1,6 @@
-"""A new place without features: they are made as the model's were, by the same weights or not at all, and by nobody twice."""
+"""A new place without features: they are made as the model's were, by the same weights or not at
+all, and by nobody twice.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +110,9 @@ def own(town: Path, model: str) -> NDArray[np.float64]:
 
 
 def place_of(town: Path, folder: Path, more: str = "") -> Path:
-    """Write settings of a place that has the town's pictures, and so its predictions; nothing is said of networks."""
+    """Write settings of a place that has the town's pictures, and so its predictions; nothing is
+    said of networks.
+    """
     text = f'name = "new"\nout = "{folder}/out"\n' + TILES.format(folder=town.parent) + more
     (folder / "new.toml").write_text(text)
     return folder / "new.toml"

@@ -1,4 +1,6 @@
-"""Heads, tails and whole networks: one network a target, seeds, kept networks in new processes, and what they look at."""
+"""Heads, tails and whole networks: one network a target, seeds, kept networks in new processes, and
+what they look at.
+"""
 
 from __future__ import annotations
 
@@ -152,8 +154,10 @@ def test_every_kept_network_is_explained_end_to_end(
     path.write_text(
         path.read_text()
         + '[models]\nnames = ["mean", "tail", "finetune:tiny"]\nfolds = 3\nworkers = 1\n'
-        'keep = ["tail", "finetune:tiny"]\naccept = ["labels-differ"]\n[models.params.tail]\nepochs = 2\n'
-        'rate = 1e-2\npool = "avg"\n[models.params.finetune]\nepochs = 1\nwarm_rate = 1e-2\npool = "avg"\n'
+        'keep = ["tail", "finetune:tiny"]\naccept = '
+        '["labels-differ"]\n[models.params.tail]\nepochs = 2\n'
+        'rate = 1e-2\npool = "avg"\n[models.params.finetune]\nepochs = 1\nwarm_rate = 1e-2\npool = '
+        '"avg"\n'
     )
     run_extraction(read_settings(path, ExtractSettings))
     fit_all(read_settings(path, FitSettings))

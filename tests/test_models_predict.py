@@ -1,4 +1,6 @@
-"""Kept models predict other places: the same numbers as in memory, in parts, after a kill, and never from other weights."""
+"""Kept models predict other places: the same numbers as in memory, in parts, after a kill, and
+never from other weights.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ def test_areas_count_once_whatever_their_tiles() -> None:
 
 
 def test_areas_of_equal_labels_and_predictions_stay_ties_whatever_their_tiles() -> None:
-    """A mean of equal values that is off by rounding would rank areas of one label by their number of tiles."""
+    """A mean of equal values that is off by rounding would rank areas of one label by their number
+    of tiles.
+    """
     label, guess = (AREA % 7) / 10 + 0.1, (AREA // 4 % 3) / 10 + 0.1
     predicted = PREDICTED.copy()
     predicted[:, 0] = guess

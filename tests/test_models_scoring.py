@@ -1,4 +1,6 @@
-"""The stage after the fits: files from stored predictions, made again only when something changed."""
+"""The stage after the fits: files from stored predictions, made again only when something
+changed.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Kept models predict the same in a new process, say where they come from, and are refused where they were tampered with."""
+"""Kept models predict the same in a new process, say where they come from, and are refused where
+they were tampered with.
+"""
 
 from __future__ import annotations
 
@@ -389,7 +391,7 @@ def test_a_model_that_does_not_say_how_it_is_fed_is_refused(
         ("resnet50v2", "imagenet", "BSD (Facebook"),
         ("mobilenetv2", "imagenet", "Apache"),
         ("xception", "imagenet", "MIT (Keras"),
-        ("mobilenetv3small", "imagenet", "not known: Keras's documentation states none"),
+        ("mobilenetv3small", "imagenet", "not known: Keras documents none"),
         ("vgg16", "mine.h5", "not known: ask who made mine.h5"),
         ("dinov2", "imported", "not known"),
         ("other", "imagenet", "not known"),

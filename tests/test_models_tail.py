@@ -163,7 +163,8 @@ def test_a_loss_that_is_no_number_names_target_and_epoch(maps: Features) -> None
     [
         (
             "block_4_expand_relu",
-            "others go round 'block_4_expand_relu'. The nearest that works: block_3_project_BN or block_4_add",
+            "others go round 'block_4_expand_relu'. The nearest that works: block_3_project_BN or "
+            "block_4_add",
         ),
         ("block_4_expand_rel", "Did you mean 'block_4_expand_relu'"),
         ("out_relu", "nothing stands after 'out_relu'"),
@@ -219,7 +220,10 @@ def test_from_pictures_to_curves_on_disk(
     path = experiment(
         n=24, replace={"mobilenetv2/block_3_expand_relu:map": "mobilenetv2/block_15_add:map"}
     )
-    asked = 'names = ["mean", "ridge", "tail"]\nfolds = 3\nmaps = "networks"\nkeep = "all"\naccept = ["labels-differ"]\n'
+    asked = (
+        'names = ["mean", "ridge", "tail"]\nfolds = 3\nmaps = "networks"\nkeep = "all"\naccept = '
+        '["labels-differ"]\n'
+    )
     path.write_text(
         f"{path.read_text()}[models]\n{asked}[models.params.tail]\nepochs = 2\nhidden = [4]\n"
     )

@@ -1,4 +1,6 @@
-"""Colours: contrast that anybody can read, and scales that do not depend on telling red from green."""
+"""Colours: contrast that anybody can read, and scales that do not depend on telling red from
+green.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from reports.settings import ReportSettings
 CSS = (Path(__file__).parents[1] / "reports" / "page" / "page.css").read_text()
 # Okabe and Ito 2008, "Color Universal Design", and greys.
 SAFE = {"#0072b2", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#f2f2f2", "#7f8c97"}
-# Machado et al. 2009, doi:10.1109/TVCG.2009.113, severity 1: linear RGB as protanopes and deuteranopes see it.
+# Machado et al. 2009, doi:10.1109/TVCG.2009.113, severity 1: linear RGB as protanopes and
+# deuteranopes see it.
 BLIND = {
     "protanopia": [
         [0.152286, 1.052583, -0.204868],

@@ -54,7 +54,8 @@ def test_verdict_is_that_of_the_paired_comparison_not_of_the_interval(city):
 def test_winners_say_what_the_best_keeps_where_it_was_not_chosen(city):
     page = city.write().render()
     assert (
-        "income: the best of 6 cells is ridge on vgg16/block5_pool:avg with R² 0.51; where it was not chosen, about 0.44; "
+        "income: the best of 6 cells is ridge on vgg16/block5_pool:avg with R² 0.51; where it was "
+        "not chosen, about 0.44; "
         "1 other cell is not distinguishable from it."
     ) in page
 

@@ -32,7 +32,9 @@ def command(*words: str | Path, cwd: Path, code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def city(tmp_path_factory) -> Path:
-    """A small city, embedded by a small random network, fitted and reported; gives the folder it all lies in."""
+    """A small city, embedded by a small random network, fitted and reported; gives the folder it
+    all lies in.
+    """
     folder = tmp_path_factory.mktemp("whole")
     command("extract", "sample", "--out", "city", "--tiles", "240", "--areas", "60", cwd=folder)
     settings = folder / "city" / "demo.toml"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 from scipy.signal import correlate
 
 from extract.checks.plan import count_missing, count_row_bytes, list_backbones, nearest_folder
+from extract.config.arrays import Array, Pixels
 from extract.errors import CheckError, EmbeddingsError, ExtractionError
 from extract.execution.workers import list_gpus
 from extract.loop import OpenForward, choose_forward
@@ -94,7 +94,7 @@ def check_features(backbone: BackboneShards) -> Check | None:
     return Check(name, "ok", f"{n_complete} of {n_shards} shards are complete")
 
 
-def check_images(settings: ExtractSettings, tiles: Tiles) -> tuple[Check, NDArray[np.uint8] | None]:
+def check_images(settings: ExtractSettings, tiles: Tiles) -> tuple[Check, Pixels | None]:
     """Read pictures spread over the table; return those that can be used too."""
     n = min(_SAMPLE, len(tiles))
     rows = np.linspace(0, len(tiles) - 1, n).astype(int)
@@ -179,13 +179,13 @@ def check_arithmetic() -> Check:
     return Check("arithmetic", "FAIL", f"{text}; {limit}")
 
 
-def _relative_error(found: NDArray[Any], expected: NDArray[Any]) -> float:
+def _relative_error(found: Array, expected: Array) -> float:
     return float(np.abs(found - expected).max() / np.abs(expected).max())
 
 
 def check_network(
     backbone: BackboneShards,
-    pictures: NDArray[np.uint8] | None,
+    pictures: Pixels | None,
     open_forward: OpenForward | None = None,
 ) -> tuple[Check, int]:
     """Load a network's weights, compile it, and run some pictures; return the bytes of a row too.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit
 
+from extract.config.arrays import Floats, Pixels
 from extract.tiling.relief import colour, gradient
 
 TILE_M = 200.0
@@ -21,10 +21,8 @@ _HOUSE_M = 11.0
 _TREE_M = 9.0
 _TABLE = 64  # lots of a random table, more than fit along a tile's diagonal
 
-Floats = NDArray[np.float64]
 
-
-def draw_tile(form: Floats, rng: np.random.Generator) -> NDArray[np.uint8]:
+def draw_tile(form: Floats, rng: np.random.Generator) -> Pixels:
     """Draw one tile: (224, 224, 4) uint8, blue, green, red and an opaque alpha, as OpenCV writes.
 
     Parameters
@@ -61,7 +59,7 @@ def draw_heights(form: Floats, rng: np.random.Generator) -> Floats:
     return np.where(built > 0.0, built, unbuilt)
 
 
-def colour_heights(heights: Floats) -> NDArray[np.uint8]:
+def colour_heights(heights: Floats) -> Pixels:
     """Colour heights [m] as the real tiles are: a ramp times the hillshade, enlarged to a tile."""
     surface = heights.astype(np.float32)
     south = gradient(surface, axis=0, cell_m=CELL_M)

@@ -11,7 +11,8 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 from sklearn.feature_extraction.image import grid_to_graph
 
-from extract.city.truth import FORMS, TARGETS, Floats, Ints, draw_labels, draw_scores
+from extract.city.truth import FORMS, TARGETS, draw_labels, draw_scores
+from extract.config.arrays import Ints
 
 _AREAS_A_BOROUGH = 30
 

@@ -6,14 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+
+from extract.config.arrays import Floats, Ints
 
 FORMS = ("coverage", "height", "towers", "trees", "width")
 _SMOOTH_TILES = 5.0  # standard deviation of the filter that makes neighbouring areas alike
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 class Target(NamedTuple):

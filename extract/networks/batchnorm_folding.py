@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Float32s, Floats
 from extract.networks.graph import Parents, find_parents
 
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
@@ -73,7 +73,7 @@ def _is_foldable(norm: keras.layers.Layer, model: keras.Model, parents: Parents)
     return is_linear and n_readers == 1 and not is_cut
 
 
-def _fold(conv: keras.layers.Layer, norm: keras.layers.Layer) -> list[NDArray[np.float32]]:
+def _fold(conv: keras.layers.Layer, norm: keras.layers.Layer) -> list[Float32s]:
     """Return the weights of the convolution with the batch norm in it, computed in float64.
 
     In inference a batch norm is y = s·x + t for each channel; a linear convolution before it takes
@@ -104,6 +104,6 @@ def _fold(conv: keras.layers.Layer, norm: keras.layers.Layer) -> list[NDArray[np
     return [weight.astype(np.float32) for weight in folded]
 
 
-def _read(variable: keras.Variable) -> NDArray[np.float64]:
-    values: NDArray[np.float64] = keras.ops.convert_to_numpy(variable).astype(np.float64)
+def _read(variable: keras.Variable) -> Floats:
+    values: Floats = keras.ops.convert_to_numpy(variable).astype(np.float64)
     return values

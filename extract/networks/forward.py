@@ -10,8 +10,8 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Pixels
 from extract.config.cuts import PIXELS, Cut
 from extract.errors import NetworkError
 from extract.networks.backbones import FrozenNetwork, build_network
@@ -37,7 +37,7 @@ class PendingRows:
     submitted: Any
     n: int
 
-    def result(self) -> dict[str, NDArray[Any]]:
+    def result(self) -> dict[str, Array]:
         """Wait for the batch and fetch it: dataset name → (n, …) of the stored type."""
         outputs = self.compiled.fetch(self.submitted)
         return {name: rows[: self.n] for name, rows in zip(self.names, outputs, strict=True)}
@@ -81,7 +81,7 @@ class Forward:
         runtime = f"{self.runtime} {self.compiled.version}"
         return f"keras {version('keras')}, {runtime}, Python {platform.python_version()}"
 
-    def submit(self, pictures: NDArray[np.uint8]) -> PendingRows:
+    def submit(self, pictures: Pixels) -> PendingRows:
         """Send pictures to the device, and return without waiting where it works by itself.
 
         Parameters
@@ -96,7 +96,7 @@ class Forward:
         names = list(self.shapes)
         return PendingRows(compiled=self.compiled, names=names, submitted=submitted, n=n)
 
-    def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    def __call__(self, pictures: Pixels) -> dict[str, Array]:
         """Embed (n, size, size, 3) uint8 pictures, n ≤ batch: dataset name → (n, …)."""
         return self.submit(pictures).result()
 
@@ -104,7 +104,7 @@ class Forward:
 def open_forward(
     settings: ExtractSettings,
     backbone: str,
-    probe: NDArray[np.uint8],
+    probe: Pixels,
     *,
     allow_random: bool,
     precision: str | None = None,
@@ -154,12 +154,12 @@ def open_forward(
 def _open(
     settings: ExtractSettings,
     backbone: str,
-    probe: NDArray[np.uint8],
+    probe: Pixels,
     *,
     precision: str,
     recorded: str | None,
     allow_random: bool,
-) -> tuple[Forward, dict[str, NDArray[Any]]]:
+) -> tuple[Forward, dict[str, Array]]:
     """Build, compile and run on the probe, so that every compilation is done; return its rows too.
 
     OpenVINO takes a network of float32, and brings it to the precision itself.
@@ -212,12 +212,12 @@ def _build(
         return build(weights="random:0")
 
 
-def least_cosine(a: dict[str, NDArray[Any]], b: dict[str, NDArray[Any]]) -> tuple[float, str]:
+def least_cosine(a: dict[str, Array], b: dict[str, Array]) -> tuple[float, str]:
     """Return the smallest cosine between the rows of two sets of embeddings, and its cut."""
     return min((_least_cosine_of(a[name], b[name]), name) for name in a)
 
 
-def _least_cosine_of(a: NDArray[Any], b: NDArray[Any]) -> float:
+def _least_cosine_of(a: Array, b: Array) -> float:
     """Return the smallest cosine of two arrays' rows; zeros in both count as 1, NaN as −1."""
     x = a.reshape(len(a), -1).astype(np.float64)
     y = b.reshape(len(b), -1).astype(np.float64)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import platform
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Pixels
 from extract.config.cuts import PIXELS, Cut
 
 
@@ -18,9 +17,9 @@ from extract.config.cuts import PIXELS, Cut
 class ReadyRows:
     """Rows that are there already."""
 
-    rows: dict[str, NDArray[Any]]
+    rows: dict[str, Array]
 
-    def result(self) -> dict[str, NDArray[Any]]:
+    def result(self) -> dict[str, Array]:
         """Return dataset name → (n, …)."""
         return self.rows
 
@@ -58,7 +57,7 @@ class PixelForward:
         """Versions of what computes, in words."""
         return f"opencv {cv2.__version__}, Python {platform.python_version()}"
 
-    def submit(self, pictures: NDArray[np.uint8]) -> ReadyRows:
+    def submit(self, pictures: Pixels) -> ReadyRows:
         """Resize and pool (n, size, size, 3) uint8 pictures."""
         rows = {}
         for cut in self.cuts:
@@ -66,12 +65,12 @@ class PixelForward:
             rows[cut.dataset] = pool(resized, cut.pooling).astype(self.stored)
         return ReadyRows(rows)
 
-    def __call__(self, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    def __call__(self, pictures: Pixels) -> dict[str, Array]:
         """Return dataset name → (n, …) of the stored type."""
         return self.submit(pictures).result()
 
 
-def pool(maps: NDArray[Any], pooling: str) -> NDArray[Any]:
+def pool(maps: Array, pooling: str) -> Array:
     """Pool maps (n, height, width, channels) over their places: (n, …)."""
     if pooling == "avg":
         maps = maps.mean(axis=(1, 2))
@@ -82,7 +81,7 @@ def pool(maps: NDArray[Any], pooling: str) -> NDArray[Any]:
     return maps
 
 
-def resize(pictures: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+def resize(pictures: Pixels, side: int) -> Pixels:
     """Resize (n, size, size, 3) pictures to (n, side, side, 3)."""
     if pictures.shape[1] == side:
         return pictures

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Bools, Ints, Pixels
 from extract.errors import RejectedTile
 from extract.pictures.fast_png import decode_png
 from extract.pictures.headers import read_header
@@ -23,9 +23,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 _FROM_BGR = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 _FROM_RGB = {4: cv2.COLOR_RGBA2RGB}
 
-Pixels = NDArray[np.uint8]
-Values = NDArray[Any]  # of any type that a picture may have
-Mask = NDArray[np.bool_]
+Values = Array  # of any type that a picture may have
+Mask = Bools
 
 # Statistics without a network: for the `metadata` baseline and the audit's search for duplicates.
 PICTURE = np.dtype(
@@ -141,7 +140,7 @@ def _difference_hash(rgb: Pixels) -> bytes:
 
 
 @cache
-def _cut_cells(side: int) -> tuple[NDArray[np.int64], ...]:
+def _cut_cells(side: int) -> tuple[Ints, ...]:
     """Return borders of rows (9, 1) and columns (10,) of the hash's cells, and areas (8, 9)."""
     rows = np.linspace(0, side, 9).astype(np.int64)
     columns = np.linspace(0, side, 10).astype(np.int64)

@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from extract.config.arrays import Pixels
 
 _START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _CHANNELS = {2: 3, 6: 4}  # colour types of PNG: RGB, RGBA
@@ -22,7 +23,7 @@ _END = b"\0\0\0\0IEND\xaeB`\x82"
 _HAS_CODECS = find_spec("imagecodecs") is not None
 
 
-def decode_png(data: bytes) -> NDArray[np.uint8] | None:
+def decode_png(data: bytes) -> Pixels | None:
     """Decode a PNG of 8 bit a channel, RGB or RGBA, not interlaced.
 
     libspng spends most of its time in zlib. So libdeflate unpacks the pixels, and libspng decodes

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.config.arrays import Pixels
 from extract.errors import RejectedTile
 from extract.pictures.decode import PICTURE, DecodeOptions, decode_tile, describe
 from extract.pictures.image_folder import Images, PictureLocation
@@ -25,7 +26,7 @@ class Batch:
     reasons : (n,), why the tile is rejected; empty where it is not.
     """
 
-    pictures: NDArray[np.uint8]
+    pictures: Pixels
     facts: NDArray[np.void]
     reasons: list[str]
 
@@ -41,7 +42,7 @@ class PictureSource:
         self,
         locations: Sequence[PictureLocation],
         clock: Clock,
-        into: NDArray[np.uint8] | None = None,
+        into: Pixels | None = None,
     ) -> Batch:
         """Read and decode pictures; one that cannot be used is a row with its reason.
 

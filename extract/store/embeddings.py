@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.config.arrays import Bools
 from extract.errors import EmbeddingsError
 
 SCHEMA = "roofline.embeddings"
@@ -95,7 +96,7 @@ class Embeddings:
         return self.read_ids(slice(None))
 
     @cached_property
-    def is_ok(self) -> NDArray[np.bool_]:
+    def is_ok(self) -> Bools:
         """Whether each tile was accepted."""
         return np.asarray(self._file["status"][:] == OK)
 

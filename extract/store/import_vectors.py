@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Float32s, Ints
 from extract.config.cuts import Cut, parse_cut
 from extract.errors import VectorFileError
 from extract.files.locks import locked
@@ -123,7 +123,7 @@ def _parse_cuts(cuts: Mapping[str, str]) -> dict[Cut, str]:
     return named
 
 
-def _match(known: pd.Index, tiles: Tiles, source: VectorSource) -> NDArray[np.int64]:
+def _match(known: pd.Index, tiles: Tiles, source: VectorSource) -> Ints:
     """Return the row of each tile's vector, −1 where there is none."""
     wanted = pd.Index(tiles.id.astype(str))
     rows = known.get_indexer(wanted).astype(np.int64)
@@ -179,7 +179,7 @@ def _describe(
 def _write(
     target: BackboneShards,
     vectors: Mapping[str, Vectors],
-    rows: NDArray[np.int64],
+    rows: Ints,
     attributes: ShardAttributes,
     summary: ImportSummary,
 ) -> None:
@@ -204,7 +204,7 @@ def _write(
     write_virtual(target.virtual, target.shards)
 
 
-def _take(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _take(vectors: Vectors, rows: Ints) -> Float32s:
     """Read the vectors of some tiles, zeros where a tile has none."""
     block = np.zeros((len(rows), *vectors.shape[1:]), np.float32)
     with np.errstate(over="ignore"):  # what is too large becomes infinite, and is rejected as such
@@ -213,8 +213,8 @@ def _take(vectors: Vectors, rows: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _judge(
-    rows: NDArray[np.int64],
-    blocks: Mapping[str, NDArray[np.float32]],
+    rows: Ints,
+    blocks: Mapping[str, Float32s],
     summary: ImportSummary,
     *,
     largest: float,

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.config.arrays import Bools
 from extract.errors import EmbeddingsError
 from extract.files.atomic import publish, write_atomically
 from extract.store.embeddings import (
@@ -140,7 +141,7 @@ class ShardWriter:
             self._append_cut(name, values, is_bad, now)
         self._n_rows = now.stop
 
-    def _append_cut(self, name: str, values: Array, is_bad: NDArray[np.bool_], now: slice) -> None:
+    def _append_cut(self, name: str, values: Array, is_bad: Bools, now: slice) -> None:
         data = self._file[f"cuts/{name}"]
         expected = (len(is_bad), *data.shape[1:])
         if values.shape != expected:

@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from extract.config.arrays import Ints
 from extract.config.suggestions import suggest
 from extract.errors import VectorFileError
 from extract.store.embeddings import Array
@@ -145,7 +145,7 @@ def open_vectors(source: VectorSource, *, ids: VectorSource) -> Iterator[Vectors
     yield vectors
 
 
-def take_rows(vectors: Vectors, rows: NDArray[np.int64]) -> Array:
+def take_rows(vectors: Vectors, rows: Ints) -> Array:
     """Read some rows, in that order; of HDF5 a stretch where they lie near each other."""
     if isinstance(vectors, np.ndarray):
         return np.asarray(vectors[rows])

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from extract.config.arrays import Bools, Floats
 from extract.config.suggestions import suggest
 from extract.errors import TableError
 
@@ -209,7 +209,7 @@ def pack_texts(texts: Iterable[str]) -> pd.Series[str]:
     return pd.concat(pieces, ignore_index=True)
 
 
-def parse_numbers(column: pd.Series[str]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def parse_numbers(column: pd.Series[str]) -> tuple[Floats, Bools]:
     """Read text as numbers.
 
     Returns

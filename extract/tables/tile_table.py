@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from extract.config.arrays import Floats, Ints
 from extract.errors import TableError
 from extract.pictures.archives import open_images
 from extract.pictures.image_folder import PICTURE_SUFFIXES
@@ -56,7 +56,7 @@ class Tiles:
     id: pd.Series[Any]
     path: pd.Series[str]
     area: pd.Series[str]
-    xy: NDArray[np.float64] | None
+    xy: Floats | None
     target_names: list[str]
     targets: pd.DataFrame
     classes: pd.DataFrame
@@ -260,7 +260,7 @@ def _fill_paths(frame: pd.DataFrame, pattern: str, table: Path) -> pd.Series[str
 
 def _read_places(
     frame: pd.DataFrame, ids: pd.Series[Any], settings: ExtractSettings
-) -> NDArray[np.float64] | None:
+) -> Floats | None:
     section = settings.tiles
     if section.grid is not None:
         if ids.dtype != np.int64:
@@ -280,7 +280,7 @@ def _read_places(
     return np.column_stack(places)
 
 
-def grid_places(ids: NDArray[np.int64], grid: GridSection) -> NDArray[np.float64]:
+def grid_places(ids: Ints, grid: GridSection) -> Floats:
     """Return the tile centres that grid ids encode.
 
     Parameters

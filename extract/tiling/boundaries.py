@@ -8,8 +8,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Floats, Ints
 from extract.config.suggestions import suggest
 from extract.errors import BoundaryError
 from extract.tables.text_columns import as_text
@@ -30,11 +30,11 @@ class AreaPolygons(NamedTuple):
     notes : what the user should know.
     """
 
-    codes: NDArray[Any]
+    codes: Array
     polygons: Any
     notes: list[str]
 
-    def find(self, west_south: NDArray[np.float64], *, size_m: float, rule: Rule) -> NDArray[Any]:
+    def find(self, west_south: Floats, *, size_m: float, rule: Rule) -> Array:
         """Return each tile's area: (n_tiles,) of str, '' where it lies in none.
 
         Parameters
@@ -51,9 +51,7 @@ class AreaPolygons(NamedTuple):
             found[start + tile] = codes
         return found
 
-    def _find_some(
-        self, corners: NDArray[np.float64], size_m: float, rule: Rule
-    ) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    def _find_some(self, corners: Floats, size_m: float, rule: Rule) -> tuple[Ints, Array]:
         shapely = load_geo("shapely")
         if rule == "centre":
             shapes = shapely.points(corners + size_m / 2)
@@ -73,7 +71,7 @@ class AreaPolygons(NamedTuple):
 
 
 def read_areas(
-    source: str, code: str, *, crs: Any, bounds: NDArray[np.float64], stated: str | None = None
+    source: str, code: str, *, crs: Any, bounds: Floats, stated: str | None = None
 ) -> AreaPolygons:
     """Read the polygons that lie where the tiles do.
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array
 from extract.errors import TableError
 from extract.tables.text_columns import check_columns, parse_numbers
 from extract.tiling.options import Request
 
 
-def read_labels(request: Request, area: NDArray[Any]) -> pd.DataFrame | None:
+def read_labels(request: Request, area: Array) -> pd.DataFrame | None:
     """Read the labels of the areas as text; None where none were named.
 
     Parameters

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.config.arrays import Floats
+
 _BLOCK_CELLS = 2048  # side of what is read at once, in cells, where tiles are not larger
 _TOUCH_M = 1e-6
 _MOST_TILES = 1e8
@@ -32,7 +34,7 @@ class Lattice:
         """Count the tiles."""
         return len(self.steps)
 
-    def corners(self, rows: Ints | slice = slice(None)) -> NDArray[np.float64]:
+    def corners(self, rows: Ints | slice = slice(None)) -> Floats:
         """Return the south-west corners of tiles: (n_rows, 2), easting and northing [m]."""
         return (self.steps[rows] * self.stride_m).astype(np.float64)
 
@@ -48,7 +50,7 @@ class Lattice:
         return [group.to_numpy() for _, group in groups]
 
 
-def build_lattice(bounds: NDArray[np.float64], *, size_m: float, stride_m: float) -> Lattice:
+def build_lattice(bounds: Floats, *, size_m: float, stride_m: float) -> Lattice:
     """Lay tiles over rectangles: every square of the lattice that shares ground with one.
 
     Parameters

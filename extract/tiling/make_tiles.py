@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Bools, Float32s, Ints
 from extract.errors import OptionError
 from extract.files.atomic import publish_all
 from extract.files.locks import locked
@@ -36,8 +37,6 @@ _PNG = [
     cv2.IMWRITE_PNG_FILTER_UP,
 ]
 OnTiles = Callable[[int, int, int], None]
-
-Floats = NDArray[np.float32]
 
 
 class MadeTiles(NamedTuple):
@@ -102,9 +101,7 @@ def make_tiles(
     return MadeTiles(*counts, n_new, seconds, tileset.settings, notes)
 
 
-def _find_areas(
-    request: Request, lattice: Lattice, surface: Mosaic
-) -> tuple[NDArray[Any], list[str]]:
+def _find_areas(request: Request, lattice: Lattice, surface: Mosaic) -> tuple[Array, list[str]]:
     """Return the area of every tile, '' where it lies in none, and notes for the user.
 
     Without polygons every tile is an area of its own.
@@ -123,7 +120,7 @@ def _find_areas(
 
 
 def _make_blocks(
-    maker: _BlockMaker, tileset: Tileset, rows: NDArray[np.int64], on_tiles: OnTiles | None
+    maker: _BlockMaker, tileset: Tileset, rows: Ints, on_tiles: OnTiles | None
 ) -> tuple[NDArray[np.float64], int]:
     """Make every block that is not done, in threads.
 
@@ -160,7 +157,7 @@ class _BlockMaker:
     terrain: Mosaic | None
     lattice: Lattice
 
-    def make(self, rows: NDArray[np.int64]) -> list[float]:
+    def make(self, rows: Ints) -> list[float]:
         """Write the pictures of some neighbouring tiles; return their shares without data."""
         begins, planes = self._read_channels(self.lattice.corners(rows))
         shares = []
@@ -177,7 +174,7 @@ class _BlockMaker:
         publish_all(paths)
         return shares
 
-    def _read_channels(self, corners: NDArray[np.float64]) -> tuple[NDArray[np.float64], Floats]:
+    def _read_channels(self, corners: NDArray[np.float64]) -> tuple[NDArray[np.float64], Float32s]:
         """Read the ground under some tiles.
 
         Returns
@@ -203,7 +200,7 @@ class _BlockMaker:
         planes = build_channels(heights, ground, self.request.channels, cell_m=cell_m)
         return begins - (top, left), planes
 
-    def _cut(self, planes: Floats, begin: NDArray[np.float64]) -> Floats:
+    def _cut(self, planes: Float32s, begin: NDArray[np.float64]) -> Float32s:
         cells = self.request.size_m / self.surface.cell_m
         row, column = begin.astype(int) - MARGIN
         n = int(np.ceil(cells)) + 2 * MARGIN + 1
@@ -212,7 +209,7 @@ class _BlockMaker:
         return resample(part, first=first, cells=cells, pixels=self.request.pixels)
 
 
-def encode(tile: Floats, lost: NDArray[np.bool_], request: Request) -> bytes:
+def encode(tile: Float32s, lost: Bools, request: Request) -> bytes:
     """Encode a tile with the stretch that all tiles share.
 
     Parameters

@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.config.arrays import Float32s
+
 COLOURS = "colours"
 ROUGHNESS_M = 10.0
 _LIGHT_AZIMUTH_DEG = 225.0  # from the south-west, 45 degrees high: its tangent is 1
@@ -33,8 +35,6 @@ _RAMP = np.array(
     ],
     dtype=np.float32,
 )
-
-Floats = NDArray[np.float32]
 
 
 class Channel(NamedTuple):
@@ -56,7 +56,7 @@ CHANNELS = {
 }
 
 
-def find_ground(surface: Floats, *, cell_m: float, opening_m: float) -> Floats:
+def find_ground(surface: Float32s, *, cell_m: float, opening_m: float) -> Float32s:
     """Return the ground under a surface by a morphological opening with a square.
 
     Parameters
@@ -75,7 +75,7 @@ def find_ground(surface: Floats, *, cell_m: float, opening_m: float) -> Floats:
     square = np.ones((size, size), np.uint8)
     low = cv2.erode(filled, square)
     low[low > 1e30] = -np.inf  # no data within the square
-    ground: Floats = cv2.dilate(low, square)
+    ground: Float32s = cv2.dilate(low, square)
     ground[lost] = np.nan
     return ground
 
@@ -99,8 +99,8 @@ def margin_cells(*, cell_m: float, opening_m: float | None) -> int:
 
 
 def build_channels(
-    surface: Floats, ground: Floats, names: Sequence[str], *, cell_m: float
-) -> Floats:
+    surface: Float32s, ground: Float32s, names: Sequence[str], *, cell_m: float
+) -> Float32s:
     """Return channels of a surface, in the units of `CHANNELS`; colours are 0 … 255.
 
     Parameters
@@ -133,7 +133,7 @@ def build_channels(
     return stacked
 
 
-def gradient(heights: Floats, *, axis: int, cell_m: float) -> Floats:
+def gradient(heights: Float32s, *, axis: int, cell_m: float) -> Float32s:
     """Return the rise along an axis [m/m], (0: to the south, 1: to the east).
 
     It is taken between both neighbours, from the one that has data, or 0 where none has.
@@ -152,13 +152,13 @@ def gradient(heights: Floats, *, axis: int, cell_m: float) -> Floats:
     return rise
 
 
-def hillshade(south: Floats, east: Floats) -> Floats:
+def hillshade(south: Float32s, east: Float32s) -> Float32s:
     """Return the light on a surface of these gradients [m/m]: the cosine of its angle, 0 … 1."""
     light = _facing(south, east) * np.float32(math.sqrt(0.5))
     return np.clip(light, 0.0, 1.0)
 
 
-def _facing(south: Floats, east: Floats) -> Floats:
+def _facing(south: Float32s, east: Float32s) -> Float32s:
     """Return the light on a surface, where flat ground has 1.
 
     References
@@ -170,7 +170,7 @@ def _facing(south: Floats, east: Floats) -> Floats:
     return towards / np.sqrt(1.0 + east**2 + south**2)
 
 
-def roughness(heights: Floats, *, cell_m: float) -> Floats:
+def roughness(heights: Float32s, *, cell_m: float) -> Float32s:
     """Return the standard deviation [m] of the heights in a square around each cell.
 
     References
@@ -191,7 +191,7 @@ def _sum_around(plane: NDArray[np.float64], size: int) -> NDArray[np.float64]:
     return cv2.boxFilter(plane, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
 
 
-def colour(heights: Floats, south: Floats, east: Floats) -> NDArray[np.float64]:
+def colour(heights: Float32s, south: Float32s, east: Float32s) -> NDArray[np.float64]:
     """Colour heights above ground [m] as the well-known tiles are: a ramp times the light.
 
     Returns

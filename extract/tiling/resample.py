@@ -8,11 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-Floats = NDArray[np.float32]
+from extract.config.arrays import Float32s
+
 MARGIN = 1  # cells that an enlarged tile needs around it
 
 
-def resample(planes: Floats, *, first: tuple[float, float], cells: float, pixels: int) -> Floats:
+def resample(
+    planes: Float32s, *, first: tuple[float, float], cells: float, pixels: int
+) -> Float32s:
     """Resample a square of cells to square pixels: their area mean, or bilinear when enlarging.
 
     Parameters
@@ -38,7 +41,7 @@ def resample(planes: Floats, *, first: tuple[float, float], cells: float, pixels
     return np.where(weight < 0.5, np.float32(np.nan), mean)
 
 
-def _apply(down: csr_matrix, planes: NDArray[np.generic], across: csr_matrix) -> Floats:
+def _apply(down: csr_matrix, planes: NDArray[np.generic], across: csr_matrix) -> Float32s:
     return np.stack([(across @ (down @ plane).T).T for plane in planes])
 
 

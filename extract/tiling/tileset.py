@@ -15,10 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Floats
 from extract.errors import RasterError
 from extract.files.atomic import write_atomically
 from extract.tiling.geo import name_crs
@@ -143,8 +142,8 @@ class Tileset:
     def finish(
         self,
         lattice: Lattice,
-        area: NDArray[Any],
-        shares: NDArray[np.float64],
+        area: Array,
+        shares: Floats,
         labels: pd.DataFrame | None,
     ) -> None:
         """Write the list of what was left out, the settings if there are none yet, and the table.

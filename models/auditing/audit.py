@@ -56,6 +56,7 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
+from extract.config.arrays import Ints
 from extract.errors import AuditError, RunFileError
 from extract.settings import ExtractSettings
 from extract.store.embeddings import Embeddings
@@ -65,7 +66,6 @@ from models.auditing import pictures as audit_pictures
 from models.auditing import places as audit_places
 from models.auditing import targets as audit_targets
 from models.auditing.findings import AuditInputs, Check, Finding, Need, Severity
-from models.data.arrays import Ints
 from models.data.design import check_same_tiles
 from models.store.runs import read_document, write_json
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from extract.config.arrays import Array, Bools, Floats, Ints
 
 Severity = Literal["fatal", "warning", "note"]
 Need = Literal["pictures", "places", "folds"]
@@ -41,15 +43,15 @@ class AuditInputs:
     area_column : name of the column that the areas come from.
     """
 
-    ids: NDArray[Any]
-    area: NDArray[Any]
+    ids: Array
+    area: Array
     targets: pd.DataFrame
     classes: tuple[str, ...] = ()
     groups: pd.DataFrame = field(default_factory=pd.DataFrame)
-    xy: NDArray[np.float64] | None = None
+    xy: Floats | None = None
     size_m: float | None = None
     pictures: NDArray[np.void] | None = None
-    folds: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    folds: dict[str, Ints] = field(default_factory=dict)
     buffer_m: float = 0.0
     area_column: str = ""
 
@@ -58,12 +60,12 @@ class AuditInputs:
         return len(self.ids)
 
     @cached_property
-    def areas(self) -> NDArray[Any]:
+    def areas(self) -> Array:
         """Codes of the areas: (n_areas,), in order of appearance."""
         return self._factorized[1]
 
     @cached_property
-    def has_variant(self) -> NDArray[np.bool_]:
+    def has_variant(self) -> Bools:
         """Areas whose code differs from another's by case or blanks alone: (n_areas,)."""
         plain = (
             pd.Series([str(a) for a in self.areas])
@@ -73,12 +75,12 @@ class AuditInputs:
         return plain.duplicated(keep=False).to_numpy()
 
     @cached_property
-    def area_number(self) -> NDArray[np.int64]:
+    def area_number(self) -> Ints:
         """Number of each tile's area: (n,), 0 … n_areas − 1."""
         return self._factorized[0]
 
     @cached_property
-    def tiles_of_area(self) -> NDArray[np.int64]:
+    def tiles_of_area(self) -> Ints:
         """Tiles of each area: (n_areas,)."""
         return np.bincount(self.area_number, minlength=len(self.areas))
 
@@ -93,14 +95,14 @@ class AuditInputs:
         return [str(name) for name in self.targets if name not in self.classes]
 
     @cached_property
-    def is_usable(self) -> NDArray[np.bool_]:
+    def is_usable(self) -> Bools:
         """Tiles whose picture was decoded: (n,); a rejected one has a file of 0 bytes in
         `pictures`.
         """
         return np.ones(len(self), np.bool_) if self.pictures is None else self.pictures["bytes"] > 0
 
     @cached_property
-    def _factorized(self) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    def _factorized(self) -> tuple[Ints, Array]:
         number, names = pd.factorize(np.asarray(self.area, dtype=object), use_na_sentinel=False)
         return number.astype(np.int64), np.asarray(names)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from models.data.arrays import Ints
+from extract.config.arrays import Array, Bools, Ints
 
 # Of 64. Of 209 real LiDAR tiles, copies at half the side were within 3 bits in all cases, saved as
 # JPEG of quality 75 and 50 in 99 % and 96 %, cut by 2 of 224 pixels on each side in 62 %; no two
@@ -67,7 +67,7 @@ class Twins:
     number: Ints
     pairs: NearPairs
 
-    def has_other(self, label: Ints) -> NDArray[np.bool_]:
+    def has_other(self, label: Ints) -> Bools:
         """Return which tiles have a twin of another label: (n,).
 
         Parameters
@@ -100,7 +100,7 @@ class Twins:
         return int(np.flatnonzero(np.isin(self.number, near) & is_other)[0])
 
 
-def group_same(values: NDArray[Any]) -> Twins:
+def group_same(values: Array) -> Twins:
     """Group tiles by equal values."""
     nothing = np.zeros(0, np.int64)
     return Twins(pd.factorize(values)[0].astype(np.int64), NearPairs(nothing, nothing, 0))

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.config.arrays import Bools, Ints
 from models.auditing.findings import N_EXAMPLES, SHARE, AuditInputs, Finding, check, count_of
 from models.auditing.near_duplicates import Twins, group_near, group_same
-from models.data.arrays import Ints
 
 FLAT_SPREAD = 1.0  # of 0 … 255, in every colour: below what JPEG adds to one colour
 MOSTLY_NODATA = 0.5
@@ -141,7 +141,7 @@ def read_facts(inputs: AuditInputs) -> NDArray[np.void]:
     return inputs.pictures
 
 
-def _has_detail(inputs: AuditInputs) -> NDArray[np.bool_]:
+def _has_detail(inputs: AuditInputs) -> Bools:
     """True where a picture was decoded, has more than one colour and is mostly data."""
     facts = read_facts(inputs)
     return (
@@ -151,13 +151,11 @@ def _has_detail(inputs: AuditInputs) -> NDArray[np.bool_]:
     )
 
 
-def _has_bits(hashes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def _has_bits(hashes: NDArray[np.uint64]) -> Bools:
     return np.bitwise_count(hashes) >= MIN_BITS
 
 
-def _leaks(
-    inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: NDArray[np.bool_]
-) -> dict[str, int]:
+def _leaks(inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: Bools) -> dict[str, int]:
     """Count the twins that lie in two folds of each split that holds areas out whole."""
     return {
         split: int((twins.has_other(fold[rows]) & is_twin).sum())
@@ -166,9 +164,7 @@ def _leaks(
     }
 
 
-def _describe(
-    like: str, inputs: AuditInputs, is_twin: NDArray[np.bool_], leaks: dict[str, int]
-) -> str:
+def _describe(like: str, inputs: AuditInputs, is_twin: Bools, leaks: dict[str, int]) -> str:
     where = "".join(f", {n:,} across the folds of {split!r}" for split, n in leaks.items())
     return (
         f"{count_of(int(is_twin.sum()), int(inputs.is_usable.sum()), 'tiles')} show {like} a tile "
@@ -176,9 +172,7 @@ def _describe(
     )
 
 
-def _examples(
-    inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: NDArray[np.bool_]
-) -> list[str]:
+def _examples(inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: Bools) -> list[str]:
     """Name a few pairs of twins: `12 (E01000001) and 40 (E01000002)`."""
     area = inputs.area_number[rows]
     named = list[str]()

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Bools, Floats, Ints
 from models.auditing.areas import FEW_AREAS
 from models.auditing.findings import AuditInputs, Finding, check, count_of
-from models.data.arrays import Floats, Ints
 
 EDGE = 0.01  # share of the side by which neighbours may overlap: coordinates are rounded
 # share of the tiles whose nearest neighbour lies at the same distance, for that to be a spacing
@@ -149,7 +148,7 @@ def _remedy_for(split: str, side: float) -> str:
     return f"Read the split 'block' with {buffer_m}; or cut tiles without overlap."
 
 
-def overlapping(xy: Floats, fold: Ints, side: float) -> NDArray[np.bool_]:
+def overlapping(xy: Floats, fold: Ints, side: float) -> Bools:
     """Tell which tiles overlap a tile of another fold.
 
     Parameters

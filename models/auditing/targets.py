@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from extract.config.arrays import Floats, Ints
 from models.auditing.areas import SAME_AS_AREA
 from models.auditing.findings import (
     N_EXAMPLES,
@@ -21,7 +22,6 @@ from models.auditing.findings import (
     count_of,
 )
 from models.auditing.pictures import read_facts
-from models.data.arrays import Floats, Ints
 
 ROUNDING = 1e-6  # of a target's range: labels that are nearer are the same number, written twice
 MANY_MISSING = 0.2

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Floats, Ints
 
 
 def list_classes(labels: pd.Series[Any]) -> list[str]:

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.config.arrays import Bools, Floats, Ints
 from extract.config.cuts import CellCut, Cut
 from extract.errors import FitError
 from extract.store.embeddings import Embeddings
 from extract.tables.tile_table import Tiles
-from models.data.arrays import Floats, Ints
 from models.data.classes import code_labels, commonest
 from models.data.features import Features, open_features
 from models.data.folds import Folds
@@ -184,9 +184,9 @@ def _hash_source(opened: list[Embeddings], tiles: Tiles, cut: CellCut) -> dict[s
     }
 
 
-def _find_usable(opened: list[Embeddings]) -> NDArray[np.bool_]:
+def _find_usable(opened: list[Embeddings]) -> Bools:
     """Return which tiles every backbone accepted: (n_tiles,)."""
-    usable: NDArray[np.bool_] = np.logical_and.reduce([e.is_ok for e in opened])
+    usable: Bools = np.logical_and.reduce([e.is_ok for e in opened])
     return usable
 
 

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 import psutil
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Float32s, Ints
 from extract.errors import FeaturesError
 from extract.networks.registry import Origin
 from extract.store.embeddings import Embeddings
-from models.data.arrays import Ints
 from models.data.float16 import is_finite, widen
 
 _CHUNK_BYTES = 64 << 20  # of float32: small beside any matrix worth streaming
@@ -55,7 +54,7 @@ class OnDisk:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, index: Ints | slice) -> NDArray[Any]:
+    def __getitem__(self, index: Ints | slice) -> Array:
         """Read rows: (n_asked, n_features) as stored.
 
         Raises
@@ -96,9 +95,9 @@ class Features:
     cache : results computed once for all views of the same `stored`, as principal axes.
     """
 
-    stored: NDArray[Any] | OnDisk
+    stored: Array | OnDisk
     index: Ints | None = None
-    beside: NDArray[Any] | None = None
+    beside: Array | None = None
     limit: int | None = None
     grid: tuple[int, ...] | None = None
     origin: Origin | None = None
@@ -127,7 +126,7 @@ class Features:
         """Return the columns that are not beside."""
         return replace(self, beside=None)
 
-    def read_beside(self) -> NDArray[np.float32]:
+    def read_beside(self) -> Float32s:
         """Return the columns beside: (n_rows, n_beside) float32."""
         if self.beside is None:
             return np.zeros((len(self), 0), np.float32)
@@ -151,7 +150,7 @@ class Features:
                 "a family that streams (ridge, xgboost), or raise memory_gib in [models]."
             )
 
-    def array(self) -> NDArray[np.float32]:
+    def array(self) -> Float32s:
         """Return the whole matrix: (n_rows, n_features) float32.
 
         Raises
@@ -161,12 +160,12 @@ class Features:
         self.check_fits()
         return self._read(slice(0, len(self)))
 
-    def sample(self, n: int) -> NDArray[np.float32]:
+    def sample(self, n: int) -> Float32s:
         """Return at most n rows at even distances: (at most n, n_features) float32."""
         rows = np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64)
         return self.rows(rows)._read(slice(0, len(rows)))
 
-    def chunks(self) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    def chunks(self) -> Iterator[tuple[slice, Float32s]]:
         """Yield (rows, their features in float32) from the first row to the last, in pieces.
 
         The next piece is read while the last one is used.
@@ -184,7 +183,7 @@ class Features:
                     coming.append(pool.submit(self._read, pieces[number + 1]))
                 yield rows, piece
 
-    def _read(self, rows: slice) -> NDArray[np.float32]:
+    def _read(self, rows: slice) -> Float32s:
         index = rows if self.index is None else self.index[rows]
         core = widen(self.stored[index])
         if self.beside is None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Floats, Ints
 
 _PASSES = 4
 _N_OFFERED = 1000  # groups that are offered another place in a pass

@@ -11,11 +11,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Floats, Ints
 from extract.files.atomic import write_atomically
 from extract.tables.tile_table import Tiles
-from models.data.arrays import Floats, Ints
 from models.data.folds import FoldOptions, Folds, assign_folds, build_folds
 
 Recipe = dict[str, Any]  # what the folds of one split were made from, as JSON
@@ -145,9 +144,7 @@ def _format_value(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
-def write_folds(
-    path: Path, ids: NDArray[Any], folds: dict[str, Ints], recipes: dict[str, Recipe]
-) -> None:
+def write_folds(path: Path, ids: Array, folds: dict[str, Ints], recipes: dict[str, Recipe]) -> None:
     """Write `folds.parquet`: id, split, fold; its metadata says what each split was made from."""
     frames = [pd.DataFrame({"id": ids, "split": s, "fold": fold}) for s, fold in folds.items()]
     table = pa.Table.from_pandas(pd.concat(frames), preserve_index=False)
@@ -188,7 +185,7 @@ def read_folds(path: Path) -> tuple[dict[str, Ints], dict[str, Recipe]]:
     return folds, recipes
 
 
-def hash_folds(ids: NDArray[Any], folds: Folds) -> str:
+def hash_folds(ids: Array, folds: Folds) -> str:
     """Compute the SHA-256 of which tile lies in which part and in which buffers."""
     digest = hashlib.sha256("\0".join(map(str, ids)).encode())
     digest.update(np.ascontiguousarray(folds.part, dtype="<i8").tobytes())
@@ -196,7 +193,7 @@ def hash_folds(ids: NDArray[Any], folds: Folds) -> str:
     return digest.hexdigest()
 
 
-def hash_array(values: NDArray[Any] | None) -> str:
+def hash_array(values: Array | None) -> str:
     """Compute the SHA-256 of an array's bytes; of nothing for None."""
     content = b"" if values is None else np.ascontiguousarray(values).tobytes()
     return hashlib.sha256(content).hexdigest()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Array, Bools, Floats, Ints
 from models.data.fold_balance import balance_groups, weigh_groups
 
 Held = frozenset[int]  # parts that a model must not see
@@ -52,7 +50,7 @@ class Folds:
 
     kind: str
     part: Ints
-    near: NDArray[np.bool_]
+    near: Bools
     per_fold: int = 1
 
     def __len__(self) -> int:
@@ -133,7 +131,7 @@ class Folds:
 def assign_folds(
     kind: str,
     *,
-    area: NDArray[Any],
+    area: Array,
     xy: Floats | None,
     targets: Floats | None,
     n_folds: int,
@@ -176,7 +174,7 @@ def assign_folds(
     return balance_groups(loads, n_folds, seed)[group]
 
 
-def unit_numbers(kind: str, area: NDArray[Any], xy: Floats | None, block_m: float) -> Ints:
+def unit_numbers(kind: str, area: Array, xy: Floats | None, block_m: float) -> Ints:
     """Return for each tile the index of the tile, area or block that stays in one fold.
 
     Returns
@@ -221,7 +219,7 @@ def block_numbers(area: Ints, xy: Floats | None, block_m: float) -> Ints:
 
 
 def build_folds(
-    kind: str, fold: Ints, *, area: NDArray[Any], xy: Floats | None, block_m: float, buffer_m: float
+    kind: str, fold: Ints, *, area: Array, xy: Floats | None, block_m: float, buffer_m: float
 ) -> Folds:
     """Build folds with their parts and buffers from the fold of each tile.
 
@@ -267,7 +265,7 @@ def _halve_folds(group: Ints, fold: Ints) -> Ints:
     return half
 
 
-def _find_near(part: Ints, xy: Floats | None, buffer_m: float, n_parts: int) -> NDArray[np.bool_]:
+def _find_near(part: Ints, xy: Floats | None, buffer_m: float, n_parts: int) -> Bools:
     """Return which tiles of other parts lie within the buffer of each part."""
     if xy is None:
         raise ValueError(

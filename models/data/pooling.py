@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Bools, Floats, Ints
 from models.data.features import Features
 
 _POOL_BYTES = 256 << 20  # of float64 tiles that are pooled at once
@@ -69,7 +68,7 @@ def mean_by_group(values: Floats, group: Ints) -> Floats:
     return np.divide(total, n, out=np.full_like(n, np.nan), where=n > 0)
 
 
-def any_by_group(flags: NDArray[np.bool_], group: Ints) -> NDArray[np.bool_]:
+def any_by_group(flags: Bools, group: Ints) -> Bools:
     """Return for each column whether it is true in some row of a group: (n_groups, n_columns)."""
     found = np.zeros((int(group.max()) + 1, flags.shape[1]), dtype=np.bool_)
     np.logical_or.at(found, group, flags)

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Array, Floats, Ints
 from models.evaluation.ranks import rank_column, rank_influence
 
 REPLICATES = 2000
@@ -84,7 +84,7 @@ def draw_units(n_units: int, seed: int, n_replicates: int = REPLICATES) -> Count
     return counts
 
 
-def sum_draws(counts: NDArray[Any], values: Floats) -> Floats:
+def sum_draws(counts: Array, values: Floats) -> Floats:
     """Sum unit values (n_units, k) over what each replicate has drawn: (n_replicates, k)."""
     drawn = np.empty((len(counts), values.shape[1]))
     for start in range(0, len(counts), _BLOCK):
@@ -93,13 +93,13 @@ def sum_draws(counts: NDArray[Any], values: Floats) -> Floats:
     return drawn
 
 
-def draw_each(counts: NDArray[Any], columns: list[Floats]) -> list[Floats]:
+def draw_each(counts: Array, columns: list[Floats]) -> list[Floats]:
     """Sum each of some unit values over what each replicate has drawn, in one product."""
     ends = np.cumsum([values.shape[1] for values in columns])
     return np.split(sum_draws(counts, np.hstack(columns)), ends[:-1], axis=1)
 
 
-def sum_units(truth: Floats, predicted: NDArray[Any], unit: Ints) -> UnitSums:
+def sum_units(truth: Floats, predicted: Array, unit: Ints) -> UnitSums:
     """Sum what a bootstrap needs over each unit.
 
     Parameters
@@ -178,7 +178,7 @@ class _LogScores(NamedTuple):
     mse_error: Floats
 
 
-def _log_scores(sums: UnitSums, counts: NDArray[Any]) -> _LogScores:
+def _log_scores(sums: UnitSums, counts: Array) -> _LogScores:
     """Score every replicate, with standard errors from the units' influences.
 
     With the mean m of the drawn truth, a unit adds e to the squared errors E, s = squares − 2 m

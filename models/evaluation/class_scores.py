@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Array, Floats, Ints
 from models.evaluation.bootstrap import Counts, draw_each
 
 CLASS_GREATER_IS_BETTER = {
@@ -52,7 +51,7 @@ class ClassSums(NamedTuple):
         }
 
 
-def score_classes(truth: NDArray[Any], probability: NDArray[Any]) -> dict[str, float]:
+def score_classes(truth: Array, probability: Array) -> dict[str, float]:
     """Compute every score of `CLASS_GREATER_IS_BETTER`; equal to scikit-learn's.
 
     Parameters
@@ -71,7 +70,7 @@ def score_classes(truth: NDArray[Any], probability: NDArray[Any]) -> dict[str, f
     return {name: float(values[0]) for name, values in sums.scores().items()}
 
 
-def sum_classes(truth: NDArray[Any], probability: NDArray[Any], unit: Ints) -> ClassSums:
+def sum_classes(truth: Array, probability: Array, unit: Ints) -> ClassSums:
     """Sum over each unit what the scores are made of.
 
     Parameters
@@ -90,7 +89,7 @@ def sum_classes(truth: NDArray[Any], probability: NDArray[Any], unit: Ints) -> C
     of_truth = probability[np.arange(len(truth)), truth]
     loss = -np.log(np.clip(of_truth, np.finfo(np.float64).eps, 1))
 
-    def count(classes: Ints, is_counted: NDArray[Any]) -> Floats:
+    def count(classes: Ints, is_counted: Array) -> Floats:
         cell = unit * n_classes + classes
         counted = np.bincount(cell[is_counted], minlength=n_units * n_classes)
         return counted.reshape(n_units, n_classes).astype(np.float64)
@@ -105,7 +104,7 @@ def sum_classes(truth: NDArray[Any], probability: NDArray[Any], unit: Ints) -> C
     )
 
 
-def _check_classes(truth: NDArray[Any], probability: NDArray[Any]) -> tuple[Ints, Floats]:
+def _check_classes(truth: Array, probability: Array) -> tuple[Ints, Floats]:
     """Return the classes as int64 and the probabilities as float64."""
     truth = np.asarray(truth)
     probability = np.asarray(probability, dtype=np.float64)

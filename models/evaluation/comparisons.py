@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from models.data.arrays import Floats
+from extract.config.arrays import Floats
 from models.evaluation.bootstrap import TAILS
 from models.evaluation.evaluate import Evaluated, Sees
 

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from models.data.arrays import Floats
+from extract.config.arrays import Floats
 from models.data.model_names import parse_model
 from models.evaluation.bootstrap import (
     TAILS,

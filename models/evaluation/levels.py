@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Array, Floats, Ints
 from models.data.classes import commonest
 
 LevelName = Literal["tile", "area"]
@@ -31,8 +30,8 @@ class Level:
     """
 
     name: LevelName
-    truth: NDArray[Any]
-    predicted: NDArray[Any]
+    truth: Array
+    predicted: Array
     training_mean: Floats | None
     unit: Ints
     area: Ints
@@ -44,8 +43,8 @@ class Level:
 
 
 def tile_level(
-    truth: NDArray[Any],
-    predicted: NDArray[Any],
+    truth: Array,
+    predicted: Array,
     *,
     area: Ints,
     unit: Ints,
@@ -83,7 +82,7 @@ def area_level(tiles: Level) -> Level:
     )
 
 
-def _mean_by_area(values: NDArray[Any], area: Ints) -> Floats:
+def _mean_by_area(values: Array, area: Ints) -> Floats:
     """Average values (n,) by area.
 
     What is averaged is the distance to the first tile's value: the mean of equal values is then

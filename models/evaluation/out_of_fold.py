@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Float32s, Floats, Ints
 from extract.errors import RunFileError
-from models.data.arrays import Floats, Ints
 from models.store.runs import read_classes, read_prediction_table
 
 Run = tuple[str, str, str]  # split, cut, model
@@ -20,11 +18,11 @@ Run = tuple[str, str, str]  # split, cut, model
 def read_predicted(
     folder: Path,
     runs: Sequence[Run],
-    ids: NDArray[Any],
+    ids: Array,
     targets: list[str],
     *,
     is_nested: bool = False,
-) -> NDArray[np.float32]:
+) -> Float32s:
     """Read the predicted numbers of some runs: (n_targets, n_tiles, n_runs), NaN where a run says
     nothing.
 
@@ -47,8 +45,8 @@ def read_predicted(
 
 
 def read_probabilities(
-    folder: Path, runs: Sequence[Run], ids: NDArray[Any], n_classes: dict[str, int]
-) -> dict[str, NDArray[np.float32]]:
+    folder: Path, runs: Sequence[Run], ids: Array, n_classes: dict[str, int]
+) -> dict[str, Float32s]:
     """Read the predicted classes of some runs: target → (n_tiles, n_runs, n_classes), NaN where a
     run says nothing.
 
@@ -73,12 +71,12 @@ def read_probabilities(
 class _RowFinder:
     """Finds the rows of ids; runs mostly have the same ones, so that the last answer is kept."""
 
-    def __init__(self, ids: NDArray[Any]) -> None:
+    def __init__(self, ids: Array) -> None:
         self._index = pd.Index(ids)
-        self._asked: NDArray[Any] = np.empty(0)
+        self._asked: Array = np.empty(0)
         self._rows: Ints = np.empty(0, np.int64)
 
-    def __call__(self, ids: NDArray[Any], run: Run) -> Ints:
+    def __call__(self, ids: Array, run: Run) -> Ints:
         if not np.array_equal(ids, self._asked):
             self._asked = ids
             self._rows = self._index.get_indexer(pd.Index(ids))
@@ -91,9 +89,7 @@ class _RowFinder:
         return self._rows
 
 
-def _read_targets(
-    folder: Path, run: Run, is_nested: bool
-) -> Iterator[tuple[str, NDArray[Any], Floats]]:
+def _read_targets(folder: Path, run: Run, is_nested: bool) -> Iterator[tuple[str, Array, Floats]]:
     """Yield target, ids and predictions of a run."""
     table = read_prediction_table(folder, *run, is_nested=is_nested).combine_chunks()
     targets = table["target"].combine_chunks()

@@ -4,12 +4,11 @@ anew.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Array, Floats, Ints
 
 
 class Ranks(NamedTuple):
@@ -25,7 +24,7 @@ class Ranks(NamedTuple):
     centred: Floats
 
 
-def rank_column(values: NDArray[Any]) -> Ranks:
+def rank_column(values: Array) -> Ranks:
     """Rank a column, (n,); equal values share the middle of their ranks."""
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
     middle = (np.cumsum(size) - size / 2) / len(values) - 0.5

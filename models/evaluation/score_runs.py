@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Floats, Ints
 from extract.errors import RunFileError
 from extract.tables.tile_table import Tiles
-from models.data.arrays import Floats, Ints
 from models.data.classes import code_labels, list_classes
 from models.data.fold_file import hash_array
 from models.data.folds import Folds, block_numbers
@@ -67,7 +66,7 @@ class Labels:
         fold were trained on; NaN in no fold.
     """
 
-    ids: NDArray[Any]
+    ids: Array
     targets: pd.DataFrame
     area: Ints
     units: dict[str, Ints]

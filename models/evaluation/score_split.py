@@ -6,12 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Array, Bools, Float32s, Floats, Ints
 from models.evaluation.comparisons import Row, compare_cells
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
 from models.evaluation.levels import Level, area_level, tile_level
@@ -34,18 +32,18 @@ class Labelled:
         None for classes.
     """
 
-    truth: NDArray[Any]
+    truth: Array
     area: Ints
     unit: Ints
     training_mean: Floats | None = None
 
     @property
-    def is_labelled(self) -> NDArray[np.bool_]:
+    def is_labelled(self) -> Bools:
         """(n,), whether the label is known."""
         is_class = self.truth.dtype.kind == "i"
         return self.truth >= 0 if is_class else np.isfinite(self.truth)
 
-    def tiles(self, is_row: NDArray[np.bool_], predicted: NDArray[Any]) -> Level:
+    def tiles(self, is_row: Bools, predicted: Array) -> Level:
         """Return some rows, with what cells predict of them."""
         training_mean = self.training_mean
         return tile_level(
@@ -74,7 +72,7 @@ class Scored:
 
 
 def score_split(
-    labelled: Labelled, predicted: NDArray[np.float32], cells: list[CellName], *, seed: int
+    labelled: Labelled, predicted: Float32s, cells: list[CellName], *, seed: int
 ) -> Scored:
     """Score and compare every cell of one split and target.
 
@@ -119,7 +117,7 @@ def score_split(
     return scored
 
 
-def _group_same_rows(known: NDArray[np.bool_], columns: Ints) -> list[Ints]:
+def _group_same_rows(known: Bools, columns: Ints) -> list[Ints]:
     """Group the columns that have the same rows."""
     groups: dict[bytes, list[int]] = {}
     for column in columns.tolist():
@@ -129,8 +127,8 @@ def _group_same_rows(known: NDArray[np.bool_], columns: Ints) -> list[Ints]:
 
 def _evaluate(
     labelled: Labelled,
-    predicted: NDArray[np.float32],
-    is_row: NDArray[np.bool_],
+    predicted: Float32s,
+    is_row: Bools,
     columns: Ints,
     cells: list[CellName],
     *,

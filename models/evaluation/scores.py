@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats
+from extract.config.arrays import Array, Floats
 from models.evaluation.ranks import rank_column, rank_influence
 
 GREATER_IS_BETTER: dict[str, bool | None] = {
@@ -24,7 +23,7 @@ GREATER_IS_BETTER: dict[str, bool | None] = {
 
 
 def score(
-    truth: NDArray[Any], predicted: NDArray[Any], *, training_mean: NDArray[Any] | None = None
+    truth: Array, predicted: Array, *, training_mean: Array | None = None
 ) -> dict[str, float]:
     """Compute every score of `GREATER_IS_BETTER`.
 
@@ -55,7 +54,7 @@ def score(
     return {name: float(scores[name][0]) for name in GREATER_IS_BETTER}
 
 
-def check_pair(truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[Floats, Floats]:
+def check_pair(truth: Array, predicted: Array) -> tuple[Floats, Floats]:
     """Return both as float64 (n,).
 
     Raises
@@ -83,7 +82,7 @@ def check_pair(truth: NDArray[Any], predicted: NDArray[Any]) -> tuple[Floats, Fl
 
 
 def score_columns(
-    truth: Floats, predicted: NDArray[Any], *, training_mean: Floats | None
+    truth: Floats, predicted: Array, *, training_mean: Floats | None
 ) -> dict[str, Floats]:
     """Compute every score but Spearman's for many predictions of the same truth.
 
@@ -119,7 +118,7 @@ def _or_nan(value: np.floating[Any]) -> float:
     return float(value) if value > 0 else np.nan
 
 
-def _slopes(truth: Floats, predicted: NDArray[Any]) -> Floats:
+def _slopes(truth: Floats, predicted: Array) -> Floats:
     """Slope of the truth on each prediction; NaN where the prediction is constant."""
     centred = predicted - predicted.mean(axis=0, dtype=np.float64)
     squares = np.sum(centred**2, axis=0)

@@ -72,7 +72,8 @@ class Engine:
 def read_engine(asked: ModelsSection) -> Engine:
     """Return the engine that the settings ask for.
 
-    One worker with all the cores is the rule up to eight: it holds one cut in memory, and fits use threads.
+    One worker with all the cores is the rule up to eight: it holds one cut in memory, and fits use
+    threads.
     """
     if asked.engine == "dask":
         return Engine(

@@ -7,13 +7,12 @@ import sys
 import time
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from extract.config.arrays import Bools, Floats
 from extract.config.cuts import ALL_CUTS
 from extract.errors import FitError
 from extract.timing.clock import peak_rss_bytes
-from models.data.arrays import Floats
 from models.data.classes import list_classes, spread_classes
 from models.data.design import Design
 from models.data.fold_file import hash_folds
@@ -142,9 +141,7 @@ def _check_targets(data: ExperimentData, plan: Planned, design: Design) -> None:
             _check_labels(design.folds, target, is_labelled, is_nested=plan.is_nested)
 
 
-def _check_labels(
-    folds: Folds, target: str, is_labelled: NDArray[np.bool_], *, is_nested: bool
-) -> None:
+def _check_labels(folds: Folds, target: str, is_labelled: Bools, *, is_nested: bool) -> None:
     """Refuse a target of which some training set has no label.
 
     Parameters

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats
+from extract.config.arrays import Float32s, Floats, Pixels
 
 # Blue lowers, grey does nothing, orange raises; from Okabe and Ito's colours, told apart with any
 # colour vision.
@@ -16,7 +15,7 @@ _MOST_OPAQUE = 0.8
 _FAINT = 0.35  # of the tile's contrast under the heat
 _GAP = 4  # pixels between pictures side by side
 
-Picture = NDArray[np.uint8]
+Picture = Pixels
 
 
 def draw_heat(heat: Floats, limit: float, size: int) -> Picture:
@@ -56,5 +55,5 @@ def encode_png(picture: Picture) -> bytes:
     return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
-def _enlarge(heat: Floats, size: int) -> NDArray[np.float32]:
+def _enlarge(heat: Floats, size: int) -> Float32s:
     return cv2.resize(heat.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from extract.config.arrays import Floats
 from extract.config.cuts import Cut
 from extract.config.suggestions import suggest
 from extract.errors import KeptModelError, NoFeatureMapError, RunFileError
-from models.data.arrays import Floats
 from models.execution.experiment_data import ExperimentData, open_experiment
 from models.explaining.drawing import (
     draw_heat,

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Float32s, Floats, Ints
 from extract.config.cuts import Pooling
-from models.data.arrays import Floats, Ints
 from models.data.features import Features
 from models.families.family import Family
 
-Rows = NDArray[np.float32]
+Rows = Float32s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy.stats import rankdata
 
+from extract.config.arrays import Floats, Ints
 from extract.errors import ExplainError
-from models.data.arrays import Floats, Ints
 from models.explaining.explained_model import (
     ExplainedModel,
 )

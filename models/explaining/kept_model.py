@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Bools, Ints
 from extract.errors import FitError, KeptModelError
-from models.data.arrays import Ints
 from models.data.design import Design
 from models.execution.experiment_data import ExperimentData
 from models.execution.keep_models import fold_whole_areas
@@ -156,7 +155,7 @@ def _inner_family(model: Family) -> Family:
     return model.fitted_ if isinstance(model, Reduced) else model
 
 
-def _known_rows(model: Neighbours, design: Design, fold: int) -> tuple[Ints, NDArray[np.bool_]]:
+def _known_rows(model: Neighbours, design: Design, fold: int) -> tuple[Ints, Bools]:
     """Return the rows of the design that a model searches, and which are known out of a fold.
 
     A tile in no fold may know the rows of all folds.

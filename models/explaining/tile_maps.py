@@ -6,8 +6,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Float32s, Ints, Pixels
 from extract.config.cuts import PIXELS, Cut, Pooling
 from extract.errors import ExplainError, NoFeatureMapError
 from extract.networks.pixels import resize
@@ -17,10 +17,9 @@ from extract.store.embeddings import Embeddings
 from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles
 from extract.timing.clock import Clock
-from models.data.arrays import Ints
 from models.data.design import features_path
 
-Maps = NDArray[np.float32]  # (n_tiles, height, width, channels)
+Maps = Float32s  # (n_tiles, height, width, channels)
 _BATCH = 16
 _LEAST_COSINE = 0.99  # bfloat16 features of float32 maps reach 0.9999
 
@@ -42,7 +41,7 @@ class TileMaps:
         self._reader = TileReader(settings, tiles)
         self.cut = cut
 
-    def read_pictures(self, rows: Ints) -> NDArray[np.uint8]:
+    def read_pictures(self, rows: Ints) -> Pixels:
         """Read pictures as the networks see them: (n, size, size, 3) RGB.
 
         Raises
@@ -86,7 +85,7 @@ class TileMaps:
         self._check_same(maps, rows)
         return maps
 
-    def _read_stored(self, rows: Ints) -> NDArray[Any]:
+    def _read_stored(self, rows: Ints) -> Array:
         with Embeddings(features_path(self._settings.folder, self.cut.backbone)) as file:
             read = [file.read(self.cut.dataset, slice(row, row + 1)) for row in rows.tolist()]
         return np.concatenate(read)
@@ -124,7 +123,7 @@ class TileMaps:
             )
 
 
-def pool_maps(maps: Maps, pooling: Pooling) -> NDArray[np.float32]:
+def pool_maps(maps: Maps, pooling: Pooling) -> Float32s:
     """Pool maps as an extraction does: (n, n_features) float32; `map` as `flat`."""
     if pooling == "avg":
         return maps.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Floats, Ints
 from models.data.features import Features
 from models.data.folds import Folds
 

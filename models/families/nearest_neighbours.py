@@ -7,9 +7,8 @@ from copy import copy
 from typing import Literal, NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Ints, Matrix
+from extract.config.arrays import Bools, Floats, Ints, Matrix
 from models.data.features import Features
 from models.data.folds import Folds
 from models.families.family import NO_CONTEXT, Chosen, Family, FitContext, Task, labelled_groups
@@ -145,7 +144,7 @@ class Neighbours(Family):
             )
         return None
 
-    def without(self, known: NDArray[np.bool_]) -> Self:
+    def without(self, known: Bools) -> Self:
         """Return the same model, blind to the kept rows where `known` is false: (n_kept,)."""
         blind = copy(self)
         blind.X_ = self.X_[known]

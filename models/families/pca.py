@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Matrix
+from extract.config.arrays import Float32s, Floats, Matrix
 from models.data.features import Features
 from models.data.folds import Folds
 from models.families.family import NO_CONTEXT, Family, FitContext
@@ -23,8 +22,8 @@ _PASSES = 4
 class Axes(NamedTuple):
     """Where the components lie: mean (d,) and orthonormal axes (d, k), float32."""
 
-    mean: NDArray[np.float32]
-    axes: NDArray[np.float32]
+    mean: Float32s
+    axes: Float32s
 
 
 class Reduced(Family):
@@ -153,6 +152,7 @@ def _orthonormal(axes: Matrix) -> Matrix:
     """Return orthonormal axes of the same space.
 
     One thread: of 25,088 × 272 that took 1.4 s, and two took 4.6 to 10 s beside another program on
-    the two cores."""
+    the two cores.
+    """
     with few_threads(axes.shape[1]):
         return np.linalg.qr(axes)[0]

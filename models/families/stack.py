@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Floats, Ints
 from models.data.folds import Folds
 
 # Raised by one where the same predictions give another stack: stacks on disk are then stale.
@@ -115,7 +115,8 @@ def _solve(truth: Floats, members: Floats, weight: Floats, penalty: float) -> Fl
     (n_members,).
 
     The squares are summed in an (m, m) matrix, so that the search for w does not grow with the
-    rows."""
+    rows.
+    """
     share = weight / weight.sum()
     m = members.shape[1]
     from scipy.optimize import lsq_linear, nnls  # slow to import

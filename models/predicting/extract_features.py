@@ -77,8 +77,10 @@ def make_missing(
     publish(partial, path)
     if say:
         say(
-            f"{place.name} has no features, or not all: they are made as the model's were, by `python -m extract run --config "
-            f"{path}`. [extract] of the place may say where weights lie, and {', '.join(_OF_THE_MACHINE)}."
+            f"{place.name} has no features, or not all: they are made as the model's were, by "
+            "`python -m extract run --config "
+            f"{path}`. [extract] of the place may say where weights lie, and "
+            f"{', '.join(_OF_THE_MACHINE)}."
         )
     _run(path)
 
@@ -122,14 +124,18 @@ def describe_features(
         look = one.facts["look"]
         if made.get("weights") == _IMPORTED:
             raise PlaceError(
-                f"{one.cell.cut}: these features came from elsewhere. Make those of this place in the same way, and "
-                f"bring them in: python -m extract import --config NEW.toml --ids … --vectors … --as {one.cell.cut} "
+                f"{one.cell.cut}: these features came from elsewhere. Make those of this place in "
+                "the same way, and "
+                "bring them in: python -m extract import --config NEW.toml --ids … --vectors … "
+                f"--as {one.cell.cut} "
                 f'(with cuts = ["{one.cell.cut}"] in [extract] of NEW.toml).'
             )
         if backbone != PIXELS and not made.get("cuts"):
             raise PlaceError(
-                f"{one.path}: does not say how the features of {one.cell.cut} were made, so that none can be made "
-                "of this place. Make them yourself, or the experiment's anew (`make features FRESH=1`)."
+                f"{one.path}: does not say how the features of {one.cell.cut} were made, so that "
+                "none can be made "
+                "of this place. Make them yourself, or the experiment's anew (`make features "
+                "FRESH=1`)."
             )
         tiles |= {
             name: value for name, value in _agree(place, look, one).items() if value is not None
@@ -170,8 +176,10 @@ def _agree(place: PlaceSettings, look: dict[str, Any], one: KeptModel) -> dict[s
     for name, value in place.tiles.look.items():
         if value is not None and value != look.get(name):
             raise PlaceError(
-                f"[tiles] {name} of {place.name!r}: got {value!r}, and model {one.cell.model!r} was fitted on "
-                f"pictures with {name} = {look.get(name)!r}. Remove the key, and bring the pictures to that."
+                f"[tiles] {name} of {place.name!r}: got {value!r}, and model {one.cell.model!r} "
+                "was fitted on "
+                f"pictures with {name} = {look.get(name)!r}. Remove the key, and bring the "
+                "pictures to that."
             )
     return {name: look.get(name) for name in place.tiles.look}
 
@@ -205,7 +213,8 @@ def _run(path: Path) -> None:
         raise KeyboardInterrupt
     if code:
         raise PlaceFeaturesError(
-            f"{path}: the features of this place could not be made (exit code {code}); the extraction said why. "
+            f"{path}: the features of this place could not be made (exit code {code}); the "
+            "extraction said why. "
             "The same command goes on from there.",
             code,
         )

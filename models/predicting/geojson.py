@@ -136,8 +136,10 @@ class GeoJson:
         if is_far.any():
             first = np.flatnonzero(is_far)[0]
             raise PlaceError(
-                f"tile {table['id'].iloc[first]}: its place ({x[first]:g}, {y[first]:g}) is far from "
-                "where [tiles] crs is used. Mend the coordinates (are x and y swapped?), or the crs."
+                f"tile {table['id'].iloc[first]}: its place ({x[first]:g}, {y[first]:g}) is far "
+                "from "
+                "where [tiles] crs is used. Mend the coordinates (are x and y swapped?), or the "
+                "crs."
             )
         return rings.round(7)
 

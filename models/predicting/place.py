@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from extract.config.arrays import Bools
 from extract.config.cuts import PIXELS, Cut
 from extract.errors import PlaceError, TableError
 from extract.pictures.archives import open_images
@@ -51,7 +52,7 @@ class Place:
     settings: PlaceSettings | None
     features: list[Embeddings]
     embedding: Features | None
-    is_ok: NDArray[np.bool_] | None
+    is_ok: Bools | None
     is_training: bool
 
     @property
@@ -101,7 +102,7 @@ class Place:
         n_features = 1 if self.embedding is None else max(1, self.embedding.shape[1])
         return max(256, min(PIECE_TILES, _PIECE_BYTES // (4 * n_features)))
 
-    def is_usable(self, rows: slice) -> NDArray[np.bool_]:
+    def is_usable(self, rows: slice) -> Bools:
         """Return which rows were accepted: (n_rows,)."""
         if self.is_ok is None:
             return np.ones(rows.stop - rows.start, dtype=bool)
@@ -230,8 +231,10 @@ def _choose_features(source: PlaceSettings | Path, kept: KeptModel) -> list[Path
     cell = kept.cell
     if not isinstance(cell.cut, Cut) or cell.spec.groups or cell.spec.area:
         raise PlaceError(
-            f"model {str(cell.spec)!r} is fed more than the embedding of a tile, and features alone "
-            "have no areas, coordinates or descriptors. Name the settings of the place with --tiles."
+            f"model {str(cell.spec)!r} is fed more than the embedding of a tile, and features "
+            "alone "
+            "have no areas, coordinates or descriptors. Name the settings of the place with "
+            "--tiles."
         )
     return [source / f"{cell.cut.backbone}.h5" if source.is_dir() else source]
 

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Bools, Floats, Ints
 from extract.errors import PlaceError
 from extract.files.atomic import write_atomically
 from extract.files.locks import locked
 from extract.tables.tile_table import Tiles
-from models.data.arrays import Floats, Ints
 from models.data.design import CutData, feed_rows
 from models.data.features import Features
 from models.data.pooling import pool_rows
@@ -52,7 +51,7 @@ class Predicted:
 
     values: Floats
     distance: Floats
-    is_known: NDArray[np.bool_]
+    is_known: Bools
 
     def take(self, rows: Ints) -> Predicted:
         """Return some of them, in any order."""
@@ -215,7 +214,7 @@ class AreaPredictor:
         self._predicted = Predicted(predicted.values, predicted.distance, is_known)
 
     @staticmethod
-    def _read(place: Place, kept: KeptModel) -> tuple[Ints, list[str], Features, NDArray[np.bool_]]:
+    def _read(place: Place, kept: KeptModel) -> tuple[Ints, list[str], Features, Bools]:
         """Return of the usable tiles the number of their area, (n,), the areas, X, and whether each
         area's groups are known.
         """
@@ -280,7 +279,7 @@ def feed_piece(place: Place, kept: KeptModel, rows: slice, tiles: Tiles) -> Feat
     return feed_rows(data, tiles, kept.cell.spec, kept.facts["feed"])[0]
 
 
-def are_groups_known(tiles: Tiles, feed: dict[str, Any]) -> NDArray[np.bool_]:
+def are_groups_known(tiles: Tiles, feed: dict[str, Any]) -> Bools:
     """Return whether every group of a tile has a value that training rows had: (n_tiles,)."""
     is_known = np.ones(len(tiles), dtype=bool)
     for name in feed.get("group_columns", ()):

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from models.data.arrays import Floats
+from extract.config.arrays import Floats
 from models.predicting.place import Place
 from models.store.kept_models import KeptModel
 from models.uncertainty.conformal import NOMINAL

@@ -94,7 +94,7 @@ def write_predictions(
 
 def _list_notes(place: Place, kept: KeptModel) -> Iterator[str]:
     if place.settings is None:
-        yield "features alone have no areas and no coordinates: neither areas nor a map are written."
+        yield "features alone have no areas and no coordinates: no areas and no map are written."
     elif not place.has_areas:
         yield "every tile is an area of its own ([tiles] area is the id): no areas are written."
     if place.is_training:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Floats, Ints
 from models.families.family import Chosen, CrossFit, Epoch
 from models.store.cells import Planned
 

@@ -84,8 +84,5 @@ def find_licence(backbone: str, weights: str) -> str:
         known = next(
             (text for names, text in _IMAGENET.items() if re.fullmatch(names, backbone)), None
         )
-        return (
-            known
-            or f"not known: Keras's documentation states none for the ImageNet weights of {backbone}"
-        )
+        return known or f"not known: Keras documents none for the ImageNet weights of {backbone}"
     return f"not known: ask who made {weights or 'these embeddings'}"

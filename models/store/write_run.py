@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from extract.config.arrays import Floats
 from extract.tables.tile_table import Tiles
-from models.data.arrays import Floats
 from models.data.pooling import mean_by_group
 from models.settings import FitSettings
 from models.store.fitted import Fitted

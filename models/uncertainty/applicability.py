@@ -1,4 +1,6 @@
-"""How far a new row lies from what a model was fitted on, and from where on it counts as outside."""
+"""How far a new row lies from what a model was fitted on, and from where on it counts as
+outside.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Float32s, Floats
 from extract.errors import RunFileError
-from models.data.arrays import Floats
 from models.data.features import Features
 from models.families.pca import find_axes
 
@@ -21,22 +22,25 @@ _SHARE = 0.99
 class Reach(NamedTuple):
     """The spread of the training rows, along their first principal axes and off them.
 
-    The statistics are those of process control (Jackson and Mudholkar 1979, Technometrics 21:341): along the axes
-    Hotelling's T², off them the squared length Q of what the axes do not hold; each over the value that 99 % of the
-    training rows stay below.
+    The statistics are those of process control (Jackson and Mudholkar 1979, Technometrics 21:341):
+    along the axes Hotelling's T², off them the squared length Q of what the axes do not hold; each
+    over the value that 99 % of the training rows stay below.
 
     Attributes
     ----------
-    mean : (d,). axes : (d, k). variance : (k,), of the training rows along each axis. limits : (2,), of T² and of Q.
+    mean : (d,). axes : (d, k). variance : (k,), of the training rows along each axis. limits :
+        (2,), of T² and of Q.
     """
 
-    mean: NDArray[np.float32]
-    axes: NDArray[np.float32]
+    mean: Float32s
+    axes: Float32s
     variance: Floats
     limits: Floats
 
     def measure(self, X: Features) -> Floats:
-        """Return the distance of each row, (n_rows,): 1 is the edge of what was seen, more is outside."""
+        """Return the distance of each row, (n_rows,): 1 is the edge of what was seen, more is
+        outside.
+        """
         return np.sqrt(np.max(_statistics(X, self) / self.limits, axis=1))
 
     def save(self, folder: Path) -> None:

@@ -1,12 +1,14 @@
-"""How wide an interval has to be for places that no model has seen: conformal prediction with areas as groups.
+"""How wide an interval has to be for places that no model has seen: conformal prediction with areas
+as groups.
 
-The errors are those of out-of-fold predictions, so that each is of a model that had not seen the area (cross-conformal:
-Vovk 2015, Annals of Mathematics and Artificial Intelligence 74:9; Barber, Candès, Ramdas and Tibshirani 2021, Annals of
-Statistics 49:486). The tiles of an area err together, and what is exchangeable are the areas: every area weighs the same,
-its tiles share its weight, and one more area, the new one, is reckoned to err without bound (Lee, Barber and Willett 2023,
-"Distribution-free inference with hierarchical data", arXiv:2306.06342). A model refitted on all tiles errs a little less
-than those of the folds: the intervals are wide rather than narrow. They hold for areas drawn as those of the training set
-were; for another city, nobody knows.
+The errors are those of out-of-fold predictions, so that each is of a model that had not seen the
+area (cross-conformal: Vovk 2015, Annals of Mathematics and Artificial Intelligence 74:9; Barber,
+Candès, Ramdas and Tibshirani 2021, Annals of Statistics 49:486). The tiles of an area err together,
+and what is exchangeable are the areas: every area weighs the same, its tiles share its weight, and
+one more area, the new one, is reckoned to err without bound (Lee, Barber and Willett 2023,
+"Distribution-free inference with hierarchical data", arXiv:2306.06342). A model refitted on all
+tiles errs a little less than those of the folds: the intervals are wide rather than narrow. They
+hold for areas drawn as those of the training set were; for another city, nobody knows.
 """
 
 from __future__ import annotations
@@ -15,17 +17,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Floats, Ints
 
 NOMINAL = (0.8, 0.95)
 
 
 class Errors(NamedTuple):
-    """How far out-of-fold predictions were off: of a tile or an area each, with the area and the fold that it lies in.
+    """How far out-of-fold predictions were off: of a tile or an area each, with the area and the
+    fold that it lies in.
 
     Attributes
     ----------
-    size : (n,), |truth − prediction|; for classes 1 − the probability of the true one. area, fold : (n,).
+    size : (n,), |truth − prediction|; for classes 1 − the probability of the true one. area, fold :
+        (n,).
     """
 
     size: Floats
@@ -38,7 +42,9 @@ class Errors(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """Share of unseen areas' tiles inside an interval, every area counted once, and the interval's mean half width."""
+    """Share of unseen areas' tiles inside an interval, every area counted once, and the interval's
+    mean half width.
+    """
 
     coverage: float
     half_width: float
@@ -46,7 +52,9 @@ class Coverage(NamedTuple):
 
 
 def find_half_width(errors: Errors, nominal: float) -> float:
-    """Return the half width that holds a new area's tile with the probability `nominal`; infinite where areas are too few."""
+    """Return the half width that holds a new area's tile with the probability `nominal`; infinite
+    where areas are too few.
+    """
     _, area, n_tiles = np.unique(errors.area, return_inverse=True, return_counts=True)
     order = np.argsort(errors.size, kind="stable")
     reached = np.cumsum(1 / ((len(n_tiles) + 1) * n_tiles[area[order]]))

@@ -1,4 +1,6 @@
-"""The intervals of a kept model: their half widths from its out-of-fold errors, and whether they held on each split."""
+"""The intervals of a kept model: their half widths from its out-of-fold errors, and whether they
+held on each split.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,13 @@ _HONEST = ("area", "block")  # splits whose test areas no model has seen
 
 
 def describe_intervals(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str, Any]:
-    """Return what `model.json` says of intervals: half widths by level, and their coverage on every honest split that was fitted.
+    """Return what `model.json` says of intervals: half widths by level, and their coverage on every
+    honest split that was fitted.
 
     Returns
     -------
-    `intervals`: level → nominal → half width, in the target's unit, None where the areas are too few for one; of the
-    model's own split. `coverage`: a row a split, level and nominal.
+    `intervals`: level → nominal → half width, in the target's unit, None where the areas are too
+    few for one; of the model's own split. `coverage`: a row a split, level and nominal.
     """
     widths: dict[str, dict[str, float | None]] = {}
     for level, errors in read_errors(folder, cell, target, tiles).items():
@@ -60,7 +63,9 @@ def describe_intervals(folder: Path, cell: Cell, target: str, tiles: Tiles) -> d
 
 
 def write_coverage(folder: Path, kept: Iterable[dict[str, Any]]) -> None:
-    """Write `coverage.csv`: what each kept model's `model.json` says of its intervals; `mean_width` is empty where infinite."""
+    """Write `coverage.csv`: what each kept model's `model.json` says of its intervals; `mean_width`
+    is empty where infinite.
+    """
     rows = [
         {
             **row,
@@ -74,7 +79,9 @@ def write_coverage(folder: Path, kept: Iterable[dict[str, Any]]) -> None:
 
 
 def read_errors(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str, Errors]:
-    """Read how far a run's predictions of a target were off: level → errors. Classes have them at tiles alone."""
+    """Read how far a run's predictions of a target were off: level → errors. Classes have them at
+    tiles alone.
+    """
     is_class = tiles.kind(target) == "class"
     frame = (read_classes if is_class else read_predictions)(folder, *cell)
     frame = frame[

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.config.arrays import Bools, Floats
 from extract.config.suggestions import suggest
 from extract.errors import ReportError
 from extract.tables.text_columns import as_text
@@ -35,8 +36,8 @@ class Boundaries(NamedTuple):
     codes: list[str]
     n_missing: int
     number: NDArray[np.int32]
-    is_line: NDArray[np.bool_]
-    centre: NDArray[np.float64]
+    is_line: Bools
+    centre: Floats
     name: str
 
 
@@ -126,7 +127,7 @@ def _read_frame(path: Path, code: str) -> Any:
     return frame.assign(**{code: as_text(frame[code]).str.strip()})
 
 
-def _draw(polygons: Any, bounds: NDArray[np.float64]) -> NDArray[np.int32]:
+def _draw(polygons: Any, bounds: Floats) -> NDArray[np.int32]:
     from rasterio import Affine
     from rasterio.features import rasterize
 

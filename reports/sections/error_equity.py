@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from extract.config.arrays import Floats
 from models.evaluation.score_split import TILE_BINS
 from reports.data.collect import Collected
 from reports.data.formats import plural
@@ -105,7 +105,7 @@ def _summarise(
     return pd.DataFrame(rows, columns=COLUMNS[1:])
 
 
-def _interval(values: NDArray[np.float64]) -> tuple[float, float]:
+def _interval(values: Floats) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of a mean; NaN for fewer than 5 values."""
     n = len(values)
     if n < MIN_UNITS:

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from extract.config.arrays import Bools, Floats
 from extract.tables.tile_table import Tiles
 from models.explaining.drawing import DIVERGING
 from reports.data.boundaries import Boundaries
@@ -75,8 +75,8 @@ class MapGrids(NamedTuple):
     side_m, table : as in `Maps`.
     """
 
-    values: NDArray[np.float64]
-    is_line: NDArray[np.bool_] | None
+    values: Floats
+    is_line: Bools | None
     side_m: float | None
     table: pd.DataFrame
 
@@ -156,7 +156,7 @@ def _fill_areas(boundaries: Boundaries, rows: pd.DataFrame) -> MapGrids | None:
     return MapGrids(values, boundaries.is_line, None, table)
 
 
-def measure_side(xy: NDArray[np.float64]) -> float:
+def measure_side(xy: Floats) -> float:
     """Return the side of the squares [m].
 
     It is the median distance to the next tile, or more where the map would be too large.
@@ -167,12 +167,12 @@ def measure_side(xy: NDArray[np.float64]) -> float:
 
 
 def draw_picture(
-    values: NDArray[np.float64],
+    values: Floats,
     low: float,
     high: float,
     stops: tuple[tuple[int, int, int], ...],
     *,
-    is_line: NDArray[np.bool_] | None = None,
+    is_line: Bools | None = None,
 ) -> bytes:
     """Draw (rows, columns) values as a PNG.
 
@@ -197,7 +197,7 @@ def draw_picture(
     return out.getvalue()
 
 
-def moran(xy: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float]:
+def moran(xy: Floats, values: Floats) -> tuple[float, float]:
     """Return Moran's I over the 8 nearest neighbours, and a one-sided permutation p-value.
 
     Parameters

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Pixels
 from extract.networks.backbones import FrozenNetwork
 from extract.networks.runtimes.selection import Gpu
 
@@ -52,13 +52,13 @@ class JaxRuntime:
         pictures = jax.ShapeDtypeStruct((batch, *model.input_shape[1:]), np.uint8)
         self._call = jax.jit(call).lower(*self._weights, pictures).compile()
 
-    def submit(self, pictures: NDArray[np.uint8]) -> Any:
+    def submit(self, pictures: Pixels) -> Any:
         """Send the pictures, start the call and the way back of its outputs; see `Runtime`."""
         outputs = self._call(*self._weights, jax.device_put(pictures))
         for output in outputs:
             output.copy_to_host_async()
         return outputs
 
-    def fetch(self, submitted: Any) -> list[NDArray[Any]]:
+    def fetch(self, submitted: Any) -> list[Array]:
         """Wait for the outputs; see `Runtime`."""
         return [np.asarray(output) for output in submitted]

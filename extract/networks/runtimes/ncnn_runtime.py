@@ -15,12 +15,13 @@ import numpy as np
 from joblib import cpu_count
 from numpy.typing import NDArray
 
+from extract.config.arrays import Float32s, Pixels
 from extract.errors import NetworkError
 from extract.networks.backbones import FrozenNetwork, find_preprocess
 from extract.networks.graph import find_parents
 from extract.networks.pixels import pool
 
-Array = NDArray[np.float32]
+Array = Float32s
 
 _ACTIVATIONS = {"linear": 0, "relu": 1}
 _PLAIN = {
@@ -75,7 +76,7 @@ class NcnnRuntime:
         self._dtype = np.dtype(network.model.outputs[0].dtype)
         self._pool = ThreadPoolExecutor(cpu_count(), "ncnn")
 
-    def submit(self, pictures: NDArray[np.uint8]) -> PictureBatch:
+    def submit(self, pictures: Pixels) -> PictureBatch:
         """Hand each picture to the next thread that is free; see `Runtime`."""
         if pictures.shape[1:] != self._picture:
             expected = ", ".join(map(str, self._picture))
@@ -93,7 +94,7 @@ class NcnnRuntime:
             picture.result()
         return submitted.rows
 
-    def _embed(self, picture: NDArray[np.uint8], rows: list[NDArray[Any]]) -> None:
+    def _embed(self, picture: Pixels, rows: list[NDArray[Any]]) -> None:
         """Embed one picture into its row of every output."""
         scaled = self._preprocess(picture.astype(np.float32))
         planes = np.ascontiguousarray(scaled.transpose(2, 0, 1))

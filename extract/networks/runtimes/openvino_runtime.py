@@ -12,8 +12,8 @@ import keras
 import numpy as np
 import openvino
 from joblib import cpu_count
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Pixels
 from extract.errors import NetworkError
 from extract.networks.backbones import FrozenNetwork
 
@@ -25,8 +25,8 @@ class RequestSlot:
     """Memory of one batch in flight: a request a picture, the pictures, and the output arrays."""
 
     requests: list[Any]
-    outputs: list[NDArray[Any]]
-    pictures: NDArray[np.uint8] | None = None
+    outputs: list[Array]
+    pictures: Pixels | None = None
 
     def __del__(self) -> None:
         """End requests that nobody fetched: they would write into memory that is freed."""
@@ -75,7 +75,7 @@ class OpenvinoRuntime:
         self._batch = batch
         self._free: list[RequestSlot] = []
 
-    def submit(self, pictures: NDArray[np.uint8]) -> RequestSlot:
+    def submit(self, pictures: Pixels) -> RequestSlot:
         """Start a request for each picture; see `Runtime`."""
         slot = self._free.pop() if self._free else self._open_slot()
         slot.pictures = pictures = np.ascontiguousarray(pictures)
@@ -97,7 +97,7 @@ class OpenvinoRuntime:
                 request.set_output_tensor(j, row)
         return RequestSlot(requests, outputs)
 
-    def fetch(self, submitted: RequestSlot) -> list[NDArray[Any]]:
+    def fetch(self, submitted: RequestSlot) -> list[Array]:
         """Wait for the requests, copy their outputs and free them; see `Runtime`."""
         for request in submitted.requests:
             request.wait()

@@ -9,9 +9,8 @@ from types import ModuleType
 from typing import Any, NamedTuple, Protocol
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Pixels
 from extract.errors import NetworkError
 from extract.networks.backbones import FrozenNetwork
 
@@ -45,10 +44,10 @@ class Runtime(Protocol):
     version: str
     device: str
 
-    def submit(self, pictures: NDArray[np.uint8]) -> Any:
+    def submit(self, pictures: Pixels) -> Any:
         """Start on (batch, size, size, 3) pictures; return what `fetch` takes."""
 
-    def fetch(self, submitted: Any) -> list[NDArray[Any]]:
+    def fetch(self, submitted: Any) -> list[Array]:
         """Wait for a batch, and copy its outputs to this process's memory, in the model's order."""
 
 

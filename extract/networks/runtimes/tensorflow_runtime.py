@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
+from extract.config.arrays import Array, Pixels
 from extract.networks.backbones import FrozenNetwork
 from extract.networks.runtimes.selection import Gpu
 
@@ -49,10 +48,10 @@ class TensorFlowRuntime:
         )
         self._function = convert_variables_to_constants_v2(function.get_concrete_function())
 
-    def submit(self, pictures: NDArray[np.uint8]) -> Any:
+    def submit(self, pictures: Pixels) -> Any:
         """Run the graph; see `Runtime`."""
         return self._function(tf.constant(pictures))
 
-    def fetch(self, submitted: Any) -> list[NDArray[Any]]:
+    def fetch(self, submitted: Any) -> list[Array]:
         """Copy the outputs; see `Runtime`."""
         return [output.numpy() for output in submitted]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from extract.config.arrays import Array, Pixels
 from extract.errors import NetworkError
 from extract.networks.backbones import FrozenNetwork
 from extract.networks.runtimes.selection import Gpu
@@ -57,7 +57,7 @@ class TorchRuntime:
                 "C++ compiler, or run on another KERAS_BACKEND."
             ) from error
 
-    def submit(self, pictures: NDArray[np.uint8]) -> Any:
+    def submit(self, pictures: Pixels) -> Any:
         """Send the pictures, start the call and the way back of its outputs; see `Runtime`."""
         batch = torch.from_numpy(pictures)
         with torch.inference_mode():
@@ -67,7 +67,7 @@ class TorchRuntime:
             outputs = [output.to("cpu", non_blocking=True) for output in outputs]
             return outputs, torch.cuda.current_stream().record_event()
 
-    def fetch(self, submitted: Any) -> list[NDArray[Any]]:
+    def fetch(self, submitted: Any) -> list[Array]:
         """Wait for the outputs; see `Runtime`."""
         outputs, event = submitted
         if event is not None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from extract.config.arrays import Floats
 from extract.config.cuts import Pooling
-from models.data.arrays import Floats
 from models.explaining.tile_maps import Maps
 
 Mean = NDArray[np.floating[Any]]

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+
+from extract.config.arrays import Array, Float32s, Floats
 
 BATCH = 32
 
 
-def read_gradients(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+def read_gradients(network: Any, inputs: Float32s) -> Floats:
     """Return the gradient of a network's one output by its inputs, in the shape of the inputs.
 
     Parameters
@@ -28,13 +29,13 @@ def read_gradients(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.floa
     return np.concatenate(pieces).astype(np.float64)
 
 
-def run_network(network: Any, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+def run_network(network: Any, inputs: Float32s) -> Float32s:
     """Run a network forward in batches."""
-    outputs: NDArray[np.float32] = network.predict(inputs, batch_size=BATCH, verbose=0)
+    outputs: Float32s = network.predict(inputs, batch_size=BATCH, verbose=0)
     return outputs.astype(np.float32)
 
 
-def _tensorflow(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
+def _tensorflow(network: Any, inputs: Float32s) -> Array:
     import tensorflow as tf
 
     given = tf.constant(inputs)
@@ -44,7 +45,7 @@ def _tensorflow(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
     return np.asarray(tape.gradient(total, given))
 
 
-def _jax(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
+def _jax(network: Any, inputs: Float32s) -> Array:
     import jax
 
     trainable = [v.value for v in network.trainable_variables]
@@ -57,7 +58,7 @@ def _jax(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
     return np.asarray(jax.grad(total)(inputs))
 
 
-def _torch(network: Any, inputs: NDArray[np.float32]) -> NDArray[Any]:
+def _torch(network: Any, inputs: Float32s) -> Array:
     import keras
     import torch
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Float32s, Floats
 from extract.config.cuts import Pooling
-from models.data.arrays import Floats
 from models.explaining.tile_maps import Maps, pool_maps
 
 MAX_WINDOWS = 14  # along a side: 196 predictions a tile
@@ -16,12 +15,10 @@ _BYTES = 128 << 20  # of occluded maps at once
 
 Window = tuple[slice, slice]
 # (number of the tile, pooled maps (m, n_features)) → predictions (m,)
-Predict = Callable[[int, NDArray[np.float32]], Floats]
+Predict = Callable[[int, Float32s], Floats]
 
 
-def occlude(
-    predict: Predict, maps: Maps, reference: NDArray[np.float32], pooling: Pooling
-) -> Floats:
+def occlude(predict: Predict, maps: Maps, reference: Float32s, pooling: Pooling) -> Floats:
     """Return the prediction less that with each part occluded: > 0 where the part raises it.
 
     Zeiler and Fergus 2014 (arXiv:1311.2901), on the map instead of the picture, so that the

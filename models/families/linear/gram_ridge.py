@@ -8,10 +8,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from models.data.arrays import Floats, Ints, Matrix
+from extract.config.arrays import Bools, Floats, Ints, Matrix
 from models.data.features import Features
 from models.data.folds import Folds, Held
 
@@ -33,7 +32,7 @@ class RidgePath(NamedTuple):
     coef: Matrix
     x_mean: Matrix
     y_mean: Floats
-    is_solved: NDArray[np.bool_]
+    is_solved: Bools
 
 
 # Whether the penalties solved so far show that no smaller one can be the best.

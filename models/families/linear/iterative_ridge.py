@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
-from models.data.arrays import Floats, Matrix
+from extract.config.arrays import Bools, Float32s, Floats, Matrix
 from models.data.folds import Held
 from models.families.linear.gram_ridge import Direct, Enough, LabelledRows, RidgePath
 
-Float32 = NDArray[np.float32]
+Float32 = Float32s
 _STATE_BYTES = 2 << 30  # of solutions and directions: more training sets are solved in turns
 _FIRST_ASKED = 5  # steps before the held-out rows are predicted for the first time
 _SAMPLE = 256  # rows that the shift is taken from
@@ -105,7 +104,7 @@ class _ShiftedGradients:
         norms: Floats = np.abs(self._zeta) * np.sqrt(self._square)
         return norms
 
-    def step(self, product: Float32, is_open: NDArray[np.bool_]) -> None:
+    def step(self, product: Float32, is_open: Bools) -> None:
         """Go one step.
 
         Parameters
@@ -206,7 +205,7 @@ class _TrainingSets:
         out -= self._x_mean[:, :, None] * total
         return _flat(out / self._scale[:, :, None])
 
-    def paths(self, solution: Float32, is_solved: NDArray[np.bool_]) -> dict[Held, RidgePath]:
+    def paths(self, solution: Float32, is_solved: Bools) -> dict[Held, RidgePath]:
         """Return the solutions by training set, for the features as they are stored."""
         n_targets = self._data.Y.shape[1]
         found = {}

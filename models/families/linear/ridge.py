@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from models.data.arrays import Floats
+from extract.config.arrays import Floats
 from models.data.features import Features
 from models.data.folds import Folds, Held
 from models.families.family import (

@@ -12,12 +12,12 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Float32s
 from extract.files.atomic import write_atomically
 from models.families.family import FitContext
 
-Arrays = list[NDArray[np.float32]]
+Arrays = list[Float32s]
 _LISTS = ("best_weights", "variables")
 
 

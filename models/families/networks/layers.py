@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
+from extract.config.arrays import Float32s
 from extract.networks.runtimes.selection import find_gpu
 from models.data.features import Features
 from models.families.networks.checkpoints import Arrays
@@ -35,7 +35,7 @@ def draw_start(model: Any, given: Arrays, seed: int) -> Arrays:
     return read_variables(model.variables)
 
 
-def draw_weights(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float32]:
+def draw_weights(shape: tuple[int, ...], rng: np.random.Generator) -> Float32s:
     """Draw a kernel (Glorot and Bengio 2010); a bias is 0."""
     if len(shape) < 2:
         return np.zeros(shape, np.float32)

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from scipy.special import softmax
 
+from extract.config.arrays import Floats
 from extract.networks.registry import Origin
-from models.data.arrays import Floats
 from models.data.features import Features
 from models.data.folds import Folds
 from models.families.family import NO_CONTEXT, Chosen, Epoch, Family, FitContext, labelled_groups

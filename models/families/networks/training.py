@@ -10,10 +10,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
+from extract.config.arrays import Bools, Float32s, Floats, Ints
 from extract.errors import DivergedError
-from models.data.arrays import Floats, Ints
 from models.data.features import Features
 from models.data.folds import Folds
 from models.families.family import Task
@@ -66,7 +65,7 @@ class Batches(keras.utils.PyDataset):
         """Return the number of batches."""
         return -(-len(self._rows) // self._batch_size)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], ...]:
+    def __getitem__(self, index: int) -> tuple[Float32s, ...]:
         """Return (inputs,), or (inputs, labels, weights) of one batch."""
         start = index * self._batch_size
         rows = self._order[start : start + self._batch_size]
@@ -250,7 +249,7 @@ def clear_optimizer(model: Any) -> None:
             variable.assign(np.zeros(variable.shape, dtype=str(variable.dtype)))
 
 
-def split_rows(folds: Folds, is_known: NDArray[np.bool_]) -> tuple[Ints, Ints]:
+def split_rows(folds: Folds, is_known: Bools) -> tuple[Ints, Ints]:
     """Return (training rows, held-out rows) of the first inner fold with the most known targets.
 
     Without two inner folds that have labels, all rows with a label are both.

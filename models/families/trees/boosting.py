@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import numpy as np
 from joblib import Parallel, delayed
 
-from models.data.arrays import Floats, Ints
+from extract.config.arrays import Floats, Ints
 from models.data.features import Features
 from models.data.folds import Folds, Held
 from models.families.family import (

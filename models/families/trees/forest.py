@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 from joblib import Parallel, delayed
 
-from models.data.arrays import Floats, Matrix
+from extract.config.arrays import Floats, Matrix
 from models.data.features import Features
 from models.data.folds import Folds
 from models.families.family import NO_CONTEXT, Family, FitContext, Task, labelled_groups

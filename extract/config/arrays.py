@@ -1,0 +1,16 @@
+"""Short names for the types of arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+Float32s = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Matrix = NDArray[np.floating[Any]]  # features: as they are stored, or float32
+Pixels = NDArray[np.uint8]
