@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import dijkstra
 from sklearn.feature_extraction.image import grid_to_graph
 
 from extract.city.truth import FORMS, TARGETS, draw_labels, draw_scores
-from extract.config.arrays import Ints
+from extract.config.arrays import Floats, Ints
 
 _AREAS_A_BOROUGH = 30
 
