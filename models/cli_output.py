@@ -9,10 +9,9 @@ from typing import Any
 
 import pandas as pd
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from extract.console import out
+from extract.console import out, print_line
 from models.auditing.findings import Finding
 from models.evaluation.standings import BALANCED
 from models.execution.fit_progress import FitProgress, format_seconds
@@ -26,11 +25,6 @@ Row = Sequence[str]  # split, cut, model, numbers, and last a text that may be l
 
 _GAP = "  "
 _SEVERITY_STYLES = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
-
-
-def print_line(text: str, *, style: str | None = None, console: Console = out) -> None:
-    """Print a line as it is, without markup; the terminal wraps it."""
-    console.print(text, style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 def print_plan(planned: list[Planned], progress: FitProgress) -> None:

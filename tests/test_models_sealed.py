@@ -383,6 +383,22 @@ def test_a_model_that_does_not_say_how_it_is_fed_is_refused(
         find_kept(folder, "income")
 
 
+def test_a_model_kept_by_the_version_before_is_refused_and_fitted_again(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path, names=["ridge"], keep="best")
+    fit(path)
+    folder = change(path).folder
+    file = next((folder / "models/income").glob("**/model.json"))
+    say(file.parent, schema_version=6)
+    refused = r"kept by an older Roofline \(schema version 6\)\. Run `make models` again"
+    with pytest.raises(RunFileError, match=refused):
+        find_kept(folder, "income")
+    with pytest.raises(RunFileError, match=refused):
+        load_model(file.parent)
+    fit(path)
+    assert read_kept(file.parent).facts["schema_version"] == SCHEMA_VERSION
+    assert find_kept(folder, "income").path == file.parent
+
+
 @pytest.mark.parametrize(
     ("backbone", "weights", "licence"),
     [

@@ -1,9 +1,9 @@
 """Kept models on disk: `models/<target>/<cut>/<model>/`, in formats that run no code when they are
 read.
 
-Schema `roofline.model`, version 6. Older ones had no intervals (1 and 2), did not say how their
-features were made (3 and 4), or had no hash of what `model.json` says; they are written again. To
-raise it: add one to `SCHEMA_VERSION` and teach `load_model` the old version.
+Schema `roofline.model`, version 7. Older ones had no intervals (1 and 2), did not say how their
+features were made (3 and 4), had no hash of what `model.json` says (5), or name classes where they
+no longer are (6); all are refused and fitted again. To raise it: add one to `SCHEMA_VERSION`.
 """
 
 from __future__ import annotations
@@ -23,19 +23,14 @@ from models.store.model_folder import check_seal, check_sealed, seal
 from models.store.runs import hash_file, read_document, write_json
 
 SCHEMA = "roofline.model"
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 TRUSTED = [
-    *(
-        f"models.families.{name}"
-        for name in (
-            "baselines.Mean",
-            "baselines.Region",
-            "trees.forest.Forest",
-            "baselines.Location",
-            "nearest_neighbours.Neighbours",
-            "linear.ridge.SharedRidge",
-        )
-    ),
+    "models.families.baselines.Location",
+    "models.families.baselines.Mean",
+    "models.families.baselines.Region",
+    "models.families.linear.ridge.SharedRidge",
+    "models.families.nearest_neighbours.Neighbours",
+    "models.families.trees.forest.Forest",
     "sklearn.tree._tree.Tree",
 ]
 
@@ -84,11 +79,9 @@ class KeptModel(NamedTuple):
         first = scores[0] if scores else {}
         if first.get("rmse") is not None:
             return float(first["rmse"])
-        return (
-            -float(first["balanced_accuracy"])
-            if first.get("balanced_accuracy") is not None
-            else float("inf")
-        )
+        if first.get("balanced_accuracy") is not None:
+            return -float(first["balanced_accuracy"])
+        return float("inf")
 
 
 def read_kept(path: Path) -> KeptModel:
@@ -99,9 +92,8 @@ def read_kept(path: Path) -> KeptModel:
     RunFileError : unfinished or not there, of another schema, or changed since it was written.
     """
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
-    if (
-        facts["schema_version"] == SCHEMA_VERSION
-    ):  # older ones had no seal, and are refused where they are asked for
+    # older ones may have no seal, and are refused where they are asked for
+    if facts["schema_version"] == SCHEMA_VERSION:
         check_seal(path, facts)
     return KeptModel(path, facts)
 
@@ -119,12 +111,7 @@ def check_stated(kept: KeptModel) -> KeptModel:
     ------
     RunFileError : kept by an older Roofline, or something is missing or of another kind.
     """
-    if kept.facts["schema_version"] < SCHEMA_VERSION:
-        raise RunFileError(
-            f"{kept.path}: kept by an older Roofline (schema version "
-            f"{kept.facts['schema_version']}). Run `make "
-            "models` again: it is fitted anew."
-        )
+    _check_version(kept.path, kept.facts)
     for kind, names in _STATED.items():
         for name in names:
             if not isinstance(kept.facts.get(name), kind):
@@ -134,6 +121,15 @@ def check_stated(kept: KeptModel) -> KeptModel:
                     "again."
                 )
     return kept
+
+
+def _check_version(path: Path, facts: dict[str, Any]) -> None:
+    version = facts["schema_version"]
+    if version < SCHEMA_VERSION:
+        raise RunFileError(
+            f"{path}: kept by an older Roofline (schema version {version}). "
+            "Run `make models` again: it is fitted anew."
+        )
 
 
 def find_kept(
@@ -220,18 +216,8 @@ def save_model(
     files = {
         p.name: {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir())
     }
-    write_json(
-        path / "model.json",
-        seal(
-            {
-                "schema": SCHEMA,
-                "schema_version": SCHEMA_VERSION,
-                "model": name,
-                **facts,
-                "files": files,
-            }
-        ),
-    )
+    header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name}
+    write_json(path / "model.json", seal({**header, **facts, "files": files}))
 
 
 def _save_files(path: Path, model: Family) -> None:
@@ -255,8 +241,7 @@ def load_model(path: Path) -> Family:
         written, or a type that is not trusted.
     """
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
-    if facts["schema_version"] < SCHEMA_VERSION:
-        raise RunFileError(f"{path}: kept by an older Roofline. Run `make models` again.")
+    _check_version(path, facts)
     check_seal(path, facts)
     check_sealed(path, facts)
     try:
