@@ -12,7 +12,7 @@ import typer
 from rich.status import Status
 
 from extract.config.suggestions import suggest
-from extract.console import Config, Traceback, err, guarded, out
+from extract.console import Config, Traceback, err, guarded, out, print_line
 from extract.errors import PlaceFeaturesError
 from extract.settings import read_settings
 from extract.tables.tile_table import read_tiles
@@ -73,8 +73,8 @@ def fit(
             scores = fit_all(settings, display)
         cli_output.print_best(scores, settings)
         seconds = [f"{stage} {seconds:.1f} s" for stage, seconds in display.seconds.items()]
-        cli_output.print_line(", ".join(seconds), console=err)
-        cli_output.print_line(str(settings.folder / "scores.csv"))
+        print_line(", ".join(seconds), console=err)
+        print_line(str(settings.folder / "scores.csv"))
 
 
 @app.command()
@@ -96,10 +96,10 @@ def audit(config: Config, traceback: Traceback = False) -> None:
         findings = run_audit(settings.folder, inputs, asked.accept)
         cli_output.print_findings(findings, asked.accept)
         for reason, codes in list_skipped(inputs).items():
-            cli_output.print_line(f"not looked for ({reason}): {', '.join(codes)}", style="dim")
+            print_line(f"not looked for ({reason}): {', '.join(codes)}", style="dim")
         if not findings:
             n_areas = len(inputs.areas)
-            cli_output.print_line(f"{len(inputs):,} tiles in {n_areas:,} areas: nothing found.")
+            print_line(f"{len(inputs):,} tiles in {n_areas:,} areas: nothing found.")
         check_fatal(findings, asked.accept)
 
 
@@ -148,7 +148,7 @@ def list_(config: Config, traceback: Traceback = False) -> None:
         progress = FitProgress()
         _, planned = plan_all(settings, progress, is_read_only=True)
         for note in progress.notes:
-            cli_output.print_line(note, console=err)
+            print_line(note, console=err)
         cli_output.print_grid(planned)
 
 
@@ -199,7 +199,7 @@ def explain_(
         request = ExplainRequest(model, cut, tiles, method)
         for one in explain_targets(settings, request, target):
             if one.explanation is None:
-                cli_output.print_line(f"left out: {one.note}", style="yellow")
+                print_line(f"left out: {one.note}", style="yellow")
                 continue
             sanity = describe_sanity(one.explanation.facts["sanity"])
             cli_output.print_explanation(one.target, one.explanation, sanity)
@@ -264,7 +264,7 @@ def predict(
         if tiles is not None:
             find = partial(find_kept, settings.folder, model=model, cut=cut, must_see=False)
             models = [find(name) for name in names]
-            say = partial(cli_output.print_line, console=err)
+            say = partial(print_line, console=err)
             try:
                 make_missing(settings, place, models, say=say)
             except PlaceFeaturesError as error:  # the extraction has printed its own message

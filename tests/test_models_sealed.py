@@ -29,8 +29,8 @@ from models.data.model_names import parse_model
 from models.families.baselines import Mean
 from models.families.family import Family
 from models.families.registry import BASELINES, FAMILIES, build_model
+from models.store.feature_origin import find_licence
 from models.store.kept_models import SCHEMA_VERSION, find_kept, load_model, read_kept, save_model
-from models.store.licences import find_licence
 from models.store.model_folder import seal
 from models.uncertainty.applicability import measure_reach, read_reach
 

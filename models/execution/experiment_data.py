@@ -15,7 +15,7 @@ from models.data.fold_file import open_folds
 from models.data.folds import Folds
 from models.settings import FitSettings
 from models.store.cells import Cell
-from models.store.network_origin import find_origin
+from models.store.feature_origin import find_origin
 
 
 class ExperimentData:

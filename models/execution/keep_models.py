@@ -19,8 +19,8 @@ from models.execution.experiment_data import ExperimentData
 from models.families.family import FitContext
 from models.settings import FitSettings
 from models.store.cells import Cell, Planned
+from models.store.feature_origin import read_licence, read_look, read_made
 from models.store.kept_models import model_folder, read_key, save_model
-from models.store.licences import read_licence, read_look, read_made
 from models.store.runs import join_cut, read_run
 from models.uncertainty.applicability import measure_reach
 from models.uncertainty.coverage import describe_intervals

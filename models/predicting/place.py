@@ -27,8 +27,8 @@ from extract.store.embeddings import Embeddings
 from extract.tables.tile_table import Tiles, stream_tiles
 from models.data.features import Features, OnDisk
 from models.predicting.place_settings import PlaceSettings
+from models.store.feature_origin import read_look
 from models.store.kept_models import KeptModel
-from models.store.licences import read_look
 from models.store.runs import hash_file
 
 PIECE_TILES = 65_536

@@ -21,7 +21,7 @@ from models.data.model_names import STACK, ModelSpec, parse_model
 from models.families import stack
 from models.families.family import Family
 from models.settings import FitSettings
-from models.store.network_origin import find_origin, hash_origin
+from models.store.feature_origin import find_origin, hash_origin
 from models.store.runs import read_finished
 from models.store.staleness import name_changes
 
