@@ -89,7 +89,7 @@ def test_pieces_are_those_of_the_whole_table(tmp_path: Path, name: str, ids: Any
 @pytest.mark.parametrize(
     ("columns", "text"),
     [
-        ({"x": [*range(N - 1), np.nan]}, r"1 rows have no place \(first: line 51\)"),
+        ({"x": [*range(N - 1), np.nan]}, r"column 'x' is empty in 1 rows \(first: line 51\)"),
         (
             {"area": [*["a"] * 40, "", *["b"] * 9]},
             r"column 'area' is empty in 1 rows \(first: line 42\)",

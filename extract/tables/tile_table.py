@@ -116,12 +116,13 @@ def stream_tiles(settings: ExtractSettings, *, n_rows: int) -> Iterator[Tiles]:
         frames = (frame.iloc[i : i + n_rows] for i in starts)
     else:
         frames = (frame for frame in stream_frame(table, _list_columns(settings), n_rows))
-    n_pieces = 0
+    n_seen = 0
     try:
         for piece in frames:
-            yield _check_frame(piece.reset_index(drop=True), settings)
-            n_pieces += 1
-        if not n_pieces:
+            if len(piece):
+                yield _check_frame(piece.reset_index(drop=True), settings)
+            n_seen += len(piece)
+        if not n_seen:
             raise TableError(f"table {table}: no rows; expected one row a tile.")
     except (ValueError, OSError):
         read_tiles(settings)  # its error names what is wrong, and the line
@@ -225,9 +226,11 @@ def _refuse_rows(is_bad: Any, column: pd.Series[Any], table: Path, what: str, re
     """Raise where a column has rows that cannot be used; names the first."""
     rows = np.flatnonzero(is_bad)
     if len(rows):
+        value = column.iloc[rows[0]]
+        first = f"line {rows[0] + 2}, {value!r}" if value else f"line {rows[0] + 2}"
         raise TableError(
             f"table {table}: column {column.name!r} is {what} in {len(rows)} rows "
-            f"(first: line {rows[0] + 2}, {column.iloc[rows[0]]!r}). {remedy}"
+            f"(first: {first}). {remedy}"
         )
 
 

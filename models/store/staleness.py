@@ -46,6 +46,8 @@ def name_changes(
     for name in changed:
         if name == "member_keys" and "members" in changed:
             continue
+        if name == "params" and "revision" in changed:  # another revision may have others
+            continue
         if name in ("params", "versions"):
             said += _name_values(model, old.get(name, {}), new[name])
         elif name in _NOUNS:

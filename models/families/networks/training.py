@@ -275,7 +275,7 @@ def compile_model(model: Any, rate: float, task: Task) -> None:
     if backend == "tensorflow":  # it warns of several compiled networks, which are meant here
         logging.getLogger("tensorflow").setLevel(logging.ERROR)
     loss: Any = masked_squared_error
-    if task == "class":
+    if task == "class" and model.output_shape[-1] > 1:  # one class alone needs no training
         loss = keras.losses.CategoricalCrossentropy(from_logits=True)
     is_small = model.count_params() < _SMALL and backend != "torch"
     model.compile(
