@@ -29,6 +29,7 @@ from extract.settings import ExtractSettings, read_settings
 if TYPE_CHECKING:
     from extract.checks.plan import BackbonePlan, Plan
     from extract.run import Summary
+    from extract.tiling.make_tiles import MadeTiles
 
 _UNCHANGED = "stopped; nothing was changed."
 
@@ -364,20 +365,22 @@ def tiles(
         )
         with show_progress("tiles", "left out") as show:
             made = make_tiles(request, fresh=fresh, on_tiles=show)
-        for note in made.notes:
-            print_note(note)
-        print_line(
-            f"tiles: {made.n_tiles}; left out: {made.n_nodata} for want of data, "
-            f"{made.n_outside} in no area (skipped.csv)"
-        )
-        if made.n_new:
-            rate = made.n_new / made.seconds
-            print_line(
-                f"read and drawn now: {made.n_new} in {made.seconds:.1f} s, {rate:.0f} tiles/s"
-            )
-        print_line(f"settings: {made.settings}")
-        if labels:
-            print_line(f"next: make features CONFIG={made.settings}")
+        _print_made(made, is_labelled=labels is not None)
+
+
+def _print_made(made: MadeTiles, *, is_labelled: bool) -> None:
+    for note in made.notes:
+        print_note(note)
+    print_line(
+        f"tiles: {made.n_tiles}; left out: {made.n_nodata} for want of data, "
+        f"{made.n_outside} in no area (skipped.csv)"
+    )
+    if made.n_new:
+        rate = made.n_new / made.seconds
+        print_line(f"read and drawn now: {made.n_new} in {made.seconds:.1f} s, {rate:.0f} tiles/s")
+    print_line(f"settings: {made.settings}")
+    if is_labelled:
+        print_line(f"next: make features CONFIG={made.settings}")
 
 
 @app.command()

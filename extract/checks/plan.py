@@ -21,7 +21,7 @@ from extract.store.embeddings import open_embeddings
 from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import peak_rss_bytes
-from extract.timing.stages import WorkerRecord, sum_records
+from extract.timing.stages import BackboneStages, WorkerRecord, sum_records
 
 _OTHER_BYTES = PICTURE.itemsize + 8 + 1 + 16  # a row's facts, id, status, reference to its reason
 
@@ -49,6 +49,14 @@ class BackbonePlan:
     device: str = ""
     cuts: dict[str, CutPlan] = field(default_factory=dict)
 
+    def take(self, stage: BackboneStages, cuts: dict[str, CutPlan]) -> None:
+        """Take what a probe found."""
+        self.seconds = self.missing_tiles / stage["tiles_per_second"]
+        self.precision = stage["precision"]
+        self.runtime = stage["runtime"]
+        self.device = stage["device"]
+        self.cuts = cuts
+
 
 @dataclass(slots=True, kw_only=True)
 class Plan:
@@ -75,8 +83,7 @@ def plan_extraction(
 ) -> Plan:
     """Predict bytes and time of what `run` would do now; complete shards cost nothing.
 
-    A few of the table's tiles go through the real loop. Where backbones lack different shards,
-    the seconds are the sum of what each takes alone, which is more than the run takes.
+    A few of the table's tiles go through the real loop.
 
     Parameters
     ----------
@@ -99,38 +106,49 @@ def plan_extraction(
     )
     pending = [backbone for backbone in backbones if backbone.missing]
     if pending:
-        make_folder(features)
-        began = time.perf_counter()
-        open_forward = choose_forward(open_forward)
-        loading = time.perf_counter() - began
-        with tempfile.TemporaryDirectory(prefix=".plan-", dir=features) as folder:
-            probe = Probe(settings, tiles, pending, Path(folder))
-            pipeline, record = probe.run(open_forward, seconds, allow_random=allow_random)
-        plan.peak_rss_bytes = pipeline.decoders.count_bytes()
-        pipeline.close()
-        plan.startup_seconds = record.startup_seconds + loading
-        plan.probe_tiles = record.n_tiles
-        stages = sum_records([record])
-        rate = record.n_tiles / record.seconds
-        missing = {tuple(backbone.missing) for backbone in pending}
-        for backbone in pending:
-            part = plan.backbones[backbone.backbone]
-            stage = stages[backbone.backbone]
-            part.seconds = part.missing_tiles / stage["tiles_per_second"]
-            part.precision = stage["precision"]
-            part.runtime = stage["runtime"]
-            part.device = stage["device"]
-            part.cuts = _plan_cuts(backbone, pipeline.networks[backbone.backbone].shapes)
-            plan.verdict = stage["verdict"]
-            plan.loop_seconds += part.seconds
-        if len(missing) == 1:  # one decode for all, as in the probe
-            plan.loop_seconds = count_missing(pending[0]) / rate
-        plan.seconds = plan.startup_seconds + plan.loop_seconds
+        _probe(plan, pending, open_forward, seconds=seconds, allow_random=allow_random)
     for backbone in backbones:
         cuts = plan.backbones[backbone.backbone].cuts.values()
         plan.bytes += count_missing(backbone) * _OTHER_BYTES + sum(cut.bytes for cut in cuts)
     plan.peak_rss_bytes += peak_rss_bytes()
     return plan
+
+
+def _probe(
+    plan: Plan,
+    pending: list[BackboneShards],
+    open_forward: OpenForward | None,
+    *,
+    seconds: float,
+    allow_random: bool,
+) -> None:
+    """Run a few tiles of the table through what is missing, and write into the plan what it took.
+
+    Where backbones lack different shards, the seconds are the sum of what each takes alone.
+    """
+    settings = pending[0].settings
+    features = settings.folder / "features"
+    make_folder(features)
+    began = time.perf_counter()
+    forward = choose_forward(open_forward)
+    loading = time.perf_counter() - began
+    with tempfile.TemporaryDirectory(prefix=".plan-", dir=features) as folder:
+        probe = Probe(settings, pending[0].tiles, pending, Path(folder))
+        pipeline, record = probe.run(forward, seconds, allow_random=allow_random)
+    plan.peak_rss_bytes = pipeline.decoders.count_bytes()
+    pipeline.close()
+    plan.startup_seconds = record.startup_seconds + loading
+    plan.probe_tiles = record.n_tiles
+    stages = sum_records([record])
+    for backbone in pending:
+        shapes = pipeline.networks[backbone.backbone].shapes
+        part = plan.backbones[backbone.backbone]
+        part.take(stages[backbone.backbone], _plan_cuts(backbone, shapes))
+        plan.verdict = stages[backbone.backbone]["verdict"]
+        plan.loop_seconds += part.seconds
+    if len({tuple(backbone.missing) for backbone in pending}) == 1:  # one decode, as in the probe
+        plan.loop_seconds = count_missing(pending[0]) * record.seconds / record.n_tiles
+    plan.seconds = plan.startup_seconds + plan.loop_seconds
 
 
 def list_backbones(settings: ExtractSettings, tiles: Tiles) -> list[BackboneShards]:
