@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,16 @@ Row = Sequence[str]  # split, cut, model, numbers, and last a text that may be l
 
 _GAP = "  "
 _SEVERITY_STYLES = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
+_GRID_COLUMNS = (
+    "split",
+    "cut",
+    "model",
+    "done",
+    "stale",
+    "missing",
+    "seconds",
+    "why stale",
+)
 
 
 def print_plan(planned: list[Planned], progress: FitProgress) -> None:
@@ -33,58 +44,66 @@ def print_plan(planned: list[Planned], progress: FitProgress) -> None:
         print_line(note)
     expected = progress.expected
     rows = []
-    for p in planned:
-        if p.missing:
-            about = format_seconds(expected.seconds[p.cell])
-            rows.append((*p.cell.names, about, ", ".join(p.missing)))
+    todo = [p for p in planned if p.missing]
+    for p in todo:
+        about = format_seconds(expected.seconds[p.cell])
+        targets = ", ".join(p.missing)
+        rows.append((*p.cell.names, about, targets))
     n_missing = sum(len(p.missing) for p in planned)
     n_done = sum(len(p.done) for p in planned)
     n_stale = sum(len(p.stale) for p in planned)
     _print_runs(("split", "cut", "model", "about", "targets to fit"), rows)
     print_line(f"{n_done} cells done, {n_stale} stale, {n_missing} to fit in {len(rows)} runs.")
-    if not n_missing:
-        return
-    unknown = expected.unknown
-    if len(unknown) < len({p.cell.model for p in planned if p.missing}):
-        seconds = format_seconds(expected.total(progress.workers))
-        noun = "worker" if progress.workers == 1 else "workers"
-        print_line(f"About {seconds} with {progress.workers} {noun}, by the runs in this folder.")
+    if todo:
+        _print_forecast(progress, n_models=len({p.cell.model for p in todo}))
+        print_line("Nothing was fitted.")
+
+
+def _print_forecast(progress: FitProgress, *, n_models: int) -> None:
+    """Print about how long the fits would take, and of which models nobody knows."""
+    workers = progress.workers
+    unknown = progress.expected.unknown
+    if len(unknown) < n_models:
+        seconds = progress.expected.total(workers)
+        noun = "worker" if workers == 1 else "workers"
+        print_line(
+            f"About {format_seconds(seconds)} with {workers} {noun}, by the runs in this folder."
+        )
     if unknown:
-        print_line(f"Unknown how long: {', '.join(unknown)}; nothing like it was fitted here yet.")
-    print_line("Nothing was fitted.")
+        names = ", ".join(unknown)
+        print_line(f"Unknown how long: {names}; nothing like it was fitted here yet.")
 
 
 def print_grid(planned: list[Planned]) -> None:
     """Print how many targets of each run are done, stale (and why) and missing."""
     rows = []
     for p in planned:
-        n_new = len(p.missing) - len(p.stale)
         seconds = sum(float(one["seconds"]) for one in p.done.values())
-        rows.append(
-            (
-                *p.cell.names,
-                str(len(p.done)),
-                str(len(p.stale)),
-                str(n_new),
-                f"{seconds:.1f}" if p.done else "",
-                count_reasons(p.stale.values()),
-            )
+        took = f"{seconds:.1f}" if p.done else ""
+        counts = (
+            len(p.done),
+            len(p.stale),
+            len(p.missing) - len(p.stale),
         )
-    columns = ("split", "cut", "model", "done", "stale", "missing", "seconds", "why stale")
-    _print_runs(columns, rows)
+        reasons = count_reasons(p.stale.values())
+        rows.append((*p.cell.names, *map(str, counts), took, reasons))
+    _print_runs(_GRID_COLUMNS, rows)
 
 
 def _print_runs(columns: Row, rows: Sequence[Row]) -> None:
     """Print runs in blocks to be read, or with tabs between where another program reads."""
-    is_read = out.is_terminal
-    for line in block_runs(columns, rows, out.width) if is_read else tab_runs(columns, rows):
+    lines = tab_runs(columns, rows)
+    if out.is_terminal:
+        lines = block_runs(columns, rows, out.width)
+    for line in lines:
         typer.echo(line)
 
 
 def tab_runs(columns: Row, rows: Sequence[Row]) -> Iterator[str]:
     """Yield a heading and a line a run, with tabs between, as `cut -f` and awk take them."""
     for row in (columns, *rows):
-        yield "\t".join(" ".join(cell.split()) for cell in row)
+        cells = [" ".join(cell.split()) for cell in row]
+        yield "\t".join(cells)
 
 
 def block_runs(columns: Row, rows: Sequence[Row], width: int) -> Iterator[str]:
@@ -98,39 +117,50 @@ def block_runs(columns: Row, rows: Sequence[Row], width: int) -> Iterator[str]:
     rows : those of one cut follow each other.
     width : of a line [characters].
     """
-    widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
-    for number, (cut, of_cut) in enumerate(groupby(rows, key=lambda row: row[1])):
-        if number:
+    every = zip(columns, *rows, strict=True)
+    widths = [max(map(len, column)) for column in every]
+    if rows:
+        yield from _lay_out(columns, widths, width)
+    gap = False
+    for cut, of_cut in groupby(rows, key=itemgetter(1)):
+        if gap:
             yield ""
-        else:
-            yield from _lay_out(columns, widths, width)
+        gap = True
         yield f"{columns[1]} {cut}"
         for row in of_cut:
             yield from _lay_out(row, widths, width)
 
 
 def _lay_out(row: Row, widths: Sequence[int], width: int) -> Iterator[str]:
-    cells = [row[0].ljust(widths[0]), row[2].ljust(widths[2])]
-    cells += [cell.rjust(w) for cell, w in zip(row[3:-1], widths[3:-1], strict=True)]
+    split, _, model, *numbers, text = row
+    cells = [
+        split.ljust(widths[0]),
+        model.ljust(widths[2]),
+    ]
+    for number, wide in zip(numbers, widths[3:-1], strict=True):
+        cells.append(number.rjust(wide))
     line = _GAP + _GAP.join(cells)
-    whole = f"{line}{_GAP}{row[-1]}"
+    whole = f"{line}{_GAP}{text}"
     if len(whole) <= width:
         yield whole.rstrip()
-    else:
-        yield line.rstrip()
-        yield _GAP + " " * widths[0] + _GAP + row[-1]
+        return
+    yield line.rstrip()
+    below = "".ljust(widths[0])
+    yield f"{_GAP}{below}{_GAP}{text}"
 
 
 def print_findings(findings: Sequence[Finding], accept: Sequence[str]) -> None:
     """Print the findings of an audit, each with examples and what to do."""
     for finding in findings:
-        is_accepted = finding.severity == "fatal" and finding.code in accept
+        severity = finding.severity
+        style = _SEVERITY_STYLES[severity]
+        is_accepted = severity == "fatal" and finding.code in accept
         accepted = " (accepted)" if is_accepted else ""
-        title = f"{finding.severity}{accepted}: {finding.code}"
-        print_line(title, style=_SEVERITY_STYLES[finding.severity])
+        print_line(f"{severity}{accepted}: {finding.code}", style=style)
         print_line(f"  {finding.what}")
         if finding.examples:
-            print_line(f"  e.g. {'; '.join(finding.examples)}")
+            examples = "; ".join(finding.examples)
+            print_line(f"  e.g. {examples}")
         print_line(f"  → {finding.remedy}")
 
 
@@ -140,19 +170,32 @@ def print_best(scores: pd.DataFrame, settings: FitSettings) -> None:
     title = f"Best of each target, split {split}"
     numbers = Table("target", "cut", "model", "RMSE", "R²", "95 %", title=title)
     classes = Table("target", "cut", "model", "accuracy", "balanced accuracy", "95 %", title=title)
+    of_split = scores[scores["split"] == split]
     for target in settings.targets.names:
-        is_asked = (scores["split"] == split) & (scores["target"] == target)
-        best = rank_cells(scores[is_asked]).iloc[0]
-        cut = str(join_cut(best["backbone"], best["layer"], best["pooling"]))
+        ranked = rank_cells(of_split[of_split["target"] == target])
+        best = ranked.iloc[0]
         if pd.isna(best["rmse"]):
-            table, error, score = classes, f"{best['accuracy']:.3f}", BALANCED
+            error = f"{best['accuracy']:.3f}"
+            classes.add_row(target, *_name_cell(best), error, *_score_texts(best, BALANCED))
         else:
-            table, error, score = numbers, f"{best['rmse']:.4g}", "r2"
-        interval = f"{best[f'{score}_low']:.3f} … {best[f'{score}_high']:.3f}"
-        table.add_row(target, cut, best["model"], error, f"{best[score]:.3f}", interval)
+            error = f"{best['rmse']:.4g}"
+            numbers.add_row(target, *_name_cell(best), error, *_score_texts(best, "r2"))
     for table in (numbers, classes):
         if table.row_count:
             out.print(table)
+
+
+def _name_cell(row: pd.Series) -> tuple[str, str]:
+    """Return the cut and the model of a row of the scores."""
+    cut = join_cut(row["backbone"], row["layer"], row["pooling"])
+    return str(cut), str(row["model"])
+
+
+def _score_texts(row: pd.Series, score: str) -> tuple[str, str]:
+    """Return a score, and its interval."""
+    low = row[f"{score}_low"]
+    high = row[f"{score}_high"]
+    return f"{row[score]:.3f}", f"{low:.3f} … {high:.3f}"
 
 
 def print_explanation(target: str, explanation: Any, sanity: str) -> None:
@@ -165,11 +208,15 @@ def print_explanation(target: str, explanation: Any, sanity: str) -> None:
     """
     facts = explanation.facts
     words = facts["words"]
+    first = words[:1].upper()
     print_line(
-        f"{target}: {len(explanation.tiles)} tiles, {facts['model']} on {facts['cut']}, "
-        f"{facts['seconds']:.1f} s. {words[:1].upper()}{words[1:]}."
+        f"{target}: {len(explanation.tiles)} tiles, "
+        f"{facts['model']} on {facts['cut']}, "
+        f"{facts['seconds']:.1f} s. "
+        f"{first}{words[1:]}."
     )
-    style = "dim" if facts["sanity"]["depends_on_weights"] else "yellow"
+    depends = facts["sanity"]["depends_on_weights"]
+    style = "dim" if depends else "yellow"
     print_line(f"  {sanity}", style=style)
     print_line(f"  {explanation.folder}")
 
@@ -182,21 +229,31 @@ def print_prediction(facts: Mapping[str, Any], path: Path) -> None:
     facts : what `predict_place` returns.
     """
     print_line(
-        f"{facts['target']}: {facts['n_tiles']:,} tiles in {facts['n_areas']:,} areas by "
-        f"{facts['model']} on {facts['cut']}; {facts['n_outside']:,} tiles unlike those in "
-        f"training, {facts['n_rejected']:,} rejected."
+        f"{facts['target']}: "
+        f"{facts['n_tiles']:,} tiles in {facts['n_areas']:,} areas "
+        f"by {facts['model']} on {facts['cut']}; "
+        f"{facts['n_outside']:,} tiles unlike those in training, "
+        f"{facts['n_rejected']:,} rejected."
     )
-    widest = max((row["nominal"] for row in facts["coverage"]), default=None)
-    for row in facts["coverage"]:
-        if row["nominal"] != widest:
-            continue
-        held = "too few areas to measure whether they hold"
-        if row["coverage"] is not None:
-            held = f"held {100 * row['coverage']:.0f} % of unseen {row['level']}s"
-        print_line(
-            f"  {100 * row['nominal']:.0f} % intervals of {row['level']}s: {held} on the split "
-            f"{row['split']} ({row['n_areas']} areas)"
-        )
+    coverage = facts["coverage"]
+    widest = max((row["nominal"] for row in coverage), default=None)
+    for row in coverage:
+        if row["nominal"] == widest:
+            _print_coverage(row)
     for note in facts["notes"]:
         print_line(f"  note: {note}", style="yellow")
     print_line(f"  {path}")
+
+
+def _print_coverage(row: Mapping[str, Any]) -> None:
+    """Print how intervals of one level held on one split."""
+    level = row["level"]
+    held = "too few areas to measure whether they hold"
+    if row["coverage"] is not None:
+        percent = 100 * row["coverage"]
+        held = f"held {percent:.0f} % of unseen {level}s"
+    print_line(
+        f"  {100 * row['nominal']:.0f} % intervals of {level}s: "
+        f"{held} on the split {row['split']} "
+        f"({row['n_areas']} areas)"
+    )

@@ -90,12 +90,15 @@ def plan_all(
     options = settings.models.fold_options
     folds, notes = open_folds(folder, tiles, options, is_read_only=is_read_only)
     planned = plan_cells(settings, tiles, folds)
-    stale = [reasons for p in planned for reasons in p.stale.values()]
+    stale: list[list[str]] = []
+    for p in planned:
+        stale += p.stale.values()
     if stale:
         notes.append(f"{len(stale)} cells stale: {count_reasons(stale)}")
     for note in notes:
         progress.note(note)
-    progress.plan(planned, forecast(planned), read_engine(settings.models).workers)
+    engine = read_engine(settings.models)
+    progress.plan(planned, forecast(planned), engine.workers)
     return ExperimentData(settings, tiles, folds), planned
 
 
@@ -115,12 +118,17 @@ def _audit(data: ExperimentData, progress: FitProgress) -> None:
 
 def _fit_missing(data: ExperimentData, planned: list[Planned]) -> Iterator[Fitted]:
     """Fit what is missing; stacks last, since they learn from what the others predicted."""
-    engine = read_engine(data.settings.models)
+    asked = data.settings.models
+    engine = read_engine(asked)
     cells = [p.cell for p in planned]
-    members = {str(s): stack_members(cells, s) for s in data.settings.models.splits}
-    todo = [p for p in planned if p.missing]
-    stacks = [p for p in todo if p.cell.cut is ALL_CUTS]
-    others = [p for p in todo if p.cell.cut is not ALL_CUTS]
+    members = {str(split): stack_members(cells, split) for split in asked.splits}
+    others: list[Planned] = []
+    stacks: list[Planned] = []
+    for p in planned:
+        if not p.missing:
+            continue
+        kind = stacks if p.cell.cut is ALL_CUTS else others
+        kind.append(p)
     for plans in (others, stacks):
         if plans:
             yield from engine.run(data, plans, members)

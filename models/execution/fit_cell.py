@@ -53,10 +53,15 @@ def fit_unit(data: ExperimentData, plan: Planned, members: list[Cell], threads: 
 def _check_unchanged(data: ExperimentData, plan: Planned) -> None:
     if plan.cell.cut is ALL_CUTS:
         return
-    folds = hash_folds(data.tiles.id.to_numpy(), data.folds[plan.cell.split])
+    ids = data.tiles.id.to_numpy()
+    folds = hash_folds(ids, data.folds[plan.cell.split])
     labels = hash_labels(data.tiles)
-    planned = {target: inputs["labels_sha256"] for target, inputs in plan.depends.items()}
-    if plan.inputs["folds_sha256"] != folds or planned != {t: labels[t] for t in planned}:
+    changed = [
+        target
+        for target, inputs in plan.depends.items()
+        if inputs["labels_sha256"] != labels[target]
+    ]
+    if changed or plan.inputs["folds_sha256"] != folds:
         raise FitError(
             f"{plan.cell}: the tile table or the folds have changed since the run was planned, or "
             "this machine sees others. Run the same command again."
@@ -76,10 +81,8 @@ def _fit_model(data: ExperimentData, plan: Planned, threads: int) -> Fitted:
         )
     _check_targets(data, plan, design)
     cross = _fit_numbers(data, plan, design, threads)
-    classes = {}
-    for target in plan.missing:
-        if target in data.tiles.classes:
-            classes[target] = _fit_classes(data, plan, design, target, threads)
+    asked = [target for target in plan.missing if target in data.tiles.classes]
+    classes = {target: _fit_classes(data, plan, design, target, threads) for target in asked}
     return Fitted(
         plan=plan,
         rows=design.tiles,
@@ -92,11 +95,13 @@ def _fit_model(data: ExperimentData, plan: Planned, threads: int) -> Fitted:
 
 def _fit_numbers(data: ExperimentData, plan: Planned, design: Design, threads: int) -> CrossFit:
     """Fit all targets that are numbers at once; the predictions have a row a tile."""
-    targets = [str(t) for t in data.tiles.targets if t in plan.missing]
+    columns = data.tiles.targets.columns
+    is_missing = columns.isin(plan.missing)
+    targets = columns[is_missing].astype(str).tolist()
     row = design.row_of_tile
     if not targets:
         return CrossFit(np.zeros((len(row), 0)), None, [])
-    Y = design.Y[:, data.tiles.targets.columns.isin(targets)]
+    Y = design.Y[:, is_missing]
     model = limit_threads(data.settings.models.build(plan.cell.spec), threads)
     context = _locate_fit(data, plan, targets)
     cross = model.cross_fit(
@@ -119,8 +124,13 @@ def _fit_classes(
     names = list_classes(data.tiles.classes[target])
     model = limit_threads(data.settings.models.build(plan.cell.spec, "class"), threads)
     context = _locate_fit(data, plan, [target])
-    Y = spread_classes(code, len(names))
-    cross = model.cross_fit(design.X, Y, folds=design.folds, weight=design.weight, context=context)
+    cross = model.cross_fit(
+        design.X,
+        spread_classes(code, len(names)),
+        folds=design.folds,
+        weight=design.weight,
+        context=context,
+    )
     return ClassFit(
         names=names,
         probability=cross.predicted[design.row_of_tile],
@@ -134,11 +144,14 @@ def _check_targets(data: ExperimentData, plan: Planned, design: Design) -> None:
     """Check that every training set has labels of every target that is to be fitted."""
     numbers = [str(target) for target in data.tiles.targets]
     for target in plan.missing:
-        if target in design.codes:
-            _check_labels(design.folds, target, design.codes[target] >= 0, is_nested=False)
+        is_class = target in design.codes
+        if is_class:
+            is_labelled = design.codes[target] >= 0
         else:
-            is_labelled = ~np.isnan(design.Y[:, numbers.index(target)])
-            _check_labels(design.folds, target, is_labelled, is_nested=plan.is_nested)
+            labels = design.Y[:, numbers.index(target)]
+            is_labelled = ~np.isnan(labels)
+        is_nested = plan.is_nested and not is_class
+        _check_labels(design.folds, target, is_labelled, is_nested=is_nested)
 
 
 def _check_labels(folds: Folds, target: str, is_labelled: Bools, *, is_nested: bool) -> None:
@@ -149,20 +162,21 @@ def _check_labels(folds: Folds, target: str, is_labelled: Bools, *, is_nested: b
     is_labelled : (n_rows,).
     is_nested : nested predictions are asked for, whose models leave out two folds.
     """
-    held_out = [[f] for f in folds.folds]
+    held_out = [{fold} for fold in folds.folds]
     remedy = ""
     if is_nested:
-        held_out += [sorted([f, folds.before(f)]) for f in folds.folds]
+        held_out += [{fold, folds.before(fold)} for fold in folds.folds]
         remedy = ", or take stack out of names"
     for held in held_out:
         rows = folds.training(folds.parts_of(*held))
         if is_labelled[rows].any():
             continue
         noun = "fold" if len(held) == 1 else "folds"
+        without = " and ".join(map(str, sorted(held)))
         raise FitError(
-            f"target {target!r}: without {noun} {' and '.join(map(str, held))} no label is left "
-            "to learn from. Fill in labels, take it out of [targets], or lower folds or buffer_m "
-            f"in [models]{remedy}."
+            f"target {target!r}: without {noun} {without} no label is left to learn from. "
+            "Fill in labels, take it out of [targets], or lower folds or buffer_m in "
+            f"[models]{remedy}."
         )
 
 
@@ -188,14 +202,18 @@ def limit_threads(model: Family, threads: int) -> Family:
 def _fit_stack(data: ExperimentData, plan: Planned, members: list[Cell]) -> Fitted:
     start = time.perf_counter()
     tiles = data.tiles
+    folder = data.settings.folder
     folds = data.folds[plan.cell.split]
     runs = [member.names for member in members]
-    folder = data.settings.folder
     ids = tiles.id.to_numpy()
     outer = read_predicted(folder, runs, ids, plan.missing)
     inner = read_predicted(folder, runs, ids, plan.missing, is_nested=True)
-    block_m = data.settings.models.block_m
-    unit = unit_numbers(plan.cell.split, tiles.area.to_numpy(), tiles.xy, block_m)
+    unit = unit_numbers(
+        plan.cell.split,
+        tiles.area.to_numpy(),
+        tiles.xy,
+        data.settings.models.block_m,
+    )
     weight = _weigh_tiles(data)
     names = [str(member) for member in members]
     predicted = np.full((len(tiles), len(plan.missing)), np.nan)

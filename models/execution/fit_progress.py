@@ -123,8 +123,11 @@ class FitDisplay(FitProgress):
         self._n_cells = sum(len(p.keys) for p in planned)
         self._n_done = sum(len(p.done) for p in planned)
         for p in planned:
-            scores = {target: one.get("area_r2") for target, one in p.done.items()}
-            self._rank(p.cell, {t: float(r2) for t, r2 in scores.items() if r2 is not None})
+            scores = {}
+            for target, one in p.done.items():
+                if one.get("area_r2") is not None:
+                    scores[target] = float(one["area_r2"])
+            self._rank(p.cell, scores)
         self._show()
 
     def finish(self, fitted: Fitted, area_r2: dict[str, float]) -> None:
@@ -185,18 +188,22 @@ class FitDisplay(FitProgress):
 
         A run that nobody knows of is taken to last as long as the finished ones did.
         """
-        expected = self.expected.seconds
-        known = [(took, expected.get(cell)) for cell, took in self._took.items()]
-        forecast = sum(seconds for _, seconds in known if seconds)
-        pace = sum(took for took, seconds in known if seconds) / forecast if forecast else 1.0
+        forecast = 0.0
+        took = 0.0
+        for cell, seconds in self._took.items():
+            expected = self.expected.seconds.get(cell)
+            if expected:
+                forecast += expected
+                took += seconds
+        pace = took / forecast if forecast else 1.0
+        usual = float(np.mean(list(self._took.values()))) if self._took else 0.0
         left = 0.0
         for cell in self._waiting:
-            seconds = expected.get(cell)
-            if seconds is not None:
-                left += pace * seconds
-            elif self._took:
-                left += float(np.mean(list(self._took.values())))
-        return f"about {format_seconds(left / self.workers)} left" if left else ""
+            expected = self.expected.seconds.get(cell)
+            left += usual if expected is None else pace * expected
+        if not left:
+            return ""
+        return f"about {format_seconds(left / self.workers)} left"
 
 
 class _EpochHandler(logging.Handler):

@@ -47,19 +47,25 @@ def forecast(planned: list[Planned]) -> Forecast:
     in runs of the same cut and model, of the same model, or of the same family.
     """
     fitted = [p for p in planned if p.took]
-    todo = [p for p in planned if p.missing]
     seconds: dict[Cell, float | None] = {}
-    for p in todo:
+    for p in planned:
+        if not p.missing:
+            continue
         a_target = _find_seconds(p.cell, fitted)
-        seconds[p.cell] = None if a_target is None else a_target * len(p.missing)
+        seconds[p.cell] = None
+        if a_target is not None:
+            seconds[p.cell] = a_target * len(p.missing)
     return Forecast(seconds=seconds)
 
 
 def _find_seconds(cell: Cell, fitted: list[Planned]) -> float | None:
     """Return the mean seconds of a target in the runs that are most like a cell."""
     for likeness in _LIKENESS:
-        alike = [p for p in fitted if likeness(p.cell) == likeness(cell)]
-        seconds = [s for p in alike for s in p.took.values()]
+        wanted = likeness(cell)
+        seconds: list[float] = []
+        for p in fitted:
+            if likeness(p.cell) == wanted:
+                seconds += p.took.values()
         if seconds:
             return float(np.mean(seconds))
     return None

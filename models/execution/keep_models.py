@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from models.uncertainty.applicability import measure_reach
 from models.uncertainty.coverage import describe_intervals
 
 LOG = logging.getLogger(__name__)
+_CELL_COLUMNS = ["backbone", "layer", "pooling", "model"]
 _MEASURED = ("embedding", "place", "metadata")  # feeds whose rows have distances
 
 
@@ -44,7 +45,9 @@ def choose_kept(settings: FitSettings, scores: pd.DataFrame) -> list[KeptCell]:
     accuracy. Stacks are not kept.
     """
     asked = settings.models
-    frame = scores[(scores["split"] == asked.strictest) & (scores["backbone"] != str(ALL_CUTS))]
+    is_strictest = scores["split"] == asked.strictest
+    is_stack = scores["backbone"] == str(ALL_CUTS)
+    frame = scores[is_strictest & ~is_stack]
     if isinstance(asked.keep, list):
         frame = frame[frame["model"].isin(asked.keep)]
     kept = []
@@ -53,22 +56,28 @@ def choose_kept(settings: FitSettings, scores: pd.DataFrame) -> list[KeptCell]:
         ranked = rank_cells(of_target)
         if asked.keep == "best":
             ranked = ranked.head(1)
-        key = ["backbone", "layer", "pooling", "model"]
-        for row in ranked.to_dict("records"):
-            levels = of_target[(of_target[key] == [row[k] for k in key]).all(axis=1)].astype(object)
-            records = levels.where(levels.notna(), None).to_dict("records")
-            facts = [{str(name): value for name, value in one.items()} for one in records]
+        for row in ranked[_CELL_COLUMNS].to_dict("records"):
             cut = parse_cell_cut(join_cut(row["backbone"], row["layer"], row["pooling"]))
             cell = Cell(asked.strictest, cut, str(row["model"]))
-            kept.append(KeptCell(target, cell, facts))
+            kept.append(KeptCell(target, cell, _list_scores(of_target, row)))
     return sorted(kept, key=lambda one: one.cell.names)  # so that a cut is read once
+
+
+def _list_scores(scores: pd.DataFrame, row: dict[Hashable, Any]) -> list[dict[str, Any]]:
+    """Return the scores of one cell, a dictionary a level; None where there is none."""
+    names = list(row.values())
+    is_cell = (scores[_CELL_COLUMNS] == names).all(axis=1)
+    levels = scores[is_cell].astype(object)
+    known = levels.where(levels.notna(), None)
+    return [{str(name): value for name, value in one.items()} for one in known.to_dict("records")]
 
 
 def rank_cells(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of one target over areas, the best first."""
     areas = scores[scores["level"] == "area"]
     error = areas["rmse"].fillna(-areas["balanced_accuracy"])
-    return areas.loc[error.sort_values(kind="stable").index]
+    order = error.sort_values(kind="stable").index
+    return areas.loc[order]
 
 
 def list_stale(
@@ -79,12 +88,13 @@ def list_stale(
     The key holds those of the cell on every split, since the coverage of the intervals is of
     every split.
     """
-    keys = {(p.cell, target): key for p in planned for target, key in p.keys.items()}
+    keys = {p.cell: p.keys for p in planned}
     splits = list(dict.fromkeys(p.cell.split for p in planned))
     for one in kept:
-        key = keys[one.cell, one.target]
+        key = keys[one.cell][one.target]
         for split in splits[1:]:
-            other = keys.get((one.cell._replace(split=split), one.target), "")
+            cell = one.cell._replace(split=split)
+            other = keys.get(cell, {}).get(one.target, "")
             key += f"-{other[:16]}"
         if read_key(_folder_of(settings, one)) != key:
             yield one, key
@@ -97,7 +107,8 @@ def _folder_of(settings: FitSettings, one: KeptCell) -> Path:
 def remove_unkept(settings: FitSettings, kept: list[KeptCell]) -> None:
     """Remove what was kept earlier and is not any more, so that `predict` does not find it."""
     wanted = {_folder_of(settings, one) for one in kept}
-    for path in sorted((settings.folder / "models").glob("**/model.json")):
+    root = settings.folder / "models"
+    for path in sorted(root.glob("**/model.json")):
         if path.parent not in wanted:
             LOG.info("%s: no longer kept, removed", path.parent)
             shutil.rmtree(path.parent)
@@ -116,12 +127,23 @@ def keep_model(data: ExperimentData, one: KeptCell, key: str) -> None:
         classes = list_classes(tiles.classes[one.target])
         Y = spread_classes(design.codes[one.target], len(classes))
     else:
-        Y = design.Y[:, [list(tiles.targets).index(one.target)]]
-    model = settings.models.build(cell.spec, task)
+        column = list(tiles.targets).index(one.target)
+        Y = design.Y[:, [column]]
     context = FitContext(
-        cell=str(cell), targets=(one.target,), held="all tiles", folder=settings.folder, keys=(key,)
+        cell=str(cell),
+        targets=(one.target,),
+        held="all tiles",
+        folder=settings.folder,
+        keys=(key,),
     )
-    model.fit(design.X, Y, folds=design.folds, weight=design.weight, context=context)
+    model = settings.models.build(cell.spec, task)
+    model.fit(
+        design.X,
+        Y,
+        folds=design.folds,
+        weight=design.weight,
+        context=context,
+    )
     depends = run["cells"][one.target]["depends"]
     facts = {
         "target": one.target,
@@ -174,21 +196,26 @@ def _describe_feed(data: ExperimentData, cell: Cell, design: Design) -> dict[str
     if spec.groups or spec.feed == "groups":
         columns = names
         if spec.area:
-            columns = [n.removeprefix("mean ") for n in names if n.startswith("mean ")]
-        feed |= {"group_columns": list(groups.columns), "columns": columns}
+            means = [name for name in names if name.startswith("mean ")]
+            columns = [name.removeprefix("mean ") for name in means]
+        feed["group_columns"] = list(groups.columns)
+        feed["columns"] = columns
     if spec.feed == "region":
         column = data.settings.models.region or groups.columns[0]
-        values = pd.factorize(groups[column])[1].tolist()
-        feed |= {"group_columns": [column], "values": values}
+        _, values = pd.factorize(groups[column])
+        feed["group_columns"] = [column]
+        feed["values"] = values.tolist()
     return feed
 
 
 def _describe_features(settings: FitSettings, cell: Cell) -> dict[str, Any]:
     """Describe how pictures became features: `look`, and of a network's cut `made`."""
+    folder = settings.folder
     if isinstance(cell.cut, Cut):
-        path = features_path(settings.folder, cell.cut.backbone)
+        path = features_path(folder, cell.cut.backbone)
         return {"look": read_look(path), "made": read_made(path)}
     look: dict[str, Any] = {}
     if cell.spec.feed == "metadata":
-        look = read_look(features_path(settings.folder, settings.extract.backbones[0]))
+        path = features_path(folder, settings.extract.backbones[0])
+        look = read_look(path)
     return {"look": look, "made": {}}
