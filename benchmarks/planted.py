@@ -31,35 +31,43 @@ def plant(n_tiles: int, n_features: int, *, seed: int = 0, tiles_per_area: float
     """
     rng = np.random.default_rng(seed)
     n_areas = max(2, round(n_tiles / tiles_per_area))
-    area = np.sort(
-        np.concatenate([np.arange(n_areas), rng.integers(0, n_areas, n_tiles - n_areas)])
-    )
+    further = rng.integers(0, n_areas, n_tiles - n_areas)
+    area = np.concatenate([np.arange(n_areas), further])
+    area.sort()
     traits = rng.normal(size=(n_areas, N_TRAITS))
-    Y = np.column_stack([_target(traits, rng) for _ in range(N_TARGETS)])
-    return Planted(_embed(traits, area, n_features, rng), Y[area], area)
+    targets = [_target(traits, rng) for _ in range(N_TARGETS)]
+    Y = np.column_stack(targets)[area]
+    X = _embed(traits[area], n_features, rng)
+    return Planted(X, Y, area)
 
 
 def _target(traits: NDArray[Any], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return a curved mixture of some traits, half of it noise: (n_areas,)."""
     mix = np.zeros(N_TRAITS)
-    mix[:2], mix[rng.choice(np.arange(2, N_TRAITS), 3, replace=False)] = 1.0, rng.normal(size=3)
+    mix[:2] = 1.0
+    own_weights = rng.normal(size=3)
+    own = rng.choice(np.arange(2, N_TRAITS), 3, replace=False)
+    mix[own] = own_weights
     linear = traits @ mix
-    curved = (
-        np.maximum(linear, 0)
-        + 0.7 * traits[:, 0] * traits[:, rng.integers(2, N_TRAITS)]
-        + 0.5 * linear
-    )
+    other = rng.integers(2, N_TRAITS)
+    product = 0.7 * traits[:, 0] * traits[:, other]
+    curved = np.maximum(linear, 0) + product + 0.5 * linear
     signal = (curved - curved.mean()) / curved.std()
-    return 20 + 8 * (signal + 0.7 * rng.normal(size=len(traits)))
+    noise = 0.7 * rng.normal(size=len(traits))
+    return 20 + 8 * (signal + noise)
 
 
-def _embed(
-    traits: NDArray[Any], area: NDArray[Any], n_features: int, rng: np.random.Generator
-) -> NDArray[np.float16]:
-    load = rng.normal(size=(N_TRAITS, n_features)) * (rng.random((N_TRAITS, n_features)) < 0.3)
+def _embed(traits: NDArray[Any], n_features: int, rng: np.random.Generator) -> NDArray[np.float16]:
+    """Return what pictures of tiles show of their areas' traits: (n_tiles, n_features)."""
+    load = rng.normal(size=(N_TRAITS, n_features))
+    load *= rng.random(load.shape) < 0.3
     shift = rng.normal(size=n_features)
-    X = np.empty((len(area), n_features), np.float16)
-    for start in range(0, len(area), 8192):
+    X = np.empty((len(traits), n_features), np.float16)
+    for start in range(0, len(traits), 8192):
         rows = slice(start, start + 8192)
-        seen = traits[area[rows]] + 0.8 * rng.normal(size=(len(area[rows]), N_TRAITS))
-        X[rows] = np.maximum(seen @ load + shift + rng.normal(size=(len(seen), n_features)), 0)
+        seen = traits[rows] + 0.8 * rng.normal(size=traits[rows].shape)
+        active = seen @ load
+        active += shift
+        active += rng.normal(size=active.shape)
+        X[rows] = np.maximum(active, 0)
     return X

@@ -30,7 +30,8 @@ def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:
     n_batches = 1 if quick else 2
     for backbone in site.backbones:
         settings = site.settings(backbone, n_tiles=n_batches * site.batch)
-        forward, script = open_network(site, settings, backbone), FieldScript(site, backbone)
+        forward = open_network(site, settings, backbone)
+        script = FieldScript(site, backbone)
         paths = [site.pictures[i % len(site.pictures)] for i in range(n_batches * site.batch)]
         script.run(paths[: site.batch])
         long = site.settings(backbone, n_tiles=(2 if quick else 4) * site.batch)
@@ -39,7 +40,8 @@ def measure_rivals(site: Site, *, quick: bool) -> Iterator[Row]:
             ours=partial(whole_rate, long, {backbone: forward}),
             field=partial(script.run, paths),
         )
-        slow, what = script.run_anew(paths), f"{backbone}, {forward.precision}, {forward.runtime}"
+        slow = script.run_anew(paths)
+        what = f"{backbone}, {forward.precision}, {forward.runtime}"
         yield Row("field's own way", backbone, rates["field"], unit="tiles/s")
         yield Row("thingsvision's way", backbone, slow, unit="tiles/s")
         yield Row("4 ours / the field's own", what, rates["ours"] / rates["field"], at_least=6.0)
@@ -52,15 +54,12 @@ class FieldScript:
     """
 
     def __init__(self, site: Site, backbone: str) -> None:
-        self._folder, self._size, self._batch, self._layers = (
-            site.folder,
-            site.size,
-            site.batch,
-            CUTS[backbone],
-        )
-        self._preprocess = importlib.import_module(
-            f"keras.applications.{REGISTRY[backbone].module}"
-        ).preprocess_input
+        self._folder = site.folder
+        self._size = site.size
+        self._batch = site.batch
+        self._layers = CUTS[backbone]
+        module = importlib.import_module(f"keras.applications.{REGISTRY[backbone].module}")
+        self._preprocess = module.preprocess_input
         self._base = build_base(backbone, size=site.size)
         self._models = {layer: self._cut(layer) for layer in self._layers}
 
@@ -83,12 +82,11 @@ class FieldScript:
         """
         start = time.perf_counter()
         for layer in self._layers:
-            parts = [
-                self._cut(layer).predict(
-                    self._load(paths[i : i + self._batch]), batch_size=self._batch, verbose=0
-                )
-                for i in range(0, len(paths), self._batch)
-            ]
+            parts = []
+            for i in range(0, len(paths), self._batch):
+                model = self._cut(layer)
+                pictures = self._load(paths[i : i + self._batch])
+                parts.append(model.predict(pictures, batch_size=self._batch, verbose=0))
             self._save(layer, np.concatenate(parts))
         return len(paths) / (time.perf_counter() - start)
 
@@ -96,9 +94,8 @@ class FieldScript:
         pictures = []
         for path in paths:
             with Image.open(path) as image:
-                pictures.append(
-                    np.asarray(image.convert("RGB").resize((self._size, self._size)), np.float32)
-                )
+                small = image.convert("RGB").resize((self._size, self._size))
+                pictures.append(np.asarray(small, np.float32))
         return self._preprocess(np.stack(pictures))
 
     def _save(self, layer: str, maps: NDArray[Any]) -> None:

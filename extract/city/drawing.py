@@ -40,9 +40,11 @@ def draw_heights(form: Floats, rng: np.random.Generator) -> Floats:
 
     lot = _draw_per_lot(along, across, lot_m=_HOUSE_M, rng=rng)
     house_share = _share(0.2 + 1.3 * coverage)
-    is_house = (lot < house_share) & (edge > 2.0)
+    is_house = lot < house_share
+    is_house &= edge > 2.0
     eaves = 6.5 + 1.8 * height + 2.0 * lot
-    gable = 5.0 * _to_edge(across, _HOUSE_M) / _HOUSE_M
+    gable = 5.0 * _to_edge(across, _HOUSE_M)
+    gable /= _HOUSE_M
     built = np.where(is_house, eaves + gable, 0.0)
 
     block = _draw_per_lot(along, across, lot_m=_BLOCK_M, rng=rng)
@@ -79,8 +81,12 @@ def _turn_streets(rng: np.random.Generator) -> tuple[Floats, Floats]:
     cosine = np.cos(angle)
     sine = np.sin(angle)
     shift_along, shift_across = rng.uniform(0.0, _BLOCK_M, 2)
-    along = cosine * east + sine * south + shift_along
-    across = cosine * south - sine * east + shift_across
+    along = cosine * east
+    along += sine * south
+    along += shift_along
+    across = cosine * south
+    across -= sine * east
+    across += shift_across
     return along, across
 
 
@@ -102,10 +108,10 @@ def _draw_per_lot(
     along: Floats, across: Floats, *, lot_m: float, rng: np.random.Generator
 ) -> Floats:
     """Return a random number in [0, 1) for each square lot, at each cell of it."""
-    rows = (along // lot_m).astype(np.int64)
-    columns = (across // lot_m).astype(np.int64)
+    rows = along // lot_m % _TABLE
+    columns = across // lot_m % _TABLE
     table = rng.random((_TABLE, _TABLE))
-    drawn: Floats = table[rows % _TABLE, columns % _TABLE]
+    drawn: Floats = table[rows.astype(np.int64), columns.astype(np.int64)]
     return drawn
 
 
@@ -115,9 +121,10 @@ def _draw_trees(share: float, along: Floats, across: Floats, *, rng: np.random.G
     radius = _TREE_M / 2
     east = along % _TREE_M - radius
     south = across % _TREE_M - radius
-    distance = np.hypot(east, south)
-    dome = 1.0 - (distance / radius) ** 2
-    is_crown = (lot < share) & (dome > 0.0)
+    distance = np.hypot(east, south) / radius
+    dome = 1.0 - distance**2
+    is_crown = lot < share
+    is_crown &= dome > 0.0
     crown = 5.0 + 3.5 * dome
     return np.where(is_crown, crown, 0.0)
 

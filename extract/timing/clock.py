@@ -28,6 +28,11 @@ class Clock:
         finally:
             self.seconds[stage] += time.perf_counter() - start
 
+    def add(self, other: Clock) -> None:
+        """Add the seconds of another clock, stage by stage."""
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] += seconds
+
 
 def peak_rss_bytes() -> int:
     """Return the most memory that this process has held since its start [bytes].

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import TypedDict
 
@@ -89,20 +90,25 @@ def sum_records(records: Sequence[WorkerRecord]) -> dict[str, BackboneStages]:
     alone. `tiles_per_second` is `tiles / total`; `run_seconds` is the time of the whole run.
     """
     by_worker: defaultdict[str, list[WorkerRecord]] = defaultdict(list)
+    busy: defaultdict[str, dict[str, list[WorkerRecord]]] = defaultdict(dict)
     for record in records:
-        by_worker[record.worker].append(record)
-    names = dict.fromkeys(name for record in records for name in record.backbones)
+        mine = by_worker[record.worker]
+        mine.append(record)
+        for name in record.backbones:
+            busy[name][record.worker] = mine
     verdict = describe_bottleneck(records)
-    return {name: _sum_backbone(name, list(by_worker.values()), verdict) for name in names}
+    return {name: _sum_backbone(name, list(its.values()), verdict) for name, its in busy.items()}
 
 
-def _sum_backbone(name: str, workers: list[list[WorkerRecord]], verdict: str) -> BackboneStages:
-    busy = [mine for mine in workers if any(name in record.backbones for record in mine)]
-    records = [record for mine in busy for record in mine]
+def _sum_backbone(name: str, busy: list[list[WorkerRecord]], verdict: str) -> BackboneStages:
+    """Return the stages of a backbone, from the records of each worker that worked on it."""
+    records = list(chain.from_iterable(busy))
     parts = [record.backbones[name] for record in records if name in record.backbones]
     total = max(_own_seconds(name, mine) for mine in busy)
-    seconds = {stage: sum(p.clock.seconds[stage] for p in parts) for stage in Clock().seconds}
-    seconds["total"] = total
+    clock = Clock()
+    for part in parts:
+        clock.add(part.clock)
+    seconds = {**clock.seconds, "total": total}
     n_tiles = sum(part.tiles for part in parts)
     return {
         "tiles": n_tiles,
@@ -135,13 +141,18 @@ def _own_seconds(name: str, records: list[WorkerRecord]) -> float:
 
 def describe_bottleneck(records: Sequence[WorkerRecord]) -> str:
     """Return what bounded a run, as `forward-bound: 97 % of the time`, and what would help."""
-    clocks = [part.clock.seconds for record in records for part in record.backbones.values()]
-    forward, read, decode = (
-        sum(seconds[stage] for seconds in clocks) for stage in ("forward", "read", "decode")
-    )
-    waited = {s: sum(r.waited.seconds[s] for r in records) for s in ("decode", "write")}
-    reading = "read" if read > decode else "decode"
-    shares = {"forward": forward, reading: waited["decode"], "write": waited["write"]}
+    spent = Clock()
+    waited = Clock()
+    for record in records:
+        waited.add(record.waited)
+        for part in record.backbones.values():
+            spent.add(part.clock)
+    reading = "read" if spent.seconds["read"] > spent.seconds["decode"] else "decode"
+    shares = {
+        "forward": spent.seconds["forward"],
+        reading: waited.seconds["decode"],
+        "write": waited.seconds["write"],
+    }
     bound = max(shares, key=lambda stage: shares[stage])
     total = sum(record.seconds for record in records) or 1e-9
     percent = 100 * min(1.0, shares[bound] / total)

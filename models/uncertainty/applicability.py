@@ -41,7 +41,8 @@ class Reach(NamedTuple):
         """Return the distance of each row, (n_rows,): 1 is the edge of what was seen, more is
         outside.
         """
-        return np.sqrt(np.max(_statistics(X, self) / self.limits, axis=1))
+        over = _statistics(X, self) / self.limits
+        return np.sqrt(over.max(axis=1))
 
     def save(self, folder: Path) -> None:
         """Write it as plain arrays."""
@@ -62,32 +63,40 @@ def measure_reach(X: Features, *, seed: int = 0) -> Reach | None:
     mean, axes = find_axes(core, k, seed)
     start = Reach(mean, axes, np.ones(k), np.ones(2))
     variance = _spread(core, start)
-    is_used = variance > 1e-10 * max(float(variance.max()), 1e-30)
+    largest = max(float(variance.max()), 1e-30)
+    is_used = variance > 1e-10 * largest
     if not is_used.any():
         return None
     start = start._replace(axes=axes[:, is_used], variance=variance[is_used])
-    limits = np.quantile(_statistics(core, start), _SHARE, axis=0)
+    statistics = _statistics(core, start)
+    limits = np.quantile(statistics, _SHARE, axis=0)
     total = float(variance.sum())
-    return start._replace(limits=np.where(limits > [1e-9, 1e-6 * total], limits, np.inf))
+    least = [1e-9, 1e-6 * total]
+    limits = np.where(limits > least, limits, np.inf)
+    return start._replace(limits=limits)
 
 
 def read_reach(folder: Path) -> Reach | None:
     """Read what `save` wrote into a model's folder; None where the model has none."""
-    if not (folder / FILE).is_file():
+    path = folder / FILE
+    if not path.is_file():
         return None
     try:
-        with np.load(folder / FILE, allow_pickle=False) as arrays:
-            return Reach(*(arrays[name] for name in Reach._fields))
+        with np.load(path, allow_pickle=False) as arrays:
+            return Reach(*map(arrays.__getitem__, Reach._fields))
     except (ValueError, KeyError, TypeError) as error:
         raise RunFileError(
-            f"{folder / FILE}: not what `make models` wrote ({error}). Do not trust this folder."
+            f"{path}: not what `make models` wrote ({error}). Do not trust this folder."
         ) from None
 
 
 def _spread(X: Features, reach: Reach) -> Floats:
     total = np.zeros(reach.axes.shape[1])
     for _, chunk in X.chunks():
-        total += (((chunk - reach.mean) @ reach.axes).astype(np.float64) ** 2).sum(axis=0)
+        centred = chunk - reach.mean
+        along = (centred @ reach.axes).astype(np.float64)
+        squared = along**2
+        total += squared.sum(axis=0)
     return total / len(X)
 
 
@@ -97,6 +106,10 @@ def _statistics(X: Features, reach: Reach) -> Floats:
     for rows, chunk in X.core().chunks():
         centred = (chunk - reach.mean).astype(np.float64)
         along = centred @ reach.axes
-        out[rows, 0] = (along**2 / reach.variance).mean(axis=1)
-        out[rows, 1] = np.maximum((centred**2).sum(axis=1) - (along**2).sum(axis=1), 0)
+        squared = along**2
+        standard = squared / reach.variance
+        length = (centred**2).sum(axis=1)
+        beside = length - squared.sum(axis=1)
+        out[rows, 0] = standard.mean(axis=1)
+        out[rows, 1] = np.maximum(beside, 0)
     return out

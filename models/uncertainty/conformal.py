@@ -55,22 +55,34 @@ def find_half_width(errors: Errors, nominal: float) -> float:
     """Return the half width that holds a new area's tile with the probability `nominal`; infinite
     where areas are too few.
     """
-    _, area, n_tiles = np.unique(errors.area, return_inverse=True, return_counts=True)
+    n_tiles, n_areas = _count_tiles(errors.area)
+    weight = 1 / ((n_areas + 1) * n_tiles)
     order = np.argsort(errors.size, kind="stable")
-    reached = np.cumsum(1 / ((len(n_tiles) + 1) * n_tiles[area[order]]))
+    reached = np.cumsum(weight[order])
     place = int(np.searchsorted(reached, nominal - 1e-12))
-    return float(errors.size[order[place]]) if place < len(order) else float("inf")
+    if place == len(order):
+        return float("inf")
+    return float(errors.size[order[place]])
 
 
 def measure_coverage(errors: Errors, nominal: float) -> Coverage:
     """Hold every fold's areas against the half width that the other folds' areas give."""
-    is_inside = np.zeros(len(errors.size), dtype=bool)
     width = np.zeros(len(errors.size))
     for fold in np.unique(errors.fold):
         mine = errors.fold == fold
-        others = ~mine & ~np.isin(errors.area, errors.area[mine])
-        width[mine] = find_half_width(errors.take(np.flatnonzero(others)), nominal)
-        is_inside[mine] = errors.size[mine] <= width[mine]
-    _, area, n_tiles = np.unique(errors.area, return_inverse=True, return_counts=True)
-    weight = 1 / n_tiles[area] / len(n_tiles)
-    return Coverage(float(weight @ is_inside), float(weight @ width), len(n_tiles))
+        shares_area = np.isin(errors.area, errors.area[mine])
+        others = errors.take(np.flatnonzero(~shares_area))
+        width[mine] = find_half_width(others, nominal)
+    n_tiles, n_areas = _count_tiles(errors.area)
+    weight = 1 / n_tiles / n_areas
+    is_inside = errors.size <= width
+    coverage = float(weight @ is_inside)
+    half_width = float(weight @ width)
+    return Coverage(coverage, half_width, n_areas)
+
+
+def _count_tiles(area: Ints) -> tuple[Ints, int]:
+    """Return the number of tiles in the area of each row, (n,), and of areas."""
+    _, place, counts = np.unique(area, return_inverse=True, return_counts=True)
+    n_tiles: Ints = counts[place]
+    return n_tiles, len(counts)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from extract.config.arrays import Floats
 from extract.tables.tile_table import Tiles
 from models.store.cells import Cell
 from models.store.runs import read_classes, read_finished, read_predictions, write_csv
@@ -41,10 +42,10 @@ def describe_intervals(folder: Path, cell: Cell, target: str, tiles: Tiles) -> d
     """
     widths: dict[str, dict[str, float | None]] = {}
     for level, errors in read_errors(folder, cell, target, tiles).items():
-        found = {str(nominal): find_half_width(errors, nominal) for nominal in NOMINAL}
-        widths[level] = {
-            nominal: width if np.isfinite(width) else None for nominal, width in found.items()
-        }
+        widths[level] = {}
+        for nominal in NOMINAL:
+            width = find_half_width(errors, nominal)
+            widths[level][str(nominal)] = width if np.isfinite(width) else None
     rows = []
     for split in _HONEST:
         other = cell._replace(split=split)
@@ -54,9 +55,8 @@ def describe_intervals(folder: Path, cell: Cell, target: str, tiles: Tiles) -> d
             for nominal in NOMINAL:
                 measured = measure_coverage(errors, nominal)
                 facts = measured._asdict()
-                if not np.isfinite(
-                    measured.half_width
-                ):  # an interval without bounds holds everything, and tells nothing
+                # an interval without bounds holds everything, and tells nothing
+                if not np.isfinite(measured.half_width):
                     facts |= {"coverage": None, "half_width": None}
                 rows.append({"split": split, "level": level, "nominal": nominal, **facts})
     return {"intervals": widths, "coverage": rows}
@@ -83,33 +83,33 @@ def read_errors(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str
     tiles alone.
     """
     is_class = tiles.kind(target) == "class"
-    frame = (read_classes if is_class else read_predictions)(folder, *cell)
-    frame = frame[
-        (frame["target"] == target) & frame["truth"].notna() & frame["prediction"].notna()
-    ]
-    frame = frame.assign(
-        area=pd.Series(tiles.area.to_numpy(), index=tiles.id.to_numpy()).loc[frame["id"]].to_numpy()
-    )
+    read = read_classes if is_class else read_predictions
+    frame = read(folder, *cell)
+    frame = frame[frame["target"] == target]
+    frame = frame.dropna(subset=["truth", "prediction"])
+    area_of = pd.Series(tiles.area.to_numpy(), index=tiles.id.to_numpy())
+    frame = frame.assign(area=area_of.loc[frame["id"]].to_numpy())
     if is_class:
         names = read_finished(folder, *cell)["cells"][target]["classes"]
         place = pd.Index(names).get_indexer(frame["truth"])
         shares = np.array(frame["probability"].tolist(), np.float64)
-        return {"tile": _errors(frame, 1 - shares[np.arange(len(frame)), place])}
-    mean = (
-        frame.groupby("area", as_index=False)[["truth", "prediction"]]
-        .mean()
-        .assign(fold=frame.groupby("area")["fold"].first().to_numpy())
-    )
-    levels = {"area": mean} if cell.spec.area else {"tile": frame, "area": mean}
-    return {
-        level: _errors(
-            one, np.abs(one["truth"].to_numpy(np.float64) - one["prediction"].to_numpy(np.float64))
-        )
-        for level, one in levels.items()
-    }
+        of_truth = shares[np.arange(len(frame)), place]
+        return {"tile": _errors(frame, 1 - of_truth)}
+    areas = frame.groupby("area", as_index=False)
+    mean = areas.agg({"truth": "mean", "prediction": "mean", "fold": "first"})
+    by_area = {"area": _number_errors(mean)}
+    if cell.spec.area:
+        return by_area
+    return {"tile": _number_errors(frame), **by_area}
 
 
-def _errors(frame: pd.DataFrame, size: Any) -> Errors:
-    return Errors(
-        size, pd.factorize(frame["area"])[0].astype(np.int64), frame["fold"].to_numpy(np.int64)
-    )
+def _number_errors(frame: pd.DataFrame) -> Errors:
+    truth = frame["truth"].to_numpy(np.float64)
+    prediction = frame["prediction"].to_numpy(np.float64)
+    return _errors(frame, np.abs(truth - prediction))
+
+
+def _errors(frame: pd.DataFrame, size: Floats) -> Errors:
+    area, _ = pd.factorize(frame["area"])
+    fold = frame["fold"].to_numpy(np.int64)
+    return Errors(size, area.astype(np.int64), fold)
