@@ -8,14 +8,20 @@ import pandas as pd
 
 from extract.files.atomic import write_atomically
 from reports.data.collect import Collected, collect
-from reports.page.figures import build_figures, slug, write_figures
+from reports.page.figures import build_figures, name_target_file, write_figures
 from reports.page.leaderboard import build_class_leaderboard, build_leaderboard, write_leaderboard
-from reports.page.page import PageContent, render_page
+from reports.page.page import Link, PageContent, render_page
 from reports.page.summary_json import build_document
 from reports.pdf import find_browser, write_pdf
 from reports.sections.error_equity import COLUMNS, build_group_errors
 from reports.sections.maps import build_maps
 from reports.settings import ReportSettings
+
+LINKS = (
+    Link("leaderboard.csv", "every score"),
+    Link("errors.csv", "errors by group"),
+    Link("report.json", "the numbers of the sentences"),
+)
 
 
 def build_report(settings: ReportSettings) -> Path:
@@ -26,12 +32,12 @@ def build_report(settings: ReportSettings) -> Path:
     content = build_content(collected)
     write_leaderboard(content.board, folder)
     if len(collected.class_scores):
-        classes = build_class_leaderboard(collected).to_csv(index=False)
-        _write_text(folder / "leaderboard_classes.csv", classes)
-    write_figures(collected, content.figures, folder)
+        classes = build_class_leaderboard(collected)
+        _write_text(folder / "leaderboard_classes.csv", classes.to_csv(index=False))
+    write_figures(content.figures, folder)
     _write_maps(content, folder)
     tables = [errors.table for errors in content.group_errors.values()]
-    errors = pd.concat(tables) if tables else pd.DataFrame(columns=COLUMNS)
+    errors = pd.concat([pd.DataFrame(columns=COLUMNS), *tables])
     _write_text(folder / "errors.csv", errors.to_csv(index=False))
     _write_text(folder / "report.json", build_document(content))
     _write_text(folder / "index.html", render_page(content))
@@ -40,14 +46,19 @@ def build_report(settings: ReportSettings) -> Path:
 
 def build_content(collected: Collected) -> PageContent:
     """Return what the page shows; a target without data has no map and no errors."""
-    maps = {t: build_maps(collected, t) for t in collected.targets}
-    group_errors = {t: build_group_errors(collected, t) for t in collected.targets}
+    targets = collected.targets
+    maps = {target: build_maps(collected, target) for target in targets}
+    group_errors = {target: build_group_errors(collected, target) for target in targets}
+    links = list(LINKS)
+    if find_browser() is not None:
+        links.append(Link("report.pdf", "this page on paper"))
     return PageContent(
         collected=collected,
         board=build_leaderboard(collected),
         figures=build_figures(collected),
-        maps={t: m for t, m in maps.items() if m is not None},
-        group_errors={t: e for t, e in group_errors.items() if e is not None},
+        maps={target: one for target, one in maps.items() if one is not None},
+        group_errors={target: one for target, one in group_errors.items() if one is not None},
+        links=links,
     )
 
 
@@ -68,13 +79,18 @@ def print_report(page: Path) -> str:
 
 def _write_maps(content: PageContent, folder: Path) -> None:
     for i, target in enumerate(content.collected.targets):
-        if target in content.maps:
-            maps = content.maps[target]
-            name = f"{i + 1:02d}-{slug(target)}"
-            (folder / f"map-truth-{name}.png").write_bytes(maps.truth)
-            (folder / f"map-prediction-{name}.png").write_bytes(maps.prediction)
-            (folder / f"map-residual-{name}.png").write_bytes(maps.residual)
-            maps.table.round(6).to_csv(folder / f"map-{name}.csv", index=False)
+        maps = content.maps.get(target)
+        if maps is None:
+            continue
+        name = name_target_file(i, target)
+        pictures = {
+            "truth": maps.truth,
+            "prediction": maps.prediction,
+            "residual": maps.residual,
+        }
+        for what, png in pictures.items():
+            (folder / f"map-{what}-{name}.png").write_bytes(png)
+        maps.table.round(6).to_csv(folder / f"map-{name}.csv", index=False)
 
 
 def _write_text(path: Path, text: str) -> None:

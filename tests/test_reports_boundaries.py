@@ -60,12 +60,12 @@ def test_areas_have_their_colours_without_any_coordinates(city: Experiment) -> N
     height, width = picture.shape[:2]
     greens = picture[height // 2, ((np.arange(19) + 0.5) * width / 19).astype(int), 1]
     assert np.corrcoef(greens, order["truth"])[0, 1] > 0.8
-    assert np.isfinite(maps.p)
+    assert np.isfinite(maps.moran.p)
 
 
 def test_page_names_the_file_and_counts_areas_without_a_polygon(city: Experiment) -> None:
     page = city.render()
-    assert "Areas as areas.gpkg draws them (1 area has no polygon there), north up" in page
+    assert "Areas as areas.gpkg draws them (1 area without a polygon), north up" in page
     assert EVIL not in page
 
 

@@ -82,15 +82,15 @@ def test_marks_stand_out_from_the_paper(browser, built, scheme, blue):
 
 def test_leaderboard_is_filtered_and_sorted(browser, built):
     page, _ = open_page(browser, built)
-    page.select_option("#board-controls select[data-column='0']", "crime")
-    page.select_option("#board-controls select[data-column='1']", "block")
+    page.select_option("#target", "crime")
+    assert page.inner_text("#board-count") == "6 of 36 cells"
     page.fill("#board-controls input", "KNN")
     assert page.inner_text("#board-count") == "2 of 36 cells"
-    names = page.locator("#board tbody tr:visible td:nth-child(5)")
+    names = page.locator("#board tbody tr:visible td:nth-child(4) small")
     before = (
         names.all_text_contents()
     )  # the inner text of rows out of sight is empty: they are not drawn yet
-    head = page.locator("#board thead button").nth(6)
+    head = page.locator("#board thead button").nth(5)
     head.focus()
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")
@@ -98,22 +98,35 @@ def test_leaderboard_is_filtered_and_sorted(browser, built):
     assert names.all_text_contents() == before[::-1] == [CUTS[1], CUTS[0]]
 
 
-def test_menu_shows_one_target_everywhere(browser, built):
-    page, _ = open_page(browser, built)
-    assert page.locator("#maps .panel:visible h3").all_inner_texts() == ["income"]
-    page.locator("#truth select").select_option(label="crime")
-    for section in ("truth", "maps", "errors"):
-        assert page.locator(f"#{section} .panel:visible h3").first.inner_text() == "crime"
+SECTIONS = ("ladder", "comparison", "truth", "maps", "errors")
 
 
-def test_heat_map_follows_its_menus(browser, built):
+def list_shown(page: Any) -> set[str]:
+    return set(page.locator(".panel:visible h3").all_inner_texts())
+
+
+def test_one_menu_moves_everything_and_stands_in_the_address(browser, built):
     page, _ = open_page(browser, built)
-    heat = page.locator("[data-figure=heat]")
-    assert "0.51" in heat.inner_text()
-    heat.locator("select").nth(1).select_option("random")
-    page.wait_for_function(
-        "document.querySelector('[data-figure=heat]').textContent.includes('0.81')"
-    )
+    assert list_shown(page) == {"income"}
+    page.select_option("#target", "crime")
+    assert list_shown(page) == {"crime"}
+    for section in SECTIONS:
+        assert page.locator(f"#{section} .panel:visible").count() == 1
+    assert page.url.endswith("#target=crime")
+    page.click("nav a[href='#maps']")
+    assert page.url.endswith("#target=crime&at=maps")
+    page.reload()
+    page.wait_for_selector("body[data-usable]")
+    assert list_shown(page) == {"crime"}
+
+
+def test_without_javascript_every_index_and_every_picture_is_there(browser, built):
+    page = browser.new_context(offline=True, java_script_enabled=False).new_page()
+    page.goto(built.as_uri())
+    assert list_shown(page) == {"income", "crime"}
+    pictures = page.locator("figure noscript img")
+    assert pictures.count() > 8
+    assert pictures.first.evaluate("e => e.naturalWidth") > 300
 
 
 def test_hostile_names_run_nothing_and_widen_nothing(browser, tmp_path):
@@ -134,8 +147,8 @@ def test_hostile_names_run_nothing_and_widen_nothing(browser, tmp_path):
     assert page.locator("img[src=x]").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for name in names:
-        page.locator("#truth select").select_option(label=name)
-        assert page.locator("#truth .panel:visible h3").inner_text() == name
+        page.select_option("#target", name)
+        assert list_shown(page) == {name}
 
 
 def test_page_is_usable_before_everything_is_drawn(browser, built):
@@ -143,7 +156,7 @@ def test_page_is_usable_before_everything_is_drawn(browser, built):
     page.goto(built.as_uri(), wait_until="commit")
     page.wait_for_selector("body[data-usable]", timeout=60_000)
     assert page.locator("#answer svg").count() == 1
-    assert page.locator("#truth select").count() == 1
+    assert page.locator("#target").is_visible()
 
 
 def test_pdf_is_printed_whole(built, tmp_path):

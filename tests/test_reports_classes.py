@@ -32,7 +32,7 @@ def test_classes_have_an_answer_and_a_leaderboard(targets: str, tmp_path: Path) 
     text = page.read_text()
     assert "balanced accuracy" in text
     assert "Unfinished" not in text
-    assert ("explains" in text.split("</header>")[0]) == ("income" in targets)
+    assert "better than the best baseline" in text.split("</header>")[0]
     board = pd.read_csv(page.with_name("leaderboard_classes.csv"))
     assert board["model"].tolist() == ["ridge", "mean"]
     assert board["balanced_accuracy"].iloc[0] > 0.7 > board["balanced_accuracy"].iloc[1]

@@ -110,7 +110,7 @@ def test_every_tile_is_shown_with_truth_prediction_and_alternative_texts(tmp_pat
         "The worst predicted",
     ]
     assert re.search(r"7: truth −?[\d.]+, predicted −?[\d.]+", text)
-    assert "No kept model of this target" in text  # crime
+    assert "No kept model of this index" in text  # crime
     assert EVIL not in text
     assert "&lt;script&gt;" in text
 

@@ -28,35 +28,40 @@ def test_page_has_the_numbers_of_the_strictest_split(city):
         "vgg16/block5_pool:avg",
         "<b>0.51</b>",
         "0.41 … 0.61",
-        "location",
+        "a map of where places are",
         "0.39",
         "0.20 … 0.50",
         "0.12",
         "0.81",
-        "better than location",
+        "not chosen: 0.44",
+        ">better<",
     ):
         assert text in row
     assert "whole blocks of the map held out" in page
-    assert "The difference of 0.30 is recognising neighbours" in page
-    assert "on 2 of 2 targets." in page
-    assert "For income, the pictures explain 51\u202f% (41\u202f% to 61\u202f%)" in page
+    assert "R² of the best models is 0.81 on “random” and 0.51 on “block”" in page
+    assert (
+        "Yes, on 2 of 2: pictures predict income and crime better than the best baseline." in page
+    )
+    assert "The best predicted is income: R² 0.44 where it was not chosen." in page
+    assert "They explain 51\u202f% (41\u202f% to 61\u202f%), the best baseline" in page
     assert "12.5" in page
     assert "Random weights" not in page
 
 
 def test_verdict_is_that_of_the_paired_comparison_not_of_the_interval(city):
     page = city.write(verdict="not distinguishable").render()
-    assert "not distinguishable from location" in row_of(page, "income")
-    assert "on 0 of 2 targets (2 not distinguishable)" in page
-    assert "these data cannot tell the two apart" in page
+    assert "no difference detected after corrections" in row_of(page, "income")
+    assert "No: pictures add nothing that we can detect on any of 2 indices." in page
+    assert "The best baseline is a map of where places are on 2 of 2." in page
+    assert "best predicted" not in page
+    assert "We detect no difference between pictures and the best baseline on 2 indices." in page
 
 
-def test_winners_say_what_the_best_keeps_where_it_was_not_chosen(city):
+def test_winners_that_do_not_stand_out_are_counted(city):
     page = city.write().render()
     assert (
-        "income: the best of 6 cells is ridge on vgg16/block5_pool:avg with R² 0.51; where it was "
-        "not chosen, about 0.44; "
-        "1 other cell is not distinguishable from it."
+        "One cell is better than all others on 0 of 2 indices. Elsewhere 1 others cannot be told "
+        "from the best."
     ) in page
 
 
@@ -103,6 +108,7 @@ def test_files_beside_the_page(city):
     assert {r["verdict"] for r in board if r["model"] == "location"} == {"worse"}
     assert (report / "leaderboard.md").read_text().startswith("| target | split |")
     assert r"block5\_pool" in (report / "leaderboard.tex").read_text()
+    assert (report / "answer.csv").read_text().splitlines()[1].startswith("income,ridge,0.51,")
     stems = {"answer", "cost", "pareto", "distributions", "correlations", "tiles"} | {
         f"{kind}-{name}"
         for kind in ("heat", "ladder", "truth", "residual")
@@ -117,13 +123,14 @@ def test_json_has_the_numbers_of_the_sentences(city):
     city.write(("income",)).build()
     document = json.loads((city.out / "report" / "report.json").read_text())
     answer = document["answers"][0]
-    assert [answer[k] for k in ("target", "r2", "gain", "decision")] == [
+    assert [answer[k] for k in ("target", "value", "corrected", "gain", "decision")] == [
         "income",
         0.51,
+        0.44,
         0.3866,
         "better",
     ]
-    assert document["headline"].startswith("With whole blocks of the map held out")
+    assert document["headline"].startswith("Yes, on 1 of 1: pictures predict income")
 
 
 def test_same_runs_give_the_same_bytes(city):

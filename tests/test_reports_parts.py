@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,12 +18,18 @@ from reports.sections.maps import (
     DIVERGING,
     VIRIDIS,
     build_maps,
-    describe_moran,
     draw_picture,
     measure_side,
-    moran,
 )
-from reports.sections.truth import average_tenths, build_truth, count_squares
+from reports.sections.moran import Moran, compute_moran, describe_moran
+from reports.sections.truth import (
+    TRUTH,
+    average_tenths,
+    build_truth,
+    count_squares,
+    select_inside,
+    title_truth,
+)
 from reports.settings import ReportSettings
 
 
@@ -37,10 +41,10 @@ def collected(tmp_path):
 def test_moran_finds_a_slope_and_no_pattern_in_noise():
     rng = np.random.default_rng(0)
     xy = rng.uniform(0, 1000, (400, 2))
-    index, p = moran(xy, xy[:, 0])
+    index, p = compute_moran(xy, xy[:, 0])
     assert index > 0.9
     assert p == 0.001
-    index, p = moran(xy, rng.normal(size=400))
+    index, p = compute_moran(xy, rng.normal(size=400))
     assert abs(index) < 0.1
     assert p > 0.05
 
@@ -54,21 +58,25 @@ def test_moran_is_that_of_esda():
     near = weights.KNN.from_array(xy, k=8)
     near.transform = "r"
     theirs = esda.Moran(values, near, permutations=999)
-    index, p = moran(xy, values)
+    index, p = compute_moran(xy, values)
     assert index == pytest.approx(theirs.I, abs=1e-12)
     assert 0.005 < p == pytest.approx(theirs.p_sim, abs=0.03)
 
 
-def test_one_target_without_a_pattern_is_not_called_all():
-    maps: Any = SimpleNamespace(moran=-0.01, p=0.6)
-    assert "on the only target (" in describe_moran({"income": maps})
-    assert "on all 2 targets (" in describe_moran({"income": maps, "crime": maps})
+def test_p_values_of_several_indices_are_corrected():
+    nothing = Moran(-0.01, 0.6)
+    assert "no clusters of residuals on the map, on any of 1 index." in describe_moran(
+        {"income": nothing}
+    )
+    some = Moran(0.2, 0.03)
+    assert "on the map for 1 of 1 index" in describe_moran({"income": some})
+    assert "on any of 2 indices" in describe_moran({"income": some, "crime": nothing})
 
 
 def test_moran_of_few_or_equal_values_is_undefined():
     xy = np.random.default_rng(0).uniform(size=(20, 2))
-    assert np.isnan(moran(xy[:5], np.arange(5.0))).all()
-    assert np.isnan(moran(xy, np.ones(20))).all()
+    assert np.isnan(compute_moran(xy[:5], np.arange(5.0))).all()
+    assert np.isnan(compute_moran(xy, np.ones(20))).all()
 
 
 def test_map_has_north_up_one_scale_and_nothing_where_no_tile_is(collected):
@@ -120,7 +128,7 @@ def test_group_that_is_predicted_too_low_is_warned_of(tmp_path):
     groups = errors.table[errors.table["by"] == "district"].set_index("group")["warning"]
     assert groups["D"] == "too low"
     assert groups.drop("D").tolist() == [""]
-    assert "“D”: too well off" in errors.sentence
+    assert "“D”, too well off by 1.25." in errors.sentence
 
 
 def test_areas_of_few_tiles_have_their_own_errors(tmp_path):
@@ -147,12 +155,26 @@ def test_squares_count_every_unit_once():
     rows = pd.DataFrame(
         np.random.default_rng(0).normal(size=(5000, 2)), columns=["truth", "prediction"]
     )
-    assert count_squares(rows, "prediction")["n"].sum() == 5000
+    assert count_squares(rows, TRUTH)["n"].sum() == 5000
+
+
+def test_an_outlier_is_counted_and_does_not_shrink_the_picture():
+    values = np.linspace(0, 1, 100)
+    rows = pd.DataFrame({"truth": values, "prediction": values})
+    rows.loc[100] = [50.0, 0.5]
+    inside = select_inside(rows, TRUTH)
+    assert len(inside) == 100
+    assert inside["truth"].max() == 1
 
 
 def test_truth_has_a_dot_an_area(collected):
-    spec = build_truth(collected, "income").to_dict()
-    assert max(len(rows) for rows in spec["datasets"].values()) == 20
+    spec = build_truth(collected, "income")
+    assert len(spec["datasets"]["points"]) == 20
+    assert spec["encoding"]["x"]["field"] == "prediction"
+    assert [layer["data"]["name"] for layer in spec["layer"]] == ["points", "dashed", "tenths"]
+    assert (
+        title_truth(collected, "income") == "income: one unit more predicted is 1.50 more in truth"
+    )
 
 
 def test_front_has_no_cell_that_another_beats_in_both(collected):

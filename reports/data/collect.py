@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ class Collected:
     boundaries : the areas' polygons, where the settings name them.
     curves : `reports.data.learning_curves.COLUMNS`; empty where no best model learns in epochs.
     galleries : the explained tiles of each target; empty where nothing was explained.
+    scored_on : the day on which scores.csv was written.
     """
 
     settings: ReportSettings
@@ -88,6 +90,7 @@ class Collected:
     boundaries: Boundaries | None
     curves: pd.DataFrame
     galleries: Galleries
+    scored_on: str
 
     @property
     def targets(self) -> list[str]:
@@ -95,6 +98,16 @@ class Collected:
         scored = list(dict.fromkeys(self.scores["target"]))
         known = [t for t in self.settings.targets.names if t in scored]
         return known + [t for t in scored if t not in known]
+
+    @property
+    def all_targets(self) -> list[str]:
+        """Targets that are numbers and were scored, then those that are classes."""
+        classes = [t for t in self.settings.targets.names if t not in self.targets]
+        return [*self.targets, *classes]
+
+    def select_reported(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Return the rows of the strictest split at the reported level."""
+        return rows[(rows["split"] == self.split) & (rows["level"] == self.level)]
 
     @property
     def random_backbones(self) -> list[str]:
@@ -160,6 +173,7 @@ def collect(settings: ReportSettings) -> Collected:
             folder, every[(every["split"] == split) & (every["level"] == level)]
         ),
         galleries=read_galleries(folder, settings.targets.names),
+        scored_on=_read_day(folder / "scores.csv"),
     )
 
 
@@ -184,6 +198,12 @@ def read_checked_scores(folder: Path) -> pd.DataFrame:
     scores["is_baseline"] = scores["backbone"] == "none"
     scores["is_fused"] = scores["model"].str.contains("+groups", regex=False)
     return scores
+
+
+def _read_day(path: Path) -> str:
+    """Return the day on which a file was written, as `28 November 2026` (UTC)."""
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return f"{written.day} {written:%B %Y}"
 
 
 def _first_of_targets(rows: pd.DataFrame) -> pd.DataFrame:

@@ -3,129 +3,136 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import altair as alt
 import pandas as pd
 import vl_convert
 
 from reports.data.collect import Collected
 from reports.sections.answer import build_answer_chart
-from reports.sections.comparison import build_heat
+from reports.sections.charts import Spec
+from reports.sections.comparison import build_heat, title_heat
 from reports.sections.cost import build_cost, build_pareto
-from reports.sections.curves import build_curves
+from reports.sections.curves import build_curves, title_curves
 from reports.sections.dataset_summary import (
     build_correlations,
     build_distributions,
     build_tiles_by_area,
 )
-from reports.sections.ladder import build_ladder
-from reports.sections.truth import build_residual, build_truth
+from reports.sections.ladder import build_ladder, title_ladder
+from reports.sections.truth import build_residual, build_truth, title_residual, title_truth
 
-Spec = dict[str, Any]
-_MENUS = {
-    "heat": build_heat,
-    "ladder": build_ladder,
-}  # on paper once a target, as paper has no menus
+
+class Kind(NamedTuple):
+    """A figure of the whole experiment."""
+
+    build: Callable[[Collected], Spec | None]
+    title: str
+    alt: str
+
+
+class TargetKind(NamedTuple):
+    """A figure of each target; its title is what it shows."""
+
+    build: Callable[[Collected, str], Spec | None]
+    describe: Callable[[Collected, str], str]
+    alt: str
+
+
+KINDS = {
+    "answer": Kind(
+        build_answer_chart,
+        "What pictures explain, beside the best baseline",
+        "For each index, R² of the best model that sees pictures with its 95 % interval, and of "
+        "the best baseline. The numbers are in the table of this section.",
+    ),
+    "distributions": Kind(
+        build_distributions,
+        "How often each value occurs, in truth and as predicted",
+        "How often each value occurs, in truth and as predicted, by index.",
+    ),
+    "correlations": Kind(
+        build_correlations,
+        "Which indices go together: truth above the diagonal, predictions below",
+        "Rank correlations between indices, in truth and as predicted.",
+    ),
+    "tiles": Kind(
+        build_tiles_by_area,
+        "How many tiles an area has",
+        "How many areas have how many tiles.",
+    ),
+    "pareto": Kind(
+        build_pareto,
+        "Which cells are worth their seconds: those on the line",
+        "Mean R² of each cell against the seconds of its fits.",
+    ),
+    "cost": Kind(
+        build_cost,
+        "Where the seconds went",
+        "Seconds of each stage of the extraction and of the fits of each model.",
+    ),
+}
+TARGET_KINDS = {
+    "ladder": TargetKind(build_ladder, title_ladder, "R² of each model on each split"),
+    "heat": TargetKind(build_heat, title_heat, "R² of each cut and model"),
+    "truth": TargetKind(build_truth, title_truth, "Truth against prediction"),
+    "residual": TargetKind(build_residual, title_residual, "Prediction less truth, against truth"),
+    "curves": TargetKind(build_curves, title_curves, "Loss on training and held-out rows by epoch"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A figure as Vega-Lite, with its alternative text."""
+    """A figure as Vega-Lite.
+
+    Attributes
+    ----------
+    title : what it shows.
+    alt : the alternative text.
+    file : name of its files beside the page, without a suffix.
+    """
 
     spec: Spec
+    title: str
     alt: str
+    file: str
 
 
 def build_figures(collected: Collected) -> dict[str, Figure]:
-    """Return each figure of the page by its name; a figure without data is left out."""
-    built: dict[str, tuple[Any, str]] = {
-        "answer": (
-            build_answer_chart(collected),
-            "For each target, R² of the best model that sees pictures with its 95 % interval, "
-            "and of the best baseline. The numbers are in the table of this section.",
-        ),
-        "ladder": (
-            build_ladder(collected),
-            "R² of each model on each split. The numbers are in the table of this section.",
-        ),
-        "heat": (
-            build_heat(collected),
-            "R² of each cut and model. The numbers are in the leaderboard.",
-        ),
-        "distributions": (
-            build_distributions(collected),
-            "How often each value occurs, in truth and as predicted, by target.",
-        ),
-        "correlations": (
-            build_correlations(collected),
-            "Rank correlations between targets, in truth and as predicted.",
-        ),
-        "tiles": (build_tiles_by_area(collected), "How many areas have how many tiles."),
-        "cost": (
-            build_cost(collected),
-            "Seconds of each stage of the extraction and of the fits of each model.",
-        ),
-        "pareto": (
-            build_pareto(collected),
-            "Mean R² of each cell against the seconds of its fits.",
-        ),
-    }
-    for i, target in enumerate(collected.targets):
-        built[f"truth-{i}"] = (
-            build_truth(collected, target),
-            f"Truth against prediction of {target}, with the calibration line.",
-        )
-        built[f"residual-{i}"] = (
-            build_residual(collected, target),
-            f"Prediction less truth against truth of {target}.",
-        )
-    for i, target in enumerate(collected.settings.targets.names):
-        chart = build_curves(collected.curves, target)
-        built[f"curves-{i}"] = (
-            chart,
-            f"Loss of {target} on training rows and on rows held out, by epoch and fold.",
-        )
-    return {
-        name: Figure(spec=to_spec(chart), alt=text)
-        for name, (chart, text) in built.items()
-        if chart is not None
-    }
+    """Return each figure of the page by its name; a figure without data is left out.
+
+    A figure of one target has the number of the target behind its name, as `ladder-0`.
+    """
+    figures = {}
+    for name, kind in KINDS.items():
+        spec = kind.build(collected)
+        if spec is not None:
+            figures[name] = Figure(spec=spec, title=kind.title, alt=kind.alt, file=name)
+    for name, by_target in TARGET_KINDS.items():
+        for i, target in enumerate(collected.all_targets):
+            spec = by_target.build(collected, target)
+            if spec is not None:
+                figures[f"{name}-{i}"] = Figure(
+                    spec=spec,
+                    title=by_target.describe(collected, target),
+                    alt=f"{by_target.alt}: {target}.",
+                    file=f"{name}-{name_target_file(i, target)}",
+                )
+    return figures
 
 
-def to_spec(chart: Any) -> Spec:
-    """Return a chart as Vega-Lite, with numbers of five digits."""
-    with alt.data_transformers.enable("default", max_rows=None):
-        spec: Spec = chart.to_dict()
-    spec["datasets"] = {
-        name: [_plain(row) for row in rows] for name, rows in spec.get("datasets", {}).items()
-    }
-    return spec
-
-
-def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    """Round numbers to five digits, which keeps the page small."""
-    return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in row.items()}
-
-
-def write_figures(collected: Collected, figures: dict[str, Figure], folder: Path) -> list[Path]:
+def write_figures(figures: dict[str, Figure], folder: Path) -> None:
     """Write every figure as SVG and PNG, and its data as CSV."""
-    specs = {_file(n, collected): f.spec for n, f in figures.items() if n not in _MENUS}
-    for i, target in enumerate(collected.targets):
-        for name, build in _MENUS.items():
-            chart = build(collected, target) if name in figures else None
-            if chart is not None:
-                specs[f"{name}-{i + 1:02d}-{slug(target)}"] = to_spec(chart)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, spec in specs.items():
-        svg = number_parts(vl_convert.vegalite_to_svg(spec))
-        (folder / f"{name}.svg").write_text(svg, encoding="utf-8")
-        (folder / f"{name}.png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
-        largest = max(spec["datasets"].values(), key=len)
-        pd.DataFrame(largest).to_csv(folder / f"{name}.csv", index=False)
-    return [folder / f"{name}{suffix}" for name in specs for suffix in (".svg", ".png", ".csv")]
+    for figure in figures.values():
+        path = folder / figure.file
+        svg = number_parts(vl_convert.vegalite_to_svg(figure.spec))
+        path.with_suffix(".svg").write_text(svg, encoding="utf-8")
+        path.with_suffix(".png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
+        largest = max(figure.spec["datasets"].values(), key=len)
+        pd.DataFrame(largest).to_csv(path.with_suffix(".csv"), index=False)
 
 
 def number_parts(svg: str) -> str:
@@ -138,12 +145,7 @@ def number_parts(svg: str) -> str:
     )
 
 
-def _file(name: str, collected: Collected) -> str:
-    kind, _, number = name.partition("-")
-    names = collected.settings.targets.names if kind == "curves" else collected.targets
-    return f"{kind}-{int(number) + 1:02d}-{slug(names[int(number)])}" if number else kind
-
-
-def slug(text: str) -> str:
-    """Return a name that any file system takes."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40] or "target"
+def name_target_file(number: int, target: str) -> str:
+    """Return a name that any file system takes, from the number of a target from 0 on."""
+    slug = re.sub(r"[^a-z0-9]+", "-", target.lower()).strip("-")
+    return f"{number + 1:02d}-{slug[:40] or 'target'}"

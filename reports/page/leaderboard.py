@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from extract.files.atomic import write_atomically
 from models.evaluation.comparisons import AGAINST_OTHERS
 from models.settings import STRICTNESS
 from reports.data.collect import Collected
@@ -58,69 +59,62 @@ def build_leaderboard(collected: Collected) -> pd.DataFrame:
     keys = ["split", "cut", "model", "target"]
     scores = collected.scores
     tile = scores.loc[scores["level"] == "tile", [*keys, "r2"]].drop_duplicates(keys)
-    rows = scores[scores["level"] == collected.level]
-    rows = rows.merge(tile.rename(columns={"r2": "r2_tile"}), on=keys, how="left")
-    return _rank(rows, "r2", collected.targets, collected)[COLUMNS]
+    tile = tile.rename(columns={"r2": "r2_tile"})
+    ranked = _rank(scores, "r2", collected)
+    return ranked.merge(tile, on=keys, how="left")[COLUMNS]
 
 
 def build_class_leaderboard(collected: Collected) -> pd.DataFrame:
     """Return one row a cell of the targets that are classes, by balanced accuracy."""
-    scores = collected.class_scores
-    rows = scores[scores["level"] == collected.level]
-    targets = sorted(set(rows["target"]))
-    return _rank(rows, "balanced_accuracy", targets, collected)[CLASS_COLUMNS]
+    return _rank(collected.class_scores, "balanced_accuracy", collected)[CLASS_COLUMNS]
 
 
-def _rank(rows: pd.DataFrame, score: str, targets: list[str], collected: Collected) -> pd.DataFrame:
+def _rank(scores: pd.DataFrame, score: str, collected: Collected) -> pd.DataFrame:
     """Sort by target, strictest split and score, and add `rank` and `verdict`."""
-    order = rows.assign(
-        target=rows["target"].map(targets.index),
+    rows = scores[scores["level"] == collected.level]
+    rows = rows.assign(
+        order=rows["target"].map(collected.all_targets.index),
         strictness=rows["split"].map(STRICTNESS.index),
     )
-    keys = ["target", "strictness", score]
-    order = order.sort_values(keys, ascending=[True, False, False], kind="stable")
-    rows = rows.loc[order.index].reset_index(drop=True)
+    keys = ["order", "strictness", score]
+    ascending = [True, False, False]
+    rows = rows.sort_values(keys, ascending=ascending, kind="stable", ignore_index=True)
     rows["rank"] = rows.groupby(["target", "split"]).cumcount() + 1
-    return rows.assign(verdict=_list_verdicts(rows, collected))
+    cells = rows[["split", "target", "cut", "model"]].itertuples(index=False, name=None)
+    known = _read_verdicts(collected)
+    return rows.assign(verdict=[known.get(cell, "") for cell in cells])
 
 
-def _list_verdicts(rows: pd.DataFrame, collected: Collected) -> list[str]:
-    """Return how each cell compares to the best of its target and split."""
+def _read_verdicts(collected: Collected) -> dict[tuple[str, ...], str]:
+    """Return how each (split, target, cut, model) compares to the best of its target and split."""
     pairs = collected.comparisons
     is_asked = (pairs["kind"] == AGAINST_OTHERS) & (pairs["level"] == collected.level)
-    pairs = pairs[is_asked]
-    # The file has the best cell's verdict, the leaderboard that of the other.
-    verdicts = pairs["verdict"].replace("better", "worse")
-    others = pairs[["split", "target", "cut", "model"]].itertuples(index=False, name=None)
-    best = pairs[["split", "target", "best_cut", "best_model"]].itertuples(index=False, name=None)
-    known = dict(zip(others, verdicts, strict=True)) | dict.fromkeys(best, "best")
-    cells = rows[["split", "target", "cut", "model"]].itertuples(index=False, name=None)
-    return [known.get(cell, "") for cell in cells]
+    known: dict[tuple[str, ...], str] = {}
+    for pair in pairs[is_asked].to_dict("records"):
+        place = (pair["split"], pair["target"])
+        known[*place, pair["best_cut"], pair["best_model"]] = "best"
+        # The file has the best cell's verdict, the leaderboard that of the other.
+        verdict = pair["verdict"]
+        known[*place, pair["cut"], pair["model"]] = "worse" if verdict == "better" else verdict
+    return known
 
 
 def write_leaderboard(board: pd.DataFrame, folder: Path) -> None:
     """Write `leaderboard.csv` (all digits), `.md` and `.tex` (three decimals)."""
-    board.to_csv(folder / "leaderboard.csv", index=False)
     text = board.map(format_value)
-    (folder / "leaderboard.md").write_text(render_markdown(text), encoding="utf-8")
-    (folder / "leaderboard.tex").write_text(render_latex(text), encoding="utf-8")
+    contents = {
+        "csv": board.to_csv(index=False),
+        "md": render_markdown(text),
+        "tex": text.to_latex(index=False, escape=True),
+    }
+    for suffix, content in contents.items():
+        with write_atomically(folder / f"leaderboard.{suffix}") as partial:
+            partial.write_text(content, encoding="utf-8")
 
 
 def render_markdown(text: pd.DataFrame) -> str:
     """Return a GitHub table; `|` and `<` in names are escaped."""
     escapes = str.maketrans({"|": "\\|", "<": "&lt;", "\n": " "})
     rows = [list(text.columns), ["---"] * text.shape[1], *text.to_numpy().tolist()]
-    escaped = ([cell.translate(escapes) for cell in row] for row in rows)
-    return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
-
-
-def render_latex(text: pd.DataFrame) -> str:
-    """Return a booktabs `tabular`, with TeX's special characters escaped."""
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    special |= {"−": "$-$", "–": "--"} | {c: "\\" + c for c in "&%$#_{}"}
-    escapes = str.maketrans(special)
-    rows = [list(text.columns), *text.to_numpy().tolist()]
-    head, *body = (" & ".join(cell.translate(escapes) for cell in row) + r" \\" for row in rows)
-    begin = r"\begin{tabular}{" + "l" * text.shape[1] + "}"
-    lines = [begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""]
-    return "\n".join(lines)
+    lines = [" | ".join(cell.translate(escapes) for cell in row) for row in rows]
+    return "".join(f"| {line} |\n" for line in lines)

@@ -1,80 +1,127 @@
 (() => {
-  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const narrow = matchMedia("(max-width: 40rem)");
   const places = [...document.querySelectorAll("[data-figure]")];
+  document.body.classList.add("script");
 
+  // The address holds the index and the section: #target=health&at=maps.
+  const address = () => new URLSearchParams(location.hash.slice(1));
+  function write(key, value) {
+    const parts = address();
+    for (const name of [...parts.keys()]) if (!["target", "at"].includes(name)) parts.delete(name);
+    parts.set(key, value);
+    history.replaceState(null, "", `#${parts}`);
+  }
+
+  // One menu moves everything that is of one index.
+  const menu = document.getElementById("target");
+  const parts = [...document.querySelectorAll("[data-target]")];
+  function show(target) {
+    if (menu) menu.value = target;
+    for (const part of parts) part.classList.toggle("away", part.dataset.target !== target);
+    filter();
+    draw();
+  }
+  function follow() {
+    const asked = address().get("target");
+    const known = menu ? [...menu.options].map((option) => option.value) : [];
+    if (known.includes(asked)) show(asked);
+    document.getElementById(address().get("at"))?.scrollIntoView();
+  }
+
+  document.querySelector("nav").addEventListener("click", (event) => {
+    const id = event.target.hash?.slice(1);
+    if (!id) return;
+    event.preventDefault();
+    write("at", id);
+    document.getElementById(id).scrollIntoView();
+    if (narrow.matches) contents.open = false;
+  });
+  const contents = document.querySelector(".contents");
+  contents.open = !matchMedia("(max-width: 64rem)").matches;
+
+  // Figures, those in sight first, one at a time, so that the page answers while it draws.
   function style() {
     const of = getComputedStyle(document.body), ink = of.color, line = of.getPropertyValue("--line").trim();
     const text = { labelColor: ink, titleColor: ink };
-    return { background: "transparent", view: { stroke: line }, title: { color: ink }, header: text,
-      axis: { ...text, gridColor: line, domainColor: line, tickColor: line }, legend: text };
+    const above = { labelAlign: "left", labelBaseline: "bottom", labelPadding: 0, labelOffset: -6, ticks: false, domain: false };
+    return { background: "transparent", view: { stroke: line }, title: { color: ink }, header: text, style: { "guide-label": { fill: ink } },
+      axis: { ...text, gridColor: line, domainColor: line, tickColor: line }, legend: text, text: { fill: ink },
+      ...(narrow.matches ? { axisYDiscrete: above } : {}) };
   }
-
-  // One figure at a time, so that the page answers while it draws; the first are those on the first screen.
+  const specs = JSON.parse(document.getElementById("figures").textContent);
+  // Charts take the width that there is, small multiples as many columns as fit.
+  const room = document.querySelector("main section").clientWidth;
+  const count = (spec, channel) => new Set(Object.values(spec.datasets)[0].map((row) => row[spec.encoding[channel].field])).size;
+  function fit(spec) {
+    const fitted = structuredClone(spec);
+    if (fitted.facet) fitted.columns = Math.max(1, Math.min(fitted.columns, Math.floor(room / (fitted.spec.width + 60))));
+    else if (typeof fitted.width === "number") {
+      fitted.width = Math.min(room, fitted.width < 400 ? fitted.width + 100 : 860);
+      fitted.autosize = { type: "fit-x", contains: "padding" };
+      if (fitted.height.step) fitted.height = (narrow.matches ? 46 : fitted.height.step) * count(spec, "y");
+    } else fitted.width.step = Math.max(46, Math.min(fitted.width.step, (room - 300) / count(spec, "x")));
+    return fitted;
+  }
+  const drawn = new Set();
+  let isDrawing = false;
   async function draw() {
-    if (!window.vegaEmbed) return;
-    const specs = JSON.parse(document.getElementById("figures").textContent), config = style();
-    for (const place of places) {
-      await vegaEmbed(place, specs[place.dataset.figure], { mode: "vega-lite", actions: false, renderer: "svg", config });
+    if (isDrawing || !window.vegaEmbed) return;
+    isDrawing = true;
+    for (;;) {
+      const waiting = places.filter((place) => !drawn.has(place));
+      const place = waiting.find((one) => !one.closest(".away")) ?? waiting[0];
+      if (!place) break;
+      drawn.add(place);
+      await vegaEmbed(place, fit(specs[place.dataset.figure]), { mode: "vega-lite", actions: false, renderer: "svg", config: style() });
       await new Promise((done) => setTimeout(done));
       document.body.dataset.usable = "yes";  // the first figure is drawn; the menus were ready before
     }
+    isDrawing = false;
     document.body.dataset.drawn = "yes";
-  }
-
-  // A menu that shows one panel of several; on paper all are shown.
-  const menus = [];
-  for (const panels of document.querySelectorAll(".panels")) {
-    const parts = [...panels.querySelectorAll(".panel")];
-    if (parts.length < 2) continue;
-    const label = document.createElement("label"), menu = document.createElement("select");
-    label.className = "controls";
-    label.append(panels.dataset.menu + " ", menu);
-    parts.forEach((part, i) => menu.add(new Option(part.dataset.name, i)));
-    const show = (at) => { menu.value = at; parts.forEach((part, i) => part.classList.toggle("away", i !== Number(at))); };
-    menu.addEventListener("change", () => menus.forEach((other) => other(menu.value)));
-    menus.push(show);
-    panels.before(label);
-    show(0);
   }
 
   // The leaderboard: sorted by a click on a head, narrowed by the controls above it.
   const board = document.getElementById("board"), body = board.tBodies[0], rows = [...body.rows];
   const controls = document.getElementById("board-controls"), inputs = [...controls.querySelectorAll("[data-column]")];
+  const key = (row, name) => row.querySelector(`[data-key=${name}]`).textContent;
   const cell = (row, column) => row.cells[column].textContent;
   const number = (text) => { const n = parseFloat(text.replace("−", "-").replace(/\u202f/g, "")); return Number.isNaN(n) ? -Infinity : n; };
+  const isShown = (row) => !row.hidden && !row.classList.contains("away");
 
-  function narrow() {
-    let n = 0;
+  function filter() {
     for (const row of rows) {
       row.hidden = !inputs.every((input) => {
-        const asked = input.value.trim().toLowerCase();
-        const texts = input.dataset.column.split(" ").map((column) => cell(row, column));
-        return !asked || (input.tagName === "SELECT" ? texts[0] === input.value : texts.join(" ").toLowerCase().includes(asked));
+        const asked = input.value.trim().toLowerCase(), text = key(row, input.dataset.column).toLowerCase();
+        return !asked || (input.tagName === "SELECT" ? text === asked : text.includes(asked));
       });
-      n += !row.hidden;
     }
-    document.getElementById("board-count").textContent = `${n} of ${rows.length} cells`;
+    document.getElementById("board-count").textContent = `${rows.filter(isShown).length} of ${rows.length} cells`;
   }
-
   for (const input of inputs) {
     if (input.tagName === "SELECT") {
       input.add(new Option("all", ""));
-      for (const value of new Set(rows.map((row) => cell(row, input.dataset.column)))) if (value) input.add(new Option(value, value));
+      for (const value of new Set(rows.map((row) => key(row, input.dataset.column)))) if (value) input.add(new Option(value, value));
     }
-    input.addEventListener("input", narrow);
+    input.addEventListener("input", filter);
   }
-  if (rows.length > 60) inputs[0].selectedIndex = 1;
+  inputs[0].selectedIndex = Math.min(1, inputs[0].options.length - 1);
   controls.hidden = false;
-  narrow();
 
-  const heads = [...board.tHead.rows[0].cells];
+  const heads = [...board.tHead.rows[0].cells].slice(0, -1);
+  document.getElementById("board-copy").addEventListener("click", async (event) => {
+    const quote = (text) => `"${text.trim().replaceAll('"', '""')}"`;
+    const lines = [heads, ...rows.filter(isShown).map((row) => [...row.cells].slice(0, -1))];
+    const text = lines.map((cells) => [...cells].map((one) => quote(one.textContent)).join(",")).join("\n");
+    await navigator.clipboard.writeText(text);
+    event.target.textContent = "Copied";
+  });
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = head.textContent;
     head.replaceChildren(button);
     button.addEventListener("click", () => {
-      const isText = [0, 1, 3, 4, 5].includes(column), up = head.ariaSort ? head.ariaSort !== "ascending" : isText || column === 2;
+      const isText = [0, 1, 3, 4].includes(column), up = head.ariaSort ? head.ariaSort !== "ascending" : isText || column === 2;
       heads.forEach((other) => { other.ariaSort = null; });
       head.ariaSort = up ? "ascending" : "descending";
       const by = isText ? (a, b) => cell(a, column).localeCompare(cell(b, column)) : (a, b) => number(cell(a, column)) - number(cell(b, column));
@@ -83,6 +130,15 @@
     });
   });
 
-  dark.addEventListener("change", draw);
-  draw();
+  if (menu) {
+    menu.addEventListener("change", () => { write("target", menu.value); show(menu.value); });
+    document.getElementById("menu").hidden = false;
+    show(menu.options[0].value);
+  } else {
+    filter();
+    draw();
+  }
+  follow();
+  addEventListener("hashchange", follow);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawn.clear(); draw(); });
 })();

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,24 +23,33 @@ from reports.data.formats import (
     format_number,
     format_percent,
 )
+from reports.data.words import SPLITS, explain_model, name_baseline
 from reports.page.figures import Figure
 from reports.page.leaderboard import build_class_leaderboard
-from reports.sections.answer import build_answers, build_class_answers, describe_places
+from reports.sections.answer import build_answers, build_class_answers, describe_exceptions
 from reports.sections.comparison import describe_winners
 from reports.sections.cost import build_pareto_table
 from reports.sections.curves import describe_curves
 from reports.sections.dataset_summary import describe_data, summarise_targets
 from reports.sections.error_equity import GroupErrors, describe_group_errors
 from reports.sections.explain import describe_galleries
-from reports.sections.headline import SPLIT_WORDS, build_headline, describe_direction
+from reports.sections.headline import build_headline, describe_direction, describe_size
 from reports.sections.intervals import build_interval_table, describe_intervals
 from reports.sections.ladder import build_ladder_table, describe_ladder
-from reports.sections.maps import Maps, describe_moran, describe_unit
+from reports.sections.maps import Maps, describe_unit
 from reports.sections.model_card import build_card
+from reports.sections.moran import describe_moran
 from reports.sections.truth import describe_calibration
 
 _HERE = Path(__file__).parent
 _NO_AUDIT: dict[str, Any] = {"findings": [], "accepted": [], "skipped": {}}
+
+
+class Link(NamedTuple):
+    """A file beside the page, and what is in it."""
+
+    file: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +62,7 @@ class PageContent:
     board : the leaderboard.
     figures : by name.
     maps, group_errors : by target.
+    links : the files beside the page.
     """
 
     collected: Collected
@@ -60,6 +70,7 @@ class PageContent:
     figures: dict[str, Figure]
     maps: dict[str, Maps]
     group_errors: dict[str, GroupErrors]
+    links: list[Link]
 
 
 class Section(NamedTuple):
@@ -68,35 +79,40 @@ class Section(NamedTuple):
     id: str
     title: str
     template: str
-    build_context: Callable[[PageContent], dict[str, Any]]
+
+
+SECTIONS = (
+    Section("answer", "The answer", "answer"),
+    Section("ladder", "Splits", "ladder"),
+    Section("comparison", "Comparison", "comparison"),
+    Section("truth", "Truth and prediction", "truth"),
+    Section("maps", "Maps", "maps"),
+    Section("errors", "Errors by group", "error_equity"),
+    Section("intervals", "Intervals", "intervals"),
+    Section("explain", "What the models look at", "explain"),
+    Section("curves", "Training curves", "curves"),
+    Section("cost", "Cost", "cost"),
+    Section("data", "Data", "dataset_summary"),
+    Section("made", "Model card", "model_card"),
+)
 
 
 def render_page(content: PageContent) -> str:
     """Return the page as HTML, with every name escaped, in the text and in the figures' data."""
-    collected = content.collected
     environment = build_environment()
-    macros = environment.get_template("figure.html").make_module({"figures": content.figures})
-    environment.globals |= {
-        "collected": collected,
-        "settings": collected.settings,
-        "figures": content.figures,
-        "figure": macros.figure,  # type: ignore[attr-defined]
-        "direction": describe_direction(collected),
-        "audit": collected.audit or _NO_AUDIT,
-    }
+    context = _describe(content)
+    macros: Any = environment.get_template("macros.html").make_module(context)
+    context |= {"figure": macros.figure, "panels": macros.panels}
     rendered = []
     for section in SECTIONS:
-        template = environment.get_template(f"sections/{section.template}.html")
-        html = template.render(section.build_context(content))
+        html = environment.get_template(f"sections/{section.template}.html").render(context)
         if html.strip():
             rendered.append((section.id, section.title, Markup(html)))
-    return environment.get_template("page.html").render(
-        headline=build_headline(build_answers(collected), collected),
-        sections=rendered,
-        **_embed_sources(content),
-    )
+    page = environment.get_template("page.html")
+    return page.render(context, sections=rendered, **_embed_sources(content))
 
 
+@cache
 def build_environment() -> Environment:
     """Return the environment of the templates, with the formats of numbers as filters."""
     environment = Environment(
@@ -111,139 +127,81 @@ def build_environment() -> Environment:
         "percent": format_percent,
         "count": format_count,
         "figures": format_figures,
+        "words": explain_model,
+        "baseline": name_baseline,
         "png": embed_png,
     }
     return environment
 
 
-def _answer(content: PageContent) -> dict[str, Any]:
+def _describe(content: PageContent) -> dict[str, Any]:
+    """Return what the templates show."""
     collected = content.collected
     answers = build_answers(collected)
+    class_answers = build_class_answers(collected)
+    pareto = build_pareto_table(collected)
+    ladder = build_ladder_table(collected)
     return {
+        "collected": collected,
+        "settings": collected.settings,
+        "figures": content.figures,
+        "kinds": {name.partition("-")[0] for name in content.figures},
+        "maps": content.maps,
+        "group_errors": content.group_errors,
+        "links": content.links,
+        "version": version("roofline"),
+        "audit": collected.audit or _NO_AUDIT,
+        "headline": build_headline(collected),
+        "size": describe_size(collected),
+        "direction": describe_direction(collected),
+        "split_words": SPLITS.get(collected.split, f"split {collected.split}"),
         "answers": answers,
-        "places": describe_places(answers, collected),
-        "split_words": SPLIT_WORDS.get(collected.split, ""),
-        "class_answers": build_class_answers(collected),
+        "class_answers": class_answers,
+        "exceptions": describe_exceptions([*answers, *class_answers], collected),
         "class_board": _rows(build_class_leaderboard(collected)),
+        "ladder_sentence": describe_ladder(collected),
+        "ladder_splits": ladder.splits,
+        "ladder": _rows(ladder.table),
+        "winners": describe_winners(collected),
+        "board": _rows(format_board(content.board)),
+        "calibration": describe_calibration(collected),
+        "moran": describe_moran({target: one.moran for target, one in content.maps.items()}),
+        "map_unit": describe_unit(content.maps, collected) if content.maps else "",
+        "group_errors_sentence": describe_group_errors(content.group_errors),
+        "interval_sentence": describe_intervals(collected),
+        "intervals": _rows(build_interval_table(collected)),
+        "galleries_sentence": describe_galleries(collected.galleries),
+        "curves_sentence": describe_curves(collected.curves),
+        "front": _rows(pareto[pareto["is_front"]].tail(6)),
+        "model_costs": _rows(summarise_costs(collected)),
+        "data_sentence": describe_data(collected),
+        "target_rows": _rows(summarise_targets(collected)),
+        "card": build_card(collected),
+        "settings_json": json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False),
     }
 
 
-def _ladder(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    ladder = _rows(build_ladder_table(collected))
-    return {"ladder_sentence": describe_ladder(collected), "ladder": ladder}
-
-
-def _comparison(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    return {"winners": describe_winners(collected), "board": format_board(content.board)}
-
-
-def format_board(board: pd.DataFrame) -> list[list[Any]]:
-    """Return the leaderboard's cells as the page writes them; the rank stays a number."""
+def format_board(board: pd.DataFrame) -> pd.DataFrame:
+    """Return the leaderboard as the page writes it."""
     scores = board.loc[:, "r2":"r2_tile"]
     text = board.astype(object)
     text[scores.columns] = scores.map(format_number, digits=3)
     text["fit_seconds"] = board["fit_seconds"].map(format_number)
     text["n"] = board["n"].map(format_count)
     text["cut"] = board["cut"].replace("none", DASH)
-    return text.to_numpy().tolist()
+    return text
 
 
-def _truth(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    return {
-        "truth_targets": _list_drawn("truth", collected.targets, content),
-        "calibration": describe_calibration(collected),
-    }
-
-
-def _maps(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    maps = content.maps
-    return {
-        "maps": maps,
-        "moran": describe_moran(maps),
-        "map_unit": describe_unit(maps, collected),
-    }
-
-
-def _errors(content: PageContent) -> dict[str, Any]:
-    return {
-        "group_errors": content.group_errors,
-        "group_errors_sentence": describe_group_errors(content.group_errors),
-    }
-
-
-def _intervals(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    intervals = _rows(build_interval_table(collected))
-    return {"interval_sentence": describe_intervals(collected), "intervals": intervals}
-
-
-def _explain(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    classes = [t for t in collected.settings.targets.names if t not in collected.targets]
-    return {
-        "galleries": collected.galleries,
-        "gallery_targets": [*collected.targets, *classes],
-        "galleries_sentence": describe_galleries(collected.galleries),
-    }
-
-
-def _curves(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    curves = collected.curves
-    cells = curves.drop_duplicates("target").set_index("target")[["model", "cut"]]
-    return {
-        "curves_sentence": describe_curves(curves),
-        "curve_targets": _list_drawn("curves", collected.settings.targets.names, content),
-        "curve_cells": cells.to_dict("index"),
-    }
-
-
-def _cost(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    pareto = build_pareto_table(collected)
-    columns = {"seconds": ["size", "sum"], "bytes": ["sum"], "peak_rss_bytes": ["max"]}
-    costs = collected.runs.groupby("model", sort=False).agg(columns)
-    return {
-        "front": _rows(pareto[pareto["is_front"]].tail(6)),
-        "model_costs": list(costs.itertuples(name=None)),
-    }
-
-
-def _data(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    targets = _rows(summarise_targets(collected))
-    return {"data_sentence": describe_data(collected), "targets": targets}
-
-
-def _made(content: PageContent) -> dict[str, Any]:
-    collected = content.collected
-    settings = json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False)
-    return {"card": build_card(collected), "settings_json": settings}
-
-
-SECTIONS = (
-    Section("answer", "The answer", "answer", _answer),
-    Section("ladder", "Splits", "ladder", _ladder),
-    Section("comparison", "Comparison", "comparison", _comparison),
-    Section("truth", "Truth and prediction", "truth", _truth),
-    Section("maps", "Maps", "maps", _maps),
-    Section("errors", "Errors by group", "error_equity", _errors),
-    Section("intervals", "Intervals", "intervals", _intervals),
-    Section("explain", "What the models look at", "explain", _explain),
-    Section("curves", "Training curves", "curves", _curves),
-    Section("cost", "Cost", "cost", _cost),
-    Section("data", "Data", "dataset_summary", _data),
-    Section("made", "How this was made", "model_card", _made),
-)
-
-
-def _list_drawn(kind: str, targets: list[str], content: PageContent) -> list[tuple[int, str]]:
-    """Return number and name of the targets that have a figure of a kind."""
-    return [(i, target) for i, target in enumerate(targets) if f"{kind}-{i}" in content.figures]
+def summarise_costs(collected: Collected) -> pd.DataFrame:
+    """Return by model the number of its runs, their seconds and bytes, and the peak memory."""
+    runs = collected.runs.groupby("model", sort=False)
+    costs = runs.agg(
+        n_runs=("seconds", "size"),
+        seconds=("seconds", "sum"),
+        bytes=("bytes", "sum"),
+        peak=("peak_rss_bytes", "max"),
+    )
+    return costs.reset_index()
 
 
 def _embed_sources(content: PageContent) -> dict[str, Markup]:

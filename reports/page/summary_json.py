@@ -1,4 +1,7 @@
-"""Write `report.json`: the numbers behind the page's sentences, for programs."""
+"""Write `report.json`: the numbers behind the page's sentences, for programs.
+
+Schema `roofline.report`, version 2; version 1 had R² as `r2` and the winners as sentences.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,17 @@ from typing import Any
 from models.evaluation.comparisons import FUSED_PICTURES, FUSED_PLACE
 from reports.page.page import PageContent
 from reports.sections.answer import (
+    Answer,
     build_answers,
     build_class_answers,
-    describe_places,
-    select_reported,
+    describe_exceptions,
 )
-from reports.sections.comparison import describe_winners
 from reports.sections.explain import list_rows
 from reports.sections.headline import build_headline
 from reports.sections.ladder import build_ladder_table, describe_ladder
 
 SCHEMA = "roofline.report"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FUSION_COLUMNS = [
     "target",
     "kind",
@@ -41,43 +43,53 @@ FUSION_COLUMNS = [
 def build_document(content: PageContent) -> str:
     """Return the JSON text; NaN and infinity are null."""
     collected = content.collected
-    answers = build_answers(collected)
-    compared = select_reported(collected.comparisons, collected)
+    answers = [*build_answers(collected), *build_class_answers(collected)]
+    compared = collected.select_reported(collected.comparisons)
     is_fusion = compared["kind"].isin([FUSED_PLACE, FUSED_PICTURES])
-    maps = content.maps.items()
-    errors = content.group_errors.items()
+    winners = collected.select_reported(collected.winners)
     document = {
         "schema": SCHEMA,
         "schema_version": SCHEMA_VERSION,
         "name": collected.settings.name,
         "split": collected.split,
         "level": collected.level,
-        "headline": build_headline(answers, collected),
+        "headline": build_headline(collected),
         "random_weights": collected.random_backbones,
         "accepted_findings": collected.audit["accepted"] if collected.audit else [],
         "missing_runs": collected.missing_runs,
-        "answers": [{**dataclasses.asdict(a), "verdict": a.verdict} for a in answers],
-        "places": describe_places(answers, collected),
-        "winners": describe_winners(collected),
-        "classes": build_class_answers(collected),
+        "answers": [_describe_answer(answer) for answer in answers],
+        "exceptions": describe_exceptions(answers, collected),
+        "winners": winners.to_dict("records"),
         "fusion": compared.loc[is_fusion, FUSION_COLUMNS].to_dict("records"),
         "ladder": {
             "sentence": describe_ladder(collected),
-            "rows": build_ladder_table(collected).to_dict("records"),
+            "rows": build_ladder_table(collected).table.to_dict("records"),
         },
         "galleries": list_rows(collected.galleries),
-        "residuals": [{"target": t, "moran": m.moran, "p": m.p} for t, m in maps],
-        "errors": [{"target": t, "sentence": e.sentence} for t, e in errors],
+        "residuals": [
+            {"target": target, "moran": one.moran.i, "p": one.moran.p}
+            for target, one in content.maps.items()
+        ],
+        "errors": [
+            {"target": target, "sentence": one.sentence}
+            for target, one in content.group_errors.items()
+        ],
     }
     return json.dumps(to_json(document), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _describe_answer(answer: Answer) -> dict[str, Any]:
+    return {**dataclasses.asdict(answer), "verdict": answer.verdict}
 
 
 def to_json(value: Any) -> Any:
     """Return the value with NaN and infinity as None, and NumPy's numbers as Python's."""
     if isinstance(value, dict):
-        return {str(k): to_json(v) for k, v in value.items()}
+        return {str(key): to_json(child) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [to_json(v) for v in value]
+        return [to_json(child) for child in value]
     if hasattr(value, "item"):
         value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -6,41 +6,22 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-import numpy as np
 import pandas as pd
 
 from models.evaluation.comparisons import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
 from reports.data.collect import Collected
-from reports.data.formats import DASH, format_percent
-from reports.sections.charts import BLUE, LOWEST_R2, ORANGE, categories, name_axis, tooltips
+from reports.data.formats import DASH, format_percent, join_words, plural
+from reports.data.words import name_baseline
+from reports.sections.charts import Spec, clip_r2, fill_chart
 
+BETTER = "better"
+WORSE = "worse"
 UNCLEAR = "not distinguishable"  # the verdict of a comparison that is neither better nor worse
-COLOURS = {"pictures": BLUE, "best baseline": ORANGE}
-BASELINE_WORDS = {
-    "mean": "the mean explains",
-    "location": "a map of where places are (location) explains",
-    "region": "the mean of the region (region) explains",
-    "geodemographic": "what areas are classified as (geodemographic) explains",
-    "metadata": "the size and the mean colours of the files (metadata) explain",
+ADDED = {
+    FUSED_PLACE: "Added to location and classification, the pictures",
+    FUSED_PICTURES: "Added to the pictures, area descriptors",
 }
-_CLASS_COLUMNS = [
-    "target",
-    "model",
-    "cut",
-    "accuracy",
-    "balanced_accuracy",
-    "balanced_accuracy_low",
-    "balanced_accuracy_high",
-    "f1_macro",
-    "log_loss",
-    "baseline",
-    "baseline_value",
-    "gain",
-    "gain_low",
-    "gain_high",
-    "decision",
-]
+Rows = dict[Any, dict[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,21 +30,26 @@ class Answer:
 
     Attributes
     ----------
-    r2, low, high : of the best model that sees pictures and nothing else, and its 95 % interval.
-    gain, gain_low, gain_high : R² above the best baseline, paired over the same resamples.
+    score : `r2`, or `balanced_accuracy` of classes.
+    value, low, high : of the best model that sees pictures and nothing else, and its 95 % interval.
+    corrected : the value where the model was not chosen, where it is the best of all.
+    gain, gain_low, gain_high : above the best baseline, paired over the same resamples.
     decision : `better`, `worse` or `not distinguishable` (p < 0.05 after correction); empty where
         it was not compared.
+    ceiling : the best reachable value.
     """
 
     target: str
+    score: str
     model: str
     cut: str
     is_baseline: bool
-    r2: float
+    value: float
     low: float
     high: float
+    corrected: float
     baseline: str
-    baseline_r2: float
+    baseline_value: float
     gain: float
     gain_low: float
     gain_high: float
@@ -73,166 +59,188 @@ class Answer:
     @property
     def is_known(self) -> bool:
         """Whether a model that sees pictures has a score."""
-        return not self.is_baseline and math.isfinite(self.r2)
+        return not self.is_baseline and math.isfinite(self.value)
 
     @property
     def verdict(self) -> str:
         """What this row means."""
-        if math.isnan(self.r2):
-            return "not scored: R² is undefined here"
+        if math.isnan(self.value):
+            return f"not scored: {self.score} is undefined here"
         if self.is_baseline:
             return "only baselines were fitted"
-        than = "from" if self.decision == UNCLEAR else "than"
-        text = f"not compared with {self.baseline}"
+        if self.value > self.ceiling:
+            return f"{self._beside_baseline}; above the known ceiling: by chance, or by leakage"
+        return self._beside_baseline
+
+    @property
+    def _beside_baseline(self) -> str:
+        if self.decision == UNCLEAR:
+            is_alone = self.gain_low > 0 or self.gain_high < 0
+            return "no difference detected" + (" after corrections" if is_alone else "")
         if self.decision:
-            text = f"{self.decision} {than} {self.baseline}"
-        elif math.isnan(self.baseline_r2):
-            guess = "no better than guessing the mean"
-            text = guess if self.r2 <= 0 else "no baseline to compare with"
-        if self.r2 > self.ceiling:
-            text += "; above the known ceiling: by chance, or by leakage"
-        return text
+            return self.decision
+        if not math.isnan(self.baseline_value):
+            return "not compared"
+        if self.score == "r2" and self.value <= 0:
+            return "no better than guessing the mean"
+        return "no baseline to compare with"
 
     @property
     def reached(self) -> float:
         """Share of the ceiling that is reached; NaN where either is unknown or not positive."""
-        return self.r2 / self.ceiling if self.ceiling > 0 and self.r2 > 0 else math.nan
-
-
-def select_reported(rows: pd.DataFrame, collected: Collected) -> pd.DataFrame:
-    """Return the rows of the strictest split at the reported level."""
-    return rows[(rows["split"] == collected.split) & (rows["level"] == collected.level)]
+        if self.ceiling > 0 and self.value > 0:
+            return self.value / self.ceiling
+        return math.nan
 
 
 def build_answers(collected: Collected) -> list[Answer]:
     """Compare the best model of each target with its best baseline and the ceiling."""
-    table = _add_baseline(collected.best, collected.baseline, "r2", collected)
-    ceiling = collected.ceiling.drop_duplicates("target").set_index("target")["r2"]
-    table = table.rename(
-        columns={"r2_low": "low", "r2_high": "high", "baseline_value": "baseline_r2"}
-    )
-    table = table.assign(ceiling=table["target"].map(ceiling).astype(float))
-    table = table.sort_values("target", key=lambda names: names.map(collected.targets.index))
-    rows: list[dict[Any, Any]] = table[list(Answer.__slots__)].to_dict("records")
-    return [Answer(**row) for row in rows]
+    best = _index(collected.best)
+    baselines = _index(collected.baseline)
+    return _build(collected, "r2", best, baselines, collected.targets)
 
 
-def build_class_answers(collected: Collected) -> list[dict[Any, Any]]:
+def build_class_answers(collected: Collected) -> list[Answer]:
     """Compare the best model of each target that is a class with its best baseline."""
     score = "balanced_accuracy"
-    rows = select_reported(collected.class_scores, collected)
+    rows = collected.select_reported(collected.class_scores)
     rows = rows.sort_values(score, ascending=False, kind="stable")
     sees_pictures = ~rows["is_baseline"] & ~rows["is_fused"]
-    best = pd.concat([rows[sees_pictures], rows]).drop_duplicates("target")
-    table = _add_baseline(best, rows[rows["is_baseline"]], score, collected)
-    return table[_CLASS_COLUMNS].to_dict("records")
+    best = _index(pd.concat([rows[sees_pictures], rows]))
+    baselines = _index(rows[rows["is_baseline"]])
+    return _build(collected, score, best, baselines, list(best))
 
 
-def _add_baseline(
-    best: pd.DataFrame, baselines: pd.DataFrame, score: str, collected: Collected
-) -> pd.DataFrame:
-    """Return the best models with their baseline, the gain over it, and the decision."""
-    base = baselines.drop_duplicates("target").set_index("target")[["model", score]]
-    base = base.set_axis(["baseline", "baseline_value"], axis=1)
-    pairs = select_reported(collected.comparisons, collected)
-    pairs = pairs[(pairs["kind"] == AGAINST_PLACE) & (pairs["score"] == score)]
-    pairs = pairs.drop_duplicates("target").set_index("target")
-    pairs = pairs[["difference", "low", "high", "verdict"]]
-    pairs = pairs.set_axis(["gain", "gain_low", "gain_high", "decision"], axis=1)
-    table = best.join(base, on="target").join(pairs, on="target")
-    numbers = ["baseline_value", "gain", "gain_low", "gain_high"]
-    table = table.astype(dict.fromkeys(numbers, float) | {"baseline": object, "decision": object})
-    table["gain"] = table["gain"].fillna(table[score] - table["baseline_value"])
-    table.loc[table["is_baseline"], [*numbers[1:], "decision"]] = np.nan
-    return table.fillna({"baseline": DASH, "decision": ""})
+def _index(rows: pd.DataFrame) -> Rows:
+    """Return the first row of each target, by target."""
+    return rows.drop_duplicates("target").set_index("target").to_dict("index")
 
 
-def build_answer_chart(collected: Collected) -> alt.LayerChart | None:
+def index_pairs(collected: Collected, kind: str, score: str) -> Rows:
+    """Return the comparison of one kind of each target, by target."""
+    pairs = collected.select_reported(collected.comparisons)
+    is_asked = (pairs["kind"] == kind) & (pairs["score"] == score)
+    return _index(pairs[is_asked])
+
+
+def _build(
+    collected: Collected, score: str, best: Rows, baselines: Rows, targets: list[str]
+) -> list[Answer]:
+    pairs = index_pairs(collected, AGAINST_PLACE, score)
+    ceilings = _index(collected.ceiling)
+    winners = _index(collected.select_reported(collected.winners))
+    answers = []
+    for target in targets:
+        row = best.get(target)
+        if row is None:
+            continue
+        baseline = {} if row["is_baseline"] else baselines.get(target, {})
+        pair = {} if row["is_baseline"] else pairs.get(target, {})
+        winner = winners.get(target, {})
+        is_winner = (winner.get("best_cut"), winner.get("best_model")) == (row["cut"], row["model"])
+        value = float(row[score])
+        baseline_value = float(baseline.get(score, math.nan))
+        answer = Answer(
+            target=target,
+            score=score,
+            model=row["model"],
+            cut=row["cut"],
+            is_baseline=row["is_baseline"],
+            value=value,
+            low=float(row[f"{score}_low"]),
+            high=float(row[f"{score}_high"]),
+            corrected=float(winner["value_corrected"]) if is_winner else math.nan,
+            baseline=baseline.get("model", DASH),
+            baseline_value=baseline_value,
+            gain=float(pair.get("difference", value - baseline_value)),
+            gain_low=float(pair.get("low", math.nan)),
+            gain_high=float(pair.get("high", math.nan)),
+            decision=pair.get("verdict", ""),
+            ceiling=float(ceilings.get(target, {}).get("r2", math.nan)),
+        )
+        answers.append(answer)
+    return answers
+
+
+def build_answer_chart(collected: Collected) -> Spec | None:
     """Draw R² of pictures with its 95 % interval, and of the best baseline, one line a target."""
     answers = [answer for answer in build_answers(collected) if answer.is_known]
     if not answers:
         return None
-    pictures, baseline = COLOURS
-    rows = [(a.target, pictures, a.model, a.r2, a.low, a.high) for a in answers]
-    for a in answers:
-        rows.append((a.target, baseline, a.baseline, a.baseline_r2, a.baseline_r2, a.baseline_r2))
-    data = pd.DataFrame(rows, columns=["target", "what", "model", "r2", "low", "high"])
-    data = data[np.isfinite(data["r2"])]
-    data = data.assign(**data[["r2", "low", "high"]].clip(lower=LOWEST_R2))
-    marks = categories("what:N", COLOURS, shape=["circle", "diamond"])
-    base = alt.Chart(data).encode(
-        y=name_axis("target:N", [a.target for a in answers]),
-        color=marks["color"],
-        tooltip=tooltips("target", "what", "model", r2=".3f", low=".3f", high=".3f"),
+    names = {"value": "r2", "baseline_value": "r2", "baseline": "model"}
+    table = pd.DataFrame(answers)
+    pictures = table[["target", "model", "value", "low", "high"]].rename(columns=names)
+    baselines = table[["target", "baseline", "baseline_value"]].rename(columns=names)
+    baselines = baselines.assign(low=baselines["r2"], high=baselines["r2"])
+    rows = pd.concat(
+        [pictures.assign(what="pictures"), baselines.assign(what="best baseline")],
+        ignore_index=True,
     )
-    title = f"out-of-sample R² of {collected.level}s (0: the mean, 1: perfect)"
-    low = alt.X("low:Q", title=title, scale=alt.Scale(zero=True))
-    intervals = base.mark_rule(strokeWidth=3).encode(x=low, x2="high:Q")
-    points = base.mark_point(filled=True, size=110, opacity=1)
-    points = points.encode(x="r2:Q", shape=marks["shape"])
-    return (intervals + points).properties(width=430, height=alt.Step(30))
+    return fill_chart(
+        "answer",
+        targets=table["target"].tolist(),
+        title=f"R² of {collected.level}s that were held out (0: the mean, 1: perfect)",
+        datasets={"scores": clip_r2(rows.dropna(subset="r2"))},
+    )
 
 
-def describe_places(answers: list[Answer], collected: Collected) -> list[str]:
-    """Describe for each target whether pictures add to where a place is and its classification."""
-    fused = collected.fused.set_index("target")
-    pairs = select_reported(collected.comparisons, collected)
-    rows: list[dict[Any, Any]] = pairs.to_dict("records")
-    by_kind = {(row["kind"], row["target"]): row for row in rows}
-    texts = []
-    for answer in answers:
-        if not answer.is_known:
-            continue
-        text = _describe_pictures(answer)
-        if answer.target in fused.index and math.isfinite(fused["r2"][answer.target]):
-            model = fused["model"][answer.target]
-            r2 = float(fused["r2"][answer.target])
-            text += (
-                f" Pictures and area descriptors together ({model}) explain {format_percent(r2)}."
-            )
-            text += _describe_gain(by_kind.get((FUSED_PLACE, answer.target)), "pictures", "place")
-            text += _describe_gain(
-                by_kind.get((FUSED_PICTURES, answer.target)), "descriptors", "pictures"
-            )
-        texts.append(text)
-    return texts
+def describe_exceptions(answers: list[Answer], collected: Collected) -> list[str]:
+    """Describe where pictures are better or worse, and what they add or lack beside descriptors.
+
+    What no comparison could tell apart is counted in one sentence.
+    """
+    texts = [_describe_pictures(a) for a in answers if a.decision in (BETTER, WORSE)]
+    for kind, subject in ADDED.items():
+        pairs = index_pairs(collected, kind, "r2")
+        texts += [_describe_gain(*pair, subject) for pair in pairs.items()]
+    unclear = [answer.target for answer in answers if answer.decision == UNCLEAR]
+    if unclear:
+        n = plural(len(unclear), "index")
+        texts.append(f"We detect no difference between pictures and the best baseline on {n}.")
+    undetected = _list_undetected(collected)
+    if undetected:
+        texts.append(f"Together with area descriptors, {undetected}.")
+    return [text for text in texts if text]
 
 
 def _describe_pictures(answer: Answer) -> str:
-    explained = _describe_share(answer.r2)
-    if answer.r2 > 0 and math.isfinite(answer.low):
-        explained += f" ({format_percent(answer.low)} to {format_percent(answer.high)})"
-    text = (
-        f"For {answer.target}, the pictures explain {explained} of what differs between "
-        "out-of-sample places"
+    """Describe what pictures and the best baseline explain, or find of classes."""
+    verb = "find" if answer.score == "balanced_accuracy" else "explain"
+    share = _describe_share(answer.value)
+    if answer.value > 0 and math.isfinite(answer.low):
+        share += f" ({format_percent(answer.low)} to {format_percent(answer.high)})"
+    baseline = _describe_share(answer.baseline_value)
+    return (
+        f"{answer.target}: pictures are {answer.decision}. They {verb} {share}, the best baseline "
+        f"({name_baseline(answer.baseline)}) {baseline}."
     )
-    if math.isfinite(answer.baseline_r2):
-        words = BASELINE_WORDS.get(answer.baseline, f"{answer.baseline} explains")
-        text += f"; {words} {_describe_share(answer.baseline_r2)}"
-    if answer.decision == UNCLEAR:
-        text += ": these data cannot tell the two apart"
-    elif answer.decision:
-        text += f": the pictures are {answer.decision}"
-    return text + "."
 
 
-def _describe_share(r2: float) -> str:
-    return format_percent(r2) if r2 > 0 else "nothing"
+def _describe_share(value: float) -> str:
+    return format_percent(value) if value > 0 else "nothing"
 
 
-def _describe_gain(pair: dict[Any, Any] | None, added: str, known: str) -> str:
-    """Describe whether what was added to what is known explains more than that alone."""
-    if pair is None:
-        return ""
-    words = {"place": "location and classification", "pictures": "the pictures"}[known]
+def _describe_gain(target: str, pair: dict[Any, Any], subject: str) -> str:
+    """Describe by how many points R² rises with what was added; empty where that is unclear."""
     if pair["verdict"] == UNCLEAR:
-        return f" These data cannot tell whether the {added} add anything to {words}."
-    sign = -1 if pair["verdict"] == "worse" else 1
-    value, *ends = (sign * 100 * float(pair[name]) for name in ("difference", "low", "high"))
-    digits = 0 if abs(value) >= 1 else 1
-    numbers = [round(v, digits) + 0.0 for v in (value, min(ends), max(ends))]  # + 0.0: no −0
-    points, low, high = (f"{v:.{digits}f}".replace("-", "−") for v in numbers)
-    interval = f"{points} points ({low} to {high})"
-    if pair["verdict"] == "worse":
-        return f" That is {interval} less than {words} alone."
-    return f" The {added} add {interval} to {words}."
+        return ""
+    gain = _format_points(pair["difference"])
+    interval = f"{_format_points(pair['low'])} to {_format_points(pair['high'])}"
+    return f"{target}: {subject} change R² by {gain} points ({interval})."
+
+
+def _format_points(share: float) -> str:
+    points = round(100 * float(share), 1) + 0.0  # + 0.0: no −0
+    return f"{points:+.1f}".replace("-", "−")
+
+
+def _list_undetected(collected: Collected) -> str:
+    """Return on how many targets nothing was detected, of each question about descriptors."""
+    nouns = {FUSED_PLACE: "pictures", FUSED_PICTURES: "descriptors"}
+    parts = []
+    for kind, noun in nouns.items():
+        verdicts = [pair["verdict"] for pair in index_pairs(collected, kind, "r2").values()]
+        n_unclear = verdicts.count(UNCLEAR)
+        if n_unclear:
+            parts.append(f"{noun} add nothing that we can detect on {n_unclear} of {len(verdicts)}")
+    return join_words(parts)

@@ -1,56 +1,86 @@
-"""Encodings that several charts of the page share."""
+"""Fill the templates of the page's charts with data.
+
+A template is Vega-Lite as JSON, `vega/<name>.json`. Its data are datasets by name, and a text
+`$word` in it stands for the parameter `word`.
+"""
 
 from __future__ import annotations
 
+import json
+import math
+from pathlib import Path
 from typing import Any
 
-import altair as alt
+import numpy as np
+import pandas as pd
 
-# Okabe and Ito 2008, "Color Universal Design".
-BLUE = "#0072B2"
-ORANGE = "#D55E00"
-PURPLE = "#CC79A7"
-LOWEST_R2 = -0.5  # worse scores are drawn here, so that they do not stretch the axis
+from reports.data.formats import format_number
 
-
-def categories(field: str, colours: dict[str, str], **channels: list[Any]) -> dict[str, Any]:
-    """Return encodings that tell categories apart by colour and by a second channel.
-
-    Parameters
-    ----------
-    colours : the colour of each category, in the order of the legend.
-    channels : `shape` or `strokeDash`, with one value a category.
-    """
-    names = list(colours)
-    scale = alt.Scale(domain=names, range=list(colours.values()))
-    encodings: dict[str, Any] = {
-        "color": alt.Color(field, title=None, scale=scale, legend=alt.Legend(orient="top"))
-    }
-    classes = {"shape": alt.Shape, "strokeDash": alt.StrokeDash}
-    for channel, values in channels.items():
-        scale = alt.Scale(domain=names, range=values)
-        encodings[channel] = classes[channel](field, title=None, scale=scale)
-    return encodings
+Spec = dict[str, Any]
+LOWEST_R2 = -0.5  # worse scores are drawn here, with their number, so that the axis stays readable
+_FOLDER = Path(__file__).parent / "vega"
 
 
-def solid_and_dashed(field: str, solid: str, dashed: str) -> dict[str, Any]:
-    """Return encodings of two lines: blue and solid, orange and dashed."""
-    return categories(field, {solid: BLUE, dashed: ORANGE}, strokeDash=[[1, 0], [5, 3]])
+def fill_chart(name: str, *, datasets: dict[str, pd.DataFrame], **parameters: Any) -> Spec:
+    """Return a chart as Vega-Lite, without the layers of empty datasets."""
+    spec: Spec = _fill(_read(name), parameters)
+    if "layer" in spec:
+        empty = [key for key, table in datasets.items() if table.empty]
+        spec["layer"] = [layer for layer in spec["layer"] if _name_data(layer) not in empty]
+    spec["config"] = _read("config")
+    spec["datasets"] = {key: list_rows(table) for key, table in datasets.items()}
+    return spec
 
 
-def tooltips(*names: str, **formats: str) -> list[alt.Tooltip]:
-    """Return tooltips of columns of text, and of columns of numbers with their formats."""
-    texts = [alt.Tooltip(f"{name}:N") for name in names]
-    return texts + [alt.Tooltip(f"{name}:Q", format=form) for name, form in formats.items()]
+def _name_data(layer: Spec) -> str:
+    """Return the name of the dataset that a layer has of its own, or nothing."""
+    data: dict[str, str] = layer.get("data", {})
+    return data.get("name", "")
 
 
-def name_axis(field: str, sort: Any) -> alt.Y:
-    """Return an axis of names, one below the other, long ones shortened."""
-    return alt.Y(field, sort=sort, title=None, axis=alt.Axis(labelLimit=260))
+def _read(name: str) -> Any:
+    return json.loads((_FOLDER / f"{name}.json").read_text(encoding="utf-8"))
 
 
-def add_menu(chart: alt.Chart, field: str, options: list[str], first: str) -> alt.Chart:
-    """Draw the rows of one value of a field, chosen in a menu."""
-    name = f"menu_{field}"
-    menu = alt.param(name, bind=alt.binding_select(options=options, name=f"{field} "), value=first)
-    return chart.add_params(menu).transform_filter(f"datum.{field} === {name}")
+def _fill(node: Any, parameters: dict[str, Any]) -> Any:
+    if isinstance(node, dict):
+        return {key: _fill(child, parameters) for key, child in node.items()}
+    if isinstance(node, list):
+        return [_fill(child, parameters) for child in node]
+    if isinstance(node, str) and node.startswith("$"):
+        return parameters[node[1:]]
+    return node
+
+
+def list_rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows as dicts, with numbers of five digits, which keeps the page small."""
+    rows: list[dict[Any, Any]] = table.to_dict("records")
+    return [{key: _round(value) for key, value in row.items()} for row in rows]
+
+
+def _round(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.5g}") if math.isfinite(value) else None
+
+
+def clip_r2(table: pd.DataFrame) -> pd.DataFrame:
+    """Add what is drawn of `r2`, `low` and `high`, and in `beyond` the number that is not."""
+    columns = ["r2", "low", "high"]
+    numbers = table[columns].astype(float)
+    drawn = numbers.clip(lower=LOWEST_R2)
+    least = numbers.min(axis=1)
+    texts = "◂ " + least.map(format_number)
+    return table.assign(
+        drawn=drawn["r2"],
+        drawn_low=drawn["low"],
+        drawn_high=drawn["high"],
+        beyond=texts.where(least < LOWEST_R2, ""),
+    )
+
+
+def select_finite(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Return the rows in which all those numbers are finite, as floats."""
+    table = table.astype(dict.fromkeys(columns, float))
+    is_finite = np.isfinite(table[columns].to_numpy()).all(axis=1)
+    return table.loc[is_finite]

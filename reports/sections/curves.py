@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-import altair as alt
 import numpy as np
 import pandas as pd
 
-from reports.sections.charts import solid_and_dashed, tooltips
+from reports.data.collect import Collected
+from reports.sections.charts import Spec, fill_chart, select_finite
 
 MAX_EPOCHS = 60  # drawn of each curve; more look the same
 _LOSSES = {"loss": "training", "held_loss": "held out"}
 
 
-def build_curves(curves: pd.DataFrame, target: str) -> alt.FacetChart | None:
+def build_curves(collected: Collected, target: str) -> Spec | None:
     """Draw the losses of one target, one small chart a fold, the epoch that was kept marked."""
-    rows = curves[curves["target"] == target].astype(dict.fromkeys(_LOSSES, float))
-    is_finite = np.isfinite(rows[list(_LOSSES)].to_numpy()).all(axis=1)
-    rows = rows.loc[is_finite].rename(columns=_LOSSES)
+    curves = collected.curves
+    rows = thin_curves(curves[curves["target"] == target])
     if rows.empty:
         return None
-    step = max(1, -(-int(rows["epoch"].max()) // MAX_EPOCHS))
-    rows = rows[rows["best"] | ((rows["epoch"] - 1) % step == 0)]
-    names = list(_LOSSES.values())
-    long = rows.melt(["fold", "epoch", "best"], names, var_name="rows", value_name="loss")
+    keys = ["fold", "epoch", "best"]
+    long = rows.melt(keys, list(_LOSSES.values()), var_name="rows", value_name="loss")
     long["fold"] = "fold " + long["fold"].astype(str)
-    long["best"] &= long["rows"] == names[1]
-    marks = solid_and_dashed("rows:N", *names)
-    base = alt.Chart(long).encode(
-        x=alt.X("epoch:Q", title="epoch", axis=alt.Axis(tickMinStep=1, format="d")),
-        y=alt.Y("loss:Q", title="loss", scale=alt.Scale(zero=False)),
-        color=marks["color"],
-        tooltip=tooltips("fold", "rows", epoch="d", loss=".4g"),
-    )
-    line = base.mark_line(strokeWidth=2).encode(strokeDash=marks["strokeDash"])
-    kept = base.transform_filter("datum.best")
-    kept = kept.mark_point(filled=True, size=90, shape="diamond", opacity=1)
-    layers = alt.layer(line, kept, data=long).properties(width=170, height=120)
-    return layers.facet(alt.Facet("fold:N", title=None), columns=5)
+    long["best"] &= long["rows"] == "held out"
+    return fill_chart("curves", datasets={"losses": long})
+
+
+def thin_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return finite losses of the epochs that are drawn, named by the rows that they are of."""
+    rows = select_finite(curves, list(_LOSSES))
+    rows = rows.rename(columns=_LOSSES)
+    step = max(1, -(-rows["epoch"].nunique() // MAX_EPOCHS))
+    is_drawn = (rows["epoch"] - 1) % step == 0
+    return rows[rows["best"] | is_drawn]
 
 
 def describe_curves(curves: pd.DataFrame) -> str:
@@ -44,19 +39,27 @@ def describe_curves(curves: pd.DataFrame) -> str:
     kept = curves[curves["best"]]
     if kept.empty:
         return "How the loss fell, epoch by epoch."
-    last = curves.groupby(["target", "fold"])["epoch"].transform("max")
-    n_learning = int((kept["epoch"] == last[kept.index]).sum())
-    ratio = (kept["held_loss"].astype(float) / kept["loss"].astype(float)).median()
     epochs = kept["epoch"]
     text = f"The networks kept are those of epoch {epochs.min()} to {epochs.max()}."
+    ratios = kept["held_loss"].astype(float) / kept["loss"].astype(float)
+    ratio = ratios.median()
     if np.isfinite(ratio):
         text += (
             f" There the loss on held-out rows is {ratio:.1f} times that on training rows "
-            "(median over targets and folds)."
+            "(median over indices and folds)."
         )
-    if n_learning:
+    last = curves.groupby(["target", "fold"])["epoch"].transform("max")
+    is_learning = epochs == last[kept.index]
+    if is_learning.any():
         return text + (
-            f" {n_learning} of {len(kept)} were still learning when they were stopped: "
+            f" {is_learning.sum()} of {len(kept)} were still learning when they were stopped: "
             "more epochs may help."
         )
     return text + " All had stopped gaining before they were stopped."
+
+
+def title_curves(collected: Collected, target: str) -> str:
+    """Return whose losses are drawn."""
+    curves = collected.curves
+    first = curves[curves["target"] == target].iloc[0]
+    return f"{target}: loss of {first['model']} ({first['cut']}), one picture a fold"

@@ -10,8 +10,8 @@ import pandas as pd
 from extract.config.arrays import Floats
 from models.evaluation.score_split import TILE_BINS
 from reports.data.collect import Collected
-from reports.data.formats import plural
-from reports.sections.truth import bin_by_rank, select_predictions
+from reports.data.formats import format_figures, plural
+from reports.sections.truth import bin_by_rank, describe_bias, select_predictions
 
 N_DRAWS = 1000
 MIN_UNITS = 5
@@ -35,10 +35,32 @@ COLUMNS = [
 
 
 class GroupErrors(NamedTuple):
-    """`table` has `COLUMNS`, one row a group; `sentence` says what stands out."""
+    """Errors of one target by group.
+
+    Attributes
+    ----------
+    table : `COLUMNS`, one row a group.
+    sentence : what stands out.
+    """
 
     table: pd.DataFrame
     sentence: str
+
+    @property
+    def groups(self) -> pd.DataFrame:
+        """Return the rows of the columns that the settings name."""
+        return self.table[~self.table["by"].isin([BY_TRUTH, BY_TILES])]
+
+    @property
+    def warnings_first(self) -> pd.DataFrame:
+        """Return the table as the page shows it."""
+        return self.table.sort_values("warning", key=lambda words: words == "", kind="stable")
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Return the bias of the lowest and of the highest truths."""
+        tenths = self.table.loc[self.table["by"] == BY_TRUTH, "bias"]
+        return float(tenths.iloc[0]), float(tenths.iloc[-1])
 
 
 def build_group_errors(collected: Collected, target: str) -> GroupErrors | None:
@@ -46,63 +68,76 @@ def build_group_errors(collected: Collected, target: str) -> GroupErrors | None:
     rows = select_predictions(collected, target)
     if rows.empty:
         return None
-    parts = [_by_tenth(rows)]
+    parts = [_summarise(rows["residual"], _name_tenths(rows), by=BY_TRUTH)]
     if collected.tiles is not None:
-        if collected.unit == "area":
-            parts.append(_by_tile_count(rows, collected.tiles.area))
-        ids = collected.tiles.area if collected.unit == "area" else collected.tiles.id
-        units = ids.astype(str).to_numpy()
-        parts += [
-            _by_group(rows, pd.Series(column.astype(str).to_numpy(), units), by=str(name))
-            for name, column in collected.tiles.groups.items()
-        ]
-    table = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    is_large = table["bias"].abs() >= NOTABLE * rows["truth"].std(ddof=0)
-    is_large &= table["by"] != BY_TRUTH
+        is_area = collected.unit == "area"
+        unit = collected.tiles.area if is_area else collected.tiles.id
+        unit = pd.Series(unit.astype(str).to_numpy())
+        if is_area:
+            parts.append(_by_tile_count(rows, unit))
+        for name, column in collected.tiles.groups.items():
+            group_of = pd.Series(column.astype(str).to_numpy(), unit)
+            parts.append(_by_group(rows, group_of, by=str(name)))
+    table = pd.concat(parts, ignore_index=True)
+    notable = NOTABLE * rows["truth"].std(ddof=0)
+    is_large = (table["bias"].abs() >= notable) & (table["by"] != BY_TRUTH)
+    table["warning"] = ""
     table.loc[is_large & (table["bias_low"] > 0), "warning"] = "too high"
     table.loc[is_large & (table["bias_high"] < 0), "warning"] = "too low"
-    table = table.assign(target=target)[COLUMNS]
-    return GroupErrors(table, _describe(target, table, collected))
+    errors = GroupErrors(table.assign(target=target)[COLUMNS], "")
+    return errors._replace(sentence=_describe(errors, target, collected))
 
 
-def _by_tenth(rows: pd.DataFrame) -> pd.DataFrame:
+def _name_tenths(rows: pd.DataFrame) -> pd.Series:
     n_bins = min(10, len(rows))
     name = "tenth {}" if n_bins == 10 else f"{{}} of {n_bins}"
-    groups = (bin_by_rank(rows["truth"], n_bins) + 1).map(name.format)
-    order = [name.format(i + 1) for i in range(n_bins)]
-    return _summarise(rows["residual"], groups, order, by=BY_TRUTH)
+    names = [name.format(i + 1) for i in range(n_bins)]
+    bins = bin_by_rank(rows["truth"], n_bins).map(names.__getitem__)
+    return pd.Series(pd.Categorical(bins, names))
 
 
 def _by_tile_count(rows: pd.DataFrame, area: pd.Series) -> pd.DataFrame:
     """Summarise by how many tiles an area has; empty where all areas fall in one bin."""
-    n_tiles = rows["unit"].map(area.astype(str).value_counts()).fillna(1)
-    edges = [low for low, _ in TILE_BINS] + [np.inf]
-    labels = [f"{low} to {high}" if high else f"{low} or more" for low, high in TILE_BINS]
-    labels = ["1" if label == "1 to 1" else label for label in labels]
-    groups = pd.cut(n_tiles, edges, right=False, labels=labels).astype(str)
-    order = [label for label in labels if label in set(groups)]
-    if len(order) < 2:
+    n_tiles = rows["unit"].map(area.value_counts()).fillna(1)
+    lows = [low for low, _ in TILE_BINS]
+    labels = ["1", *(f"{low} to {high}" for low, high in TILE_BINS[1:-1]), f"{lows[-1]} or more"]
+    groups = pd.cut(n_tiles, [*lows, np.inf], right=False, labels=labels)
+    if groups.nunique() < 2:
         return pd.DataFrame()
-    return _summarise(rows["residual"], groups, order, by=BY_TILES)
+    return _summarise(rows["residual"], groups, by=BY_TILES)
 
 
 def _by_group(rows: pd.DataFrame, group_of: pd.Series, *, by: str) -> pd.DataFrame:
-    groups = rows["unit"].map(group_of[~group_of.index.duplicated()]).fillna("unknown")
-    sizes = groups.value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    return _summarise(rows["residual"], groups, sorted(sizes.index[:MAX_GROUPS]), by=by)
+    first = group_of[~group_of.index.duplicated()]
+    groups = rows["unit"].map(first).fillna("unknown")
+    sizes = groups.value_counts().sort_index()
+    sizes = sizes.sort_values(ascending=False, kind="stable")
+    is_shown = groups.isin(sizes.index[:MAX_GROUPS])
+    return _summarise(rows["residual"], groups.where(is_shown), by=by)
 
 
-def _summarise(
-    residual: pd.Series, groups: pd.Series, order: list[str], *, by: str
-) -> pd.DataFrame:
+def _summarise(residual: pd.Series, groups: pd.Series, *, by: str) -> pd.DataFrame:
     """Return bias and mean absolute error of each group, with 95 % intervals."""
     rows = []
-    for name in order:
-        errors = residual[groups == name].to_numpy()
+    for name, some in residual.groupby(groups, observed=True):
+        errors = some.to_numpy()
+        bias_low, bias_high = _interval(errors)
         size = np.abs(errors)
-        bias = (errors.mean(), *_interval(errors))
-        rows.append((by, name, len(errors), *bias, size.mean(), *_interval(size), ""))
-    return pd.DataFrame(rows, columns=COLUMNS[1:])
+        mae_low, mae_high = _interval(size)
+        rows.append(
+            {
+                "by": by,
+                "group": str(name),
+                "n": len(errors),
+                "bias": errors.mean(),
+                "bias_low": bias_low,
+                "bias_high": bias_high,
+                "mae": size.mean(),
+                "mae_low": mae_low,
+                "mae_high": mae_high,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def _interval(values: Floats) -> tuple[float, float]:
@@ -115,40 +150,28 @@ def _interval(values: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _select_groups(table: pd.DataFrame) -> pd.DataFrame:
-    return table[~table["by"].isin([BY_TRUTH, BY_TILES])]
-
-
-def _describe(target: str, table: pd.DataFrame, collected: Collected) -> str:
-    tenths = table.loc[table["by"] == BY_TRUTH, "bias"].tolist()
-    part = "tenth" if len(tenths) == 10 else collected.unit
-    lowest, highest = (
-        f"{'too high' if bias > 0 else 'too low'} by {abs(bias):.3g}"
-        for bias in (tenths[0], tenths[-1])
-    )
-    text = (
-        f"{target}: on average the lowest {part} is predicted {lowest}, "
-        f"the highest {part} {highest}"
-    )
-    groups = _select_groups(table)
-    warned = groups[groups["warning"] != ""]
-    if groups.empty:
+def _describe(errors: GroupErrors, target: str, collected: Collected) -> str:
+    lowest, highest = map(describe_bias, errors.ends)
+    text = f"{target}: low truths are predicted {lowest}, high truths {highest}"
+    warned = errors.groups[errors.groups["warning"] != ""]
+    if errors.groups.empty:
         return text + "."
     if warned.empty:
         return text + "; no group stands out."
-    worst = warned.iloc[int(warned["bias"].abs().to_numpy().argmax())]
+    worst = warned.sort_values("bias", key=np.abs).iloc[-1]
     way = _name_way(worst["warning"], target, collected)
-    verb = "is" if len(warned) == 1 else "are"
+    size = format_figures(abs(worst["bias"]))
     return text + (
-        f". {plural(len(warned), 'group')} {verb} systematically misjudged, most of all "
-        f"{worst['by']} “{worst['group']}”: {way} by {abs(worst['bias']):.3g}."
+        f". Misjudged systematically: {plural(len(warned), 'group')}, most of all "
+        f"{worst['by']} “{worst['group']}”, {way} by {size}."
     )
 
 
 def _name_way(warning: str, target: str, collected: Collected) -> str:
     """Return `too deprived` or `too well off` where the settings say which way an index points."""
-    higher = collected.settings.reports.higher_is
-    way = higher.get(target) if isinstance(higher, dict) else higher
+    way = collected.settings.reports.higher_is
+    if isinstance(way, dict):
+        way = way.get(target)
     if way is None:
         return warning
     is_too_deprived = (warning == "too high") == (way == "more deprived")
@@ -157,20 +180,15 @@ def _name_way(warning: str, target: str, collected: Collected) -> str:
 
 def describe_group_errors(errors: dict[str, GroupErrors]) -> str:
     """Describe how many groups are systematically misjudged, over all targets."""
-    n_drawn_in = 0
-    for one in errors.values():
-        tenths = one.table.loc[one.table["by"] == BY_TRUTH, "bias"].tolist()
-        n_drawn_in += tenths[0] > 0 > tenths[-1]
-    text = (
-        f"The extremes are drawn towards the mean on {n_drawn_in} of "
-        f"{plural(len(errors), 'target')}"
-    )
-    groups = [_select_groups(one.table)["warning"] for one in errors.values()]
-    n_groups = sum(map(len, groups))
+    ends = [one.ends for one in errors.values()]
+    n_drawn_in = sum(low > 0 > high for low, high in ends)
+    indices = plural(len(ends), "index")
+    text = f"The extremes are drawn towards the mean on {n_drawn_in} of {indices}"
+    groups = [one.groups["warning"] for one in errors.values()]
+    n_groups = sum(len(warnings) for warnings in groups)
     if not n_groups:
         return text + "; the settings name no group columns to look at."
-    n_warned = sum(int((warnings != "").sum()) for warnings in groups)
+    n_warned = sum((warnings != "").sum() for warnings in groups)
     return text + (
-        f"; of {n_groups} groups, counted once a target, {n_warned} are predicted "
-        "systematically too high or too low."
+        f". Of {n_groups} groups, counted once a target, {n_warned} are systematically misjudged."
     )

@@ -3,69 +3,87 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
+from models.evaluation.comparisons import FUSED_PLACE
 from reports.data.collect import Collected
-from reports.data.formats import format_percent, plural
-from reports.sections.answer import UNCLEAR, Answer, build_class_answers
+from reports.data.formats import format_number, join_words, plural
+from reports.data.words import name_baseline
+from reports.sections.answer import (
+    BETTER,
+    WORSE,
+    Answer,
+    build_answers,
+    build_class_answers,
+    index_pairs,
+)
 
-SPLIT_WORDS = {
-    "block": "whole blocks of the map held out",
-    "area": "whole areas held out",
-    "random": "single tiles held out",
-}
+NOTHING = "add nothing that we can detect"
 
 
-def build_headline(answers: list[Answer], collected: Collected) -> str:
-    """Return the answer in a few sentences."""
+def build_headline(collected: Collected) -> str:
+    """Return the answer in a few sentences; the first is no or yes."""
+    answers = [*build_answers(collected), *build_class_answers(collected)]
     known = [answer for answer in answers if answer.is_known]
     if not known:
-        return _describe_classes(collected)
-    held_out = SPLIT_WORDS.get(collected.split, f"split {collected.split}")
-    text = f"With {held_out}, {_count_decisions(known)}"
-    top = max(known, key=lambda answer: answer.r2)
-    if top.r2 <= 0:
-        return text + " No model predicts better than the mean."
-    return text + (
-        f" The best predicted is {top.target}: {top.model} explains {format_percent(top.r2)} of "
-        f"its differences between out-of-sample {collected.level}s."
-    )
+        return "No answer: no model that sees pictures could be scored."
+    compared = [answer for answer in known if answer.decision]
+    if not compared:
+        return "No answer: no model that sees pictures could be compared with a baseline."
+    sentences = [_answer(compared, collected), _name_baselines(compared)]
+    worse = [answer.target for answer in compared if answer.decision == WORSE]
+    if worse:
+        sentences.append(f"They predict worse than it on {len(worse)}: {join_words(worse)}.")
+    return " ".join(sentences)
 
 
-def _count_decisions(known: list[Answer]) -> str:
-    """Describe on how many targets pictures beat the best baseline."""
-    decisions = [answer.decision for answer in known if answer.decision]
-    if not decisions:
-        return "no model that sees the pictures could be compared with a baseline."
-    text = (
-        f"the pictures predict better than the best baseline on {decisions.count('better')} of "
-        f"{plural(len(decisions), 'target')}"
-    )
-    counts = {word: decisions.count(word) for word in ("worse", UNCLEAR)}
-    rest = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
-    return f"{text} ({rest})." if rest else f"{text}."
-
-
-def _describe_classes(collected: Collected) -> str:
-    """Describe how well the best predicted class is found."""
-    answers = build_class_answers(collected)
-    if not answers:
+def _answer(compared: list[Answer], collected: Collected) -> str:
+    n = len(compared)
+    better = [answer for answer in compared if answer.decision == BETTER]
+    if better:
+        names = join_words([answer.target for answer in better])
+        best = max(better, key=lambda answer: answer.value)
         return (
-            "No model that sees pictures could be scored on any target: there is nothing to "
-            "conclude."
+            f"Yes, on {len(better)} of {n}: pictures predict {names} better than the best "
+            f"baseline. {_describe_best(best)}"
         )
-    top = max(answers, key=lambda answer: answer["balanced_accuracy"])
-    text = (
-        f"Of the classes of {top['target']}, {top['model']} finds "
-        f"{format_percent(top['balanced_accuracy'])} on average"
-    )
-    if math.isfinite(top["baseline_value"]):
-        share = format_percent(top["baseline_value"])
-        text += f"; the best baseline, {top['baseline']}, finds {share}"
-    if top["decision"] == UNCLEAR:
-        text += ": these data cannot tell the two apart"
-    elif top["decision"]:
-        text += f": the pictures are {top['decision']}"
-    return text + "."
+    which = f"any of {n} indices" if n > 1 else compared[0].target
+    pairs = index_pairs(collected, FUSED_PLACE, "r2")
+    fused = [target for target, pair in pairs.items() if pair["verdict"] == BETTER]
+    if fused:
+        return (
+            f"Only together: pictures alone {NOTHING} on {which}. With area descriptors they "
+            f"improve {len(fused)} of {len(pairs)}: {join_words(fused)}."
+        )
+    return f"No: pictures {NOTHING} on {which}."
+
+
+def _describe_best(best: Answer) -> str:
+    """Name the best predicted target, by its value where it was not chosen if that is known."""
+    names = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
+    score = names[best.score]
+    if math.isfinite(best.corrected):
+        value = format_number(best.corrected)
+        return f"The best predicted is {best.target}: {score} {value} where it was not chosen."
+    return f"The best predicted is {best.target}: {score} {format_number(best.value)}."
+
+
+def _name_baselines(compared: list[Answer]) -> str:
+    """Name the best baseline of most targets."""
+    counts = Counter(answer.baseline for answer in compared)
+    baseline, n_targets = counts.most_common(1)[0]
+    on = f" on {n_targets} of {len(compared)}" if len(compared) > 1 else ""
+    return f"The best baseline is {name_baseline(baseline)}{on}."
+
+
+def describe_size(collected: Collected) -> str:
+    """Return how many tiles, areas and indices the page is about."""
+    targets = {*collected.targets, *collected.class_scores["target"]}
+    parts = [plural(len(targets), "index")]
+    if collected.tiles is not None:
+        n_areas = collected.tiles.area.nunique()
+        parts = [plural(len(collected.tiles), "tile"), plural(n_areas, "area"), *parts]
+    return ", ".join(parts)
 
 
 def describe_direction(collected: Collected) -> str:
@@ -78,4 +96,5 @@ def describe_direction(collected: Collected) -> str:
         )
     if isinstance(higher, str):
         return f"Higher is {higher}, on every index."
-    return "Higher is " + "; ".join(f"{word} for {target}" for target, word in higher.items()) + "."
+    ways = [f"{word} for {target}" for target, word in higher.items()]
+    return f"Higher is {'; '.join(ways)}."

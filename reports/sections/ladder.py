@@ -2,112 +2,125 @@
 
 from __future__ import annotations
 
-import altair as alt
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 
 from reports.data.collect import Collected
-from reports.sections.charts import (
-    BLUE,
-    LOWEST_R2,
-    ORANGE,
-    PURPLE,
-    add_menu,
-    categories,
-    name_axis,
-    tooltips,
-)
+from reports.data.formats import format_number
+from reports.data.words import name_model
+from reports.sections.charts import Spec, clip_r2, fill_chart
 
-COLOURS = {"random": ORANGE, "area": PURPLE, "block": BLUE}  # the loosest first
+COLOURS = {"random": "#D55E00", "area": "#CC79A7", "block": "#0072B2"}  # the loosest first
 SHAPES = {"random": "triangle-right", "area": "circle", "block": "square"}
 NOTABLE = 0.02  # of R²: splits that differ by less score about the same
+SHARED = "On “random”, tiles of one area stand on both sides and share their label."
+FAR = "On “block”, training tiles lie farther away; extrapolation and chance play a part too."
 
 
-def build_ladder_table(collected: Collected) -> pd.DataFrame:
-    """Compare the splits for each target and model, at its best cut on the strictest split.
+class Ladder(NamedTuple):
+    """R² by split.
 
-    Returns
-    -------
-    target, model, cut, is_baseline, R² on each split that was scored (strictest last), and
-    `optimism`: by how much the loosest split exceeds the strictest. Empty for a single split.
+    Attributes
+    ----------
+    splits : those that were scored, the loosest first.
+    table : target, model, cut, is_baseline, R² on each split, and `optimism`: by how much the
+        loosest exceeds the strictest. One row a target and model, at its best cut on the strictest
+        split.
+    """
+
+    splits: list[str]
+    table: pd.DataFrame
+
+
+def build_ladder_table(collected: Collected) -> Ladder:
+    """Compare the splits for each target and model; empty for a single split.
+
+    `optimism` is NaN for models of areas where tiles are held out at random: there the areas are
+    in training too, so that it is another model.
     """
     scores = collected.scores[collected.scores["level"] == collected.level]
     splits = [split for split in COLOURS if split in set(scores["split"])]
     keys = ["target", "model", "cut", "is_baseline"]
     if len(splits) < 2:
-        return pd.DataFrame(columns=[*keys, *splits, "optimism"])
-    loosest, *_, strictest = splits
-    table = scores.pivot_table(index=keys, columns="split", values="r2")
+        return Ladder(splits, pd.DataFrame(columns=[*keys, *splits, "optimism"]))
+    table = scores.pivot_table(index=keys, columns="split", values="r2", observed=True)
     table = table.reindex(columns=splits).reset_index()
-    order = {target: i for i, target in enumerate(collected.targets)}
-    table = table.assign(
-        order=table["target"].map(order), optimism=table[loosest] - table[strictest]
-    )
-    table = table.sort_values(["order", strictest], ascending=[True, False])
-    return table.drop_duplicates(["target", "model"]).drop(columns="order").reset_index(drop=True)
+    loosest, *_, strictest = splits
+    table["optimism"] = table[loosest] - table[strictest]
+    if loosest == "random":
+        of_areas = table["model"].str.contains("@area", regex=False)
+        table["optimism"] = table["optimism"].mask(of_areas)
+    table["order"] = table["target"].map(collected.targets.index)
+    table = table.sort_values(["order", strictest], ascending=[True, False], ignore_index=True)
+    table = table.drop_duplicates(["target", "model"], ignore_index=True)
+    return Ladder(splits, table.drop(columns="order"))
 
 
-def build_ladder(collected: Collected, target: str | None = None) -> alt.LayerChart | None:
-    """Draw R² of every model on every split, of one target or of the one that a menu chooses."""
-    table = build_ladder_table(collected)
-    if target is not None:
-        table = table[table["target"] == target]
+def build_ladder(collected: Collected, target: str) -> Spec | None:
+    """Draw R² of every model on every split, of one target."""
+    splits, table = build_ladder_table(collected)
+    table = table[table["target"] == target]
     if table.empty:
         return None
-    colours = {split: colour for split, colour in COLOURS.items() if split in table}
-    splits = list(colours)
-    label = table["model"].where(~table["is_baseline"].astype(bool), table["model"] + " (baseline)")
     table = table.assign(
-        label=label,
-        rank=table.groupby("target").cumcount(),
-        low=table[splits].min(axis=1).clip(lower=LOWEST_R2),
-        high=table[splits].max(axis=1).clip(lower=LOWEST_R2),
+        label=table["model"].map(name_model),
+        rank=range(len(table)),
+        low=table[splits].min(axis=1),
+        high=table[splits].max(axis=1),
     )
-    keys = ["target", "label", "cut", "rank", "low", "high", "optimism"]
+    keys = ["label", "cut", "rank", "low", "high"]
     long = table.melt(keys, splits, var_name="split", value_name="r2")
     long = long[np.isfinite(long["r2"].astype(float))]
     if long.empty:
         return None
-    base = alt.Chart(long.assign(r2=long["r2"].clip(lower=LOWEST_R2)))
-    if target is None:
-        base = add_menu(base, "target", collected.targets, collected.targets[0])
-    title = f"out-of-sample R² of {collected.level}s"
-    base = base.encode(y=name_axis("label:N", alt.EncodingSortField("rank", order="ascending")))
-    ranges = base.mark_rule(strokeWidth=2, color="#8a949e")
-    ranges = ranges.encode(x=alt.X("low:Q", title=title), x2="high:Q")
-    points = base.mark_point(filled=True, size=90, opacity=1).encode(
-        x=alt.X("r2:Q", title=title, scale=alt.Scale(zero=True)),
-        tooltip=tooltips("label", "cut", "split", r2=".3f", optimism=".3f"),
-        **categories("split:N", colours, shape=[SHAPES[split] for split in colours]),
+    long = clip_r2(long)
+    long["beyond"] = long["beyond"].where(long["r2"] == long["low"], "")
+    return fill_chart(
+        "ladder",
+        splits=splits,
+        colours=[COLOURS[split] for split in splits],
+        shapes=[SHAPES[split] for split in splits],
+        title=f"R² of {collected.level}s that were held out (right is better)",
+        datasets={"scores": long},
     )
-    return (ranges + points).properties(width=520, height=alt.Step(24))
+
+
+def title_ladder(collected: Collected, target: str) -> str:
+    """Return what the picture of one target's ladder shows."""
+    splits, table = build_ladder_table(collected)
+    rows = table[(table["target"] == target) & ~table["is_baseline"].astype(bool)]
+    if rows.empty:
+        return f"{target}: R² of the baselines by split"
+    best = rows.iloc[0]
+    steps = [f"{format_number(float(best[split]))} ({split})" for split in splits]
+    return f"{target}: R² of {name_model(best['model'])} is {', '.join(steps)}"
 
 
 def describe_ladder(collected: Collected) -> str | None:
-    """Describe by how much looser splits flatter, on average over the targets; None for one split.
+    """Describe by how much looser splits score higher, on average over the targets.
 
-    Each target counts with its best model that sees pictures on the strictest split.
+    Each target counts with its best model that sees pictures on the strictest split, and whose
+    splits can be compared. No cause is claimed. None for one split, or where the loosest R² is not
+    positive: then there is nothing to lose.
     """
-    table = build_ladder_table(collected)
+    splits, table = build_ladder_table(collected)
     table = table[~table["is_baseline"].astype(bool)].dropna(subset="optimism")
     table = table.drop_duplicates("target")
     if table.empty:
         return None
-    splits = [split for split in COLOURS if split in table]
     loosest, *_, strictest = splits
-    loose = table[loosest].mean()
-    strict = table[strictest].mean()
+    loose = float(table[loosest].mean())
+    strict = float(table[strictest].mean())
+    if loose <= 0:
+        return "No split gives the best models a positive R², on average over the indices."
+    levels = (
+        f"R² of the best models is {format_number(loose)} on “{loosest}” and "
+        f"{format_number(strict)} on “{strictest}”, on average over the indices."
+    )
     if loose - strict <= NOTABLE:
-        text = (
-            f"The best models score about the same on the split “{loosest}” (R² {loose:.2f} on "
-            f"average) and on “{strictest}” ({strict:.2f}): they do not rely on recognising "
-            "neighbours."
-        )
-    else:
-        text = (
-            f"On the split “{loosest}”, where tiles of one area stand on both sides, the best "
-            f"models seem to reach R² {loose:.2f} on average. On “{strictest}” it is "
-            f"{strict:.2f}. The difference of {loose - strict:.2f} is recognising neighbours, "
-            "not predicting."
-        )
-    return text.replace("-", "−")
+        return levels + " The way of holding out makes little difference here."
+    cause = SHARED if loosest == "random" else ""
+    distance = FAR if strictest == "block" else ""
+    return " ".join(part for part in (levels, cause, distance) if part)

@@ -1,4 +1,4 @@
-"""Maps of truth, prediction and residual, and whether the residuals cluster."""
+"""Maps of truth, prediction and residual."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from models.explaining.drawing import DIVERGING
 from reports.data.boundaries import Boundaries
 from reports.data.collect import Collected
 from reports.data.formats import plural
+from reports.sections.moran import Moran, compute_moran
 
 NAMES = ["truth", "prediction", "residual"]
-ALPHA = 0.05
 MAX_SQUARES = 320  # across the longer side
 MIN_PIXELS = 300  # of the longer side; few squares are drawn larger
-N_NEIGHBOURS = 8
-N_PERMUTATIONS = 999
+MIN_TILES = 3
+ENDS = (0.02, 0.98)  # quantiles of the truth at the ends of its scale
 # Stops of viridis (Smith and van der Walt 2015); what has two sides is drawn as heat maps are.
 VIRIDIS = (
     (68, 1, 84),
@@ -36,6 +36,7 @@ VIRIDIS = (
     (180, 222, 44),
     (253, 231, 37),
 )
+Stops = tuple[tuple[int, int, int], ...]
 N_COLOURS = 64
 LINE = (120, 120, 120)  # grey between areas
 
@@ -48,7 +49,7 @@ class Maps(NamedTuple):
     truth, prediction : on one scale, from `low` to `high` (2nd and 98th percentile of the truth).
     residual : prediction less truth, from −`spread` to `spread`.
     side_m : side of a square [m]; None where areas are drawn as polygons.
-    moran, p : Moran's I of the areas' mean residuals, and its permutation p-value.
+    moran : of the areas' mean residuals.
     table : one row a square (x, y of its lower left corner [m]) or area (its code, x, y of its
         centroid), with the means truth, prediction and residual.
     """
@@ -60,8 +61,7 @@ class Maps(NamedTuple):
     high: float
     spread: float
     side_m: float | None
-    moran: float
-    p: float
+    moran: Moran
     table: pd.DataFrame
 
 
@@ -71,12 +71,12 @@ class MapGrids(NamedTuple):
     Attributes
     ----------
     values : (3, rows, columns), truth, prediction and residual, NaN where nothing is drawn.
-    is_line : (rows, columns), pixels between areas; None for squares.
+    is_line : (rows, columns), pixels between areas.
     side_m, table : as in `Maps`.
     """
 
     values: Floats
-    is_line: Bools | None
+    is_line: Bools
     side_m: float | None
     table: pd.DataFrame
 
@@ -88,20 +88,16 @@ def build_maps(collected: Collected, target: str) -> Maps | None:
     """
     if collected.tiles is None:
         return None
-    has_places = collected.tiles.xy is not None
     rows = _locate(collected.tile_predictions, collected.tiles, target)
-    grids = None
-    if collected.boundaries is not None:
-        grids = _fill_areas(collected.boundaries, rows)
-    elif has_places:
-        grids = _fill_squares(rows)
-    if grids is None or len(rows) < 3:
+    grids = _fill(collected, rows)
+    if grids is None:
         return None
-    low, high = (float(end) for end in rows["truth"].quantile([0.02, 0.98]))
-    spread = float(rows["residual"].abs().quantile(0.98)) or 1.0
+    low, high = (float(end) for end in rows["truth"].quantile(ENDS))
+    spread = float(rows["residual"].abs().quantile(ENDS[1])) or 1.0
     truth, prediction, residual = grids.values
-    areas = rows.groupby("area")[["x", "y", "residual"]].mean() if has_places else grids.table
-    index, p = moran(areas[["x", "y"]].to_numpy(), areas["residual"].to_numpy())
+    areas = grids.table
+    if collected.tiles.xy is not None:
+        areas = rows.groupby("area")[["x", "y", "residual"]].mean()
     return Maps(
         truth=draw_picture(truth, low, high, VIRIDIS, is_line=grids.is_line),
         prediction=draw_picture(prediction, low, high, VIRIDIS, is_line=grids.is_line),
@@ -110,8 +106,7 @@ def build_maps(collected: Collected, target: str) -> Maps | None:
         high=high,
         spread=spread,
         side_m=grids.side_m,
-        moran=index,
-        p=p,
+        moran=compute_moran(areas[["x", "y"]].to_numpy(), areas["residual"].to_numpy()),
         table=grids.table,
     )
 
@@ -122,25 +117,34 @@ def _locate(predictions: pd.DataFrame, tiles: Tiles, target: str) -> pd.DataFram
     places[["x", "y"]] = np.nan if tiles.xy is None else tiles.xy
     rows = predictions.loc[predictions["target"] == target, ["unit", "truth", "prediction"]]
     rows = rows.astype({"truth": float, "prediction": float})
-    rows = rows.assign(residual=rows["prediction"] - rows["truth"])
+    rows["residual"] = rows["prediction"] - rows["truth"]
     return rows.merge(places, on="unit")
 
 
-def _fill_squares(rows: pd.DataFrame) -> MapGrids | None:
-    xy = rows[["x", "y"]].to_numpy()
-    if len(xy) < 3 or not np.ptp(xy, axis=0).any():
+def _fill(collected: Collected, rows: pd.DataFrame) -> MapGrids | None:
+    if len(rows) < MIN_TILES:
         return None
+    if collected.boundaries is not None:
+        return _fill_areas(collected.boundaries, rows)
+    has_extent = rows[["x", "y"]].nunique().max() > 1
+    return _fill_squares(rows) if has_extent else None
+
+
+def _fill_squares(rows: pd.DataFrame) -> MapGrids:
+    xy = rows[["x", "y"]].to_numpy()
     side = measure_side(xy)
     corner = xy.min(axis=0)
     column, row = np.floor((xy - corner) / side + 0.5).astype(int).T
-    table = rows[NAMES].groupby([row, column]).mean().rename_axis(["row", "column"]).reset_index()
-    row = table.pop("row")
-    column = table.pop("column")
+    means = rows[NAMES].groupby([row, column]).mean()
+    row = means.index.get_level_values(0)
+    column = means.index.get_level_values(1)
     values = np.full((3, row.max() + 1, column.max() + 1), np.nan)
-    values[:, row, column] = table.to_numpy().T
+    values[:, row, column] = means.to_numpy().T
+    table = means.reset_index(drop=True)
     table.insert(0, "x", corner[0] + (column - 0.5) * side)
     table.insert(1, "y", corner[1] + (row - 0.5) * side)
-    return MapGrids(values[:, ::-1], None, side, table)
+    no_line = np.zeros(values.shape[1:], np.bool_)
+    return MapGrids(values[:, ::-1], no_line, side, table)
 
 
 def _fill_areas(boundaries: Boundaries, rows: pd.DataFrame) -> MapGrids | None:
@@ -162,102 +166,46 @@ def measure_side(xy: Floats) -> float:
     It is the median distance to the next tile, or more where the map would be too large.
     """
     distinct = np.unique(xy, axis=0)
-    nearest = cKDTree(distinct).query(distinct, k=2)[0][:, 1]
-    return float(max(np.median(nearest), np.ptp(xy, axis=0).max() / MAX_SQUARES))
+    distances, _ = cKDTree(distinct).query(distinct, k=2)
+    extent = np.ptp(xy, axis=0).max()
+    return float(max(np.median(distances[:, 1]), extent / MAX_SQUARES))
 
 
 def draw_picture(
-    values: Floats,
-    low: float,
-    high: float,
-    stops: tuple[tuple[int, int, int], ...],
-    *,
-    is_line: Bools | None = None,
+    values: Floats, low: float, high: float, stops: Stops, *, is_line: Bools | None = None
 ) -> bytes:
     """Draw (rows, columns) values as a PNG.
 
     NaN is transparent, values beyond the ends have the colour of the ends, and lines are grey.
     """
     is_drawn = np.isfinite(values)
-    share = np.clip((values[is_drawn] - low) / ((high - low) or 1.0), 0, 1)
+    share = (values[is_drawn] - low) / ((high - low) or 1.0)
     level = np.zeros(values.shape, np.uint8)
-    level[is_drawn] = np.rint(1 + share * (N_COLOURS - 1))
+    level[is_drawn] = np.rint(1 + share.clip(0, 1) * (N_COLOURS - 1))
     if is_line is not None:
         level[is_line & is_drawn] = N_COLOURS + 1
     repeat = max(1, -(-MIN_PIXELS // max(values.shape)))
-    level = level.repeat(repeat, axis=0).repeat(repeat, axis=1)
-    at = np.linspace(0, len(stops) - 1, N_COLOURS)
-    channels = np.transpose(stops)
-    colours = np.transpose([np.interp(at, range(len(stops)), channel) for channel in channels])
-    palette = np.vstack([(0, 0, 0), np.rint(colours), LINE]).astype(np.uint8)
-    picture = Image.fromarray(level).convert("P")
-    picture.putpalette(palette.tobytes())
+    picture = Image.fromarray(np.kron(level, np.ones((repeat, repeat), np.uint8)))
+    picture = picture.convert("P")
+    picture.putpalette(_build_palette(stops))
     out = io.BytesIO()
     picture.save(out, format="PNG", transparency=0)
     return out.getvalue()
 
 
-def moran(xy: Floats, values: Floats) -> tuple[float, float]:
-    """Return Moran's I over the 8 nearest neighbours, and a one-sided permutation p-value.
-
-    Parameters
-    ----------
-    xy : (n, 2) [m].
-    values : (n,), finite.
-
-    Returns
-    -------
-    I (weights are row-standardised) and p. I is about −1/(n − 1) where values lie anywhere, and
-    goes towards 1 where neighbours are alike. Both are NaN for n < 10 or equal values.
-
-    References
-    ----------
-    Moran 1950, Biometrika 37:17, doi:10.2307/2332142; Anselin 1995, Geographical Analysis 27:93
-    (permutation).
-    """
-    z = values - values.mean()
-    if len(z) < 10 or not z.std() > 1e-12 * max(1.0, float(np.abs(values).max())):
-        return np.nan, np.nan
-    neighbours = cKDTree(xy).query(xy, k=N_NEIGHBOURS + 1)[1]
-    near = neighbours[:, 1:]  # the first is the place itself
-    rng = np.random.default_rng(0)
-    samples = [z] + [rng.permutation(z) for _ in range(N_PERMUTATIONS)]
-    indices = np.array([sample @ sample[near].mean(axis=1) for sample in samples]) / (z @ z)
-    p = (indices >= indices[0]).mean()  # the observed value counts as one of the permutations
-    return float(indices[0]), float(p)
-
-
-def describe_moran(maps: dict[str, Maps]) -> str:
-    """Describe whether the residuals of the best models cluster on the map."""
-    tested = {target: one for target, one in maps.items() if np.isfinite(one.moran)}
-    if not tested:
-        return "Where truths, predictions and residuals lie."
-    clustered = {target: one.moran for target, one in tested.items() if one.p < ALPHA}
-    if not clustered:
-        n = len(tested)
-        of = f"all {n} targets" if n > 1 else "the only target"
-        return (
-            f"The residuals of the best models do not cluster on the map, on {of} "
-            f"(Moran's I, p ≥ {ALPHA})."
-        )
-    top = max(clustered, key=clustered.__getitem__)
-    return (
-        f"The residuals of the best models cluster on the map for {len(clustered)} of "
-        f"{plural(len(tested), 'target')}, most of all {top} (Moran's I {clustered[top]:.2f}, "
-        f"p = {tested[top].p:.3f}). Neighbouring areas have something in common that the model "
-        "does not see."
-    )
+def _build_palette(stops: Stops) -> bytes:
+    """Return RGB of transparent, the colours of a scale, and of lines."""
+    at = np.linspace(0, len(stops) - 1, N_COLOURS)
+    channels = [np.interp(at, range(len(stops)), channel) for channel in np.transpose(stops)]
+    colours = np.rint(np.transpose(channels))
+    return np.vstack([(0, 0, 0), colours, LINE]).astype(np.uint8).tobytes()
 
 
 def describe_unit(maps: dict[str, Maps], collected: Collected) -> str:
     """Describe what one patch of colour on the maps is."""
     if collected.boundaries is None:
-        sides = [one.side_m for one in maps.values() if one.side_m is not None]
-        if not sides:
-            return ""
-        return f"Squares of {round(sides[0], 1):g} m, north up; the mean of the tiles in each"
-    n = collected.boundaries.n_missing
-    verb = "has" if n == 1 else "have"
-    lost = f" ({plural(n, 'area')} {verb} no polygon there)" if n else ""
+        side_m = round(next(iter(maps.values())).side_m or 0.0, 1)
+        return f"Squares of {side_m:g} m, north up: the mean of the tiles in each"
     name = collected.boundaries.name
-    return f"Areas as {name} draws them{lost}, north up; the mean of an area's tiles"
+    lost = plural(collected.boundaries.n_missing, "area")
+    return f"Areas as {name} draws them ({lost} without a polygon), north up: the mean of its tiles"

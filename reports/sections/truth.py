@@ -2,72 +2,93 @@
 
 from __future__ import annotations
 
-import altair as alt
+from typing import Any, NamedTuple
+
 import numpy as np
 import pandas as pd
 
 from reports.data.collect import Collected
-from reports.data.formats import plural
-from reports.sections.charts import BLUE, ORANGE, tooltips
+from reports.data.formats import format_figures, format_number, plural
+from reports.sections.charts import Spec, fill_chart
 
 MAX_POINTS = 1500  # more are drawn as counts in squares, which show as much in less
 N_SQUARES = 36
 N_BINS = 10
 CALIBRATED = (0.9, 1.1)  # slopes of truth on prediction
+ROBUST = [0.02, 0.98]  # quantiles
+MARGIN = 0.75  # of the spread between those quantiles, drawn beyond them
+
+
+class Axes(NamedTuple):
+    """What is drawn along x and y, and the slope of the dashed line."""
+
+    x: str
+    y: str
+    slope: int
+
+
+TRUTH = Axes("prediction", "truth", 1)
+RESIDUAL = Axes("truth", "residual", 0)
 
 
 def select_predictions(collected: Collected, target: str) -> pd.DataFrame:
     """Return unit, truth, prediction and residual of a target's best model."""
     rows = collected.predictions
     rows = rows.loc[rows["target"] == target, ["unit", "truth", "prediction"]]
-    rows = rows.assign(residual=(rows["prediction"] - rows["truth"]).astype(float))
+    residual = rows["prediction"] - rows["truth"]
+    rows = rows.assign(residual=residual.astype(float))
     return rows[np.isfinite(rows["residual"])].reset_index(drop=True)
 
 
-def build_truth(collected: Collected, target: str) -> alt.LayerChart | None:
-    """Draw predictions against truths, their means in tenths, and the line of equality."""
-    rows = select_predictions(collected, target)
-    return _draw(rows, "prediction", by="prediction", slope=1)
+def build_truth(collected: Collected, target: str) -> Spec | None:
+    """Draw truths against predictions, and the line on which they are equal."""
+    return _draw(select_predictions(collected, target), TRUTH)
 
 
-def build_residual(collected: Collected, target: str) -> alt.LayerChart | None:
-    """Draw residuals against truths, their means in tenths of the truth, and the line of 0."""
-    return _draw(select_predictions(collected, target), "residual", by="truth", slope=0)
+def build_residual(collected: Collected, target: str) -> Spec | None:
+    """Draw residuals against truths, and the line of 0."""
+    return _draw(select_predictions(collected, target), RESIDUAL)
 
 
-def _draw(rows: pd.DataFrame, up: str, *, by: str, slope: int) -> alt.LayerChart | None:
+def _draw(rows: pd.DataFrame, axes: Axes) -> Spec | None:
+    """Draw units, the means of tenths of x, and the dashed line; None without rows."""
     if rows.empty:
         return None
-    values = rows[["truth", up] if slope else ["truth"]].to_numpy()
-    ends = np.array([values.min(), values.max()])
-    scale = alt.Scale(domain=ends.tolist(), nice=True)
-    axes = {
-        "x": alt.X("truth:Q", scale=scale, title="truth [index]"),
-        "y": alt.Y(f"{up}:Q", scale=scale if slope else alt.Scale(), title=f"{up} [index]"),
-    }
-    reference = alt.Chart(pd.DataFrame({"truth": ends, up: slope * ends}))
-    reference = reference.mark_line(strokeDash=[4, 4], color="#888")
-    means = average_tenths(rows, by)
-    point = alt.OverlayMarkDef(color=ORANGE, size=30)
-    line = alt.Chart(means).mark_line(color=ORANGE, strokeWidth=2, point=point)
-    line = line.encode(
-        **axes, order="order:Q", tooltip=tooltips(**{"truth": ".3g", up: ".3g", "n": "d"})
+    x, y, slope = axes
+    inside = select_inside(rows, axes)
+    squares = inside.iloc[:0]
+    points = inside
+    if len(inside) > MAX_POINTS:
+        squares = count_squares(inside, axes)
+        points = inside.iloc[:0]
+    drawn = inside[[x, y] if slope else [x]].to_numpy()
+    low = float(drawn.min())
+    high = float(drawn.max())
+    domain = {"domain": [low, high], "nice": True}
+    return fill_chart(
+        "truth",
+        x=x,
+        y=y,
+        x_title=f"{x} [units of the index]",
+        y_title=f"{y} [units of the index]",
+        ends=[low, high],
+        y_scale=domain if slope else {},
+        datasets={
+            "points": points,
+            "squares": squares,
+            "dashed": pd.DataFrame({x: [low, high], y: [slope * low, slope * high]}),
+            "tenths": average_tenths(rows, x),
+        },
     )
-    if len(rows) <= MAX_POINTS:
-        cloud = alt.Chart(rows).mark_circle(size=24, opacity=0.5, color=BLUE)
-        cloud = cloud.encode(**axes, tooltip=tooltips("unit", truth=".3g", prediction=".3g"))
-    else:
-        count_scale = alt.Scale(scheme="viridis", type="log")
-        cloud = alt.Chart(count_squares(rows, up)).mark_rect()
-        cloud = cloud.encode(
-            **axes,
-            x2="truth_end:Q",
-            y2=f"{up}_end:Q",
-            color=alt.Color("n:Q", scale=count_scale, legend=None),
-            tooltip=tooltips(n="d"),
-        )
-    layers = cloud + reference.encode(**axes) + line
-    return layers.properties(width=250, height=250)
+
+
+def select_inside(rows: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """Return the rows inside robust limits, so that an outlier does not shrink the picture."""
+    values = rows[[axes.x, axes.y]]
+    low, high = values.quantile(ROBUST).to_numpy()
+    margin = MARGIN * (high - low)
+    is_inside = (values >= low - margin) & (values <= high + margin)
+    return rows[is_inside.all(axis=1)]
 
 
 def average_tenths(rows: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -78,7 +99,7 @@ def average_tenths(rows: pd.DataFrame, by: str) -> pd.DataFrame:
     n_bins = min(N_BINS, max(1, len(rows) // 5))
     tenths = rows.groupby(bin_by_rank(rows[by], n_bins))
     means = tenths[["truth", "prediction", "residual"]].mean()
-    return means.assign(n=tenths.size(), order=means[by]).reset_index(drop=True)
+    return means.assign(n=tenths.size())
 
 
 def bin_by_rank(values: pd.Series, n_bins: int) -> pd.Series:
@@ -87,19 +108,57 @@ def bin_by_rank(values: pd.Series, n_bins: int) -> pd.Series:
     return (rank * n_bins // len(values)).astype(int)
 
 
-def count_squares(rows: pd.DataFrame, up: str) -> pd.DataFrame:
-    """Count units in N_SQUARES × N_SQUARES squares of truth and `up`; leave out empty squares."""
-    counts, across_edges, up_edges = np.histogram2d(rows["truth"], rows[up], bins=N_SQUARES)
+def count_squares(rows: pd.DataFrame, axes: Axes) -> pd.DataFrame:
+    """Count units in N_SQUARES × N_SQUARES squares, without the empty ones.
+
+    Returns
+    -------
+    Left and lower edge by the names of the axes, `x_end`, `y_end` and `n`.
+    """
+    counts, x_edges, y_edges = np.histogram2d(rows[axes.x], rows[axes.y], bins=N_SQUARES)
     i, j = np.nonzero(counts)
     return pd.DataFrame(
         {
-            "truth": across_edges[i],
-            "truth_end": across_edges[i + 1],
-            up: up_edges[j],
-            f"{up}_end": up_edges[j + 1],
+            axes.x: x_edges[i],
+            axes.y: y_edges[j],
+            "x_end": x_edges[i + 1],
+            "y_end": y_edges[j + 1],
             "n": counts[i, j].astype(int),
         }
     )
+
+
+def title_truth(collected: Collected, target: str) -> str:
+    """Return what the picture of truth against prediction shows."""
+    slopes = collected.best.set_index("target")["calibration_slope"]
+    slope = format_number(float(slopes[target]))
+    return f"{target}: one unit more predicted is {slope} more in truth" + _note_outside(
+        collected, target, TRUTH
+    )
+
+
+def title_residual(collected: Collected, target: str) -> str:
+    """Return what the picture of the residuals shows."""
+    tenths = average_tenths(select_predictions(collected, target), "truth")["residual"]
+    lowest = describe_bias(tenths.iloc[0])
+    highest = describe_bias(tenths.iloc[-1])
+    return f"{target}: low truths are predicted {lowest}, high truths {highest}" + _note_outside(
+        collected, target, RESIDUAL
+    )
+
+
+def describe_bias(bias: float) -> str:
+    """Return how far a mean prediction lies from the mean truth."""
+    if bias == 0:
+        return "exactly"
+    way = "too high" if bias > 0 else "too low"
+    return f"{way} by {format_figures(abs(bias))}"
+
+
+def _note_outside(collected: Collected, target: str, axes: Axes) -> str:
+    rows = select_predictions(collected, target)
+    n_outside = len(rows) - len(select_inside(rows, axes))
+    return f" ({plural(n_outside, 'outlier')} not drawn)" if n_outside else ""
 
 
 def describe_calibration(collected: Collected) -> str:
@@ -107,11 +166,12 @@ def describe_calibration(collected: Collected) -> str:
     rows = collected.best[["target", "calibration_slope"]].dropna()
     if rows.empty:
         return "How truth follows the predictions of each target's best model."
-    slopes = rows.set_index("target")["calibration_slope"].astype(float).round(2)
+    slopes: Any = rows.set_index("target")["calibration_slope"]
+    slopes = slopes.astype(float).round(2)
     low, high = CALIBRATED
-    n_calibrated = int(slopes.between(low, high).sum())
+    n_calibrated = slopes.between(low, high).sum()
     text = (
-        f"Predictions are calibrated for {n_calibrated} of {plural(len(slopes), 'target')}: "
+        f"Predictions are calibrated for {n_calibrated} of {plural(len(slopes), 'index')}: "
         f"the slope of truth on prediction is from {low} to {high}."
     )
     if len(slopes) > 1:
