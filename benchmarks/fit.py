@@ -36,18 +36,21 @@ from models.data.folds import Folds, assign_folds, build_folds
 from models.data.model_names import parse_model
 from models.families.family import CrossFit
 from models.families.linear.ridge import ALPHAS
-from models.families.nearest_neighbours import K_CHOICES, WEIGHTINGS
+from models.families.neighbour_search import N_NEIGHBORS, WEIGHTS
 from models.families.registry import build_model
 from models.families.trees.boosting import Boosting
-from models.families.trees.forest import LEAF
 
-FAMILIES = ("ridge", "knn", "xgboost", "forest")
-FASTER, LOST = 8.0, 0.005
+FAMILIES = ("ridge", "knn", "xgboost", "forest", "extratrees")
+SHARED = ("ridge", "knn", "xgboost")  # families whose folds and targets share work
+FASTER = 8.0  # of these together
+FASTER_TREES = {"forest": 1.0, "extratrees": 3.5}  # forest is scikit-learn's own
+LOST = 0.005
 TARGETS_GOAL = {
     "ridge": 1.1,
     "knn": 1.1,
     "xgboost": 5.0,
     "forest": 7.0,
+    "extratrees": 7.0,
 }  # seven targets, in times of one
 SECOND_RUN_S = 5.0
 _SHORT_S = 20.0  # what takes less is measured three times
@@ -117,21 +120,22 @@ def careful(family: str, inner: int) -> Any:
         return search(make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": list(ALPHAS)})
     if family == "knn":
         model = make_pipeline(StandardScaler(), Normalizer(), KNeighborsRegressor())
-        grid = {"n_neighbors": list(K_CHOICES), "weights": list(WEIGHTINGS)}
+        grid = {"n_neighbors": list(N_NEIGHBORS), "weights": list(WEIGHTS)}
         return search(
             model, {f"kneighborsregressor__{name}": choices for name, choices in grid.items()}
         )
-    if family == "forest":
+    if family in ("forest", "extratrees"):
         return RandomForestRegressor(
-            100, max_features=1 / 3, min_samples_leaf=LEAF, random_state=0, n_jobs=-1
+            100, max_features=1 / 3, min_samples_leaf=3, random_state=0, n_jobs=-1
         )
     ours = Boosting()
     model = XGBRegressor(
-        max_depth=ours.depth,
-        learning_rate=ours.rate,
-        colsample_bytree=ours.columns,
-        subsample=ours.rows,
-        min_child_weight=ours.min_child,
+        max_depth=ours.max_depth,
+        learning_rate=ours.learning_rate,
+        colsample_bytree=ours.colsample_bytree,
+        colsample_bynode=ours.colsample_bynode,
+        subsample=ours.subsample,
+        min_child_weight=ours.min_child_weight,
         max_bin=ours.max_bin,
         random_state=0,
         n_jobs=1,
@@ -187,13 +191,16 @@ def loop_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:
             f"{ours:.1f} s beside {theirs:.0f} s ({len(pairs)} of {len(every)} steps took "
             f"{part:.0f} s)"
         )
-        yield Row(f"{family}: times faster", measured, theirs / ours)
+        goal = FASTER_TREES.get(family)
+        yield Row(f"{family}: times faster", measured, theirs / ours, at_least=goal)
         note = f"{r2[0]:.4f} beside {r2[1]:.4f} on those steps"
         yield Row(f"{family}: R² lost", note, float(r2[1] - r2[0]), at_most=LOST, digits=4)
-        seconds += ours, theirs
+        if family in SHARED:
+            seconds += ours, theirs
     note = f"{seconds[0]:.0f} s beside {seconds[1]:.0f} s"
-    if set(families) == set(FAMILIES):
-        yield Row("all four: times faster", note, float(seconds[1] / seconds[0]), at_least=FASTER)
+    if set(SHARED) <= set(families):
+        together = float(seconds[1] / seconds[0])
+        yield Row(f"{', '.join(SHARED)}: times faster", note, together, at_least=FASTER)
 
 
 def target_rows(size: Size, families: Sequence[str]) -> Iterator[Row]:

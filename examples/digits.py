@@ -29,7 +29,7 @@ names = ["mean", "ridge", "knn", "cnn"]
 splits = ["random"]                   # there is no place, and no label that pictures share
 
 [models.params.knn]
-k_choices = [1, 3, 5]
+n_neighbors = [1, 3, 5]
 
 [models.params.cnn]
 rate = 0.003

@@ -64,4 +64,4 @@ def test_examples_with_a_folder_a_class_run(
     chosen = read_run(settings.folder, "random", cut, model)["chosen"]["class"]
     assert len(chosen) == 5
     if model == "knn":
-        assert {one["k"] for one in chosen.values()} == {11}
+        assert {one["n_neighbors"] for one in chosen.values()} == {11}

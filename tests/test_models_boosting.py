@@ -8,13 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xgboost
+from xgboost import XGBRegressor
 
 from models.data.features import Features
 from models.data.folds import Folds, assign_folds, build_folds
 from models.families.family import Family
 from models.families.trees import binned_matrix, boosting
 from models.families.trees.binned_matrix import bin_features, choose_device, share_threads
-from models.families.trees.boosting import DEFAULT_ROUNDS, Boosting, neighbours
+from models.families.trees.boosting import DEFAULT_ROUNDS, Boosting, JointBoosting, neighbours
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -87,40 +89,83 @@ def test_weights_count() -> None:
     )
 
 
-def test_it_is_xgboosts_own_training() -> None:
-    """The same rows, labels, weights, parameters, rounds and seed give what XGBoost gives."""
-    import xgboost
+OWN = ("max_depth", "learning_rate", "subsample", "colsample_bytree", "colsample_bynode")
 
+
+def own_parameters(model: Boosting) -> dict[str, object]:
+    """Return the parameters that a user gives XGBoost, by its own names."""
+    names = (*OWN, "min_child_weight", "max_bin")
+    return {name: getattr(model, name) for name in names} | {"tree_method": "hist"}
+
+
+def test_a_user_of_xgboost_gets_the_same() -> None:
+    """The same rows, labels, weights, parameters, rounds and seed, of features with many values."""
+    rng = np.random.default_rng(5)
+    given = rng.normal(size=(N, 12)).astype(np.float32)
+    labels = given[:, :2] ** 2 + given[:, [3]] + 0.1 * rng.normal(size=(N, 2))
+    weight = rng.uniform(0.5, 2, N)
+    for changes in ({"max_bin": 32}, {"max_bin": 256, "colsample_bynode": 0.4, "max_depth": 6}):
+        model = small(seed=3, **changes)
+        model.fit(Features(given), labels, folds=FOLDS, weight=weight)
+        ours = model.predict(Features(given))
+        for target in range(2):
+            theirs = XGBRegressor(
+                n_estimators=model.chosen_[target]["rounds"],
+                random_state=3,
+                n_jobs=1,
+                **own_parameters(model),
+            )
+            theirs.fit(given, labels[:, target], sample_weight=weight)
+            np.testing.assert_allclose(ours[:, target], theirs.predict(given), atol=1e-5)
+
+
+def test_a_row_without_a_label_weighs_nothing() -> None:
     weight = RNG.uniform(0.5, 2, N)
+    labels = Y[:, :1].copy()
+    labels[RNG.random(N) < 0.2] = np.nan
+    is_known = ~np.isnan(labels[:, 0])
+    model = small().fit(Features(X), labels, folds=FOLDS, weight=weight)
+    matrix = xgboost.QuantileDMatrix(
+        X.astype(np.float32),
+        np.where(is_known, labels[:, 0], 0.0),
+        weight=weight,
+        max_bin=model.max_bin,
+        nthread=1,
+    )
+    matrix.set_weight(np.where(is_known, weight, 0.0))
+    parameters = {**own_parameters(model), "seed": model.seed, "nthread": 1}
+    own = xgboost.train(parameters, matrix, model.chosen_[0]["rounds"])
+    expected = own.predict(xgboost.DMatrix(X.astype(np.float32)))
+    np.testing.assert_allclose(model.predict(Features(X))[:, 0], expected, atol=1e-5)
+
+
+def test_joint_boosting_is_xgboosts_multi_output_tree(tmp_path: Path) -> None:
+    model = JointBoosting(n_estimators=30, early_stopping_rounds=5, n_jobs=1)
+    model.fit(Features(X), Y, folds=FOLDS, weight=ONES)
+    assert model.chosen_ == [model.chosen_[0]] * 3
+    theirs = XGBRegressor(
+        n_estimators=model.chosen_[0]["rounds"],
+        random_state=0,
+        n_jobs=1,
+        multi_strategy="multi_output_tree",
+        **own_parameters(model),
+    )
+    theirs.fit(X.astype(np.float32), Y)
+    ours = model.predict(Features(X))
+    np.testing.assert_allclose(ours, theirs.predict(X.astype(np.float32)), atol=1e-5)
+    model.save(tmp_path)
+    np.testing.assert_allclose(JointBoosting.load(tmp_path).predict(Features(X)), ours, atol=1e-6)
+
+
+def test_joint_boosting_leaves_out_rows_that_lack_a_label() -> None:
     labels = Y.copy()
-    labels[RNG.random(N) < 0.2, 0] = np.nan
-    model = small(n_jobs=1).fit(Features(X), labels, folds=FOLDS, weight=weight)
-    for target in range(labels.shape[1]):
-        is_known = ~np.isnan(labels[:, target])
-        matrix = xgboost.QuantileDMatrix(
-            X.astype(np.float32),
-            np.where(is_known, labels[:, target], 0.0),
-            weight=np.where(is_known, weight, 0.0),
-            max_bin=model.max_bin,
-            nthread=1,
-        )
-        parameters = {
-            "max_depth": model.max_depth,
-            "learning_rate": model.learning_rate,
-            "subsample": model.subsample,
-            "colsample_bytree": model.colsample_bytree,
-            "min_child_weight": model.min_child_weight,
-            "max_bin": model.max_bin,
-            "tree_method": "hist",
-            "seed": model.seed,
-            "nthread": 1,
-        }
-        own = xgboost.train(parameters, matrix, model.chosen_[target]["rounds"])
-        np.testing.assert_allclose(
-            model.predict(Features(X))[:, target],
-            own.predict(xgboost.DMatrix(X.astype(np.float32))),
-            atol=1e-5,
-        )
+    labels[:60, 1] = np.nan
+    model = JointBoosting(n_estimators=10, early_stopping_rounds=5, n_jobs=1, subsample=1.0)
+    coarse = np.clip(X.round(), -2, 2)
+    whole = model.fit(Features(coarse), labels, folds=FOLDS, weight=ONES).predict(Features(coarse))
+    rows = np.arange(60, N)
+    model.fit(Features(coarse[rows]), Y[rows], folds=FOLDS.take(rows), weight=ONES[rows])
+    np.testing.assert_allclose(whole, model.predict(Features(coarse)), atol=1e-5)
 
 
 def test_the_best_round_is_that_of_the_lowest_error_before_patience_neighbours(
@@ -246,9 +291,9 @@ def test_threads_do_not_change_the_result() -> None:
 
 
 def test_binning_in_pieces_equals_binning_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = bin_features(Features(X), max_bin=16, threads=1)
+    whole = bin_features(Features(X), weight=ONES, max_bin=16, threads=1)
     monkeypatch.setattr("models.data.features._CHUNK_BYTES", 4 * 12 * 37)
-    pieces = bin_features(Features(X), max_bin=16, threads=1)
+    pieces = bin_features(Features(X, limit=1), weight=ONES, max_bin=16, threads=1)
     assert (pieces.num_row(), pieces.num_col()) == (N, 12)
     np.testing.assert_allclose(
         pieces.get_data().toarray(), whole.get_data().toarray(), atol=0.2

@@ -97,10 +97,10 @@ def test_another_version_of_the_family_or_of_its_library_is_said(
         fit(path).notes[0]
         == f"2 cells stale: ridge: revision {SharedRidge.revision - 1} → {SharedRidge.revision}"
     )
-    old = {"params": {"n_trees": 100}, "versions": {"scikit-learn": "1.8"}, "weights": "tile"}
-    new = {"params": {"n_trees": 200}, "versions": {"scikit-learn": "1.9"}, "weights": "area"}
+    old = {"params": {"n_estimators": 100}, "versions": {"scikit-learn": "1.8"}, "weights": "tile"}
+    new = {"params": {"n_estimators": 200}, "versions": {"scikit-learn": "1.9"}, "weights": "area"}
     assert name_changes(old, new, cell=("area", "net/last:avg", "forest"), target="income") == [
-        "forest: n_trees 100 → 200",
+        "forest: n_estimators 100 → 200",
         "forest: scikit-learn 1.8 → 1.9",
         "[models]: weights tile → area",
     ]

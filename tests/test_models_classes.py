@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_experiment import N_AREAS, N, change, fit, make_experiment, write_features
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
 from sklearn.neighbors import KNeighborsClassifier
@@ -34,6 +34,7 @@ from models.families.linear.ridge import SharedRidge
 from models.families.nearest_neighbours import Neighbours
 from models.families.params import check_params
 from models.families.registry import BASELINES, FAMILIES, build_model
+from models.families.trees.forest import ExtraTrees, Forest
 from models.settings import FitSettings
 from models.store.kept_models import load_model, save_model
 from models.store.runs import read_classes, read_run, read_scores, run_folder
@@ -139,7 +140,7 @@ def test_neighbours_are_the_shares_of_k_neighbors_classifier() -> None:
     scaler = StandardScaler().fit(X[TRAIN])
     known, asked = (Normalizer().transform(scaler.transform(x)) for x in (X[TRAIN], X))
     theirs = KNeighborsClassifier(11).fit(known, CODE[TRAIN]).predict_proba(asked)
-    ours = fit_rows(Neighbours(k_choices=(11,), weightings=("uniform",), task="class"))
+    ours = fit_rows(Neighbours(n_neighbors=(11,), weights=("uniform",), task="class"))
     np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
@@ -151,22 +152,38 @@ def test_uncentred_neighbours_search_the_l2_normalised_rows() -> None:
         .predict_proba(raw.transform(X))
     )
     model = Neighbours(
-        k_choices=(11,), weightings=("uniform",), standardise=False, centre=False, task="class"
+        n_neighbors=(11,), weights=("uniform",), standardise=False, centre=False, task="class"
     )
     np.testing.assert_allclose(fit_rows(model), theirs, atol=1e-6)
 
 
-@pytest.mark.parametrize("search", [False, True])
-def test_forest_is_as_good_as_random_forest_classifier(search: bool) -> None:
-    n_right = 0
-    for fold in FOLDS.folds:
-        train, held = FOLDS.training(frozenset({fold})), FOLDS.held(frozenset({fold}))
-        theirs = (
-            RandomForestClassifier(200, random_state=0).fit(X[train], CODE[train]).predict(X[held])
-        )
-        n_right += (theirs == CODE[held]).sum()
-    ours = cross_fit("forest", n_trees=200, search=search).predicted.argmax(axis=1)
-    assert (ours == CODE).mean() >= n_right / ROWS - 0.02
+@pytest.mark.parametrize(
+    ("kind", "classifier"),
+    [(Forest, RandomForestClassifier), (ExtraTrees, ExtraTreesClassifier)],
+)
+def test_forests_are_the_classifiers_of_scikit_learn(kind: type, classifier: type) -> None:
+    ours = fit_rows(kind(n_estimators=30, max_features="sqrt", seed=5, task="class"))
+    theirs = classifier(30, max_features="sqrt", random_state=5).fit(X[TRAIN], CODE[TRAIN])
+    np.testing.assert_array_equal(ours, theirs.predict_proba(X))
+
+
+def test_the_number_of_neighbours_is_that_of_the_highest_balanced_accuracy() -> None:
+    model = Neighbours(n_neighbors=(1, 9, 60), metric="euclidean", task="class")
+    fit_rows(model)
+    scaled = model.X_
+    inner = FOLDS.take(TRAIN)
+    found = {}
+    for k in (1, 9, 60):
+        for weights in ("uniform", "distance"):
+            truth, said = [], []
+            for train, held in inner.splits():
+                one = KNeighborsClassifier(k, weights=weights)
+                one.fit(scaled[train], CODE[TRAIN][train])
+                said.extend(one.predict_proba(scaled[held]).argmax(axis=1))
+                truth.extend(CODE[TRAIN][held])
+            found[k, weights] = balanced_accuracy_score(truth, said)
+    chosen = model.chosen_[0]
+    assert found[chosen["n_neighbors"], chosen["weights"]] == pytest.approx(max(found.values()))
 
 
 def test_codes_follow_the_alphabet_and_the_first_of_equals_is_commonest() -> None:
@@ -337,15 +354,15 @@ def test_one_class_and_mixed_areas_are_findings(made: Callable[..., Path]) -> No
 def test_parameters_of_a_family_are_checked_and_part_of_the_key(made: Callable[..., Path]) -> None:
     path = made(names=["ridge", "knn"])
     fit(path)
-    path.write_text(path.read_text() + "[models.params.knn]\nk_choices = [11]\n")
+    path.write_text(path.read_text() + "[models.params.knn]\nn_neighbors = 11\n")
     assert {cell[2] for cell in fit(path).fitted} == {"knn"}
     chosen = read_run(read_settings(path, FitSettings).folder, "area", "net/last:avg", "knn")[
         "chosen"
     ]["kind"]
-    assert {one["k"] for one in chosen.values()} == {11}
-    path.write_text(path.read_text().replace("k_choices", "k_choice"))
+    assert {one["n_neighbors"] for one in chosen.values()} == {11}
+    path.write_text(path.read_text().replace("n_neighbors", "n_neighbor"))
     with pytest.raises(
-        SettingsError, match=r"knn: unknown parameter 'k_choice'.*Did you mean 'k_choices'"
+        SettingsError, match=r"knn: unknown parameter 'n_neighbor'.*Did you mean 'n_neighbors'"
     ):
         read_settings(path, FitSettings)
 
@@ -354,7 +371,7 @@ def test_parameters_of_a_family_are_checked_and_part_of_the_key(made: Callable[.
     ("family", "params", "message"),
     [
         ("forrest", {}, "Did you mean 'forest'"),
-        ("forest", {"n_trees": "many"}, "forest.n_trees: .*got 'many'"),
+        ("forest", {"n_estimators": "many"}, "forest.n_estimators: .*got 'many'"),
         ("forest", {"seed": 1}, "unknown parameter 'seed'"),
         ("knn", {"metric": "cosin"}, "knn.metric: "),
     ],

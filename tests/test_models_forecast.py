@@ -67,9 +67,9 @@ def test_workers_share_the_time_but_for_the_longest_run() -> None:
 
 def test_stale_runs_of_a_folder_predict_what_they_take_again(tmp_path: Path) -> None:
     path = make_experiment(tmp_path, names=["forest"])
-    path.write_text(path.read_text() + "[models.params.forest]\nn_trees = 10\n")
+    path.write_text(path.read_text() + "[models.params.forest]\nn_estimators = 10\n")
     fit(path)
-    path.write_text(path.read_text().replace("n_trees = 10", "n_trees = 20"))
+    path.write_text(path.read_text().replace("n_estimators = 10", "n_estimators = 20"))
     progress = FitProgress()
     _, (run,) = plan_all(change(path), progress, is_read_only=True)
     assert progress.expected.seconds[run.cell] == pytest.approx(sum(run.took.values()))

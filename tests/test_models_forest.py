@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from models.data.features import Features
 from models.data.folds import assign_folds, build_folds
-from models.families.trees.forest import Forest
+from models.families.trees.forest import ExtraTrees, Forest
 from models.store.kept_models import load_model, save_model
 
 RNG = np.random.default_rng(0)
@@ -32,7 +32,7 @@ def fit(
     labels: np.ndarray, weight: np.ndarray = ONES, rows: np.ndarray | None = None, **changes: object
 ) -> Forest:
     rows = np.arange(N) if rows is None else rows
-    model = Forest(n_trees=40, n_jobs=1).set_params(**changes)
+    model = Forest(n_estimators=40, n_jobs=1).set_params(**changes)
     return model.fit(Features(X[rows]), labels[rows], folds=FOLDS.take(rows), weight=weight[rows])
 
 
@@ -42,27 +42,41 @@ def r2(predicted: np.ndarray, truth: np.ndarray = Y) -> np.ndarray:
 
 def test_planted_truth_is_found_out_of_fold_and_noise_is_not() -> None:
     found = r2(
-        Forest(n_trees=40, n_jobs=1).cross_fit(Features(X), Y, folds=FOLDS, weight=ONES).predicted
+        Forest(n_estimators=40, n_jobs=1)
+        .cross_fit(Features(X), Y, folds=FOLDS, weight=ONES)
+        .predicted
     )
     assert (found[:2] > 0.6).all(), found
     assert found[2] < 0.1, found
 
 
-def test_as_good_as_a_searching_forest_out_of_fold() -> None:
-    ours = r2(
-        Forest(n_trees=40, n_jobs=1)
-        .cross_fit(Features(X), Y[:, :1], folds=FOLDS, weight=ONES)
-        .predicted,
-        Y[:, :1],
+@pytest.mark.parametrize(
+    ("kind", "regressor", "defaults"),
+    [
+        (Forest, RandomForestRegressor, {"max_features": 1 / 3, "min_samples_leaf": 3}),
+        (ExtraTrees, ExtraTreesRegressor, {"max_features": 12, "min_samples_leaf": 5}),
+    ],
+)
+def test_it_is_the_forest_of_scikit_learn(kind: type, regressor: type, defaults: dict) -> None:
+    weight = RNG.uniform(0.5, 2, N)
+    labels = Y.copy()
+    labels[RNG.random(N) < 0.2, 0] = np.nan
+    ours = kind(n_estimators=20, seed=7).fit(Features(X), labels, folds=FOLDS, weight=weight)
+    for t in range(3):
+        known = np.isfinite(labels[:, t])
+        theirs = regressor(20, random_state=7, **defaults)
+        theirs.fit(X[known], labels[known, t], sample_weight=weight[known])
+        np.testing.assert_allclose(
+            ours.predict(Features(X))[:, t], theirs.predict(X), rtol=1e-12, atol=1e-12
+        )
+
+
+def test_parameters_go_to_scikit_learn() -> None:
+    given = {"n_estimators": 8, "max_features": "log2", "min_samples_leaf": 9}
+    theirs = RandomForestRegressor(random_state=0, **given).fit(X, Y[:, 0])
+    np.testing.assert_allclose(
+        fit(Y[:, :1], **given).predict(Features(X))[:, 0], theirs.predict(X), rtol=1e-12
     )
-    theirs = np.empty((N, 1))
-    for fold in FOLDS.folds:
-        train, held = FOLDS.training(frozenset({fold})), FOLDS.held(frozenset({fold}))
-        forest = RandomForestRegressor(
-            40, max_features=1 / 3, min_samples_leaf=3, random_state=0
-        ).fit(X[train], Y[train, 0])
-        theirs[held, 0] = forest.predict(X[held])
-    assert ours[0] > r2(theirs, Y[:, :1])[0] - 0.02
 
 
 def test_missing_labels_are_rows_that_were_dropped() -> None:
@@ -76,8 +90,9 @@ def test_missing_labels_are_rows_that_were_dropped() -> None:
 
 def test_weights_count() -> None:
     labels, weight = (np.arange(N) % 2).astype(float)[:, None], np.where(np.arange(N) % 2, 1.5, 0.5)
-    predicted = fit(labels, weight, min_leaf=N).predict(Features(X))  # one leaf: the weighted mean
-    np.testing.assert_allclose(predicted, 0.75, atol=1e-6)
+    one_leaf = {"n_estimators": 300, "min_samples_leaf": N // 2}
+    predicted = fit(labels, weight, **one_leaf).predict(Features(np.zeros_like(X)))
+    np.testing.assert_allclose(predicted, 0.75, atol=0.01)
 
 
 def test_a_target_is_predicted_the_same_whatever_else_and_how_many_threads() -> None:
@@ -104,7 +119,7 @@ def test_a_target_without_a_label_is_an_error() -> None:
 
 
 def test_a_kept_forest_predicts_the_same(tmp_path: Path) -> None:
-    model = fit(Y[:, :1], n_trees=4)
+    model = fit(Y[:, :1], n_estimators=4)
     save_model(tmp_path / "kept", "forest", model, {})
     np.testing.assert_allclose(
         load_model(tmp_path / "kept").predict(Features(X)), model.predict(Features(X)), atol=1e-6

@@ -47,7 +47,9 @@ def test_every_fold_equals_scikit_learn_with_what_was_chosen(
         train, rows = folds.training(folds.parts_of(f)), folds.held(folds.parts_of(f))
         for t in range(2):
             chosen = ours.chosen[t][str(f)]
-            model = theirs(chosen["k"], chosen["weighting"], metric).fit(X[train], Y[train, t])
+            model = theirs(chosen["n_neighbors"], chosen["weights"], metric).fit(
+                X[train], Y[train, t]
+            )
             np.testing.assert_allclose(ours.predicted[rows, t], model.predict(X[rows]), atol=1e-5)
 
 
@@ -82,7 +84,7 @@ def test_a_weight_of_two_is_the_row_twice(weighting: str) -> None:
     ):
         model = Neighbours(KS, WEIGHTINGS, "euclidean", standardise=False)
         model.fit(Features(X[rows]), Y[rows], folds=folds_of("area").take(rows), weight=weight)
-        model.chosen_ = [{"k": len(rows), "weighting": weighting}] * 2
+        model.chosen_ = [{"n_neighbors": len(rows), "weights": weighting}] * 2
         predicted.append(model.predict(Features(X + np.float32(0.5))))
     np.testing.assert_allclose(*predicted, atol=1e-6)
 
@@ -94,7 +96,7 @@ def test_a_missing_label_is_no_neighbour() -> None:
     changed = labels.copy()
     known = np.flatnonzero(np.isfinite(labels[:, 1]))
     chosen = model.chosen_[1]
-    expected = KNeighborsRegressor(chosen["k"], weights=chosen["weighting"]).fit(
+    expected = KNeighborsRegressor(chosen["n_neighbors"], weights=chosen["weights"]).fit(
         model.X_[known], changed[known, 1]
     )
     np.testing.assert_allclose(

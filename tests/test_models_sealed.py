@@ -66,7 +66,7 @@ NAMES = [
 QUICK = {
     "cnn": {"epochs": 2, "filters": 4, "dense": 8},
     "head": {"epochs": 3},
-    "forest": {"n_trees": 10},
+    "forest": {"n_estimators": 10},
 }
 AGAIN = """
 import sys

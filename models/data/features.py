@@ -133,6 +133,17 @@ class Features:
         values = self.beside if self.index is None else self.beside[self.index]
         return np.asarray(values, dtype=np.float32)
 
+    @property
+    def fits(self) -> bool:
+        """Whether the matrix fits as float32 into the memory that it may take."""
+        limit = free_memory() if self.limit is None else self.limit
+        return self._float32_bytes <= limit
+
+    @property
+    def _float32_bytes(self) -> int:
+        n_rows, n_features = self.shape
+        return 4 * n_rows * n_features
+
     def check_fits(self) -> None:
         """Check that the matrix fits as float32 into the memory that it may take.
 
@@ -140,14 +151,14 @@ class Features:
         ------
         FeaturesError : it does not.
         """
-        limit = free_memory() if self.limit is None else self.limit
-        n_rows, n_features = self.shape
-        size = 4 * n_rows * n_features
-        if size > limit:
+        if not self.fits:
+            limit = free_memory() if self.limit is None else self.limit
+            n_rows, n_features = self.shape
             raise FeaturesError(
                 f"{n_rows} rows of {n_features} features: expected at most {limit / _GIB:.2g} GiB "
-                f"as float32, got {size / _GIB:.2g} GiB. Reduce them first, as 'knn+pca:256', take "
-                "a family that streams (ridge, xgboost), or raise memory_gib in [models]."
+                f"as float32, got {self._float32_bytes / _GIB:.2g} GiB. Reduce them first, as "
+                "'knn+pca:256', take a family that streams (ridge, xgboost), or raise memory_gib "
+                "in [models]."
             )
 
     def array(self) -> Float32s:

@@ -22,7 +22,17 @@ BASELINE_FEEDS: dict[str, Feed] = {
 FINETUNE = "finetune"
 STACK = "stack"
 _MAP_FAMILIES = ("cnn", "tail", FINETUNE)
-FAMILY_NAMES = ("ridge", "knn", "forest", "xgboost", "head", "head:joint", *_MAP_FAMILIES)
+FAMILY_NAMES = (
+    "ridge",
+    "knn",
+    "forest",
+    "extratrees",
+    "xgboost",
+    "xgboost:joint",
+    "head",
+    "head:joint",
+    *_MAP_FAMILIES,
+)
 _KNOWN = (*BASELINE_FEEDS, *FAMILY_NAMES, STACK)
 _PATTERN = re.compile(
     r"(?P<family>[a-z0-9_:]+)(\+pca:(?P<pca>[1-9]\d*))?(?P<groups>\+groups)?(?P<area>@area)?"

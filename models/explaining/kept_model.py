@@ -128,7 +128,7 @@ def _restrict_neighbours(
 
     Parameters
     ----------
-    chosen : fold → k and weighting that were chosen without it.
+    chosen : fold → number and weighting of neighbours that were chosen without it.
     """
     neighbours = _inner_family(model)
     if not isinstance(neighbours, Neighbours):
@@ -185,7 +185,7 @@ def find_neighbours(opened: OpenedModel, i: int) -> list[Neighbour]:
     rows = searched[is_known]
     column = 0 if opened.classes else int(explained.columns[i])
     is_labelled = ~np.isnan(model.Y_[:, column])
-    n = min(N_NEIGHBOURS, int(model.chosen_[column]["k"]), int(is_labelled.sum()))
+    n = min(N_NEIGHBOURS, int(model.chosen_[column]["n_neighbors"]), int(is_labelled.sum()))
     X = explained.features().rows(np.array([i]))
     if isinstance(asked, Reduced):
         X = reduce_features(X, asked.axes_)

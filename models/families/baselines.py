@@ -18,11 +18,12 @@ from models.families.family import (
     as_probabilities,
     labelled_groups,
 )
-from models.families.linear.gram_ridge import Gram, LabelledRows, few_threads
+from models.families.linear.gram_ridge import Gram
+from models.families.linear.labelled_rows import LabelledRows, few_threads
 from models.families.linear.ridge import solve_sets
-from models.families.nearest_neighbours import (
-    K_CHOICES,
-    WEIGHTINGS,
+from models.families.neighbour_search import (
+    N_NEIGHBORS,
+    WEIGHTS,
     Choice,
     Weighting,
     predict_nearest,
@@ -86,9 +87,11 @@ class Region(Family):
         n_regions = len(self.mean_)
         for t, y in enumerate(Y.T):
             known = ~np.isnan(y)
+            region = code[known]
             counts = weight[known]
-            total = np.bincount(code[known], weights=counts, minlength=n_regions)
-            sums = np.bincount(code[known], weights=counts * y[known], minlength=n_regions)
+            labels = counts * y[known]
+            total = np.bincount(region, weights=counts, minlength=n_regions)
+            sums = np.bincount(region, weights=labels, minlength=n_regions)
             is_seen = total > 0
             self.mean_[is_seen, t] = sums[is_seen] / total[is_seen]
         self.chosen_ = [{} for _ in self.overall_]
@@ -118,15 +121,15 @@ def weighted_means(Y: Floats, weight: Floats) -> Floats:
 class Location(Family):
     """Predict each target from easting and northing, by the better of two rules.
 
-    Neighbours on the map: k and weighting are chosen. A smooth field: a Gaussian process of Matérn
-    covariance (ν = 3/2) seen through its values at some centres (the subset of regressors of
-    Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, section 8.3.1), which
+    Neighbours on the map: their number and weighting are chosen. A smooth field: a Gaussian process
+    of Matérn covariance (ν = 3/2) seen through its values at some centres (the subset of regressors
+    of Rasmussen and Williams 2006, Gaussian Processes for Machine Learning, section 8.3.1), which
     makes it a ridge regression on as many columns; its length and its noise are chosen. The inner
     folds choose the rule too.
 
     Parameters
     ----------
-    k_choices, weightings : of the neighbours.
+    n_neighbors, weights : of the neighbours, to choose from.
     n_centres : centres of the field, spread over the training tiles.
     lengths : of the field, as multiples of the distance between centres, which cannot show shorter
         waves.
@@ -135,15 +138,15 @@ class Location(Family):
 
     def __init__(
         self,
-        k_choices: tuple[int, ...] = K_CHOICES,
-        weightings: tuple[Weighting, ...] = WEIGHTINGS,
+        n_neighbors: tuple[int, ...] = N_NEIGHBORS,
+        weights: tuple[Weighting, ...] = WEIGHTS,
         n_centres: int = N_CENTRES,
         lengths: tuple[float, ...] = LENGTHS,
         noise: tuple[float, ...] = NOISE,
         task: Task = "number",
     ) -> None:
-        self.k_choices = k_choices
-        self.weightings = weightings
+        self.n_neighbors = n_neighbors
+        self.weights = weights
         self.task = task
         self.n_centres = n_centres
         self.lengths = lengths
@@ -168,7 +171,7 @@ class Location(Family):
         self.intercept_ = np.zeros(n_targets)
         self.nearest_: list[Chosen] = [{} for _ in range(n_targets)]
         self.chosen_ = [{} for _ in range(n_targets)]
-        choice = Choice(search_map, self.k_choices, self.weightings, self.task)
+        choice = Choice(search_map, self.n_neighbors, self.weights, self.task)
         for rows, columns in labelled_groups(Y):
             data = LabelledRows(X, Y[:, columns], weight, folds).take(rows)
             xy = self.xy_[rows]
@@ -199,10 +202,12 @@ class Location(Family):
         if not any(len(train) and len(held) for train, held in data.folds.splits()):
             return best
         noise = np.sort(np.asarray(self.noise, dtype=float))
+        jitter = _JITTER * np.eye(n_centres)
         for length in np.multiply(self.lengths, self.spacing_):
             covariance = matern(self.centres_, self.centres_, length)
-            root = cholesky(covariance + _JITTER * np.eye(n_centres), lower=True)
-            columns = solve_triangular(root, matern(self.centres_, xy, length), lower=True)
+            root = cholesky(covariance + jitter, lower=True)
+            beside = matern(self.centres_, xy, length)
+            columns = solve_triangular(root, beside, lower=True)
             seen = data._replace(X=Features(columns.T))
             solver = Gram(seen, noise, is_scaled=False)
             linear = solve_sets(solver, [_EVERYTHING], task=self.task)[_EVERYTHING]
@@ -246,15 +251,21 @@ def spread_centres(xy: Floats, n: int) -> tuple[Floats, float]:
     -------
     (at most n, 2), and the distance [m] within which every place has a centre.
     """
-    centre = ((xy - xy.mean(axis=0)) ** 2).sum(axis=1).argmin()
+    centre = _squares_from(xy.mean(axis=0), xy).argmin()
     centres = [centre]
     nearest = np.full(len(xy), np.inf)
     while True:
-        nearest = np.minimum(nearest, ((xy - xy[centre]) ** 2).sum(axis=1))
+        nearest = np.minimum(nearest, _squares_from(xy[centre], xy))
         centre = nearest.argmax()
         if len(centres) == n or nearest[centre] == 0:
             return xy[centres], float(np.sqrt(nearest[centre])) or 1.0
         centres.append(centre)
+
+
+def _squares_from(place: Floats, xy: Floats) -> Floats:
+    """Return the squared distance of each place from one: (n,)."""
+    squares: Floats = ((xy - place) ** 2).sum(axis=1)
+    return squares
 
 
 def matern(a: Floats, b: Floats, length: float) -> Floats:

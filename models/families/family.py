@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from extract.config.arrays import Floats, Ints
 from models.data.features import Features
-from models.data.folds import Folds
+from models.data.folds import Folds, Held
 
 Chosen = dict[str, Any]
 Task = Literal["number", "class"]
@@ -62,6 +62,21 @@ class FitContext(NamedTuple):
 
 
 NO_CONTEXT = FitContext()
+
+
+class HeldOut(NamedTuple):
+    """What a model that has not seen some parts of the folds gives.
+
+    Attributes
+    ----------
+    predicted : (n_asked, n_targets).
+    chosen : for each target, the parameters chosen inside the training rows.
+    curves : for each target, its learning curve; empty where nothing is trained in epochs.
+    """
+
+    predicted: Floats
+    chosen: list[Chosen]
+    curves: Sequence[list[Epoch]] = ()
 
 
 class CrossFit(NamedTuple):
@@ -179,44 +194,75 @@ class Family:
         nested: bool = False,
         context: FitContext = NO_CONTEXT,
     ) -> CrossFit:
-        """Predict every row by a model that has not seen its fold, by one fit a fold.
-
-        Families that can share work between folds override it.
+        """Predict every row by a model that has not seen its fold.
 
         Parameters
         ----------
         X, Y, folds, weight, context : as for `fit`, of all rows.
         nested : also compute what a stack learns from (at least three folds).
         """
+        n_targets = Y.shape[1]
+        singles = {folds.parts_of(fold): fold for fold in folds.folds}
+        pairs = {}
+        if nested:
+            pairs = {folds.parts_of(fold, folds.before(fold)): fold for fold in folds.folds}
+        asked = {}
+        for held, fold in (singles | pairs).items():
+            asked[held] = folds.held(folds.parts_of(fold))
         predicted = np.full(Y.shape, np.nan)
         nested_predicted = np.full(Y.shape, np.nan)
-        chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
-        curves: list[dict[str, list[Epoch]]] = [{} for _ in range(Y.shape[1])]
-
-        def fit_without(*held_folds: int) -> Family:
-            rows = folds.training(folds.parts_of(*held_folds))
-            noun = "fold" if len(held_folds) == 1 else "folds"
-            held = f"{noun} {', '.join(map(str, sorted(held_folds)))}"
-            return self.fresh().fit(
-                X.rows(rows),
-                Y[rows],
-                folds=folds.take(rows),
-                weight=weight[rows],
-                context=context._replace(held=held),
-            )
-
-        for fold in folds.folds:
-            rows = folds.held(folds.parts_of(fold))
-            asked = X.rows(rows)
-            fitted = fit_without(fold)
-            predicted[rows] = fitted.predict(asked)
-            for t, parameters in enumerate(fitted.chosen_):
-                chosen[t][str(fold)] = parameters
-            for t, curve in enumerate(fitted.curves_):
-                curves[t][str(fold)] = curve
-            if nested:
-                nested_predicted[rows] = fit_without(fold, folds.before(fold)).predict(asked)
+        chosen: list[dict[str, Chosen]] = [{} for _ in range(n_targets)]
+        curves: list[dict[str, list[Epoch]]] = [{} for _ in range(n_targets)]
+        found = self.predict_held(X, Y, asked=asked, folds=folds, weight=weight, context=context)
+        for held, out in found:
+            if held in pairs:
+                nested_predicted[asked[held]] = out.predicted
+                continue
+            predicted[asked[held]] = out.predicted
+            fold_name = str(singles[held])
+            for t, parameters in enumerate(out.chosen):
+                chosen[t][fold_name] = parameters
+            for t, curve in enumerate(out.curves):
+                curves[t][fold_name] = curve
         return CrossFit(predicted, nested_predicted if nested else None, chosen, curves)
+
+    def predict_held(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        asked: Mapping[Held, Ints],
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Iterator[tuple[Held, HeldOut]]:
+        """Yield what a model without each set of held parts gives, by one fit a set.
+
+        Families that can share work between the sets override it.
+
+        Parameters
+        ----------
+        X, Y, folds, weight, context : as for `fit`, of all rows.
+        asked : parts to leave out → rows to predict without them.
+        """
+        for held, rows in asked.items():
+            training = folds.training(held)
+            fitted = self.fresh().fit(
+                X.rows(training),
+                Y[training],
+                folds=folds.take(training),
+                weight=weight[training],
+                context=context._replace(held=_name_folds(held, folds)),
+            )
+            predicted = fitted.predict(X.rows(rows))
+            yield held, HeldOut(predicted, fitted.chosen_, fitted.curves_)
+
+
+def _name_folds(held: Held, folds: Folds) -> str:
+    """Return the folds of some parts in words: `fold 2` or `folds 1, 2`."""
+    numbers = sorted({part // folds.per_fold for part in held})
+    noun = "fold" if len(numbers) == 1 else "folds"
+    return f"{noun} {', '.join(map(str, numbers))}"
 
 
 def as_probabilities(values: Floats, task: Task) -> Floats:
@@ -252,3 +298,20 @@ def labelled_groups(Y: Floats) -> Iterator[tuple[Ints, Ints]]:
                 "remove the target or fill in its column"
             )
         yield rows, columns
+
+
+def list_labels(Y: Floats, task: Task) -> list[tuple[Ints, Floats]]:
+    """Return the labelled rows of each target, and their labels; of classes their numbers.
+
+    Raises
+    ------
+    ValueError : a target without one label.
+    """
+    rows_of = {}
+    for rows, columns in labelled_groups(Y):
+        for column in columns.tolist():
+            rows_of[column] = rows
+    if task == "class":
+        rows = rows_of[0]
+        return [(rows, Y[rows].argmax(axis=1).astype(np.float64))]
+    return [(rows_of[t], Y[rows_of[t], t]) for t in range(Y.shape[1])]

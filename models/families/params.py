@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from inspect import getattr_static
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -48,11 +48,11 @@ class Bounds(NamedTuple):
 
 # The same name means the same in every family. Of several numbers each lies between the bounds.
 _AT_LEAST_1 = (
-    "hidden batch epochs patience filters dense n_trees min_leaf n_estimators max_depth "
-    "early_stopping_rounds k_choices max_search sample n_centres exact_limit"
+    "hidden batch epochs patience filters dense n_estimators min_samples_leaf max_depth "
+    "early_stopping_rounds n_neighbors max_search sample n_centres exact_limit"
 )
 _ABOVE_0 = "rate warm_rate learning_rate zoom lengths alphas noise"
-_SHARES = "features subsample colsample_bytree colsample_bynode"
+_SHARES = "max_features subsample colsample_bytree colsample_bynode"
 _BOUNDS = {
     **dict.fromkeys(_AT_LEAST_1.split(), Bounds(least=1)),
     **dict.fromkeys(("warm_epochs", "min_delta", "min_child_weight"), Bounds(least=0)),
@@ -61,7 +61,12 @@ _BOUNDS = {
     "dropout": Bounds(least=0, below=1),
     "max_bin": Bounds(least=2),
 }
+_TREES = {"n_trees": "n_estimators", "min_leaf": "min_samples_leaf", "features": "max_features"}
+_NEIGHBOURS = {"k_choices": "n_neighbors", "weightings": "weights"}
 _RENAMED = {
+    "forest": _TREES,
+    "knn": _NEIGHBOURS,
+    "location": _NEIGHBOURS,
     "xgboost": {
         "rounds": "n_estimators",
         "patience": "early_stopping_rounds",
@@ -70,7 +75,10 @@ _RENAMED = {
         "rows": "subsample",
         "columns": "colsample_bytree",
         "min_child": "min_child_weight",
-    }
+    },
+}
+_REMOVED = {
+    "forest": {"search": "a forest searches its cuts; 'extratrees' draws them, as forest once did"}
 }
 _MAY_BE_EMPTY = ("hidden",)
 
@@ -78,10 +86,12 @@ _MAY_BE_EMPTY = ("hidden",)
 def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a family's constructor, each of the type that it states.
 
+    One value where several may stand is several of one.
+
     Raises
     ------
-    ValueError : an unknown family or parameter (the text gives the nearest), a value of another
-        type, or one out of its bounds.
+    ValueError : an unknown family or parameter (the text gives the nearest), one that has another
+        name by now, a value of another type, or one out of its bounds.
     """
     families = [*BASELINES, *FAMILIES]
     if name not in families:
@@ -89,29 +99,41 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
             f"unknown family {name!r}; known: {', '.join(families)}.{suggest(name, families)}"
         )
     function = getattr_static(find_family(name), "__init__")
-    known = {k: t for k, t in get_type_hints(function).items() if k not in ("return", *_NOT_SET)}
+    hints = get_type_hints(function)
+    known = {key: kind for key, kind in hints.items() if key not in ("return", *_NOT_SET)}
     checked = {}
     for key, value in params.items():
-        renamed = _RENAMED.get(name, {}).get(key)
-        if renamed is not None:
-            raise ValueError(
-                f"{name}: {key!r} is called {renamed!r} now, as in the library; write that."
-            )
-        if key not in known:
-            raise ValueError(
-                f"{name}: unknown parameter {key!r}; known: {', '.join(known)}."
-                f"{suggest(key, known)}"
-            )
+        _check_name(name, key, known)
+        given = value
+        if get_origin(known[key]) is tuple and not isinstance(value, list | tuple):
+            given = (value,)
         try:
-            checked[key] = TypeAdapter(known[key]).validate_python(value)
+            checked[key] = TypeAdapter(known[key]).validate_python(given)
         except ValidationError as error:
-            problem = error.errors()[0]
+            problem = error.errors()[0]["msg"]
             raise ValueError(
-                f"{name}.{key}: {problem['msg'][:1].lower()}{problem['msg'][1:]}, got {value!r}"
+                f"{name}.{key}: {problem[:1].lower()}{problem[1:]}, got {value!r}"
             ) from None
-        _check_kinds(name, key, value, checked[key])
+        _check_kinds(name, key, given, checked[key])
         _check_bounds(name, key, checked[key])
     return checked
+
+
+def _check_name(name: str, key: str, known: Collection[str]) -> None:
+    """Refuse a parameter that a family does not have, or has by another name."""
+    if key in known:
+        return
+    renamed = _RENAMED.get(name, {}).get(key)
+    if renamed is not None:
+        raise ValueError(
+            f"{name}: {key!r} is called {renamed!r} now, as in the library; write that."
+        )
+    removed = _REMOVED.get(name, {}).get(key)
+    if removed is not None:
+        raise ValueError(f"{name}: there is no {key!r} any more: {removed}.")
+    raise ValueError(
+        f"{name}: unknown parameter {key!r}; known: {', '.join(known)}.{suggest(key, known)}"
+    )
 
 
 def _check_kinds(name: str, key: str, given: Any, value: Any) -> None:
@@ -126,12 +148,13 @@ def _check_kinds(name: str, key: str, given: Any, value: Any) -> None:
 
 
 def _check_bounds(name: str, key: str, value: Any) -> None:
-    if value is None:
-        return
     values = value if isinstance(value, tuple) else (value,)
     if not values and key not in _MAY_BE_EMPTY:
         raise ValueError(f"{name}.{key}: expected at least one value, got none")
     bounds = _BOUNDS.get(key)
+    if bounds is None:
+        return
     for one in values:
-        if bounds is not None and not bounds.hold(one):
+        is_number = isinstance(one, int | float)
+        if is_number and not bounds.hold(one):
             raise ValueError(f"{name}.{key}: expected {bounds}, got {one!r}")

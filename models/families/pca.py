@@ -12,7 +12,7 @@ from extract.config.arrays import Float32s, Floats, Matrix
 from models.data.features import Features
 from models.data.folds import Folds
 from models.families.family import NO_CONTEXT, Family, FitContext
-from models.families.linear.gram_ridge import few_threads
+from models.families.linear.labelled_rows import few_threads
 
 _FILE = "pca.npz"
 _MORE = 16  # directions that are followed beyond those asked for
@@ -110,13 +110,16 @@ def find_axes(X: Features, k: int, seed: int) -> Axes:
     ValueError : fewer rows or columns than components.
     """
     core = X.core()
-    if k > min(core.shape):
+    n_rows, n_features = core.shape
+    most = min(n_rows, n_features)
+    if k > most:
         raise ValueError(
-            f"pca:{k}: expected at most {min(core.shape)} components for {core.shape[0]} "
-            "training rows of "
-            f"{core.shape[1]} features. Ask for fewer in the model's name."
+            f"pca:{k}: expected at most {most} components for {n_rows} training rows of "
+            f"{n_features} features. Ask for fewer in the model's name."
         )
-    rows = b"" if X.index is None else hashlib.sha256(X.index.tobytes()).digest()
+    rows = b""
+    if X.index is not None:
+        rows = hashlib.sha256(X.index.tobytes()).digest()
     key = (Axes, k, seed, rows)
     if key not in X.cache:
         X.cache[key] = _iterate(core, k, seed)
@@ -125,18 +128,21 @@ def find_axes(X: Features, k: int, seed: int) -> Axes:
 
 
 def _iterate(X: Features, k: int, seed: int) -> Axes:
-    total = np.zeros(X.shape[1])
+    n_rows, n_features = X.shape
+    total = np.zeros(n_features)
     for _, chunk in X.chunks():
         total += chunk.sum(axis=0, dtype=np.float64)
-    mean = (total / len(X)).astype(np.float32)
-    width = min(k + _MORE, *X.shape)
-    axes = np.random.default_rng(seed).standard_normal((X.shape[1], width)).astype(np.float32)
+    mean = (total / n_rows).astype(np.float32)
+    width = min(k + _MORE, n_rows, n_features)
+    generator = np.random.default_rng(seed)
+    axes = generator.standard_normal((n_features, width)).astype(np.float32)
     for _ in range(_PASSES - 1):
         axes = _orthonormal(axes)
         grown = np.zeros(axes.shape)
         for _, chunk in X.chunks():
-            chunk = chunk - mean
-            grown += chunk.T @ (chunk @ axes)
+            centred = chunk - mean
+            scores = centred @ axes
+            grown += centred.T @ scores
         axes = grown.astype(np.float32)
     axes = _orthonormal(axes)
     square = np.zeros((width, width))
@@ -144,8 +150,10 @@ def _iterate(X: Features, k: int, seed: int) -> Axes:
         scores = (chunk - mean) @ axes
         square += scores.T @ scores
     with few_threads(width):
-        turned = np.linalg.eigh(square)[1][:, ::-1][:, :k]
-    return Axes(mean, (axes @ turned).astype(np.float32))
+        _, directions = np.linalg.eigh(square)  # of the least variance first
+    largest = directions[:, ::-1][:, :k]
+    turned = axes @ largest
+    return Axes(mean, turned.astype(np.float32))
 
 
 def _orthonormal(axes: Matrix) -> Matrix:

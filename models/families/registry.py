@@ -15,8 +15,8 @@ from models.families.networks.finetune import Finetune
 from models.families.networks.head import Head, JointHead
 from models.families.networks.tail import Tail
 from models.families.pca import Reduced
-from models.families.trees.boosting import Boosting
-from models.families.trees.forest import Forest
+from models.families.trees.boosting import Boosting, JointBoosting
+from models.families.trees.forest import ExtraTrees, Forest
 
 BASELINES: dict[str, Callable[..., Family]] = {
     "mean": Mean,
@@ -29,7 +29,9 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "ridge": SharedRidge,
     "knn": Neighbours,
     "forest": Forest,
+    "extratrees": ExtraTrees,
     "xgboost": Boosting,
+    "xgboost:joint": JointBoosting,
     "head": Head,
     "head:joint": JointHead,
     "cnn": Convolutional,

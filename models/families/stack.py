@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from extract.config.arrays import Floats, Ints
+from extract.config.arrays import Bools, Floats, Ints
 from models.data.folds import Folds
 
 # Raised by one where the same predictions give another stack: stacks on disk are then stale.
@@ -54,18 +54,24 @@ def stack_folds(
     """
     out = np.full(len(truth), np.nan)
     learned = {}
-    usable = np.isfinite(predicted).all(axis=1)
+    is_labelled = np.isfinite(truth)
+    is_usable = np.isfinite(predicted).all(axis=1)
+    has_nested = np.isfinite(nested).all(axis=1)
     for fold in folds.folds:
+        training = folds.training(folds.parts_of(fold))
+        known = training[is_labelled[training]]
         after = next(g for g in folds.folds if folds.before(g) == fold)
-        known = folds.training(folds.parts_of(fold))
-        known = known[np.isfinite(truth[known])]
-        rows = known[(folds.fold[known] == after) & np.isfinite(nested[known]).all(axis=1)]
-        asked = np.flatnonzero((folds.fold == fold) & usable)
+        is_taught = (folds.fold == after) & has_nested
+        rows = known[is_taught[known]]
+        asked = np.flatnonzero((folds.fold == fold) & is_usable)
         if not len(rows) or not len(asked):
             continue
-        mean = float(np.average(truth[known], weights=weight[known]))
         solved = fit_weights(
-            truth[rows], nested[rows], unit=unit[rows], weight=weight[rows], mean=mean
+            truth[rows],
+            nested[rows],
+            unit=unit[rows],
+            weight=weight[rows],
+            mean=float(np.average(truth[known], weights=weight[known])),
         )
         learned[str(fold)] = solved
         out[asked] = predicted[asked] @ solved.weights + solved.intercept
@@ -82,49 +88,76 @@ def fit_weights(
     ----------
     mean : label that is predicted where no member says more.
     """
-    truth = truth - mean
-    members = members - mean
-    units, unit = np.unique(unit, return_inverse=True)
-    part = np.random.default_rng(0).permutation(len(units))[unit] % _INNER_FOLDS
-    errors = np.zeros((len(PENALTIES), len(units)))
-    for held in np.unique(part) if len(units) > 1 else ():
-        train = part != held
-        test = part == held
+    rows = _Rows(truth - mean, members - mean, weight)
+    penalty = PENALTIES[_choose(_measure(rows, unit))]
+    weights = _solve(rows, penalty)
+    intercept = mean * (1 - float(weights.sum()))
+    return Weights(weights, intercept, penalty)
+
+
+class _Rows(NamedTuple):
+    """Deviations from the mean: truth (n,), members (n, n_members); and weight (n,)."""
+
+    truth: Floats
+    members: Floats
+    weight: Floats
+
+    def take(self, which: Bools) -> _Rows:
+        return _Rows(self.truth[which], self.members[which], self.weight[which])
+
+
+def _measure(rows: _Rows, unit: Ints) -> Floats:
+    """Return the squared errors of each penalty on held-out units: (n_penalties, n_units)."""
+    units, number = np.unique(unit, return_inverse=True)
+    n_units = len(units)
+    errors = np.zeros((len(PENALTIES), n_units))
+    if n_units < 2:
+        return errors
+    shuffled = np.random.default_rng(0).permutation(n_units)
+    part = shuffled[number] % _INNER_FOLDS
+    for held in np.unique(part):
+        is_held = part == held
+        training = rows.take(~is_held)
+        test = rows.take(is_held)
         for i, penalty in enumerate(PENALTIES):
-            weights = _solve(truth[train], members[train], weight[train], penalty)
-            squares = weight[test] * (members[test] @ weights - truth[test]) ** 2
-            errors[i] += np.bincount(unit[test], weights=squares, minlength=len(units))
-    penalty = PENALTIES[_choose(errors)]
-    weights = _solve(truth, members, weight, penalty)
-    return Weights(weights, mean * (1 - float(weights.sum())), penalty)
+            residuals = test.members @ _solve(training, penalty) - test.truth
+            squares = test.weight * residuals**2
+            errors[i] += np.bincount(number[is_held], weights=squares, minlength=n_units)
+    return errors
 
 
 def _choose(errors: Floats) -> int:
     """Return the last penalty whose errors (n_penalties, n_units) exceed the least by no more than
     their standard error.
     """
-    n = errors.shape[1]
-    if n < 2:
-        return len(errors) - 1
-    more = errors - errors[errors.sum(axis=1).argmin()]
-    return int(np.flatnonzero(more.mean(axis=1) <= more.std(axis=1, ddof=1) / np.sqrt(n)).max())
+    n_penalties, n_units = errors.shape
+    if n_units < 2:
+        return n_penalties - 1
+    best = errors.sum(axis=1).argmin()
+    excess = errors - errors[best]
+    standard_error = excess.std(axis=1, ddof=1) / np.sqrt(n_units)
+    is_as_good = excess.mean(axis=1) <= standard_error
+    return int(np.flatnonzero(is_as_good).max())
 
 
-def _solve(truth: Floats, members: Floats, weight: Floats, penalty: float) -> Floats:
+def _solve(rows: _Rows, penalty: float) -> Floats:
     """Minimise mean (y − M w)² + penalty · v · |w − 1/m|² over 0 ≤ w ≤ 1, v the mean square of y:
     (n_members,).
 
     The squares are summed in an (m, m) matrix, so that the search for w does not grow with the
     rows.
     """
-    share = weight / weight.sum()
-    m = members.shape[1]
     from scipy.optimize import lsq_linear, nnls  # slow to import
 
-    scaled = members * np.sqrt(share)[:, None]
-    ridge = penalty * (float(share @ truth**2) or 1.0)
-    upper = np.linalg.cholesky(scaled.T @ scaled + ridge * np.eye(m)).T
-    right = np.linalg.solve(upper.T, members.T @ (share * truth) + ridge / m)
+    m = rows.members.shape[1]
+    share = rows.weight / rows.weight.sum()
+    variance = float(share @ rows.truth**2)
+    ridge = penalty * (variance or 1.0)
+    scaled = rows.members * np.sqrt(share)[:, None]
+    square = scaled.T @ scaled + ridge * np.eye(m)
+    upper = np.linalg.cholesky(square).T
+    product = rows.members.T @ (share * rows.truth)
+    right = np.linalg.solve(upper.T, product + ridge / m)
     weights: Floats = nnls(upper, right)[0]
     if weights.max() > 1:
         weights = lsq_linear(upper, right, bounds=(0, 1), method="bvls").x

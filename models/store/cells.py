@@ -28,7 +28,8 @@ from models.store.staleness import name_changes
 # Libraries whose version decides what a family gives; a new one makes its cells stale.
 _LIBRARIES = {
     "forest": ("scikit-learn",),
-    "xgboost": ("xgboost", "xgboost-cpu"),
+    "extratrees": ("scikit-learn",),
+    **dict.fromkeys(("xgboost", "xgboost:joint"), ("xgboost", "xgboost-cpu")),
     **dict.fromkeys(("head", "head:joint", "cnn", "tail", "finetune"), ("keras",)),
 }
 

@@ -1,9 +1,10 @@
 """Kept models on disk: `models/<target>/<cut>/<model>/`, in formats that run no code when they are
 read.
 
-Schema `roofline.model`, version 7. Older ones had no intervals (1 and 2), did not say how their
-features were made (3 and 4), had no hash of what `model.json` says (5), or name classes where they
-no longer are (6); all are refused and fitted again. To raise it: add one to `SCHEMA_VERSION`.
+Schema `roofline.model`, version 8. Older ones had no intervals (1 and 2), did not say how their
+features were made (3 and 4), had no hash of what `model.json` says (5), or name classes and
+parameters as they are no longer called (6 and 7); all are refused and fitted again. To raise
+it: add one to `SCHEMA_VERSION`.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ from models.store.model_folder import check_seal, check_sealed, seal
 from models.store.runs import hash_file, read_document, write_json
 
 SCHEMA = "roofline.model"
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 TRUSTED = [
     "models.families.baselines.Location",
     "models.families.baselines.Mean",
     "models.families.baselines.Region",
     "models.families.linear.ridge.SharedRidge",
     "models.families.nearest_neighbours.Neighbours",
+    "models.families.trees.forest.ExtraTrees",
     "models.families.trees.forest.Forest",
     "sklearn.tree._tree.Tree",
 ]

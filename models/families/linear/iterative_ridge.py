@@ -8,9 +8,10 @@ import numpy as np
 
 from extract.config.arrays import Bools, Float32s, Floats, Matrix
 from models.data.folds import Held
-from models.families.linear.gram_ridge import Direct, Enough, LabelledRows, RidgePath
+from models.families.linear.dual_ridge import Direct
+from models.families.linear.labelled_rows import Enough, LabelledRows, RidgePath, column_scales
+from models.families.linear.shifted_gradients import ShiftedGradients
 
-Float32 = Float32s
 _STATE_BYTES = 2 << 30  # of solutions and directions: more training sets are solved in turns
 _FIRST_ASKED = 5  # steps before the held-out rows are predicted for the first time
 _SAMPLE = 256  # rows that the shift is taken from
@@ -40,101 +41,40 @@ class Iterative(Direct):
         n_columns = len(self.alphas) * self.data.Y.shape[1]
         set_bytes = 2 * 4 * self.data.X.shape[1] * n_columns
         size = max(1, _STATE_BYTES // set_bytes)
+        if size >= len(helds):
+            return self._solve_some(helds, enough)
         found: dict[Held, RidgePath] = {}
         for start in range(0, len(helds), size):
             some = helds[start : start + size]
-            found |= self._solve_some(some, enough if size >= len(helds) else _never)
+            found |= self._solve_some(some, _never)
         return found
 
     def _solve_some(self, helds: list[Held], enough: Enough) -> dict[Held, RidgePath]:
         sets = _TrainingSets(self.data, helds, is_scaled=self._is_scaled)
-        iteration = _ShiftedGradients(sets.right, self.alphas)
-        total = 2 * np.sqrt(self.alphas[:, None] * sets.total)
-        limit = total * _TOLERANCE * sets.spread
+        iteration = ShiftedGradients(sets.right, self.alphas)
+        bound = 2 * np.sqrt(self.alphas[:, None] * sets.total)
+        limit = bound * _TOLERANCE * sets.spread
         is_open = iteration.norms() > limit
         n_known = 0
         asked_at = _FIRST_ASKED
         for step in range(1, _STEPS + 1):
             if not is_open.any():
                 break
-            iteration.step(sets.product(iteration.direction), is_open)
+            product = sets.product(iteration.direction)
+            iteration.step(product, is_open)
             is_open &= iteration.norms() > limit
-            n_solved = int((~is_open).all(axis=1).sum())
+            is_solved = ~is_open
+            n_solved = int(is_solved.all(axis=1).sum())
             if step >= asked_at and n_solved > n_known:  # to ask costs about two steps
                 n_known = n_solved
                 asked_at = round(1.4 * step)
-                if enough(sets.paths(iteration.solution, ~is_open)):
+                if enough(sets.paths(iteration.solution, is_solved)):
                     break
         return sets.paths(iteration.solution, ~is_open)
 
 
 def _never(paths: dict[Held, RidgePath]) -> bool:  # noqa: ARG001
     return False
-
-
-class _ShiftedGradients:
-    """Conjugate gradients for the smallest penalty, and multiples of its residual for all others.
-
-    The names are those of Jegerlehner 1996, hep-lat/9612014, eq. 2.42 to 2.44, with positive steps:
-    r and p are the residual and the direction for the smallest penalty σ₀, a and b its steps, and
-    ζ r is the residual for another penalty σ.
-
-    Attributes
-    ----------
-    solution : (n_alphas, n_features, n_right).
-    direction : p, (n_features, n_right), which the matrix is multiplied with next.
-    """
-
-    def __init__(self, right: Float32, alphas: Floats) -> None:
-        n_right = right.shape[1]
-        self.solution = np.zeros((len(alphas), *right.shape), np.float32)
-        self.direction = right.copy()
-        self._directions = np.repeat(right[None], len(alphas), axis=0)
-        self._r = right.copy()
-        self._square = _dots(right, right)
-        self._sigma = alphas[0]
-        self._gap = (alphas - alphas[0])[:, None]
-        self._zeta = np.ones((len(alphas), n_right))
-        self._zeta_before = self._zeta
-        self._a_before = np.ones(n_right)
-        self._b_before = np.zeros(n_right)
-
-    def norms(self) -> Floats:
-        """Return the norm of every residual: (n_alphas, n_right)."""
-        norms: Floats = np.abs(self._zeta) * np.sqrt(self._square)
-        return norms
-
-    def step(self, product: Float32, is_open: Bools) -> None:
-        """Go one step.
-
-        Parameters
-        ----------
-        product : (n_features, n_right), the matrix (without a penalty) times `direction`.
-        is_open : (n_alphas, n_right), which solutions go on.
-        """
-        p = self.direction
-        zeta, before = self._zeta, self._zeta_before
-        a = _divide(self._square, _dots(p, product) + self._sigma * _dots(p, p))
-        below = a * self._b_before * (before - zeta)
-        below += before * self._a_before * (1 + self._gap * a)
-        zeta_next = _divide(zeta * before * self._a_before, below)
-        ratio = _divide(zeta_next, zeta)
-        zeta_next = np.where(is_open, zeta_next, zeta)
-        self._r -= (a * (product + self._sigma * p)).astype(np.float32)
-        square = _dots(self._r, self._r)
-        b = _divide(square, self._square)
-        for i in np.flatnonzero(is_open.any(axis=1)):
-            length = np.where(is_open[i], a * ratio[i], 0).astype(np.float32)
-            self.solution[i] += length * self._directions[i]
-            self._directions[i] *= (b * ratio[i] ** 2).astype(np.float32)
-            self._directions[i] += zeta_next[i].astype(np.float32) * self._r
-        p *= b.astype(np.float32)
-        p += self._r
-        self._zeta_before = np.where(is_open, zeta, before)
-        self._zeta = zeta_next
-        self._a_before = np.where(a > 0, a, 1)
-        self._b_before = b
-        self._square = square
 
 
 class _TrainingSets:
@@ -145,88 +85,96 @@ class _TrainingSets:
     """
 
     def __init__(self, data: LabelledRows, helds: list[Held], *, is_scaled: bool) -> None:
-        self._data = data
+        self._X = data.X
         self._helds = helds
         self._shift = data.X.sample(_SAMPLE).mean(axis=0)
-        n_targets = data.Y.shape[1]
-        weight = np.zeros((len(data.Y), len(helds)))
+        n_sets = len(helds)
+        n_rows, n_targets = data.Y.shape
+        weight = np.zeros((n_rows, n_sets))
         for s, held in enumerate(helds):
             rows = data.folds.training(held)
             weight[rows, s] = data.weight[rows]
         sums = weight.sum(axis=0)
+        y_sums = weight.T @ data.Y
+        self._y_mean = y_sums / sums[:, None]
+        centred = data.Y[:, None] - self._y_mean
+        variances = np.einsum("ns,nst->st", weight, centred**2)
+        variances /= sums[:, None]
+        self._shape = (data.X.shape[1], n_sets, n_targets)
         self._weight = weight.astype(np.float32)
-        self._y_mean = weight.T @ data.Y / sums[:, None]
-        squares = (data.Y[:, None] - self._y_mean) ** 2
-        variances = np.einsum("ns,nst->st", weight, squares) / sums[:, None]
         self.total = np.repeat(sums, n_targets)
         self.spread = np.sqrt(variances).ravel()
-        self._measure(sums, is_scaled=is_scaled)
+        self._measure(data.Y, sums, is_scaled=is_scaled)
 
-    def _measure(self, sums: Floats, *, is_scaled: bool) -> None:
+    def _measure(self, Y: Floats, sums: Floats, *, is_scaled: bool) -> None:
         """Compute means and scales of every set, and its right-hand sides, in one pass."""
-        x = np.zeros((self._data.X.shape[1], len(sums)))
-        squares = np.zeros(x.shape)
-        products = np.zeros((*x.shape, self._data.Y.shape[1]))
+        products = np.zeros(self._shape)
+        x_sums = np.zeros(self._shape[:2])
+        squares = np.zeros(self._shape[:2])
         for rows, chunk in self._chunks():
             weight = self._weight[rows]
-            centred = self._data.Y[rows, None] - self._y_mean
+            centred = Y[rows, None] - self._y_mean
             labels = _flat(weight[:, :, None] * centred)
-            products += (chunk.T @ labels).reshape(products.shape)
-            x += chunk.T @ weight
+            product = chunk.T @ labels
+            products += product.reshape(self._shape)
+            x_sums += chunk.T @ weight
             squares += (chunk * chunk).T @ weight
-        self._x_mean = x / sums
         squares /= sums
+        self._x_mean = x_sums / sums
         variance = squares - self._x_mean**2
-        scale = np.sqrt(np.maximum(variance, 0)) if is_scaled else np.ones(variance.shape)
-        self._scale = np.where(variance <= 1e-6 * squares, np.inf, scale)
-        self.right = _flat(products / self._scale[:, :, None])
+        least = 1e-6 * squares
+        scale = column_scales(variance, least, is_scaled=is_scaled)
+        self._scale = scale[:, :, None]
+        self.right = _flat(products / self._scale)
 
-    def _chunks(self) -> Iterator[tuple[slice, Float32]]:
-        buffer = np.empty((0, len(self._shift)), np.float32)  # new memory costs as much as to fill
-        for rows, chunk in self._data.X.chunks():
+    def _chunks(self) -> Iterator[tuple[slice, Float32s]]:
+        n_features = len(self._shift)
+        buffer = np.empty((0, n_features), np.float32)  # new memory costs as much as to fill
+        for rows, chunk in self._X.chunks():
             if len(buffer) < len(chunk):
                 buffer = np.empty_like(chunk)
-            yield rows, np.subtract(chunk, self._shift, out=buffer[: len(chunk)])
+            shifted = buffer[: len(chunk)]
+            np.subtract(chunk, self._shift, out=shifted)
+            yield rows, shifted
 
-    def product(self, direction: Float32) -> Float32:
+    def product(self, direction: Float32s) -> Float32s:
         """Multiply each set's columns by its Gram matrix: (n_features, n_right), in one pass."""
-        shape = (*self._scale.shape, self._data.Y.shape[1])
-        scaled = direction.reshape(shape) / self._scale[:, :, None]
-        offset = np.einsum("ds,dst->st", self._x_mean, scaled).astype(np.float32)
+        of_sets = self._shape[1:]
+        scaled = direction.reshape(self._shape) / self._scale
         right = _flat(scaled)
-        out = np.zeros(shape)
-        total = np.zeros(shape[1:])
+        offset = np.einsum("ds,dst->st", self._x_mean, scaled)
+        shift = offset.astype(np.float32)
+        out = np.zeros(self._shape)
+        total = np.zeros(of_sets)
         for rows, chunk in self._chunks():
-            scores = (chunk @ right).reshape(len(chunk), *shape[1:])
-            scores -= offset
+            flat = chunk @ right
+            scores = flat.reshape(-1, *of_sets)
+            scores -= shift
             scores *= self._weight[rows, :, None]
             total += scores.sum(axis=0)
-            out += (chunk.T @ scores.reshape(len(chunk), -1)).reshape(shape)
+            product = chunk.T @ flat
+            out += product.reshape(self._shape)
         out -= self._x_mean[:, :, None] * total
-        return _flat(out / self._scale[:, :, None])
+        return _flat(out / self._scale)
 
-    def paths(self, solution: Float32, is_solved: Bools) -> dict[Held, RidgePath]:
+    def paths(self, solution: Float32s, is_solved: Bools) -> dict[Held, RidgePath]:
         """Return the solutions by training set, for the features as they are stored."""
-        n_targets = self._data.Y.shape[1]
+        n_targets = self._shape[2]
         found = {}
         for s, held in enumerate(self._helds):
-            mine = slice(s * n_targets, (s + 1) * n_targets)
-            scale = self._scale[:, s, None, None].astype(np.float32)
-            coef = np.moveaxis(solution[:, :, mine], 1, 0) / scale
-            x_mean = self._shift + self._x_mean[:, s]
-            found[held] = RidgePath(coef, x_mean, self._y_mean[s], is_solved[:, mine])
+            first = s * n_targets
+            mine = slice(first, first + n_targets)
+            scale = self._scale[:, s, None].astype(np.float32)
+            coef = np.moveaxis(solution[:, :, mine], 1, 0)
+            found[held] = RidgePath(
+                coef=coef / scale,
+                x_mean=self._shift + self._x_mean[:, s],
+                y_mean=self._y_mean[s],
+                is_solved=is_solved[:, mine],
+            )
         return found
 
 
-def _flat(values: Matrix) -> Float32:
-    return np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
-
-
-def _dots(a: Float32, b: Float32) -> Floats:
-    """Return the dot product of each pair of columns, summed in float64: (n_right,)."""
-    return np.einsum("dr,dr->r", a, b, dtype=np.float64)
-
-
-def _divide(a: Floats, b: Floats) -> Floats:
-    """Divide, with 0 where the denominator is not positive."""
-    return np.divide(a, b, out=np.zeros_like(b), where=b > 0)
+def _flat(values: Matrix) -> Float32s:
+    flat = values.reshape(len(values), -1)
+    return np.ascontiguousarray(flat, dtype=np.float32)

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Self
 
 import numpy as np
 
-from extract.config.arrays import Floats
+from extract.config.arrays import Floats, Ints
 from models.data.features import Features
 from models.data.folds import Folds, Held
 from models.families.family import (
     NO_CONTEXT,
     Chosen,
-    CrossFit,
     Family,
     FitContext,
+    HeldOut,
     Task,
     as_probabilities,
     labelled_groups,
 )
-from models.families.linear.gram_ridge import Dual, Gram, LabelledRows, RidgePath, few_threads
+from models.families.linear.dual_ridge import Dual
+from models.families.linear.gram_ridge import Gram
 from models.families.linear.iterative_ridge import Iterative
+from models.families.linear.labelled_rows import LabelledRows, RidgePath, few_threads
 
 LOG = logging.getLogger(__name__)
 ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-1, 8.5, 0.5))
@@ -38,6 +41,11 @@ class Linear(NamedTuple):
     intercept: Floats  # (n_targets,)
     alpha: Floats  # (n_targets,)
     error: Floats  # (n_targets,), weighted sum of squares on the inner folds
+
+    @property
+    def chosen(self) -> list[Chosen]:
+        """The penalty of each target."""
+        return [{"alpha": float(alpha)} for alpha in self.alpha]
 
 
 class SharedRidge(Family):
@@ -88,62 +96,62 @@ class SharedRidge(Family):
         context: FitContext = NO_CONTEXT,
     ) -> Self:
         """Choose the penalties, then fit every target on all its labelled rows."""
-        self.coef_ = np.zeros((X.shape[1], Y.shape[1]))
-        self.intercept_ = np.zeros(Y.shape[1])
-        self.chosen_ = [{} for _ in range(Y.shape[1])]
-        for rows, columns in labelled_groups(Y):
-            data = LabelledRows(X, Y[:, columns], weight, folds).take(rows)
-            linear = self._solve(data, [_EVERYTHING])[_EVERYTHING]
-            self.coef_[:, columns] = linear.coef
-            self.intercept_[columns] = linear.intercept
-            for t, alpha in zip(columns, linear.alpha, strict=True):
-                self.chosen_[t] = {"alpha": float(alpha)}
+        data = LabelledRows(X, Y, weight, folds)
+        linear = self._solve(data, [_EVERYTHING])[_EVERYTHING]
+        self.coef_ = linear.coef
+        self.intercept_ = linear.intercept
+        self.chosen_ = linear.chosen
         return self
 
     def predict(self, X: Features) -> Floats:
         """Return X · coef + intercept: (n_rows, n_targets)."""
         return as_probabilities(_predict(X, self.coef_, self.intercept_), self.task)
 
-    def cross_fit(
+    def predict_held(
         self,
         X: Features,
         Y: Floats,
         *,
+        asked: Mapping[Held, Ints],
         folds: Folds,
         weight: Floats,
-        nested: bool = False,
         context: FitContext = NO_CONTEXT,
-    ) -> CrossFit:
-        """Predict every row by a model that has not seen its fold; all from the same sums."""
-        singles = {folds.parts_of(f): f for f in folds.folds}
-        pairs = {folds.parts_of(f, folds.before(f)): f for f in folds.folds} if nested else {}
-        outers = sorted({*singles, *pairs}, key=sorted)
-        predicted = np.full(Y.shape, np.nan)
-        nested_predicted = np.full(Y.shape, np.nan)
-        chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
-        for known, columns in labelled_groups(Y):
-            data = LabelledRows(X, Y[:, columns], weight, folds).take(known)
-            solutions = self._solve(data, outers)
-            for held, out in ((singles, predicted), (pairs, nested_predicted)):
-                for outer, fold in held.items():
-                    linear = solutions[outer]
-                    rows = folds.held(folds.parts_of(fold))
-                    values = _predict(X.rows(rows), linear.coef, linear.intercept)
-                    out[np.ix_(rows, columns)] = values
-            for outer, fold in singles.items():
-                for t, alpha in zip(columns, solutions[outer].alpha, strict=True):
-                    chosen[t][str(fold)] = {"alpha": float(alpha)}
-        predicted = as_probabilities(predicted, self.task)
-        nested_predicted = as_probabilities(nested_predicted, self.task)
-        return CrossFit(predicted, nested_predicted if nested else None, chosen)
+    ) -> Iterator[tuple[Held, HeldOut]]:
+        """Yield what a model without each set of held parts gives, all from the same sums."""
+        data = LabelledRows(X, Y, weight, folds)
+        solutions = self._solve(data, sorted(asked, key=sorted))
+        for held, rows in asked.items():
+            linear = solutions[held]
+            predicted = _predict(X.rows(rows), linear.coef, linear.intercept)
+            yield held, HeldOut(as_probabilities(predicted, self.task), linear.chosen)
 
     def _solve(self, data: LabelledRows, outers: list[Held]) -> dict[Held, Linear]:
+        """Solve every set of parts left out; the targets with labels in the same rows together."""
+        shape = (data.X.shape[1], data.Y.shape[1])
+        whole = {}
+        for outer in outers:
+            whole[outer] = Linear(
+                coef=np.zeros(shape),
+                intercept=np.zeros(shape[1]),
+                alpha=np.zeros(shape[1]),
+                error=np.zeros(shape[1]),
+            )
+        for rows, columns in labelled_groups(data.Y):
+            labelled = data._replace(Y=data.Y[:, columns]).take(rows)
+            solver = self._choose_solver(labelled)
+            for outer, linear in solve_sets(solver, outers, task=self.task).items():
+                for name, values in linear._asdict().items():
+                    getattr(whole[outer], name)[..., columns] = values
+        return whole
+
+    def _choose_solver(self, data: LabelledRows) -> Solver:
         n_rows, n_features = data.X.shape
-        kind: type[Solver] = Gram if n_features <= n_rows else Dual
+        kind: type[Solver] = Dual
+        if n_features <= n_rows:
+            kind = Gram
         if min(n_rows, n_features) > self.exact_limit:
             kind = Iterative
-        solver = kind(data, np.sort(self.alphas), is_scaled=self.standardise)
-        return solve_sets(solver, outers, task=self.task)
+        return kind(data, np.sort(self.alphas), is_scaled=self.standardise)
 
 
 def solve_sets(solver: Solver, outers: list[Held], *, task: Task = "number") -> dict[Held, Linear]:
@@ -158,15 +166,10 @@ def solve_sets(solver: Solver, outers: list[Held], *, task: Task = "number") -> 
     ValueError : no row is left to train on, or no penalty can be solved.
     """
     folds = solver.data.folds
-    for outer in outers:
-        if not len(folds.training(outer)):
-            raise ValueError(
-                f"without parts {sorted(outer)} of the folds no labelled tile is left to train on; "
-                "fill in labels, or lower folds or buffer_m in [models]"
-            )
     inner = {outer: _inner_parts(folds, outer) for outer in outers}
-    sets = [outer | {part} for outer in outers for part in inner[outer]]
-    helds = list(dict.fromkeys([*outers, *sets]))
+    helds = list(outers)
+    for outer in outers:
+        helds += [outer | {part} for part in inner[outer]]
 
     def measure(paths: dict[Held, RidgePath]) -> dict[Held, Floats]:
         return {outer: _errors(solver, paths, outer, inner[outer], task) for outer in outers}
@@ -175,21 +178,33 @@ def solve_sets(solver: Solver, outers: list[Held], *, task: Task = "number") -> 
         return all(_is_past(errors) for errors in measure(paths).values())
 
     with few_threads(min(solver.data.X.shape)):
-        paths = solver.solve(helds, is_enough)
+        distinct = list(dict.fromkeys(helds))
+        paths = solver.solve(distinct, is_enough)
         errors = measure(paths)
     return {outer: _choose(paths[outer], errors[outer], solver.alphas) for outer in outers}
 
 
 def _inner_parts(folds: Folds, outer: Held) -> list[int]:
-    """Return the parts that penalties are judged on inside an outer fold; none if only one."""
-    parts = [
-        part
-        for part in folds.parts
-        if part not in outer
-        and len(folds.asked(part, outer))
-        and len(folds.training(outer | {part}))
-    ]
-    return parts if len(parts) > 1 else []
+    """Return the parts that penalties are judged on inside an outer fold; none if only one.
+
+    Raises
+    ------
+    ValueError : no row is left to train on.
+    """
+    if not len(folds.training(outer)):
+        raise ValueError(
+            f"without parts {sorted(outer)} of the folds no labelled tile is left to train on; "
+            "fill in labels, or lower folds or buffer_m in [models]"
+        )
+    usable = []
+    for part in folds.parts:
+        if part in outer:
+            continue
+        asked = folds.asked(part, outer)
+        training = folds.training(outer | {part})
+        if len(asked) and len(training):
+            usable.append(part)
+    return usable if len(usable) > 1 else []
 
 
 def _errors(
@@ -200,9 +215,12 @@ def _errors(
     errors = np.where(path.is_solved, 0.0, np.inf)
     for part in inner:
         inside = paths[outer | {part}]
-        errors += np.where(inside.is_solved, solver.errors(inside, part, outer), np.inf)
+        of_part = solver.errors(inside, part, outer)
+        errors += np.where(inside.is_solved, of_part, np.inf)
     if not inner:
-        errors += np.abs(np.log(solver.alphas / len(path.coef)))[:, None]
+        n_features = len(path.coef)
+        distance = np.abs(np.log(solver.alphas / n_features))
+        errors += distance[:, None]
     if task == "class":
         errors[:] = errors.sum(axis=1, keepdims=True)
     return errors
@@ -218,17 +236,21 @@ def _is_past(errors: Floats) -> bool:
     if (best < 2).any():
         return False
     columns = np.arange(len(best))
-    least, below, lowest = (errors[best - step, columns] for step in range(3))
-    is_past = np.isfinite(lowest) & (lowest > below) & (below > least)
+    least = errors[best, columns]
+    below = errors[best - 1, columns]
+    lowest = errors[best - 2, columns]
+    is_rising = (lowest > below) & (below > least)
+    is_past = is_rising & np.isfinite(lowest)
     return bool(is_past.all())
 
 
 def _choose(path: RidgePath, errors: Floats, alphas: Floats) -> Linear:
     """Choose the penalty of least error among those solved, for each target."""
+    n_features = len(path.coef)
     is_candidate = np.isfinite(errors)
     if not is_candidate.any(axis=0).all():
         raise ValueError(
-            f"ridge: no penalty up to {alphas[-1]:g} could be solved on {len(path.coef)} features. "
+            f"ridge: no penalty up to {alphas[-1]:g} could be solved on {n_features} features. "
             "Reduce them first: 'ridge+pca:256'."
         )
     missed = alphas[~is_candidate.any(axis=1)]
@@ -236,13 +258,18 @@ def _choose(path: RidgePath, errors: Floats, alphas: Floats) -> Linear:
         LOG.warning(
             "ridge on %d features: penalties up to %g were not reached in time, and are no "
             "candidates",
-            len(path.coef),
+            n_features,
             missed[-1],
         )
     best = errors.argmin(axis=0)
-    coef = path.coef[:, best, np.arange(len(best))].astype(np.float64)
-    intercept = path.y_mean - path.x_mean @ coef
-    return Linear(coef, intercept, alphas[best], errors.min(axis=0))
+    targets = np.arange(len(best))
+    coef = path.coef[:, best, targets].astype(np.float64)
+    return Linear(
+        coef=coef,
+        intercept=path.y_mean - path.x_mean @ coef,
+        alpha=alphas[best],
+        error=errors.min(axis=0),
+    )
 
 
 def _predict(X: Features, coef: Floats, intercept: Floats) -> Floats:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import joblib
 import numpy as np
 
+from extract.config.arrays import Floats
 from models.data.features import Features
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 Device = Literal["auto", "cpu", "cuda"]
 
 _BINNED_BYTES = 1 << 30  # of the matrices of fits side by side; one alone may be larger
-# Values that bins are found on: XGBoost's sketch of 29,000 x 25,088 took four minutes and 6 GiB.
+# Values that bins are found on, and that are float32 at once, 512 MiB: XGBoost's sketch of
+# 29,000 x 25,088 took four minutes and 6 GiB.
 _SKETCHED = 1 << 27
 _FEWEST_SKETCHED = 1024  # rows
 _BYTES_A_VALUE = 2  # a bin by rows and the same by columns
@@ -27,18 +29,20 @@ _BYTES_A_VALUE = 2  # a bin by rows and the same by columns
 def bin_features(
     X: Features,
     *,
+    weight: Floats,
     max_bin: int,
     threads: int,
     reference: xgboost.QuantileDMatrix | None = None,
 ) -> xgboost.QuantileDMatrix:
-    """Bin features, without labels, reading them piece by piece.
+    """Bin features, without labels.
 
-    The bins hold about as many rows each, whatever the rows weigh; of more than 2²⁷ values they are
-    found on rows that are evenly spaced.
+    Of up to 2²⁷ values the bins are those that XGBoost finds on the whole matrix. Of more they are
+    found on rows that are evenly spaced, and the matrix is read piece by piece.
 
     Parameters
     ----------
     X : (n_rows, n_features).
+    weight : (n_rows,), how much each row counts for the bins.
     max_bin : bins of a feature.
     reference : the training rows whose bins to use, where these are rows to be predicted.
     """
@@ -47,10 +51,15 @@ def bin_features(
     n_sketched = max(_FEWEST_SKETCHED, _SKETCHED // X.shape[1])
     step = -(-len(X) // n_sketched)
     if reference is None and step > 1:
-        spaced = X.rows(np.arange(0, len(X), step))
-        reference = bin_features(spaced, max_bin=max_bin, threads=threads)
-    pieces = _pieces_class()(X)
-    return xgboost.QuantileDMatrix(pieces, max_bin=max_bin, nthread=threads, ref=reference)
+        spaced = np.arange(0, len(X), step)
+        reference = bin_features(
+            X.rows(spaced), weight=weight[spaced], max_bin=max_bin, threads=threads
+        )
+    given: dict[str, Any] = {"max_bin": max_bin, "nthread": threads, "ref": reference}
+    if step == 1 and X.fits:
+        return xgboost.QuantileDMatrix(X.array(), weight=weight, **given)
+    pieces = _pieces_class()(X, weight)
+    return xgboost.QuantileDMatrix(pieces, **given)
 
 
 @cache
@@ -61,18 +70,20 @@ def _pieces_class() -> Any:
     class Pieces(xgboost.DataIter):
         """The features from the first row to the last, as often as XGBoost asks for them."""
 
-        def __init__(self, X: Features) -> None:
+        def __init__(self, X: Features, weight: Floats) -> None:
             super().__init__()
             self._features = X
+            self._weight = weight
 
         def reset(self) -> None:
             self._chunks = self._features.chunks()
 
         def next(self, input_data: Any) -> bool:
-            _, piece = next(self._chunks, (None, None))
-            if piece is not None:
-                input_data(data=piece)
-            return piece is not None
+            rows, piece = next(self._chunks, (None, None))
+            if piece is None:
+                return False
+            input_data(data=piece, weight=self._weight[rows])
+            return True
 
     return Pieces
 

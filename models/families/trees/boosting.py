@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -18,9 +18,9 @@ from models.data.folds import Folds, Held
 from models.families.family import (
     NO_CONTEXT,
     Chosen,
-    CrossFit,
     Family,
     FitContext,
+    HeldOut,
     Task,
     as_probabilities,
     labelled_groups,
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 DEFAULT_ROUNDS = 100  # where there are not two parts, so that none can be watched
 _NOTHING: Held = frozenset()
+_FILE = "booster-{}.ubj"
 
 
 class _Table(NamedTuple):
@@ -71,7 +72,9 @@ class Boosting(Family):
     watched.
 
     All targets share the binned matrix of a set of rows, and set their labels on it; a row without
-    a label weighs nothing. Classes have one booster of softmax, stopped by the log loss.
+    a label weighs nothing. Classes have one booster of softmax, stopped by the log loss. What is
+    predicted is what `xgboost.XGBRegressor` predicts with the same rows, labels, weights,
+    parameters, rounds and seed; where labels are missing, bins are of the rows without them too.
 
     Parameters
     ----------
@@ -84,7 +87,7 @@ class Boosting(Family):
     seed : the same for every target, so that a target's result does not depend on the others.
     """
 
-    revision = 5  # XGBoost's own training on all columns
+    revision = 6  # bins by weight, of the whole matrix
 
     def __init__(
         self,
@@ -129,42 +132,40 @@ class Boosting(Family):
         table = self._table(X, Y, folds, weight)
         for _, rounds, boosters in self._boost_all(table, [_NOTHING]):
             self.boosters_ = [bytes(booster.save_raw("ubj")) for booster in boosters]
-            self.chosen_: list[Chosen] = [{"rounds": n} for n in rounds]
+            self.chosen_ = self._list_chosen(rounds, table.Y.shape[1])
         return self
 
     def predict(self, X: Features) -> Floats:
         """Sum the trees: (n_rows, n_targets)."""
         return _predict([_load(raw) for raw in self.boosters_], X)
 
-    def cross_fit(
+    def predict_held(
         self,
         X: Features,
         Y: Floats,
         *,
+        asked: Mapping[Held, Ints],
         folds: Folds,
         weight: Floats,
-        nested: bool = False,
         context: FitContext = NO_CONTEXT,
-    ) -> CrossFit:
-        """Predict every row out of fold; each set of training rows is binned and boosted once."""
-        single = {folds.parts_of(fold): fold for fold in folds.folds}
-        pairs: dict[Held, int] = {}
-        if nested:
-            pairs = {folds.parts_of(fold, folds.before(fold)): fold for fold in folds.folds}
-        predicted = np.full(Y.shape, np.nan)
-        nested_predicted = np.full(Y.shape, np.nan)
-        chosen: list[dict[str, Chosen]] = [{} for _ in range(Y.shape[1])]
+    ) -> Iterator[tuple[Held, HeldOut]]:
+        """Yield what a model without each set of held parts gives; each is boosted once."""
         table = self._table(X, Y, folds, weight)
-        for held, rounds, boosters in self._boost_all(table, [*single, *pairs]):
-            if held in pairs:
-                rows = folds.held(folds.parts_of(pairs[held]))
-                nested_predicted[rows] = _predict(boosters, X.rows(rows))
-                continue
-            rows = folds.held(held)
-            predicted[rows] = _predict(boosters, X.rows(rows))
-            for target, n_rounds in enumerate(rounds):
-                chosen[target][str(single[held])] = {"rounds": n_rounds}
-        return CrossFit(predicted, nested_predicted if nested else None, chosen)
+        for held, rounds, boosters in self._boost_all(table, asked):
+            predicted = _predict(boosters, X.rows(asked[held]))
+            yield held, HeldOut(predicted, self._list_chosen(rounds, table.Y.shape[1]))
+
+    def _share_boosters(self, n_targets: int) -> list[slice]:
+        """Return the columns of Y that each booster is trained on."""
+        return [slice(target, target + 1) for target in range(n_targets)]
+
+    def _list_chosen(self, rounds: list[int], n_targets: int) -> list[Chosen]:
+        """Return what was chosen for each target."""
+        chosen: list[Chosen] = [{} for _ in range(n_targets)]
+        for columns, n_rounds in zip(self._share_boosters(n_targets), rounds, strict=True):
+            for one in chosen[columns]:
+                one["rounds"] = n_rounds
+        return chosen
 
     def _table(self, X: Features, Y: Floats, folds: Folds, weight: Floats) -> _Table:
         if self.task == "number":
@@ -205,10 +206,11 @@ class Boosting(Family):
     def _choose_rounds(
         self, table: _Table, held: Held, best: dict[tuple[Held, int], list[int | None]]
     ) -> list[int]:
-        """Average the best rounds on the watched parts, for each target."""
+        """Average the best rounds on the watched parts, for each booster."""
         rounds = []
-        for target in range(table.Y.shape[1]):
-            of_parts = [best[held | {part}, part][target] for part in neighbours(table.folds, held)]
+        parts = neighbours(table.folds, held)
+        for b in range(len(self._share_boosters(table.Y.shape[1]))):
+            of_parts = [best[held | {part}, part][b] for part in parts]
             known = [n for n in of_parts if n is not None]
             fallback = min(DEFAULT_ROUNDS, self.n_estimators)
             rounds.append(round(float(np.mean(known))) if known else fallback)
@@ -227,35 +229,44 @@ class Boosting(Family):
         rows = table.folds.training(held)
         if rounds is not None:
             list(labelled_groups(table.Y[rows]))
-        matrix = bin_features(table.X.rows(rows), max_bin=self.max_bin, threads=threads)
+        matrix = self._bin(table, rows, threads)
         watched = {}
         for part in parts:
             rows_of_part = table.folds.asked(part, held - {part})
             if len(rows_of_part):
-                part_matrix = bin_features(
-                    table.X.rows(rows_of_part),
-                    max_bin=self.max_bin,
-                    threads=threads,
-                    reference=matrix,
-                )
-                watched[part] = (part_matrix, rows_of_part)
-        n_targets = table.Y.shape[1]
-        boosted = _Boosted([], {part: [None] * n_targets for part in parts})
-        for target in range(n_targets):
-            if not set_labels(matrix, table, rows, target):
+                watched[part] = (self._bin(table, rows_of_part, threads, matrix), rows_of_part)
+        groups = self._share_boosters(table.Y.shape[1])
+        boosted = _Boosted([], {part: [None] * len(groups) for part in parts})
+        for b, columns in enumerate(groups):
+            if not set_labels(matrix, table, rows, columns):
                 continue
-            labelled = {
-                part: part_matrix
-                for part, (part_matrix, part_rows) in watched.items()
-                if set_labels(part_matrix, table, part_rows, target)
-            }
-            n_rounds = rounds[target] if rounds else 0
+            labelled = {}
+            for part, (part_matrix, part_rows) in watched.items():
+                if set_labels(part_matrix, table, part_rows, columns):
+                    labelled[part] = part_matrix
+            n_rounds = rounds[b] if rounds else 0
             booster, best = self._train(matrix, labelled, n_rounds, threads)
             for part, round_ in best.items():
-                boosted.best[part][target] = round_
+                boosted.best[part][b] = round_
             if rounds is not None:
-                boosted.boosters.append(self._finish(booster[:n_rounds], table.Y[rows, target]))
+                finished = self._finish(booster[:n_rounds], table.Y[rows, columns])
+                boosted.boosters.append(finished)
         return boosted
+
+    def _bin(
+        self,
+        table: _Table,
+        rows: Ints,
+        threads: int,
+        reference: xgboost.QuantileDMatrix | None = None,
+    ) -> xgboost.QuantileDMatrix:
+        return bin_features(
+            table.X.rows(rows),
+            weight=table.weight[rows],
+            max_bin=self.max_bin,
+            threads=threads,
+            reference=reference,
+        )
 
     def _train(
         self,
@@ -326,9 +337,13 @@ class Boosting(Family):
 
     def save(self, folder: Path) -> None:
         """Write every booster as UBJSON, and what was chosen."""
-        for target, raw in enumerate(self.boosters_):
-            (folder / f"booster-{target}.ubj").write_bytes(raw)
-        document = {"params": self.get_params(), "chosen": self.chosen_}
+        for b, raw in enumerate(self.boosters_):
+            (folder / _FILE.format(b)).write_bytes(raw)
+        document = {
+            "params": self.get_params(),
+            "chosen": self.chosen_,
+            "n_boosters": len(self.boosters_),
+        }
         (folder / "boosting.json").write_text(json.dumps(document))
 
     @classmethod
@@ -343,11 +358,25 @@ class Boosting(Family):
         model = cls(**document["params"])
         model.chosen_ = document["chosen"]
         model.boosters_ = []
-        for target in range(len(model.chosen_)):
-            raw = (folder / f"booster-{target}.ubj").read_bytes()
+        for b in range(document["n_boosters"]):
+            raw = (folder / _FILE.format(b)).read_bytes()
             check_booster(json.loads(_load(raw).save_raw("json")))
             model.boosters_.append(raw)
         return model
+
+
+class JointBoosting(Boosting):
+    """One booster for all targets, whose leaves hold a value of each (`multi_output_tree`).
+
+    Targets share splits and rounds. A row that lacks a label of any target weighs nothing, so that
+    a target's result depends on which others are fitted with it.
+    """
+
+    def _share_boosters(self, n_targets: int) -> list[slice]:
+        return [slice(0, n_targets)]
+
+    def _parameters(self, threads: int) -> dict[str, Any]:
+        return {**super()._parameters(threads), "multi_strategy": "multi_output_tree"}
 
 
 def neighbours(folds: Folds, held: Held) -> list[int]:
@@ -374,18 +403,20 @@ def _beside(parts: list[int], i: int) -> set[int]:
     return {parts[i - 1], parts[(i + 1) % len(parts)]}
 
 
-def set_labels(matrix: xgboost.QuantileDMatrix, table: _Table, rows: Ints, target: int) -> bool:
-    """Set a target's labels and weights on a matrix; a row without a label weighs nothing.
+def set_labels(matrix: xgboost.QuantileDMatrix, table: _Table, rows: Ints, columns: slice) -> bool:
+    """Set the labels and weights of a booster on a matrix; a row that lacks one weighs nothing.
 
     Returns
     -------
-    Whether any row has a label; nothing is set where none has.
+    Whether any row has all labels; nothing is set where none has.
     """
-    labels = table.Y[rows, target]
-    is_known = ~np.isnan(labels)
+    labels = table.Y[rows, columns]
+    is_known = ~np.isnan(labels).any(axis=1)
     if not is_known.any():
         return False
-    matrix.set_label(np.where(is_known, labels, labels[is_known][0]))
+    first = np.flatnonzero(is_known)[0]
+    labels[~is_known] = labels[first]
+    matrix.set_label(labels)
     matrix.set_weight(np.where(is_known, table.weight[rows], 0.0))
     return True
 

@@ -24,14 +24,16 @@ def check_tree(left: ArrayLike, right: ArrayLike, feature: ArrayLike, n_features
     ValueError : a child that does not come after its node, or is not there; a feature that is not
         there.
     """
-    children = np.array([left, right], np.int64)
-    is_split = children[0] != -1
-    node = np.flatnonzero(is_split)
-    below = children[:, is_split]
-    used = np.asarray(feature, np.int64)[is_split]
-    ends = np.all(below > node) and np.all(below < len(is_split))
-    has_features = np.all(used >= 0) and np.all(used < n_features)
-    if not len(is_split) or not ends or not has_features:
+    first = np.asarray(left, np.int64)
+    second = np.asarray(right, np.int64)
+    node = np.flatnonzero(first != -1)
+    used = np.asarray(feature, np.int64)[node]
+    is_whole = len(first) > 0
+    for child in (first[node], second[node]):
+        is_below = (child > node) & (child < len(first))
+        is_whole &= bool(is_below.all())
+    is_there = (used >= 0) & (used < n_features)
+    if not is_whole or not is_there.all():
         raise ValueError("a tree whose nodes do not lead downwards, to features that are there")
 
 
@@ -41,14 +43,24 @@ def check_forest(estimators: list[Any]) -> None:
         tree = estimator.tree_
         if tree.node_count > tree.capacity:
             raise ValueError("a tree that claims more nodes than it has")
-        n_features = estimators[0].n_features_in_
-        check_tree(tree.children_left, tree.children_right, tree.feature, n_features)
+        check_tree(
+            left=tree.children_left,
+            right=tree.children_right,
+            feature=tree.feature,
+            n_features=estimators[0].n_features_in_,
+        )
 
 
 def check_booster(document: dict[str, Any]) -> None:
     """Check XGBoost's trees, given as its JSON; raises ValueError or KeyError."""
     learner = document["learner"]
-    n_features = int(learner["learner_model_param"]["num_feature"])
-    for tree in learner["gradient_booster"]["model"]["trees"]:
-        features = tree["split_indices"]
-        check_tree(tree["left_children"], tree["right_children"], features, n_features)
+    shape = learner["learner_model_param"]
+    n_features = int(shape["num_feature"])
+    model = learner["gradient_booster"]["model"]
+    for tree in model["trees"]:
+        check_tree(
+            left=tree["left_children"],
+            right=tree["right_children"],
+            feature=tree["split_indices"],
+            n_features=n_features,
+        )
