@@ -33,11 +33,11 @@ demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report 
 sample: $(READY)
 	@test -f "$(DEMO)/demo.toml" || $(PYTHON) -m extract sample --out "$(DEMO)"
 
-test: $(READY)  ## Run the tests, two files at a time (JOBS=1 one after the other).
-	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile
+test: $(READY)  ## Run the tests by two processes (JOBS=1 one after the other).
+	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist worksteal
 
-test-fast: $(READY)  ## Run the tests that need no network and no other process (under three minutes).
-	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile -m "not slow"
+test-fast: $(READY)  ## Run the tests that train no network and start no browser or process (under three minutes).
+	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow"
 
 features: $(READY) $(SAMPLE)  ## Embed every tile (CONFIG=settings.toml, FRESH=1 starts anew, RETRY=1 rejected tiles again).
 	$(PYTHON) -m reports check --config "$(CONFIG)"

@@ -6,7 +6,7 @@ import sys
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.status import Status
@@ -15,20 +15,11 @@ from extract.config.suggestions import suggest
 from extract.console import Config, Traceback, err, guarded, out, print_line
 from extract.errors import PlaceFeaturesError
 from extract.settings import read_settings
-from extract.tables.tile_table import read_tiles
-from models import cli_output
-from models.auditing.audit import (
-    check_fatal,
-    gather_inputs,
-    list_skipped,
-    run_audit,
-)
-from models.data.fold_file import open_folds
-from models.evaluation.standings import build_standings, render_standings
-from models.execution.fit_progress import FitDisplay, FitProgress
-from models.fit import fit_all, plan_all
-from models.settings import FitSettings
-from models.store.kept_models import find_kept
+
+if TYPE_CHECKING:
+    from models.settings import FitSettings
+
+# Each command imports what it runs: all together take over a second to load.
 
 
 class Level(StrEnum):
@@ -61,6 +52,11 @@ def fit(
 
     Example: python -m models fit --config examples/london.toml
     """
+    from models import cli_output
+    from models.execution.fit_progress import FitDisplay, FitProgress
+    from models.fit import fit_all, plan_all
+    from models.settings import FitSettings
+
     kept = "stopped. Every finished run is kept; the same command goes on with the rest."
     with guarded(traceback=traceback, interrupted=kept):
         settings = read_settings(config, FitSettings)
@@ -86,6 +82,12 @@ def audit(config: Config, traceback: Traceback = False) -> None:
 
     Example: python -m models audit --config examples/london.toml
     """
+    from extract.tables.tile_table import read_tiles
+    from models import cli_output
+    from models.auditing.audit import check_fatal, gather_inputs, list_skipped, run_audit
+    from models.data.fold_file import open_folds
+    from models.settings import FitSettings
+
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, FitSettings)
         asked = settings.models
@@ -124,6 +126,9 @@ def scores(
 
     Example: python -m models scores --config examples/london.toml --target income
     """
+    from models.evaluation.standings import build_standings, render_standings
+    from models.settings import FitSettings
+
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, FitSettings)
         _list_targets(settings, target)
@@ -143,6 +148,11 @@ def list_(config: Config, traceback: Traceback = False) -> None:
 
     Example: python -m models list --config examples/london.toml
     """
+    from models import cli_output
+    from models.execution.fit_progress import FitProgress
+    from models.fit import plan_all
+    from models.settings import FitSettings
+
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, FitSettings)
         progress = FitProgress()
@@ -188,9 +198,10 @@ def explain_(
 
     Example: python -m models explain --config examples/london.toml --target income
     """
-    # slow to load, and no other command needs it
+    from models import cli_output
     from models.explaining.explain import ExplainRequest, explain_targets
     from models.explaining.explanations import describe_sanity
+    from models.settings import FitSettings
 
     kept = "stopped. Every explanation that was written is kept."
     with guarded(traceback=traceback, interrupted=kept):
@@ -244,10 +255,12 @@ def predict(
 
     Example: python -m models predict --config town.toml --tiles new.toml --target income
     """
-    # slow to load, and no other command needs them
+    from models import cli_output
     from models.predicting.extract_features import make_missing
     from models.predicting.place_settings import PlaceSettings
     from models.predicting.predict import predict_place
+    from models.settings import FitSettings
+    from models.store.kept_models import find_kept
 
     kept = "stopped. Every finished part is kept; the same command goes on."
     with guarded(traceback=traceback, interrupted=kept):

@@ -6,29 +6,18 @@ import webbrowser
 from pathlib import Path
 from typing import Annotated
 
-import pandas as pd
 import typer
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from extract.console import Config, Traceback, err, guarded, out
 from extract.errors import PdfError
 from extract.settings import read_settings
-from extract.tables.tile_table import read_tiles
-from models.store.runs import write_csv
-from reports.build import build_report, print_report
-from reports.data.boundaries import open_boundaries
-from reports.data.formats import format_value
-from reports.diff import compare_experiments
-from reports.serve import open_server
-from reports.settings import ReportSettings
 
 Experiment = Annotated[Path, typer.Argument(help="Settings file, or folder of artifacts.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the table there as well.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any free one.")]
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 
+# Each command imports what it runs: all together take over a second to load.
 app = typer.Typer(
     rich_markup_mode="markdown",
     no_args_is_help=True,
@@ -44,6 +33,10 @@ def check(config: Config, traceback: Traceback = False) -> None:
 
     Example: python -m reports check --config examples/london.toml
     """
+    from extract.tables.tile_table import read_tiles
+    from reports.data.boundaries import open_boundaries
+    from reports.settings import ReportSettings
+
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, ReportSettings)
         tiles = read_tiles(settings)
@@ -65,6 +58,9 @@ def build(config: Config, traceback: Traceback = False) -> None:
 
     Example: python -m reports build --config examples/london.toml
     """
+    from reports.build import build_report, print_report
+    from reports.settings import ReportSettings
+
     with guarded(traceback=traceback, interrupted="stopped; run it again to make the page."):
         page = build_report(read_settings(config, ReportSettings))
         try:
@@ -82,6 +78,10 @@ def diff(
 
     Example: python -m reports diff examples/london.toml artifacts/other
     """
+    from models.store.runs import write_csv
+    from reports.diff import compare_experiments
+    from reports.page.diff_table import render_diff
+
     with guarded(traceback=traceback, interrupted="stopped."):
         rows = compare_experiments(first, second)
         if csv is not None:
@@ -97,6 +97,9 @@ def serve(
 
     Example: python -m reports serve --config examples/london.toml
     """
+    from reports.serve import open_server
+    from reports.settings import ReportSettings
+
     with (
         guarded(traceback=traceback, interrupted="stopped."),
         open_server(
@@ -108,41 +111,6 @@ def serve(
         if browser:
             webbrowser.open(address)
         server.serve_forever()
-
-
-def render_diff(rows: pd.DataFrame) -> Table:
-    """Return a table of the best cells, and of the cells that differ by more than chance."""
-    is_shown = (rows["what"] == "best of each") | rows["verdict"].isin(["better", "worse"])
-    n_alike = int((~is_shown).sum())
-    caption = f"{n_alike} cells of both do not differ by more than chance" if n_alike else None
-    title = "R² of areas (of classes: balanced accuracy): the second less the first"
-    drawn = Table(
-        title=title,
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        caption=caption,
-        caption_justify="left",
-    )
-    for name in ("target", "cell"):
-        drawn.add_column(name, overflow="fold")
-    for name in ("first", "second", "gain", "95 %"):
-        drawn.add_column(name, justify="right", no_wrap=True)
-    drawn.add_column("verdict")
-    for row in rows[is_shown].to_dict("records"):
-        cell = " → ".join(dict.fromkeys((row["first"], row["second"])))
-        numbers = [
-            format_value(float(row[name])) for name in ("value_first", "value_second", "difference")
-        ]
-        ends = f"{format_value(float(row['low']))} … {format_value(float(row['high']))}"
-        drawn.add_row(
-            Text(str(row["target"])),
-            Text(cell),
-            *numbers,
-            ends,
-            str(row["verdict"]),
-            style="bold" if row["what"] == "best of each" else "",
-        )
-    return drawn
 
 
 def main() -> None:

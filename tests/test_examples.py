@@ -24,7 +24,7 @@ def test_every_example_can_be_read(path: Path) -> None:
     assert read_settings(path, ReportSettings).name == path.stem
 
 
-def write_pictures(folder: Path, n: int = 24) -> None:
+def write_pictures(folder: Path, n: int = 16) -> None:
     """Write pictures of two colours, a folder each."""
     rng = np.random.default_rng(0)
     for i in range(n):
@@ -36,12 +36,13 @@ def write_pictures(folder: Path, n: int = 24) -> None:
         cv2.imwrite(str(path), picture)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "model", "cut"),
     [
         ("forest", "forest", "vgg16/block5_pool:flat"),
         ("cnn", "cnn", "pixels/100:map"),
-        pytest.param("neighbours", "knn", "vgg19/fc1:flat", marks=pytest.mark.slow),
+        ("neighbours", "knn", "vgg19/fc1:flat"),
     ],
 )
 def test_examples_with_a_folder_a_class_run(
@@ -60,7 +61,7 @@ def test_examples_with_a_folder_a_class_run(
     settings = read_settings(path, FitSettings)
     fit_all(settings)
     scores = read_scores(settings.folder).set_index(["model", "level"])
-    assert scores.loc[(model, "tile"), "n"] == 24
+    assert scores.loc[(model, "tile"), "n"] == 16
     chosen = read_run(settings.folder, "random", cut, model)["chosen"]["class"]
     assert len(chosen) == 5
     if model == "knn":

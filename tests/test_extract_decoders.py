@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from contextlib import suppress
 import numpy as np
 import psutil
 import pytest
+from made_processes import start_extraction
 from stub_network import open_stub
 
 from extract.errors import DecoderError, ExtractionError, ImageSourceError, RejectedTile
@@ -231,18 +231,11 @@ def test_what_a_process_runs_into_is_raised_here(reader, decoders):
 
 def test_processes_end_with_a_run_that_is_killed(experiment):
     path = experiment(n=40)
-    text = (
-        "from pathlib import Path; from extract.run import run_extraction; "
-        "from tests.stub_network import open_stub; "
-        "from extract.settings import ExtractSettings, read_settings; "
-        f"settings = read_settings(Path({str(path)!r}), ExtractSettings); "
-        "run_extraction(settings, open_forward=open_stub)"
-    )
-    run = subprocess.Popen([sys.executable, "-c", text], env={**os.environ, "STUB_SECONDS": "5"})
+    run = start_extraction(path, seconds=5)
     while not (children := psutil.Process(run.pid).children()):
         time.sleep(0.05)
     run.kill()
-    run.wait()
+    run.join()
     gone, alive = psutil.wait_procs(children, timeout=20)
     assert gone
     assert alive == []

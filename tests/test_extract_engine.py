@@ -108,6 +108,7 @@ def unlimited(monkeypatch):
     get_reusable_executor().shutdown(wait=True)
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives_bit_for_bit_by_a_real_network(experiment, unlimited):
     path = experiment(n=20)
     subprocess.run(
@@ -124,6 +125,7 @@ def test_two_processes_give_what_one_gives_bit_for_bit_by_a_real_network(experim
     assert sums == expected[1]
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(alone):
     other, expected = alone
     path = other("workers = 2")
@@ -190,6 +192,7 @@ def test_a_local_worker_that_dies_is_one_clear_error_and_the_run_goes_on(alone, 
     check_equal(path, expected)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_several_workers_in_the_middle_of_their_shards(experiment):
     path = experiment(
         replace={

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-import os
 import random
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from made_processes import start_extraction
 from stub_network import open_stub
 
 from extract.errors import ExtractionError, LockError
@@ -21,28 +19,6 @@ from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from extract.store.embeddings import Embeddings
 from extract.store.verify import find_damage
-
-ROOT = Path(__file__).resolve().parents[1]
-RUN = """
-import sys
-from pathlib import Path
-from extract.run import run_extraction
-from extract.settings import ExtractSettings, read_settings
-from stub_network import open_stub
-run_extraction(read_settings(Path(sys.argv[1]), ExtractSettings), open_forward=open_stub)
-"""
-
-
-def start(path, seconds):
-    """Start an extraction whose network takes some seconds a batch, in a process of its own."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
-        "STUB_SECONDS": str(seconds),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(path)], env=environment, stderr=subprocess.DEVNULL
-    )
 
 
 def read_all(settings):
@@ -59,6 +35,7 @@ def complete(settings):
     return {p.name: p.stat().st_mtime_ns for p in (settings.folder / "features").rglob("part-*.h5")}
 
 
+@pytest.mark.slow
 def test_killed_at_20_random_moments_nothing_is_lost_torn_or_done_twice(experiment):
     path = experiment(n=300)
     settings = read_settings(path, ExtractSettings)
@@ -67,12 +44,13 @@ def test_killed_at_20_random_moments_nothing_is_lost_torn_or_done_twice(experime
     shutil.rmtree(settings.folder)
     moments, kills, before = random.Random(0), 0, {}
     while kills < 20:
-        process = start(path, seconds=0.1)
-        while process.poll() is None and complete(settings).keys() == before.keys() and kills:
+        process = start_extraction(path, seconds=0.05)
+        while process.is_alive() and complete(settings).keys() == before.keys() and kills:
             time.sleep(0.002)  # start-up is over once a shard is there
-        time.sleep(moments.uniform(0, 0.4 if kills else 3))
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "the run ended before it was killed 20 times"
+        time.sleep(moments.uniform(0, 0.2 if kills else 1))
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL, "the run ended before it was killed 20 times"
         kills += 1
         after = complete(settings)
         assert {name: after[name] for name in before} == before
@@ -89,7 +67,7 @@ def test_killed_at_20_random_moments_nothing_is_lost_torn_or_done_twice(experime
 def test_two_processes_on_one_folder_the_second_names_the_first(experiment):
     path = experiment()
     settings = read_settings(path, ExtractSettings)
-    process = start(path, seconds=2)
+    process = start_extraction(path, seconds=2)
     try:
         lock = settings.folder / "features" / ".lock"
         while not lock.exists() or not lock.read_text():
@@ -98,15 +76,16 @@ def test_two_processes_on_one_folder_the_second_names_the_first(experiment):
             run_extraction(settings, open_forward=open_stub)
     finally:
         process.kill()
-        process.wait()
+        process.join()
     assert run_extraction(settings, open_forward=open_stub).done == [
         "mobilenetv2"
     ]  # its lock went with it
 
 
+@pytest.mark.slow
 def test_workers_end_with_a_killed_run(experiment):
     path = experiment(n=60, replace={'weights = "random:0"': 'weights = "random:0"\nworkers = 2'})
-    process = start(path, seconds=0.2)
+    process = start_extraction(path, seconds=0.2)
     while not complete(read_settings(path, ExtractSettings)):
         time.sleep(0.01)
     workers = [
@@ -115,7 +94,7 @@ def test_workers_end_with_a_killed_run(experiment):
         if "popen_loky" in " ".join(p.cmdline())
     ]
     process.kill()
-    process.wait()
+    process.join()
     assert len(workers) == 2
     assert psutil.wait_procs(workers, timeout=60)[1] == []
 

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_experiment import N_AREAS, N, change, fit, make_experiment, write_features
+from made_families import learning, mark_networks, quick
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, log_loss
@@ -64,7 +65,7 @@ Y = spread_classes(CODE, CLASSES)
 
 
 def cross_fit(name: str, labels: np.ndarray = Y, **params: Any) -> CrossFit:
-    model = build_model(parse_model(name), seed=3, task="class", params=params)
+    model = build_model(parse_model(name), seed=3, task="class", params=quick(name) | params)
     return model.cross_fit(Features(GIVEN.get(name, X)), labels, folds=FOLDS, weight=np.ones(ROWS))
 
 
@@ -76,7 +77,7 @@ def fit_rows(model: Any, rows: np.ndarray = TRAIN) -> np.ndarray:
     return predicted
 
 
-@pytest.mark.parametrize("name", [*LEARNERS, *BASELINES])
+@pytest.mark.parametrize("name", mark_networks([*LEARNERS, *BASELINES]))
 def test_predictions_are_probabilities_and_absent_classes_have_none(name: str) -> None:
     labels = spread_classes(
         np.where(FOLDS.fold == 1, CODE, np.minimum(CODE, 2)), 5
@@ -90,20 +91,19 @@ def test_predictions_are_probabilities_and_absent_classes_have_none(name: str) -
     assert sorted(cross.chosen[0]) == ["0", "1", "2", "3"]
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", mark_networks(LEARNERS))
 def test_planted_classes_are_found_and_shuffled_ones_are_not(name: str) -> None:
     shuffled = np.random.default_rng(1).permutation(CODE)
-    found, lost = (
-        cross_fit(name).predicted.argmax(axis=1),
-        cross_fit(name, spread_classes(shuffled, CLASSES)).predicted,
-    )
+    params = learning(name)
+    found = cross_fit(name, **params).predicted.argmax(axis=1)
+    lost = cross_fit(name, spread_classes(shuffled, CLASSES), **params).predicted
     assert balanced_accuracy_score(CODE, found) > 0.85
     assert abs(balanced_accuracy_score(shuffled, lost.argmax(axis=1)) - 1 / CLASSES) < 0.1
 
 
-@pytest.mark.parametrize("name", [*LEARNERS, *BASELINES])
+@pytest.mark.parametrize("name", mark_networks([*LEARNERS, *BASELINES]))
 def test_a_kept_classifier_predicts_the_same(name: str, tmp_path: Path) -> None:
-    model = build_model(parse_model(name), seed=3, task="class")
+    model = build_model(parse_model(name), seed=3, task="class", params=quick(name))
     given = Features(GIVEN.get(name, X))
     model.fit(given, Y, folds=FOLDS, weight=np.ones(ROWS))
     save_model(tmp_path / "kept", name, model, {})
@@ -112,6 +112,7 @@ def test_a_kept_classifier_predicts_the_same(name: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_one_class_alone_is_certain() -> None:
     for name in LEARNERS:
         np.testing.assert_allclose(cross_fit(name, np.ones((ROWS, 1))).predicted, 1)

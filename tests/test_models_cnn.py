@@ -128,6 +128,7 @@ def test_a_kept_network_predicts_the_same(fitted: Convolutional, tmp_path: Path)
     )
 
 
+@pytest.mark.slow
 def test_numbers_come_out_in_their_unit_and_missing_ones_are_left_out() -> None:
     numbers = np.column_stack([np.where(CODE, 50.0, 40.0), np.where(np.arange(N) % 5, 7.0, np.nan)])
     model = Convolutional(filters=8, dense=16, epochs=40).fit(

@@ -25,6 +25,7 @@ from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.runs import read_predictions
 
+pytestmark = pytest.mark.slow
 N = 48
 CUT = "mobilenetv2/block_3_expand_relu:avg"
 MODELS = (

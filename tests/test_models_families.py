@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from made_families import learning, mark_networks, quick
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
@@ -56,15 +58,15 @@ def fit(model: Family, name: str, labels: np.ndarray, rows: np.ndarray = TRAIN) 
     )
 
 
-def fitted(name: str, labels: np.ndarray = Y) -> Family:
-    return fit(build_model(parse_model(name), seed=3), name, labels)
+def build(name: str, params: dict[str, Any]) -> Family:
+    return build_model(parse_model(name), seed=3, params=params)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mark_networks(NAMES))
 def test_contract(name: str, tmp_path: Path) -> None:
     labels = Y.copy()
     labels[:20, 1], labels[:, 2] = np.nan, 4.0
-    model = fitted(name, labels)
+    model = fit(build(name, quick(name)), name, labels)
     asked = feed(name).rows(TEST)
     predicted = model.predict(asked)
     assert predicted.shape == (100, 3)
@@ -77,9 +79,11 @@ def test_contract(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(load_model(tmp_path / "kept").predict(asked), predicted)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", mark_networks(LEARNERS))
 def test_planted_truth_is_found_and_noise_is_not(name: str) -> None:
-    predicted, truth = fitted(name).predict(feed(name).rows(TEST)), Y[TEST]
+    model = fit(build(name, learning(name)), name, Y)
+    predicted = model.predict(feed(name).rows(TEST))
+    truth = Y[TEST]
     r2 = 1 - ((predicted - truth) ** 2).mean(axis=0) / truth.var(axis=0)
     assert (r2[:2] > 0.5).all(), r2
     assert r2[2] < 0.1, r2
@@ -95,13 +99,14 @@ def test_ridge_equals_scikit_learn() -> None:
         )
 
 
+@pytest.mark.slow
 def test_each_target_stops_by_itself() -> None:
-    model = fit(Head(epochs=60, seed=1), "head", Y, np.arange(N))
+    model = fit(Head(epochs=40, rate=5e-3, seed=1), "head", Y, np.arange(N))
     epochs = [model.chosen_[t]["epochs"] for t in range(3)]
     assert epochs[2] < epochs[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", mark_networks(NAMES))
 def test_every_row_is_predicted_by_a_model_that_has_not_seen_its_fold(name: str) -> None:
     """Neither labels nor features of the fold and of its buffer have a part in it, not in a choice,
     a scale or a round.
@@ -116,7 +121,7 @@ def test_every_row_is_predicted_by_a_model_that_has_not_seen_its_fold(name: str)
     given, labels = GIVEN.get(name, X).copy(), Y.copy()
     given[moved] = given[moved[::-1]] if name in GIVEN else 20 * given[moved]
     labels[np.concatenate([mine, near])] += 100
-    model = build_model(parse_model(name), seed=3)
+    model = build(name, quick(name))
     fit = model.cross_fit(feed(name), Y, folds=folds, weight=np.ones(N), nested=True)
     again = model.cross_fit(Features(given), labels, folds=folds, weight=np.ones(N), nested=True)
     rows = mine[1::2]
@@ -154,6 +159,15 @@ def test_names_come_back_as_they_were_written() -> None:
         assert str(parse_model(name)) == name
 
 
+def test_help_is_there_before_any_table_or_network_is_loaded() -> None:
+    slow = {"pandas", "scipy", "h5py", "altair", "keras"}
+    code = (
+        "import extract.cli, models.cli, reports.cli, sys; "
+        f"found = {slow} & set(sys.modules); assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_importing_models_loads_no_library_that_a_run_with_nothing_to_do_could_do_without() -> None:
     slow = {
         "keras",
@@ -166,5 +180,8 @@ def test_importing_models_loads_no_library_that_a_run_with_nothing_to_do_could_d
         "skops",
         "distributed",
     }
-    code = f"import models.cli, sys; found = {slow} & set(sys.modules); assert not found, found"
+    code = (
+        "import models.cli, models.cli_output, models.fit, models.settings, sys; "
+        f"found = {slow} & set(sys.modules); assert not found, found"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

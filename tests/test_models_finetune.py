@@ -26,6 +26,7 @@ from models.families.networks.checkpoints import (
 from models.families.networks.finetune import Finetune
 from models.store.kept_models import load_model, save_model
 
+pytestmark = pytest.mark.slow
 N, SIZE = 48, 32
 RNG = np.random.default_rng(0)
 SIGNAL = RNG.normal(size=N)
@@ -134,9 +135,10 @@ class Killed(Exception):  # noqa: N818
 def test_a_training_that_was_killed_ends_as_if_it_had_not_been(
     pictures: Features, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = fit(pictures, dropout=0.3, warm_epochs=2, epochs=3).predict(pictures)
+    whole = fit(pictures, dropout=0.3, warm_epochs=2, epochs=3)
+    expected = whole.predict(pictures)
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    model = make(dropout=0.3, warm_epochs=2, epochs=3)
+    model = whole.fresh()
     context = FitContext(folder=tmp_path, keys=("key",), held="fold 1")
 
     def write_and_kill(path: Path, state: TrainingState) -> None:
@@ -167,8 +169,9 @@ def test_a_damaged_checkpoint_is_left_and_training_begins_anew(tmp_path: Path) -
 def test_a_checkpoint_of_other_shapes_is_removed_and_nothing_of_it_is_taken(
     pictures: Features, tmp_path: Path
 ) -> None:
-    expected = fit(pictures, hidden=(4,), warm_epochs=1, epochs=1).predict(pictures)
-    model = make(hidden=(4,), warm_epochs=1, epochs=1)
+    whole = fit(pictures, hidden=(4,), warm_epochs=1, epochs=1)
+    expected = whole.predict(pictures)
+    model = whole.fresh()
     context = FitContext(folder=tmp_path, keys=("key",), held="fold 1")
     path = checkpoint_path(context, 0)
     assert path is not None

@@ -36,6 +36,7 @@ from models.families.networks.head import Head
 from models.families.trees.boosting import Boosting
 from models.families.trees.forest import Forest
 
+pytestmark = pytest.mark.slow
 N, SIDE = 240, 64
 RNG = np.random.default_rng(0)
 STRENGTH = RNG.uniform(0, 1, N)

@@ -32,6 +32,7 @@ from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.kept_models import save_model
 
+pytestmark = pytest.mark.slow
 TINY = {
     '"mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"': '"tiny/relu2:map", "pixels/32:map"'
 }
@@ -41,8 +42,11 @@ import made_networks
 from models.data.features import Features
 from models.store.kept_models import load_model
 made_networks.register()
-rows = np.load(sys.argv[2])
-np.save(sys.argv[3], load_model(Path(sys.argv[1])).predict(Features(rows.reshape(len(rows), -1), grid=rows.shape[1:])))
+for kind in sys.argv[2:]:
+    kept = Path(sys.argv[1]) / kind
+    rows = np.load(f"{kept}.rows.npy")
+    X = Features(rows.reshape(len(rows), -1), grid=rows.shape[1:])
+    np.save(f"{kept}.out.npy", load_model(kept).predict(X))
 """
 
 
@@ -85,14 +89,14 @@ def test_a_target_fitted_beside_others_is_the_one_fitted_alone() -> None:
         ]
     )
     Y[::7, 2] = np.nan
-    head, weight = Head(epochs=25), np.ones(n)
+    head, weight = Head(epochs=6), np.ones(n)
     together = head.fit(X, Y, folds=folds, weight=weight).predict(X)
     ended = head.chosen_
     for t in range(3):
         alone = head.fit(X, Y[:, [t]], folds=folds, weight=weight).predict(X)[:, 0]
         assert np.abs(together[:, t] - alone).max() < 1e-3 * np.nanstd(Y[:, t])
         assert head.chosen_ == [ended[t]]
-    other = Head(epochs=25, seed=1).fit(X, Y, folds=folds, weight=weight).predict(X)
+    other = Head(epochs=6, seed=1).fit(X, Y, folds=folds, weight=weight).predict(X)
     assert (np.abs(together - other).max(axis=0) > 0.05 * np.nanstd(Y, axis=0)).all()
 
 
@@ -115,34 +119,30 @@ def test_a_target_without_labels_in_the_first_inner_fold_stops_on_another_and_le
 
 @pytest.mark.parametrize("kind", ["tail", "finetune"])
 def test_the_same_seed_gives_the_same_and_another_another(kind: str, weights: str) -> None:
+    model, X = make(kind, weights, seed=3)
     found = []
-    for seed in (3, 3, 4):
-        model, X = make(kind, weights, seed=seed)
-        found.append(model.fit(X, made.Y, folds=made.FOLDS, weight=np.ones(made.N)).predict(X))
+    for one in (model, model.fresh(), make(kind, weights, seed=4)[0]):
+        found.append(one.fit(X, made.Y, folds=made.FOLDS, weight=np.ones(made.N)).predict(X))
     np.testing.assert_array_equal(found[0], found[1])
     assert np.abs(found[0] - found[2]).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["tail", "finetune"])
-def test_a_kept_network_predicts_the_same_in_a_new_process(
-    kind: str, weights: str, tmp_path: Path
-) -> None:
-    model, X = make(kind, weights)
-    expected = model.fit(X, made.Y, folds=made.FOLDS, weight=np.ones(made.N)).predict(X)
-    save_model(tmp_path / "kept", "tail" if kind == "tail" else "finetune:mobilenetv2", model, {})
-    np.save(tmp_path / "rows.npy", X.array().reshape(-1, *X.grid or ()))
+def test_kept_networks_predict_the_same_in_a_new_process(weights: str, tmp_path: Path) -> None:
+    expected = {}
+    for kind, name in (("tail", "tail"), ("finetune", "finetune:mobilenetv2")):
+        model, X = make(kind, weights)
+        model.fit(X, made.Y, folds=made.FOLDS, weight=np.ones(made.N))
+        expected[kind] = model.predict(X)
+        save_model(tmp_path / kind, name, model, {})
+        np.save(tmp_path / f"{kind}.rows.npy", X.array().reshape(-1, *X.grid or ()))
     root = Path(__file__).parents[1]
     subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            AGAIN,
-            *(str(tmp_path / name) for name in ("kept", "rows.npy", "out.npy")),
-        ],
+        [sys.executable, "-c", AGAIN, str(tmp_path), *expected],
         check=True,
         env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"},
     )
-    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=1e-6)
+    for kind, values in expected.items():
+        np.testing.assert_allclose(np.load(tmp_path / f"{kind}.out.npy"), values, rtol=1e-6)
 
 
 def test_every_kept_network_is_explained_end_to_end(

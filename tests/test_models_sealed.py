@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -19,6 +20,7 @@ import pytest
 import skops.io
 import xgboost
 from made_experiment import change, fit, make_experiment
+from made_families import quick
 from sklearn.linear_model import LinearRegression
 from sklearn.tree._tree import Tree
 
@@ -63,11 +65,6 @@ NAMES = [
     "forest+groups",
     "ridge+groups@area",
 ]
-QUICK = {
-    "cnn": {"epochs": 2, "filters": 4, "dense": 8},
-    "head": {"epochs": 3},
-    "forest": {"n_estimators": 10},
-}
 AGAIN = """
 import sys
 from pathlib import Path
@@ -91,12 +88,12 @@ def fit_one(name: str, task: str = "number") -> Family:
         if task == "number"
         else np.eye(2)[(X[:, 0] > 0).astype(int)]
     )
-    model = build_model(
-        parse_model(name), seed=0, task=task, params=QUICK.get(parse_model(name).family)
-    )
+    params = quick(parse_model(name).family)
+    model = build_model(parse_model(name), seed=0, task=task, params=params)
     return model.fit(feed(name), Y, folds=FOLDS, weight=np.ones(N))
 
 
+@pytest.mark.slow
 def test_every_family_predicts_the_same_in_a_new_process(tmp_path: Path) -> None:
     predicted = {}
     for task, names in (("number", NAMES), ("class", [*BASELINES, *NETWORKLESS])):
@@ -112,10 +109,30 @@ def test_every_family_predicts_the_same_in_a_new_process(tmp_path: Path) -> None
         )
 
 
+@pytest.fixture(scope="module")
+def kept_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("head") / "kept"
+    save_model(folder, "head", fit_one("head"), {})
+    return folder
+
+
 @pytest.fixture
-def kept(tmp_path: Path) -> Path:
-    save_model(tmp_path / "kept", "head", fit_one("head"), {})
-    return tmp_path / "kept"
+def kept(kept_once: Path, tmp_path: Path) -> Path:
+    """Return a copy of a kept head, to be changed."""
+    return shutil.copytree(kept_once, tmp_path / "kept")
+
+
+@pytest.fixture(scope="module")
+def fitted_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ridge") / "town"
+    fit(make_experiment(folder, names=["ridge"], keep="best"))
+    return folder
+
+
+@pytest.fixture
+def town(fitted_once: Path, tmp_path: Path) -> Path:
+    """Return the settings file of a copy of a fitted experiment, to be changed."""
+    return shutil.copytree(fitted_once, tmp_path / "town") / "s.toml"
 
 
 def say(folder: Path, **facts: Any) -> None:
@@ -158,10 +175,8 @@ def test_a_folder_that_states_no_hashes_is_refused(kept: Path, files: Any) -> No
         load_model(kept)
 
 
-def test_a_value_in_model_json_that_was_changed_is_noticed(tmp_path: Path) -> None:
-    path = make_experiment(tmp_path, names=["ridge"], keep="best")
-    fit(path)
-    folder = change(path).folder
+def test_a_value_in_model_json_that_was_changed_is_noticed(town: Path) -> None:
+    folder = change(town).folder
     file = next((folder / "models/income").glob("**/model.json"))
     facts = json.loads(file.read_text())
     facts["intervals"]["tile"]["0.8"] *= 2
@@ -372,21 +387,17 @@ def test_a_kept_model_carries_all_that_it_promises(tmp_path: Path) -> None:
     ],
 )
 def test_a_model_that_does_not_say_how_it_is_fed_is_refused(
-    tmp_path: Path, name: str, value: Any, text: str
+    town: Path, name: str, value: Any, text: str
 ) -> None:
-    path = make_experiment(tmp_path, names=["ridge"], keep="best")
-    fit(path)
-    folder = change(path).folder
+    folder = change(town).folder
     file = next((folder / "models/income").glob("**/model.json"))
     say(file.parent, **{name: value})
     with pytest.raises(ValueError, match=text):
         find_kept(folder, "income")
 
 
-def test_a_model_kept_by_the_version_before_is_refused_and_fitted_again(tmp_path: Path) -> None:
-    path = make_experiment(tmp_path, names=["ridge"], keep="best")
-    fit(path)
-    folder = change(path).folder
+def test_a_model_kept_by_the_version_before_is_refused_and_fitted_again(town: Path) -> None:
+    folder = change(town).folder
     file = next((folder / "models/income").glob("**/model.json"))
     say(file.parent, schema_version=6)
     refused = r"kept by an older Roofline \(schema version 6\)\. Run `make models` again"
@@ -394,7 +405,7 @@ def test_a_model_kept_by_the_version_before_is_refused_and_fitted_again(tmp_path
         find_kept(folder, "income")
     with pytest.raises(RunFileError, match=refused):
         load_model(file.parent)
-    fit(path)
+    fit(town)
     assert read_kept(file.parent).facts["schema_version"] == SCHEMA_VERSION
     assert find_kept(folder, "income").path == file.parent
 

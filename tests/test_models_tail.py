@@ -27,6 +27,7 @@ from models.settings import FitSettings
 from models.store.kept_models import load_model, save_model
 from models.store.runs import CURVE_COLUMNS, read_curves, read_run
 
+pytestmark = pytest.mark.slow
 N, SIZE, LAYER = 64, 64, "block_13_expand_relu"
 SIGNAL = np.random.default_rng(0).normal(size=N)
 Y = np.column_stack([20 + 3 * SIGNAL, np.where(np.arange(N) % 4, 100 - SIGNAL, np.nan)])
@@ -111,7 +112,7 @@ def test_its_keras_model_gives_the_target_in_its_unit(fitted: Tail, maps: Featur
     model = fitted.network(1)
     rows = maps.array().reshape(-1, 4, 4, 576)[:8]
     np.testing.assert_allclose(
-        model.predict(rows, verbose=0)[:, 0], fitted.predict(maps)[:8, 1], rtol=1e-5
+        np.asarray(model(rows, training=False))[:, 0], fitted.predict(maps)[:8, 1], rtol=1e-5
     )
     assert model.get_layer("body").output.shape[1:] == (2, 2, 1280)
 
@@ -144,9 +145,9 @@ def test_twenty_steps_equal_training_the_same_layers_behind_the_frozen_network()
         phases[-1].set_trainable()
         model = phases[-1].model
         draw_start(model, pretrained, 7)
-        before.append(model.predict(inputs, verbose=0).ravel())
+        before.append(np.asarray(model(inputs, training=False)).ravel())
         model.fit(inputs, SIGNAL[:32, None], batch_size=16, epochs=10, shuffle=False, verbose=0)
-        after.append(model.predict(inputs, verbose=0).ravel())
+        after.append(np.asarray(model(inputs, training=False)).ravel())
     np.testing.assert_allclose(after[0], after[1], atol=1e-3)
     assert np.abs(after[1] - before[1]).max() > 0.05
     assert after[1].std() > 3e-3

@@ -20,8 +20,13 @@ def city(tmp_path: Path) -> Experiment:
     return Experiment(tmp_path / "city")
 
 
-def test_page_has_the_numbers_of_the_strictest_split(city):
-    page = city.write().render()
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return the page of an experiment as it is written by default."""
+    return Experiment(tmp_path_factory.mktemp("default") / "city").write().render()
+
+
+def test_page_has_the_numbers_of_the_strictest_split(page):
     row = row_of(page, "income")
     for text in (
         "ridge",
@@ -57,16 +62,15 @@ def test_verdict_is_that_of_the_paired_comparison_not_of_the_interval(city):
     assert "We detect no difference between pictures and the best baseline on 2 indices." in page
 
 
-def test_winners_that_do_not_stand_out_are_counted(city):
-    page = city.write().render()
+def test_winners_that_do_not_stand_out_are_counted(page):
     assert (
         "One cell is better than all others on 0 of 2 indices. Elsewhere 1 others cannot be told "
         "from the best."
     ) in page
 
 
-def test_too_few_areas_stand_on_the_first_screen(city):
-    assert "Too few areas" not in city.write().render()
+def test_too_few_areas_stand_on_the_first_screen(city, page):
+    assert "Too few areas" not in page
     city.write().write_audit("warning", accepted=())
     path = city.out / "audit.json"
     path.write_text(path.read_text().replace("repeated-id", "few-areas"))
@@ -140,12 +144,12 @@ def test_same_runs_give_the_same_bytes(city):
     assert {p.name: p.read_bytes() for p in (city.out / "report").iterdir()} == first
 
 
-def test_direction_of_the_index_is_said_where_it_is_known(city):
+def test_direction_of_the_index_is_said_where_it_is_known(city, page):
     assert (
         "Higher is more deprived, on every index."
         in city.write(reports='higher_is = "more deprived"\n').render()
     )
-    assert "The settings do not say which way the indices point" in city.write().render()
+    assert "The settings do not say which way the indices point" in page
 
 
 def test_random_weights_are_announced(city):
@@ -177,9 +181,7 @@ def test_last_line_is_the_path(city, monkeypatch):
 
 
 def test_importing_reports_loads_no_keras():
-    code = (
-        "import sys, reports.cli; print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
-    )
+    code = "import sys, reports.build, reports.cli, reports.diff; print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code],
         check=True,
@@ -190,5 +192,5 @@ def test_importing_reports_loads_no_keras():
     assert done.stdout.strip() == "[]"
 
 
-def test_names_of_groups_are_escaped(city):
-    assert EVIL not in city.write().render()
+def test_names_of_groups_are_escaped(page):
+    assert EVIL not in page
