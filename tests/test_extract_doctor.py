@@ -8,9 +8,11 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from stub_network import open_stub
+from typer.testing import CliRunner
 
 from extract.checks import doctor as doctor
 from extract.checks.doctor import check_arithmetic, examine, refuse
+from extract.cli import app
 from extract.errors import CheckError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
@@ -147,13 +149,8 @@ def test_a_folder_that_cannot_be_written_fails(experiment, monkeypatch):
 
 def test_the_command_exits_with_1_and_names_the_weights_that_are_not_there(experiment):
     path = experiment(replace={'weights = "random:0"': 'weights = { mobilenetv2 = "nothing.h5" }'})
-    result = subprocess.run(
-        [sys.executable, "-m", "extract", "doctor", "-c", str(path)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    assert result.returncode == 1
+    result = CliRunner().invoke(app, ["doctor", "-c", str(path)])
+    assert result.exit_code == 1
     assert "FAIL  network mobilenetv2: weights" in result.stdout
     assert "no such file" in result.stdout
     assert "not fit: network mobilenetv2" in result.stderr

@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from extract.cli import app
 from extract.errors import ExtractionError, VectorFileError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
@@ -217,10 +216,7 @@ def test_cuts_that_the_import_lacks_are_said(experiment):
 def test_the_command_says_what_it_did(experiment):
     path = experiment()
     said = saved(path.parent, "hdf5")
-    command = [
-        sys.executable,
-        "-m",
-        "extract",
+    words = [
         "import",
         "-c",
         str(path),
@@ -231,15 +227,13 @@ def test_the_command_says_what_it_did(experiment):
         "--as",
         "dinov2/cls:avg",
     ]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stderr
     assert (
         "tiles: 12, without a vector: 0, not finite: 0; vectors that the table lacks: 0"
         in result.stdout
     )
     assert "add to [extract] cuts: dinov2/cls:avg" in result.stdout
-    result = subprocess.run([*command[:-1], "cls"], capture_output=True, text=True)
-    assert (result.returncode, "expected '<backbone>/<layer>:<pooling>'" in result.stderr) == (
-        1,
-        True,
-    )
+    result = CliRunner().invoke(app, [*words[:-1], "cls"])
+    assert result.exit_code == 1
+    assert "expected '<backbone>/<layer>:<pooling>'" in result.stderr

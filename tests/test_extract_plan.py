@@ -1,15 +1,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from extract.checks.plan import plan_extraction
+from extract.cli import app
 from extract.errors import ExtractionError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
@@ -111,7 +110,7 @@ def test_a_plan_refuses_what_the_run_would_refuse(experiment):
 
 def test_the_command_prints_a_table_or_json(experiment):
     path = experiment()
-    command = [sys.executable, "-m", "extract", "plan", "-c", str(path), "--seconds", "0.1"]
-    result = subprocess.run([*command, "--json"], capture_output=True, text=True, cwd=Path.cwd())
-    assert result.returncode == 0, result.stderr
+    words = ["plan", "-c", str(path), "--seconds", "0.1", "--json"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["backbones"]["mobilenetv2"]["missing_shards"] == 3

@@ -16,7 +16,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_rasters import NORTH, WEST, make_heights, write_areas, write_mosaic, write_raster
+from typer.testing import CliRunner
 
+from extract.cli import app
 from extract.errors import OptionError, RasterError, TableError
 from extract.settings import ExtractSettings, read_settings
 from extract.tables.tile_table import read_tiles
@@ -414,19 +416,14 @@ def test_the_command_says_what_came_of_it_and_what_is_next(survey: Path, tmp_pat
         "--out",
         tmp_path / "town",
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "extract", *words], capture_output=True, text=True, check=True
-    )
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.stderr
     assert "tiles: 16; left out: 0 for want of data, 0 in no area" in done.stdout
     assert f"next: make features CONFIG={tmp_path / 'town' / 'town.toml'}" in done.stdout
     words += ["--format", "pgn"]
-    done = subprocess.run(
-        [sys.executable, "-m", "extract", *words], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (
-        1,
-        "error: --format: expected png or tiff, got 'pgn'. Did you mean 'png'?\n",
-    )
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 1
+    assert done.stderr == "error: --format: expected png or tiff, got 'pgn'. Did you mean 'png'?\n"
 
 
 def test_without_the_extra_the_error_names_it(

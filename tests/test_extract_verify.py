@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 
 import h5py
 import numpy as np
 import pytest
 from stub_network import open_stub
+from typer.testing import CliRunner
 
+from extract.cli import app
 from extract.errors import EmbeddingsError, ExtractionError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
@@ -200,21 +200,11 @@ def test_a_moved_weight_file_is_the_same_setting(tmp_path, made):
 
 def test_the_command_names_the_damage_and_exits_with_1(made):
     settings, folder = made
-    command = [
-        sys.executable,
-        "-m",
-        "extract",
-        "verify",
-        "--config",
-        str(settings.folder.parent / "small.toml"),
-    ]
-    assert (
-        "3 shards, all whole"
-        in subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    )
+    words = ["verify", "--config", str(settings.folder.parent / "small.toml")]
+    assert "3 shards, all whole" in CliRunner().invoke(app, words).stdout
     flip(folder / "part-00001.h5", f"cuts/{AVG}")
-    done = subprocess.run([*command, "--set-aside"], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    done = CliRunner().invoke(app, [*words, "--set-aside"])
+    assert done.exit_code == 1
     assert f"cuts/{AVG}: data differ from their checksum" in done.stdout
     assert "damaged or missing files: 1. Run `make features`" in done.stderr
     assert (folder / "part-00001.h5.damaged").is_file()
