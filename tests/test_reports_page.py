@@ -181,7 +181,10 @@ def test_last_line_is_the_path(city, monkeypatch):
 
 
 def test_importing_reports_loads_no_keras():
-    code = "import sys, reports.build, reports.cli, reports.diff; print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
+    code = (
+        "import sys, reports.build, reports.cli, reports.diff; "
+        "print([m for m in ('keras', 'tensorflow') if m in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         check=True,
