@@ -161,7 +161,7 @@ def test_names_come_back_as_they_were_written() -> None:
 
 
 def test_help_is_there_before_any_table_or_network_is_loaded() -> None:
-    slow = {"pandas", "scipy", "h5py", "altair", "keras"}
+    slow = {"pandas", "scipy", "h5py", "vl_convert", "keras"}
     code = (
         "import extract.cli, models.cli, reports.cli, sys; "
         f"found = {slow} & set(sys.modules); assert not found, found"
