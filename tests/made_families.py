@@ -12,7 +12,8 @@ _QUICK: dict[str, dict[str, Any]] = {
     "head": _HEAD,
     "head:joint": _HEAD,
     "cnn": {"epochs": 2, "filters": 4, "dense": 8},
-    "forest": {"n_trees": 30},
+    "forest": {"n_estimators": 30},
+    "extratrees": {"n_estimators": 30},
     "xgboost": {"n_estimators": 60, "learning_rate": 0.3},
 }
 
