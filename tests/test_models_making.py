@@ -19,14 +19,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
-from typer.testing import CliRunner
 
 from extract.config.cuts import parse_cut
 from extract.errors import PlaceError
 from extract.run import run_extraction
 from extract.settings import read_settings
 from extract.store.embeddings import Embeddings, read_attributes
-from models.cli import app
 from models.fit import fit_all
 from models.predicting.extract_features import describe_features, make_missing
 from models.predicting.place_settings import PlaceSettings
@@ -67,10 +65,12 @@ CUT = "mobilenetv2/block_3_expand_relu:avg"
 
 
 def run(*words: str | Path, expect: int = 0) -> str:
-    """Run a command of models; return what it prints."""
-    done = CliRunner().invoke(app, list(map(str, words)))
-    assert done.exit_code == expect, done.output
-    return done.output
+    """Run a command in its own process, as the extraction that it starts prints beside it."""
+    done = subprocess.run(
+        [sys.executable, "-m", *map(str, words)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == expect, done.stderr
+    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +132,7 @@ def test_features_are_made_as_the_models_were_and_predict_the_same(
         tmp_path,
         '[extract]\nbatch = 4\nshard = 10\nsize = 64\ncuts = ["vgg16/block1_pool:max"]\n',
     )
-    said = run("predict", "--config", town, "--tiles", place, "--cut", CUT)
+    said = run("models", "predict", "--config", town, "--tiles", place, "--cut", CUT)
     assert "features.toml" in said
     told = pd.read_csv(tmp_path / "out/predictions/income/predictions.csv")["prediction"]
     np.testing.assert_allclose(told, own(town, "ridge"), rtol=1e-4)
@@ -151,7 +151,7 @@ def test_other_weights_are_refused_before_a_picture_is_embedded_and_told_once(
     town: Path, tmp_path: Path
 ) -> None:
     place = place_of(town, tmp_path, '[extract]\nweights = "random:4"\n')
-    said = run("predict", "--config", town, "--tiles", place, "--cut", CUT, expect=1)
+    said = run("models", "predict", "--config", town, "--tiles", place, "--cut", CUT, expect=1)
     assert said.count("error:") == 1
     assert "other weights of 'mobilenetv2' than are asked for: expected SHA-256" in said
     assert not list((tmp_path / "out/features").glob("**/*.h5"))
