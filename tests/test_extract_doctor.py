@@ -11,7 +11,7 @@ from stub_network import open_stub
 from typer.testing import CliRunner
 
 from extract.checks import doctor as doctor
-from extract.checks.doctor import check_arithmetic, examine, refuse
+from extract.checks.doctor import examine, refuse
 from extract.cli import app
 from extract.errors import CheckError
 from extract.run import run_extraction
@@ -54,7 +54,6 @@ def test_a_fit_machine_is_ok_in_every_line(experiment):
         "table",
         "images",
         "device",
-        "arithmetic",
         "network mobilenetv2",
         "disk",
         "memory",
@@ -104,12 +103,19 @@ def test_networks_that_give_no_numbers_or_random_ones_are_said(
     assert text in found[1]
 
 
-def test_a_device_that_computes_wrongly_fails(monkeypatch):
-    import keras
+def test_a_driver_that_raises_its_own_error_fails_in_one_line(experiment):
+    class DriverError(Exception):
+        pass
 
-    assert check_arithmetic().state == "ok"
-    monkeypatch.setattr(keras.ops, "matmul", lambda a, b: a)
-    assert check_arithmetic().state == "FAIL"
+    def open_broken(*args, **kwargs):
+        raise DriverError("out of order\nat 0x7f")
+
+    state, text = states(experiment(), open_broken)["network mobilenetv2"]
+    assert state == "FAIL"
+    assert text == (
+        "the device does not compute: out of order. Mend its driver, or hide it: "
+        "CUDA_VISIBLE_DEVICES=-1."
+    )
 
 
 def test_a_backend_that_is_none_fails_and_the_examination_goes_on(experiment):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic_core import ErrorDetails
@@ -32,7 +33,8 @@ def check_once(value: list[T]) -> list[T]:
     ------
     ValueError : names what does.
     """
-    twice = {str(one) for one in value if value.count(one) > 1}
+    counts = Counter(map(str, value))
+    twice = [one for one, n in counts.items() if n > 1]
     if twice:
         listed = ", ".join(sorted(twice))
         raise ValueError(f"{listed} is listed twice: name each once")
@@ -40,9 +42,16 @@ def check_once(value: list[T]) -> list[T]:
 
 
 def resolve_path(path: Path, info: ValidationInfo) -> Path:
-    """Return a path of a settings file as an absolute one; the context holds the file's folder."""
-    base: Path | None = info.context
-    return base / path.expanduser() if base else path
+    """Return a path of a settings file as an absolute one; the context holds the file's folder.
+
+    Raises
+    ------
+    ValueError : no path of any file.
+    """
+    if "\0" in str(path):
+        raise ValueError("a path cannot hold the character NUL: remove it")
+    base = info.context or Path()
+    return base / path.expanduser()
 
 
 OnceEach = AfterValidator(check_once)
@@ -53,32 +62,47 @@ def describe_problem(problem: ErrorDetails, model: type[BaseModel]) -> str:
     """Return one pydantic error as a line: [section] key, what, expected, got, remedy."""
     kind = problem["type"]
     names = [name for name in problem["loc"] if isinstance(name, str)]
-    section = f"[{names[0]}] " if len(names) > 1 else ""
-    key = ".".join(names[1:] or names)
-    where = f"{section}{key}: " if key else ""
     if kind == "extra_forbidden":
-        known = _list_keys(model, names[:-1])
-        parents = "".join(f"{name}." for name in names[1:-1])
-        hint = suggest(names[-1], known)
+        *parents, unknown = names
+        known = _list_keys(model, parents)
         listed = ", ".join(known)
-        return f"{section}{parents}unknown key {names[-1]!r}; known: {listed}.{hint}"
+        where = _name_key([*parents, "unknown key"])
+        return f"{where} {unknown!r}; known: {listed}.{suggest(unknown, known)}"
+    text = _describe_value(problem)
+    if not names:
+        return text
+    return f"{_name_key(names)}: {text}"
+
+
+def _name_key(names: list[str]) -> str:
+    """Return a key as `[section] part.key`, one at the top of the file as it is."""
+    if len(names) == 1:
+        return names[0]
+    section, *parts = names
+    key = ".".join(parts)
+    return f"[{section}] {key}"
+
+
+def _describe_value(problem: ErrorDetails) -> str:
+    """Return what is wrong with a value."""
+    kind = problem["type"]
     if kind == "missing":
-        return f"{where}missing; the key has to be set"
+        return "missing; the key has to be set"
     if kind == "value_error":
         error = problem["ctx"]["error"]
-        return f"{where}{error}"
-    message = problem["msg"]
-    message = message[:1].lower() + message[1:]
-    if kind in _EXPECTED:
-        message = f"expected {_EXPECTED[kind]}"
+        return str(error)
     given = problem["input"]
-    return f"{where}{message}, got {given!r}"
+    if kind in _EXPECTED:
+        return f"expected {_EXPECTED[kind]}, got {given!r}"
+    message = problem["msg"]
+    first = message[:1].lower()
+    return f"{first}{message[1:]}, got {given!r}"
 
 
 def _list_keys(model: type[BaseModel], sections: list[str]) -> list[str]:
     """List the keys that a section knows."""
     for section in sections:
         annotation = model.model_fields[section].annotation
-        kinds = get_args(annotation) or (annotation,)  # `Section | None`, or `Section`
-        model = next(kind for kind in kinds if kind is not type(None))
+        kinds: tuple[Any, ...] = get_args(annotation) or (annotation,)  # of `Section | None`
+        model = kinds[0]
     return list(model.model_fields)

@@ -8,5 +8,8 @@ from typing import Any
 
 def suggest(name: str, known: Any) -> str:
     """Return ` Did you mean 'x'?` for the known name nearest to `name`, or nothing."""
-    near = difflib.get_close_matches(name.lower(), [str(k) for k in known], n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    texts = map(str, known)
+    near = difflib.get_close_matches(name.lower(), list(texts), n=1, cutoff=0.5)
+    if not near:
+        return ""
+    return f" Did you mean {near[0]!r}?"

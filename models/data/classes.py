@@ -15,19 +15,22 @@ def list_classes(labels: pd.Series[Any]) -> list[str]:
 
     They are taken from the whole table, so that no fold decides which there are.
     """
-    return sorted({str(label) for label in labels.dropna()})
+    known = labels.dropna().unique()
+    return sorted(map(str, known))
 
 
 def code_labels(labels: pd.Series[Any]) -> Ints:
     """Return the index of each label in `list_classes`: (n,), −1 where it is missing."""
-    codes = pd.Categorical(labels, categories=list_classes(labels)).codes
-    return np.asarray(codes, dtype=np.int64)
+    classes = pd.Index(list_classes(labels))
+    codes = classes.get_indexer(pd.Index(labels))
+    return codes.astype(np.int64)
 
 
 def spread_classes(code: Ints, n_classes: int) -> Floats:
     """Return the one-hot matrix of the labels: (n, n_classes), NaN where a label is missing."""
-    one_hot = code[:, None] == np.arange(n_classes)
-    return np.where(code[:, None] < 0, np.nan, one_hot)
+    one_hot = np.eye(n_classes)[code]
+    one_hot[code < 0] = np.nan
+    return one_hot
 
 
 def commonest(code: Ints, group: Ints) -> Ints:
@@ -42,7 +45,10 @@ def commonest(code: Ints, group: Ints) -> Ints:
     -------
     (n_groups,), −1 where no row of a group has a label.
     """
-    is_known = code >= 0
-    counts = np.zeros((int(group.max()) + 1, int(code.max(initial=0)) + 1), dtype=np.int64)
-    np.add.at(counts, (group[is_known], code[is_known]), 1)
-    return np.where(counts.any(axis=1), counts.argmax(axis=1), -1)
+    n_groups = int(group.max()) + 1
+    n_classes = int(code.max()) + 1
+    counts = np.zeros((n_groups, n_classes + 1), dtype=np.int64)
+    np.add.at(counts, (group, code), 1)
+    counts[:, -1] = 0  # of the labels that are missing
+    has_label = counts.any(axis=1)
+    return np.where(has_label, counts.argmax(axis=1), -1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -20,9 +19,21 @@ from extract.store.embeddings import Embeddings
 from extract.tables.tile_table import Tiles
 from models.data.classes import code_labels, commonest
 from models.data.features import Features, open_features
+from models.data.fold_file import hash_array
 from models.data.folds import Folds
 from models.data.model_names import ModelSpec
 from models.data.pooling import any_by_group, mean_by_group, pool_rows
+
+_PICTURE_FACTS = [
+    "log bytes",
+    "mean red",
+    "mean green",
+    "mean blue",
+    "spread red",
+    "spread green",
+    "spread blue",
+    "nodata",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +102,8 @@ def features_path(folder: Path, backbone: str) -> Path:
 
 def check_same_tiles(embeddings: Embeddings, tiles: Tiles) -> None:
     """Raise `FitError` where the file's ids are not those of the table, in its order."""
-    if not np.array_equal(embeddings.ids.astype(str), tiles.id.to_numpy().astype(str)):
+    ids = tiles.id.to_numpy().astype(str)
+    if not np.array_equal(embeddings.ids.astype(str), ids):
         raise FitError(
             f"{embeddings.path}: {len(embeddings.ids)} tiles that are not the {len(tiles)} of "
             "the table, in its order. Run `make features` anew for this table."
@@ -129,7 +141,8 @@ def read_cut(
     """
     with _open_backbones(folder, tiles, cut, backbones) as opened:
         source = _hash_source(opened, tiles, cut)
-        usable = np.flatnonzero(_find_usable(opened))
+        is_usable = _find_usable(opened)
+        usable = np.flatnonzero(is_usable)
         if not len(usable):
             raise FitError(f"{cut}: every tile was rejected; features/rejects.csv says why")
         pictures = _find_pictures(opened)
@@ -163,31 +176,29 @@ def _open_backbones(
 
 
 def _hash_source(opened: list[Embeddings], tiles: Tiles, cut: CellCut) -> dict[str, str]:
-    source = {
-        "tiles_sha256": tiles.sha256,
-        "usable_sha256": hashlib.sha256(_find_usable(opened).tobytes()).hexdigest(),
-    }
+    usable = _find_usable(opened)
+    source = {"tiles_sha256": tiles.sha256, "usable_sha256": hash_array(usable)}
     if not isinstance(cut, Cut):
         pictures = _find_pictures(opened)
-        sha256 = "" if pictures is None else hashlib.sha256(pictures.tobytes()).hexdigest()
-        return {**source, "pictures_sha256": sha256}
+        source["pictures_sha256"] = "" if pictures is None else hash_array(pictures)
+        return source
     embeddings = opened[0]
     if cut.dataset not in embeddings.cuts:
+        known = ", ".join(embeddings.cuts)
         raise FitError(
-            f"{embeddings.path}: no cut {cut.dataset!r}; it has {', '.join(embeddings.cuts)}. "
-            "Run `make features` with these settings."
+            f"{embeddings.path}: no cut {cut.dataset!r}; it has {known}. Run `make features` with "
+            "these settings."
         )
-    return {
-        **source,
-        "weights_sha256": str(embeddings.attributes.get("weights_sha256", "")),
-        "features_sha256": embeddings.checksum(cut.dataset),
-    }
+    weights_sha256 = embeddings.attributes.get("weights_sha256", "")
+    source["weights_sha256"] = str(weights_sha256)
+    source["features_sha256"] = embeddings.checksum(cut.dataset)
+    return source
 
 
 def _find_usable(opened: list[Embeddings]) -> Bools:
     """Return which tiles every backbone accepted: (n_tiles,)."""
-    usable: Bools = np.logical_and.reduce([e.is_ok for e in opened])
-    return usable
+    is_ok = [embeddings.is_ok for embeddings in opened]
+    return np.all(is_ok, axis=0)
 
 
 def _find_pictures(opened: list[Embeddings]) -> NDArray[np.void] | None:
@@ -216,14 +227,21 @@ def build_design(
     area = pd.factorize(tiles.area.iloc[data.tiles])[0]
     weight = np.ones(len(area))
     if weights == "area":
-        weight = 1 / np.bincount(area)[area]
-    X, names = feed_rows(data, tiles, spec, {"group_columns": [region]} if region else {})
+        n_tiles = np.bincount(area)
+        weight = 1 / n_tiles[area]
+    feed = {"group_columns": [region]} if region else {}
+    X, names = feed_rows(data, tiles, spec, feed)
+    Y = tiles.targets.to_numpy(np.float64)
+    codes = {}
+    for target, labels in tiles.classes.items():
+        code = code_labels(labels)
+        codes[str(target)] = code[data.tiles]
     design = Design(
         tiles=data.tiles,
         row_of_tile=np.arange(len(area)),
         X=X,
-        Y=tiles.targets.to_numpy(np.float64)[data.tiles],
-        codes={str(t): code_labels(labels)[data.tiles] for t, labels in tiles.classes.items()},
+        Y=Y[data.tiles],
+        codes=codes,
         weight=weight / weight.mean(),
         folds=folds.take(data.tiles),
         names=names,
@@ -234,8 +252,11 @@ def build_design(
 def _pool_areas(design: Design, area: Ints) -> Design:
     """Pool the tiles of each area in each part of the folds into one row."""
     folds = design.folds
-    area_and_part = area.astype(np.int64) * (folds.part.max() + 2) + folds.part + 1
+    n_parts = folds.part.max() + 2
+    area_and_part = area * n_parts + folds.part + 1
     _, first, row = np.unique(area_and_part, return_index=True, return_inverse=True)
+    means = [f"mean {name}" for name in design.names]
+    deviations = [f"sd {name}" for name in design.names]
     return Design(
         tiles=design.tiles,
         row_of_tile=row,
@@ -249,7 +270,7 @@ def _pool_areas(design: Design, area: Ints) -> Design:
             near=any_by_group(folds.near, row),
             per_fold=folds.per_fold,
         ),
-        names=[f"{statistic} {name}" for statistic in ("mean", "sd") for name in design.names],
+        names=means + deviations,
     )
 
 
@@ -294,13 +315,11 @@ def _feed_region(tiles: Tiles, rows: Ints, feed: Mapping[str, Any]) -> tuple[Fea
     """Return the index of each tile's region; a region that is not known has the last one."""
     name = feed.get("group_columns", tiles.groups.columns)[0]
     column = tiles.groups[name]
-    if "values" in feed:
-        code = pd.Index(feed["values"]).get_indexer(column)
-        code = np.where(code < 0, len(feed["values"]), code)
-    else:
-        code = pd.factorize(column)[0]
-        code = np.where(code < 0, 0, code)
-    return Features(code[rows, None].astype(np.float64)), [str(name)]
+    values = feed.get("values", column.unique())
+    code = pd.Index(values).get_indexer(pd.Index(column))
+    code[code < 0] = len(values)
+    regions = code[rows, None]
+    return Features(regions.astype(np.float64)), [str(name)]
 
 
 def _feed_metadata(data: CutData, spec: ModelSpec) -> tuple[Features, list[str]]:
@@ -312,11 +331,7 @@ def _feed_metadata(data: CutData, spec: ModelSpec) -> tuple[Features, list[str]]
             "what colours they have (imported, or made by an older Roofline). Run `make features "
             "FRESH=1`, or remove it from names."
         )
-    log_bytes = np.log1p(pictures["bytes"].astype(np.float64))
-    facts = np.column_stack(
-        [log_bytes, pictures["mean"], pictures["spread"], pictures["nodata"]]
-    ).astype(np.float64)
-    colours = ("red", "green", "blue")
-    means = [f"mean {colour}" for colour in colours]
-    spreads = [f"spread {colour}" for colour in colours]
-    return Features(facts), ["log bytes", *means, *spreads, "nodata"]
+    n_bytes = pictures["bytes"].astype(np.float64)
+    colours = [pictures["mean"], pictures["spread"], pictures["nodata"]]
+    facts = np.column_stack([np.log1p(n_bytes), *colours])
+    return Features(facts.astype(np.float64)), _PICTURE_FACTS

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +44,14 @@ class OnDisk:
         self._path = path
         self._cut = cut
         self._reader = Embeddings(path)
-        self._rows = np.arange(len(self._reader)) if rows is None else rows
+        if rows is None:
+            rows = np.arange(len(self._reader))
+        self._rows = rows
         empty = self._reader.read(cut, slice(0, 0))
+        row_shape = empty.shape[1:]
         self.dtype: np.dtype[Any] = empty.dtype
-        self.grid = tuple(empty.shape[1:]) if empty.ndim == 4 else None
-        self.shape = (len(self._rows), int(np.prod(empty.shape[1:])))
+        self.grid = row_shape if len(row_shape) == 3 else None
+        self.shape = (len(rows), math.prod(row_shape))
 
     def __reduce__(self) -> tuple[type[OnDisk], tuple[Path, str, Ints]]:
         return OnDisk, (self._path, self._cut, self._rows)
@@ -62,15 +67,18 @@ class OnDisk:
         FeaturesError : NaN or infinity in a row.
         """
         asked = self._rows[index]
-        out = np.empty((len(asked), self.shape[1]), self.dtype)
-        row_bytes = self.shape[1] * self.dtype.itemsize
-        block = asked // max(1, _READ_BYTES // max(1, row_bytes))
+        n_features = self.shape[1]
+        out = np.empty((len(asked), n_features), self.dtype)
+        row_bytes = n_features * self.dtype.itemsize
+        n_at_once = max(1, _READ_BYTES // max(1, row_bytes))
+        block = asked // n_at_once
         for number in np.unique(block):
             places = np.flatnonzero(block == number)
-            first = asked[places].min()
-            last = asked[places].max()
-            piece = self._reader.read(self._cut, slice(first, last + 1))
-            found = piece.reshape(len(piece), -1)[asked[places] - first]
+            rows = asked[places]
+            first = rows.min()
+            piece = self._reader.read(self._cut, slice(first, rows.max() + 1))
+            vectors = piece.reshape(len(piece), -1)
+            found = vectors[rows - first]
             if not is_finite(found):
                 raise FeaturesError(
                     f"{self._path}: NaN or infinity in {self._cut!r} of accepted tiles. "
@@ -105,13 +113,17 @@ class Features:
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return len(self.stored) if self.index is None else len(self.index)
+        if self.index is None:
+            return len(self.stored)
+        return len(self.index)
 
     @property
     def shape(self) -> tuple[int, int]:
         """(n_rows, n_features)."""
-        n_beside = 0 if self.beside is None else self.beside.shape[1]
-        return len(self), self.n_core + n_beside
+        n_features = self.n_core
+        if self.beside is not None:
+            n_features += self.beside.shape[1]
+        return len(self), n_features
 
     @property
     def n_core(self) -> int:
@@ -120,7 +132,10 @@ class Features:
 
     def rows(self, rows: Ints) -> Features:
         """Return some of the rows; nothing is copied."""
-        return replace(self, index=rows if self.index is None else self.index[rows])
+        index = rows
+        if self.index is not None:
+            index = self.index[rows]
+        return replace(self, index=index)
 
     def core(self) -> Features:
         """Return the columns that are not beside."""
@@ -130,14 +145,21 @@ class Features:
         """Return the columns beside: (n_rows, n_beside) float32."""
         if self.beside is None:
             return np.zeros((len(self), 0), np.float32)
-        values = self.beside if self.index is None else self.beside[self.index]
-        return np.asarray(values, dtype=np.float32)
+        values = self.beside
+        if self.index is not None:
+            values = values[self.index]
+        return values.astype(np.float32)
 
     @property
     def fits(self) -> bool:
         """Whether the matrix fits as float32 into the memory that it may take."""
-        limit = free_memory() if self.limit is None else self.limit
-        return self._float32_bytes <= limit
+        return self._float32_bytes <= self._limit_bytes
+
+    @property
+    def _limit_bytes(self) -> int:
+        if self.limit is None:
+            return free_memory()
+        return self.limit
 
     @property
     def _float32_bytes(self) -> int:
@@ -151,15 +173,16 @@ class Features:
         ------
         FeaturesError : it does not.
         """
-        if not self.fits:
-            limit = free_memory() if self.limit is None else self.limit
-            n_rows, n_features = self.shape
-            raise FeaturesError(
-                f"{n_rows} rows of {n_features} features: expected at most {limit / _GIB:.2g} GiB "
-                f"as float32, got {self._float32_bytes / _GIB:.2g} GiB. Reduce them first, as "
-                "'knn+pca:256', take a family that streams (ridge, xgboost), or raise memory_gib "
-                "in [models]."
-            )
+        if self.fits:
+            return
+        n_rows, n_features = self.shape
+        limit = self._limit_bytes / _GIB
+        size = self._float32_bytes / _GIB
+        raise FeaturesError(
+            f"{n_rows} rows of {n_features} features: expected at most {limit:.2g} GiB as "
+            f"float32, got {size:.2g} GiB. Reduce them first, as 'knn+pca:256', take a family "
+            "that streams (ridge, xgboost), or raise memory_gib in [models]."
+        )
 
     def array(self) -> Float32s:
         """Return the whole matrix: (n_rows, n_features) float32.
@@ -173,29 +196,37 @@ class Features:
 
     def sample(self, n: int) -> Float32s:
         """Return at most n rows at even distances: (at most n, n_features) float32."""
-        rows = np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64)
-        return self.rows(rows)._read(slice(0, len(rows)))
+        n_rows = len(self)
+        rows = np.linspace(0, n_rows - 1, min(n, n_rows))
+        sample = self.rows(rows.astype(np.int64))
+        return sample._read(slice(0, len(rows)))
 
     def chunks(self) -> Iterator[tuple[slice, Float32s]]:
         """Yield (rows, their features in float32) from the first row to the last, in pieces.
 
         The next piece is read while the last one is used.
         """
-        size = max(1, _CHUNK_BYTES // (4 * max(1, self.shape[1])))
-        pieces = [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
-        if len(pieces) == 1:
-            yield pieces[0], self._read(pieces[0])
+        n_rows, n_features = self.shape
+        row_bytes = 4 * max(1, n_features)
+        size = max(1, _CHUNK_BYTES // row_bytes)
+        if n_rows <= size:
+            rows = slice(0, n_rows)
+            yield rows, self._read(rows)
             return
+        starts = range(0, n_rows, size)
+        pieces = [slice(start, min(start + size, n_rows)) for start in starts]
         with ThreadPoolExecutor(1) as pool:
-            coming = [pool.submit(self._read, rows) for rows in pieces[:1]]
-            for number, rows in enumerate(pieces):
-                piece = coming.pop().result()
-                if number + 1 < len(pieces):
-                    coming.append(pool.submit(self._read, pieces[number + 1]))
+            coming = pool.submit(self._read, pieces[0])
+            for rows, following in pairwise(pieces):
+                piece = coming.result()
+                coming = pool.submit(self._read, following)
                 yield rows, piece
+            yield pieces[-1], coming.result()
 
     def _read(self, rows: slice) -> Float32s:
-        index = rows if self.index is None else self.index[rows]
+        index: slice | Ints = rows
+        if self.index is not None:
+            index = self.index[rows]
         core = widen(self.stored[index])
         if self.beside is None:
             return core
@@ -215,6 +246,8 @@ def open_features(path: Path, cut: str, rows: Ints, *, memory: int | None) -> Fe
     FeaturesError : NaN or infinity among rows that are read into memory.
     """
     stored = OnDisk(path, cut, rows)
-    size = stored.shape[0] * stored.shape[1] * stored.dtype.itemsize
+    size = math.prod(stored.shape) * stored.dtype.itemsize
     limit = free_memory() if memory is None else memory
-    return Features(stored[:] if size <= limit else stored, limit=memory, grid=stored.grid)
+    if size > limit:
+        return Features(stored, limit=memory, grid=stored.grid)
+    return Features(stored[:], limit=memory, grid=stored.grid)

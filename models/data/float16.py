@@ -12,29 +12,26 @@ import numpy as np
 from extract.config.arrays import Array, Float32s
 
 _BLOCK = 1 << 16  # numbers at a time: they stay in the core's cache from one step to the next
-_SIGN_AND_REST = np.int32(
-    -0x70002000
-)  # the sign, and what the ten bits of fraction and five of exponent become
+_SIGN_AND_REST = np.int32(-0x70002000)  # the sign, and where fraction and exponent come to lie
 _EXPONENTS = np.float32(2.0**112)  # between the biases of the two exponents, 15 and 127
 _NO_NUMBER = 0x7C00  # exponents of NaN and infinity
 
 
 def widen(values: Array) -> Float32s:
-    """Return finite values as float32, exactly, C-contiguous; a copy unless they are that
-    already.
-    """
+    """Return finite values as float32, exactly, C-contiguous; a copy unless they are that."""
     if values.dtype != np.float16:
         return np.ascontiguousarray(values, dtype=np.float32)
-    narrow = np.ascontiguousarray(values).reshape(-1).view(np.int16)
-    out = np.empty(narrow.shape, np.float32)
+    narrow = np.ascontiguousarray(values).reshape(-1)
+    halves = narrow.view(np.int16)
+    out = np.empty(halves.shape, np.float32)
     bits = out.view(np.int32)
     for start in range(0, len(out), _BLOCK):
         block = slice(start, start + _BLOCK)
         piece = bits[block]
-        np.copyto(piece, narrow[block])  # the sign is repeated to the left
-        np.left_shift(piece, 13, out=piece)
-        np.bitwise_and(piece, _SIGN_AND_REST, out=piece)
-        np.multiply(out[block], _EXPONENTS, out=out[block])
+        piece[:] = halves[block]  # the sign is repeated to the left
+        piece <<= 13
+        piece &= _SIGN_AND_REST
+        out[block] *= _EXPONENTS
     return out.reshape(values.shape)
 
 
@@ -42,5 +39,6 @@ def is_finite(values: Array) -> bool:
     """Return whether no value is NaN or infinite."""
     if values.dtype != np.float16:
         return bool(np.isfinite(values).all())
-    bits = np.ascontiguousarray(values).view(np.uint16) & 0x7FFF
-    return bits.size == 0 or bool(bits.max() < _NO_NUMBER)
+    bits = np.ascontiguousarray(values).view(np.uint16)
+    largest = (bits & 0x7FFF).max(initial=0)
+    return bool(largest < _NO_NUMBER)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from extract.config.arrays import Floats, Ints
@@ -24,44 +22,27 @@ def weigh_groups(group: Ints, targets: Floats | None) -> Floats:
     -------
     (n_groups, 1 + n_targets).
     """
-    columns = [np.ones(len(group))]
-    if targets is not None and targets.shape[1]:
-        scaled = _standardise(targets) / np.sqrt(targets.shape[1])
-        columns.extend(scaled.T)
-    return np.column_stack([np.bincount(group, weights=column) for column in columns])
+    sums = [np.bincount(group)]
+    if targets is not None:
+        scale = np.sqrt(targets.shape[1])
+        for column in targets.T:
+            weights = _standardise(column) / scale
+            sums.append(np.bincount(group, weights))
+    return np.column_stack(sums).astype(np.float64)
 
 
-def _standardise(targets: Floats) -> Floats:
-    is_known = ~np.isnan(targets)
-    values = np.where(is_known, targets, 0.0)
-    n = np.maximum(is_known.sum(axis=0), 1)
-    centred = np.where(is_known, targets - values.sum(axis=0) / n, 0.0)
-    deviation = np.sqrt((centred**2).sum(axis=0) / n)
-    is_flat = deviation <= 1e-12 * np.abs(values).max(axis=0, initial=1.0)
-    return np.where(is_flat, 0.0, centred / np.where(is_flat, 1.0, deviation))
-
-
-class _Assignment(NamedTuple):
-    """Groups in folds; the arrays are changed in place.
-
-    Attributes
-    ----------
-    loads : (n_groups, n_loads).
-    fold : (n_groups,).
-    filled : (n_folds, n_loads), sums of the loads.
-    size : (n_folds,), number of groups.
-    """
-
-    loads: Floats
-    fold: Ints
-    filled: Floats
-    size: Ints
-
-    def put(self, group: int, fold: int) -> None:
-        """Put a group that is in no fold into one."""
-        self.fold[group] = fold
-        self.filled[fold] += self.loads[group]
-        self.size[fold] += 1
+def _standardise(target: Floats) -> Floats:
+    """Return a target with mean 0 and deviation 1; 0 where missing, and where it is constant."""
+    is_known = ~np.isnan(target)
+    values = target[is_known]
+    scaled = np.zeros(len(target))
+    if not len(values):
+        return scaled
+    deviation = values.std()
+    largest = np.abs(values).max()
+    if deviation > 1e-12 * max(1.0, largest):
+        scaled[is_known] = (values - values.mean()) / deviation
+    return scaled
 
 
 def balance_groups(loads: Floats, n_folds: int, seed: int) -> Ints:
@@ -83,53 +64,63 @@ def balance_groups(loads: Floats, n_folds: int, seed: int) -> Ints:
     (n_groups,), 0 … n_folds − 1, no fold empty.
     """
     rng = np.random.default_rng(seed)
-    order = rng.permutation(len(loads))
-    order = order[np.argsort(-loads[order, 0], kind="stable")]
-    fold = np.empty(len(loads), dtype=np.int64)
+    n_groups = len(loads)
+    order = rng.permutation(n_groups)
+    by_size = np.argsort(-loads[order, 0], kind="stable")
+    order = order[by_size]
+    fold = np.empty(n_groups, dtype=np.int64)
     if (loads == loads[0]).all():
-        fold[order] = np.arange(len(loads)) % n_folds
+        fold[order] = np.arange(n_groups) % n_folds
         return fold
-    filled = np.zeros((n_folds, loads.shape[1]))
-    state = _Assignment(loads, fold, filled, np.zeros(n_folds, dtype=np.int64))
-    for place, group in enumerate(order):
-        if place < n_folds:
-            state.put(group, place)
-        else:
-            state.put(group, int((filled @ loads[group]).argmin()))
+    first = order[:n_folds]
+    fold[first] = np.arange(n_folds)
+    filled = loads[first].copy()
+    for group in order[n_folds:]:
+        growth = filled @ loads[group]
+        emptiest = growth.argmin()
+        fold[group] = emptiest
+        filled[emptiest] += loads[group]
     for _ in range(_PASSES):
-        if not _exchange_groups(state, rng):
+        if not _exchange_groups(loads, fold, filled, rng):
             break
     return fold
 
 
-def _exchange_groups(state: _Assignment, rng: np.random.Generator) -> bool:
+def _exchange_groups(loads: Floats, fold: Ints, filled: Floats, rng: np.random.Generator) -> bool:
     """Offer groups a place in every other fold, or that of another group.
 
     With d the difference of what enters and what leaves fold a (and leaves and enters b), the sum
     of squares changes by 2 d · (a − b) + 2 |d|².
 
+    Parameters
+    ----------
+    fold, filled : (n_groups,) and the sums of the loads (n_folds, n_loads); changed in place.
+
     Returns
     -------
     Whether one was taken.
     """
-    loads, fold, filled, size = state
     n_folds = len(filled)
     n_groups = len(loads)
+    every_fold = np.arange(n_folds)
     has_moved = False
-    threshold = -1e-9 * float((filled**2).sum())
-    for group in rng.permutation(n_groups)[:_N_OFFERED]:
+    threshold = -1e-9 * (filled**2).sum()
+    offered = rng.permutation(n_groups)[:_N_OFFERED]
+    for group in offered:
         partners = np.arange(n_groups)
         if n_groups > _N_PARTNERS:
             partners = rng.choice(n_groups, _N_PARTNERS, replace=False)
         here = fold[group]
-        other = np.concatenate([np.arange(n_folds), fold[partners]])
-        change = np.vstack([np.zeros_like(filled), loads[partners]]) - loads[group]
-        crossed = (change * (filled[here] - filled[other])).sum(axis=1)
-        gain = 2 * (crossed + (change**2).sum(axis=1))
+        other = np.append(every_fold, fold[partners])
+        entering = np.vstack([np.zeros_like(filled), loads[partners]])
+        change = entering - loads[group]
+        apart = filled[here] - filled[other]
+        gain = 2 * (change * apart + change**2).sum(axis=1)
         gain[other == here] = np.inf
-        if size[here] == 1:
+        n_here = np.count_nonzero(fold == here)
+        if n_here == 1:
             gain[:n_folds] = np.inf  # no fold becomes empty
-        best = int(gain.argmin())
+        best = gain.argmin()
         if gain[best] >= threshold:
             continue
         has_moved = True
@@ -138,8 +129,6 @@ def _exchange_groups(state: _Assignment, rng: np.random.Generator) -> bool:
         filled[there] -= change[best]
         fold[group] = there
         if best >= n_folds:
-            fold[partners[best - n_folds]] = here
-        else:
-            size[here] -= 1
-            size[there] += 1
+            partner = partners[best - n_folds]
+            fold[partner] = here
     return has_moved

@@ -67,8 +67,10 @@ def open_folds(
         notes.append(f"folds of split {split!r} made{reason}")
     if notes and not is_read_only:
         ids = recipes[options.splits[0]]["ids_sha256"]
-        recipes = {s: one for s, one in recipes.items() if one.get("ids_sha256") == ids}
-        write_folds(path, tiles.id.to_numpy(), {s: stored[s] for s in recipes}, recipes)
+        others = [split for split, recipe in recipes.items() if recipe.get("ids_sha256") != ids]
+        for split in others:
+            del recipes[split], stored[split]
+        write_folds(path, tiles.id.to_numpy(), stored, recipes)
     folds = {split: build_split(split, stored[split], tiles, options) for split in options.splits}
     return OpenedFolds(folds, notes)
 
@@ -107,19 +109,21 @@ def _list_balanced(tiles: Tiles) -> Floats:
     """
     columns = [tiles.targets.to_numpy(np.float64)]
     for _, labels in tiles.classes.items():
-        common = labels.value_counts().index[:_MAX_CLASSES].to_numpy()
-        one_hot = labels.to_numpy()[:, None] == common
-        is_known = labels.notna().to_numpy()[:, None]
-        columns.append(np.where(is_known, one_hot, np.nan))
+        common = labels.value_counts().index[:_MAX_CLASSES]
+        one_hot = pd.get_dummies(labels, dtype=np.float64)[common]
+        one_hot[labels.isna()] = np.nan
+        columns.append(one_hot.to_numpy())
     return np.hstack(columns)
 
 
 def _describe_recipe(split: str, options: FoldOptions, tiles: Tiles) -> Recipe:
     """Return what the folds of a split are made from, the targets left out."""
+    ids = tiles.id.astype(str).to_numpy().astype(str)
+    area = tiles.area.to_numpy().astype(str)
     recipe = {
         "n_tiles": len(tiles),
-        "ids_sha256": hash_array(np.array(tiles.id.astype(str), dtype=str)),
-        "area_sha256": hash_array(np.array(tiles.area, dtype=str)),
+        "ids_sha256": hash_array(ids),
+        "area_sha256": hash_array(area),
         "folds": options.n_folds,
         "seed": options.seed,
     }
@@ -131,12 +135,13 @@ def _describe_recipe(split: str, options: FoldOptions, tiles: Tiles) -> Recipe:
 def _describe_changes(old: Recipe, new: Recipe) -> list[str]:
     changes = []
     for name, value in new.items():
-        if old.get(name) == value:
+        before = old.get(name)
+        if before == value:
             continue
         if name in _WORDS:
             changes.append(f"{_WORDS[name]} changed")
         else:
-            changes.append(f"{name} was {_format_value(old.get(name))}, is {_format_value(value)}")
+            changes.append(f"{name} was {_format_value(before)}, is {_format_value(value)}")
     return changes
 
 
@@ -146,12 +151,17 @@ def _format_value(value: Any) -> str:
 
 def write_folds(path: Path, ids: Array, folds: dict[str, Ints], recipes: dict[str, Recipe]) -> None:
     """Write `folds.parquet`: id, split, fold; its metadata says what each split was made from."""
-    frames = [pd.DataFrame({"id": ids, "split": s, "fold": fold}) for s, fold in folds.items()]
+    frames = []
+    for split, fold in folds.items():
+        frame = pd.DataFrame({"id": ids, "split": split, "fold": fold})
+        frames.append(frame)
     table = pa.Table.from_pandas(pd.concat(frames), preserve_index=False)
-    metadata = {**(table.schema.metadata or {}), _METADATA: json.dumps(recipes).encode()}
+    metadata = dict(table.schema.metadata)
+    metadata[_METADATA] = json.dumps(recipes).encode()
+    table = table.replace_schema_metadata(metadata)
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial)
+        pq.write_table(table, partial)
 
 
 def read_folds(path: Path) -> tuple[dict[str, Ints], dict[str, Recipe]]:
@@ -168,9 +178,8 @@ def read_folds(path: Path) -> tuple[dict[str, Ints], dict[str, Recipe]]:
     try:
         table = pq.read_table(path, columns=["split", "fold"])
         recipes = json.loads(table.schema.metadata[_METADATA])
-        fold = table["fold"].to_numpy()
-        split = table["split"].to_numpy()
-        folds = {str(name): fold[split == name].astype(np.int64) for name in recipes}
+        stored = dict(list(table.to_pandas().groupby("split")["fold"]))
+        folds = {name: stored[name].to_numpy(np.int64) for name in recipes}
         expected = {name: recipe["fold_sha256"] for name, recipe in recipes.items()}
     except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -195,5 +204,7 @@ def hash_folds(ids: Array, folds: Folds) -> str:
 
 def hash_array(values: Array | None) -> str:
     """Compute the SHA-256 of an array's bytes; of nothing for None."""
-    content = b"" if values is None else np.ascontiguousarray(values).tobytes()
+    if values is None:
+        return hash_array(np.empty(0))
+    content = np.ascontiguousarray(values).tobytes()
     return hashlib.sha256(content).hexdigest()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pandas as pd
 
 from extract.config.arrays import Array, Bools, Floats, Ints
 from models.data.fold_balance import balance_groups, weigh_groups
@@ -65,27 +66,34 @@ class Folds:
     @property
     def folds(self) -> list[int]:
         """Folds that have rows."""
-        return sorted({part // self.per_fold for part in self.parts})
+        used = self.fold[self.part >= 0]
+        return np.unique(used).tolist()
 
     @property
     def parts(self) -> list[int]:
         """Parts that have rows."""
-        return [int(p) for p in np.unique(self.part[self.part >= 0])]
+        used = self.part[self.part >= 0]
+        return np.unique(used).tolist()
 
     def parts_of(self, *folds: int) -> Held:
         """Return the parts of some folds."""
-        n = self.per_fold
-        return frozenset(f * n + i for f in folds for i in range(n))
+        parts: set[int] = set()
+        for fold in folds:
+            first = fold * self.per_fold
+            parts.update(range(first, first + self.per_fold))
+        return frozenset(parts)
 
     def held(self, held: Held) -> Ints:
         """Return the rows of the held-out parts."""
-        return np.flatnonzero(np.isin(self.part, list(held)))
+        is_held = np.isin(self.part, list(held))
+        return np.flatnonzero(is_held)
 
     def training(self, held: Held) -> Ints:
         """Return the rows in no held-out part and not within the buffer of one."""
-        is_out = (self.part < 0) | np.isin(self.part, list(held))
+        is_out = np.isin(self.part, [-1, *held])
         if self.near.shape[1]:
-            is_out |= self.near[:, sorted(held)].any(axis=1)
+            near = self.near[:, list(held)]
+            is_out |= near.any(axis=1)
         return np.flatnonzero(~is_out)
 
     def asked(self, part: int, outer: Held) -> Ints:
@@ -93,8 +101,8 @@ class Folds:
         rows = self.held(frozenset({part}))
         if not self.near.shape[1]:
             return rows
-        is_near = self.near[rows][:, sorted(outer)].any(axis=1)
-        return rows[~is_near]
+        near = self.near[rows][:, sorted(outer)]
+        return rows[~near.any(axis=1)]
 
     def inner(self, fold: int) -> list[tuple[int, Held]]:
         """Return (inner part, parts to hold out) of an outer fold's inner folds.
@@ -109,9 +117,10 @@ class Folds:
 
     def splits(self) -> Iterator[tuple[Ints, Ints]]:
         """Yield (training rows, held-out rows) of every part; nothing where there are not two."""
-        if len(self.parts) < 2:
+        parts = self.parts
+        if len(parts) < 2:
             return
-        for part in self.parts:
+        for part in parts:
             held = frozenset({part})
             yield self.training(held), self.held(held)
 
@@ -211,10 +220,10 @@ def block_numbers(area: Ints, xy: Floats | None, block_m: float) -> Ints:
             "split 'block' needs coordinates, and the settings name none: set x and y (or grid) "
             "in [tiles], or remove 'block' from splits in [models]"
         )
-    sums = np.column_stack([np.bincount(area, weights=xy[:, i]) for i in (0, 1)])
-    centroids = sums / np.bincount(area)[:, None]
+    places = pd.DataFrame(xy)
+    centroids = places.groupby(area).mean().to_numpy()
     squares = np.floor(centroids / block_m)
-    block = np.unique(squares, axis=0, return_inverse=True)[1].ravel()
+    _, block = np.unique(squares, axis=0, return_inverse=True)
     return block[area]
 
 
@@ -234,19 +243,22 @@ def build_folds(
     ------
     ValueError : a buffer without coordinates, or so wide that nothing is left to train on.
     """
-    per_fold = 2 if fold.max() == 1 else 1
-    part = fold * per_fold
-    if per_fold == 2:
+    n_folds = fold.max() + 1
+    per_fold = 1
+    part = fold
+    if n_folds == 2:
+        per_fold = 2
         group = unit_numbers(kind, area, xy, block_m)
-        half = _halve_folds(group, fold)[group]
-        part = np.where(fold < 0, -1, part + half)
+        half = _halve_folds(group, fold)
+        part = np.where(fold < 0, -1, 2 * fold + half[group])
     near = np.zeros((len(fold), 0), dtype=np.bool_)
     if kind == "block" and buffer_m > 0:
-        n_parts = per_fold * int(fold.max() + 1)
+        n_parts = per_fold * n_folds
         near = _find_near(part, xy, buffer_m, n_parts)
     folds = Folds(kind=kind, part=part, near=near, per_fold=per_fold)
     for f in folds.folds:
-        if not len(folds.training(folds.parts_of(f))):
+        training = folds.training(folds.parts_of(f))
+        if not len(training):
             raise ValueError(
                 f"split {kind!r}: no tile is left to train on for fold {f}: all others lie within "
                 f"{buffer_m:g} m of it. Lower buffer_m or raise block_m in [models]."
@@ -260,8 +272,9 @@ def _halve_folds(group: Ints, fold: Ints) -> Ints:
     half = np.zeros(len(sizes), dtype=np.int64)
     for f in (0, 1):
         groups = np.unique(group[fold == f])
+        loads = sizes[groups, None]
         if len(groups) > 1:
-            half[groups] = balance_groups(sizes[groups, None], 2, 0)
+            half[groups] = balance_groups(loads, 2, 0)
     return half
 
 
@@ -276,7 +289,8 @@ def _find_near(part: Ints, xy: Floats | None, buffer_m: float, n_parts: int) -> 
 
     near = np.zeros((len(part), n_parts), dtype=np.bool_)
     limit = buffer_m * (1 + 1e-9)
-    for p in np.unique(part[part >= 0]):
+    used = part[part >= 0]
+    for p in np.unique(used):
         others = part != p
         tree = cKDTree(xy[~others])
         distance, _ = tree.query(xy[others], distance_upper_bound=limit)

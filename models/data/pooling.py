@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from extract.config.arrays import Bools, Floats, Ints
+import numpy as np
+import pandas as pd
+
+from extract.config.arrays import Bools, Float32s, Floats, Ints
 from models.data.features import Features
 
 _POOL_BYTES = 256 << 20  # of float64 tiles that are pooled at once
@@ -22,29 +25,45 @@ def pool_rows(X: Features, row: Ints) -> Features:
     (n_rows, 2 · n_features): means, then standard deviations, of the embedding; then the same of
     the columns beside it.
     """
+    row_bytes = 8 * max(1, X.shape[1])
+    n_at_once = max(1, _POOL_BYTES // row_bytes)
+    n_tiles = np.bincount(row)
+    first = np.cumsum(n_tiles) - n_tiles
+    batch_of_row = first // n_at_once
     order = np.argsort(row, kind="stable")
-    starts = np.flatnonzero(np.diff(row[order], prepend=-1))
-    n_rows = len(starts)
-    bounds = np.append(starts, len(order))
-    pooled = np.empty((n_rows, 2, X.shape[1]), np.float32)
-    n_at_once = max(1, _POOL_BYTES // (8 * max(1, X.shape[1])))
-    is_new_batch = np.diff(starts // n_at_once) > 0
-    for batch in np.split(np.arange(n_rows), np.flatnonzero(is_new_batch) + 1):
-        members = order[bounds[batch[0]] : bounds[batch[-1] + 1]]
-        pooled[batch] = _pool_batch(X.rows(members), starts[batch] - starts[batch[0]])
-    core = pooled[:, :, : X.n_core].reshape(n_rows, -1)
-    beside = pooled[:, :, X.n_core :].reshape(n_rows, -1)
-    return Features(core, beside=beside if beside.size else None)
+    batch = batch_of_row[row[order]]
+    cuts = np.flatnonzero(np.diff(batch)) + 1
+    pieces = []
+    for members in np.split(order, cuts):
+        piece = X.rows(members)
+        pieces.append(_pool_piece(piece, row[members]))
+    pooled = np.concatenate(pieces)
+    core, beside = np.split(pooled, [X.n_core], axis=2)
+    features = Features(_flatten(core))
+    if beside.size == 0:
+        return features
+    return replace(features, beside=_flatten(beside))
 
 
-def _pool_batch(X: Features, starts: Ints) -> Floats:
-    """Return mean and deviation of groups of consecutive rows: (n_groups, 2, n_features)."""
-    values = np.vstack([chunk for _, chunk in X.chunks()]).astype(np.float64)
-    n = np.diff(starts, append=len(values))
-    mean = np.add.reduceat(values, starts) / n[:, None]
+def _flatten(pooled: Float32s) -> Float32s:
+    return pooled.reshape(len(pooled), -1)
+
+
+def _pool_piece(X: Features, row: Ints) -> Float32s:
+    """Return mean and deviation of consecutive tiles of a row: (n_rows, 2, n_features)."""
+    chunks = [chunk for _, chunk in X.chunks()]
+    values = np.vstack(chunks).astype(np.float64)
+    is_first = np.diff(row, prepend=-1) > 0
+    starts = np.flatnonzero(is_first)
+    n = np.diff(starts, append=len(row))
+    divisor = n[:, None]
+    mean = np.add.reduceat(values, starts) / divisor
     values -= np.repeat(mean, n, axis=0)
-    variance = np.add.reduceat(values**2, starts) / n[:, None]
-    return np.stack([mean, np.sqrt(variance)], axis=1)
+    squares = values**2
+    variance = np.add.reduceat(squares, starts) / divisor
+    deviation = np.sqrt(variance)
+    pooled = np.stack([mean, deviation], axis=1)
+    return pooled.astype(np.float32)
 
 
 def mean_by_group(values: Floats, group: Ints) -> Floats:
@@ -53,23 +72,17 @@ def mean_by_group(values: Floats, group: Ints) -> Floats:
     Parameters
     ----------
     values : (n, n_columns), NaN where missing.
-    group : (n,), 0 … n_groups − 1.
+    group : (n,), 0 … n_groups − 1, every group at least once.
 
     Returns
     -------
     (n_groups, n_columns), NaN where a group has no value.
     """
-    n_groups = int(group.max()) + 1
-    is_known = ~np.isnan(values)
-    n = np.zeros((n_groups, values.shape[1]))
-    total = np.zeros_like(n)
-    np.add.at(n, group, is_known)
-    np.add.at(total, group, np.where(is_known, values, 0.0))
-    return np.divide(total, n, out=np.full_like(n, np.nan), where=n > 0)
+    groups = pd.DataFrame(values).groupby(group)
+    return groups.mean().to_numpy()
 
 
 def any_by_group(flags: Bools, group: Ints) -> Bools:
     """Return for each column whether it is true in some row of a group: (n_groups, n_columns)."""
-    found = np.zeros((int(group.max()) + 1, flags.shape[1]), dtype=np.bool_)
-    np.logical_or.at(found, group, flags)
-    return found
+    groups = pd.DataFrame(flags).groupby(group)
+    return groups.any().to_numpy(np.bool_)
