@@ -56,6 +56,7 @@ class TilesSection(Strict):
     y: str | None = None
     grid: GridSection | None = None
     size_m: float | None = Field(default=None, gt=0)
+    missing: Names = Field(default=[])  # what stands in the table for no value, besides nothing
     crs: str | None = Field(default=None, min_length=1)  # of x and y, as "EPSG:27700"
     groups: Names = Field(default=[])
     scale: Annotated[tuple[float, float], Field(strict=False)] | None = None
@@ -135,13 +136,25 @@ class TargetsSection(Strict):
     """[targets]: the columns to predict, which are classes, and a file of the best reachable R².
 
     `made` names targets that are made of columns, written as in [tiles] path:
-    `supergroup = "{SOAC11CD:.1}"` is the first character of SOAC11CD.
+    `supergroup = "{SOAC11CD:.1}"` is the first character of SOAC11CD. `decimal`, `thousands` and
+    `percent` say how numbers are written, as `NumberFormat`.
     """
 
     columns: Names = Field(default=[])
     classes: Names = Field(default=[])
     made: dict[str, str] = Field(default={})
     ceiling: SettingsPath | None = None
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ",", ".", " ", "'"] = ""
+    percent: bool = False
+
+    @model_validator(mode="after")
+    def _check_marks(self) -> TargetsSection:
+        if self.decimal == self.thousands:
+            raise ValueError(
+                f"decimal and thousands are both {self.decimal!r}: one mark cannot be both"
+            )
+        return self
 
     @property
     def names(self) -> list[str]:
@@ -304,4 +317,6 @@ def read_settings(path: Path, model: type[AnySettings]) -> AnySettings:
         ]
     except ValidationError as error:
         problems = [describe_problem(problem, model) for problem in error.errors()]
+    except (ValueError, RecursionError) as error:
+        problems = [f"cannot be read: {error}. Shorten its numbers, and nest its lists less."]
     raise SettingsError("\n".join(f"settings {path}: {problem}" for problem in problems))

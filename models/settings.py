@@ -40,7 +40,7 @@ class ModelsSection(Strict):
     keep: Literal["best", "all"] | list[str] = "best"
     engine: Literal["local", "dask"] = "local"
     scheduler: str | None = None
-    workers: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=1, le=4096)
     threads: int | None = Field(default=None, ge=1)
     memory_gib: float | None = Field(default=None, gt=0)
     knn_sample: int | None = Field(default=None, ge=1)

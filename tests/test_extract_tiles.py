@@ -56,7 +56,8 @@ def test_a_text_target_is_a_class_and_numbers_keep_their_order(experiment):
     [
         (["True", "false", "TRUE", ""] * 3, ["true", "false", "true", None] * 3),
         ([True, False] * 6, ["true", "false"] * 6),
-        (["6a", "6b", "na"] * 4, ["6a", "6b", None] * 4),
+        (["6a", "6b", ""] * 4, ["6a", "6b", None] * 4),
+        (["None", "nan", "NA", "low"] * 3, ["None", "nan", "NA", "low"] * 3),
     ],
 )
 def test_boolean_and_text_columns_are_classes(experiment, values, expected):

@@ -6,33 +6,35 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from extract.config.arrays import Floats, Ints
+from extract.config.arrays import Floats
 from extract.errors import TableError
 from extract.pictures.archives import open_images
 from extract.pictures.image_folder import PICTURE_SUFFIXES
-from extract.settings import ExtractSettings, GridSection
+from extract.settings import ExtractSettings
+from extract.tables.table_file import read_frame, stream_frame
 from extract.tables.text_columns import (
-    MISSING,
     check_columns,
     fill_pattern,
     name_braces,
-    parse_numbers,
-    read_frame,
     release_freed_memory,
-    stream_frame,
+)
+from extract.tables.tile_columns import (
+    check_filled,
+    check_ids,
+    empty_missing,
+    fill_paths,
+    read_places,
+    read_target,
 )
 
 Kind = Literal["number", "class"]
 
 _ROWS = 16384  # ids and paths at once, where each becomes a Python object
-_OUTSIDE = r"^/|(?:^|[/\\])\.\.(?:[/\\]|$)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +80,9 @@ class Tiles:
             for start in range(0, len(column), _ROWS):
                 if start:
                     digest.update(b"\0")
-                values = column.iloc[start : start + _ROWS].tolist()
-                digest.update("\0".join(map(str, values)).encode())
+                values = column.iloc[start : start + _ROWS]
+                text = "\0".join(map(str, values.tolist()))
+                digest.update(text.encode())
             digest.update(b"\1")
         return digest.hexdigest()
 
@@ -119,32 +122,36 @@ def stream_tiles(settings: ExtractSettings, *, n_rows: int) -> Iterator[Tiles]:
     n_seen = 0
     try:
         for piece in frames:
+            n_seen += len(piece)
             if len(piece):
                 yield _check_frame(piece.reset_index(drop=True), settings)
-            n_seen += len(piece)
         if not n_seen:
             raise TableError(f"table {table}: no rows; expected one row a tile.")
-    except (ValueError, OSError):
+    except TableError:
         read_tiles(settings)  # its error names what is wrong, and the line
         raise
 
 
 def _check_frame(frame: pd.DataFrame, settings: ExtractSettings) -> Tiles:
     section = settings.tiles
-    made = settings.targets.made
-    frame = frame.assign(**{name: fill_pattern(frame, pattern) for name, pattern in made.items()})
-    ids = _check_ids(frame[section.id], section.source)
-    targets = {name: _read_target(frame[name], settings) for name in settings.targets.names}
+    if section.missing:
+        frame = empty_missing(frame, section.missing)
+    for name, pattern in settings.targets.made.items():
+        frame[name] = fill_pattern(frame, pattern)
+    ids = check_ids(frame[section.id], section.source)
+    targets = {}
+    for name in settings.targets.names:
+        targets[name] = read_target(frame[name], settings.targets, section.source)
     table = pd.DataFrame(targets, index=ids.index)
-    is_class = [column.dtype == object for column in targets.values()]
+    classes = [name for name, column in targets.items() if column.dtype == object]
     return Tiles(
         id=ids,
-        path=_fill_paths(frame, section.path, section.source),
-        area=_check_filled(frame[section.area], section.source),
-        xy=_read_places(frame, ids, settings),
+        path=fill_paths(frame, section.path, section.source),
+        area=check_filled(frame[section.area], section.source),
+        xy=read_places(frame, ids, settings),
         target_names=list(targets),
-        targets=table.loc[:, np.logical_not(is_class)],
-        classes=table.loc[:, is_class],
+        targets=table.drop(columns=classes),
+        classes=table[classes],
         groups=frame[section.groups].reset_index(drop=True),
     )
 
@@ -173,6 +180,9 @@ def _list_folders(settings: ExtractSettings) -> pd.DataFrame:
             f"images {images}: no pictures in subfolders; expected <class>/<picture>, as "
             "'urban/1.png'."
         )
+    for name in names:
+        if name.encode("utf-8", "replace").decode() != name:
+            raise TableError(f"images {images}: the name {name!a} is not UTF-8. Rename the file.")
     paths = [PurePosixPath(name) for name in names]
     columns = {
         "id": names,
@@ -188,116 +198,3 @@ def _is_class_picture(name: str) -> bool:
     path = PurePosixPath(name)
     is_hidden = any(part.startswith(".") for part in path.parts)
     return len(path.parts) > 1 and path.suffix.lower() in PICTURE_SUFFIXES and not is_hidden
-
-
-def _read_target(column: pd.Series[str], settings: ExtractSettings) -> pd.Series[Any]:
-    """Read a target: float64 where it is a number, str objects and None where it is a class.
-
-    A class is what `[targets] classes` names, and a column in which no value is a number, nor
-    meant as one.
-    """
-    numbers, blank = parse_numbers(column)
-    if column.name not in settings.targets.classes:
-        has_commas = column.str.fullmatch(r"\s*[-+]?\d*,\d+\s*").any()
-        if blank.all() or not np.isnan(numbers).all() or has_commas:
-            return _check_numbers(column, settings.tiles.source)
-    text = column.str.strip()
-    lower = text.str.lower()
-    is_boolean = lower[~blank].isin(["true", "false"]).all()
-    return (lower if is_boolean else text).astype(object).where(~blank, None)
-
-
-def _check_ids(column: pd.Series[str], table: Path) -> pd.Series[Any]:
-    text = _check_filled(column, table)
-    ids: pd.Series[Any] = text
-    if text.str.fullmatch(r"0|-?[1-9]\d{0,17}").all():
-        ids = pd.Series(pa.array(text, pa.string()).cast(pa.int64()).to_numpy(), name=text.name)
-    twice = text[ids.duplicated()].unique()
-    if len(twice):
-        raise TableError(
-            f"table {table}: {len(twice)} ids stand in more than one row "
-            f"({', '.join(twice[:3])}). Every tile needs an id of its own: remove or rename those "
-            "rows."
-        )
-    return ids
-
-
-def _refuse_rows(is_bad: Any, column: pd.Series[Any], table: Path, what: str, remedy: str) -> None:
-    """Raise where a column has rows that cannot be used; names the first."""
-    rows = np.flatnonzero(is_bad)
-    if len(rows):
-        value = column.iloc[rows[0]]
-        first = f"line {rows[0] + 2}, {value!r}" if value else f"line {rows[0] + 2}"
-        raise TableError(
-            f"table {table}: column {column.name!r} is {what} in {len(rows)} rows "
-            f"(first: {first}). {remedy}"
-        )
-
-
-def _check_filled(column: pd.Series[str], table: Path) -> pd.Series[str]:
-    text = column.str.strip()
-    is_empty = text.str.lower().isin(MISSING)
-    _refuse_rows(is_empty, column, table, "empty", "Fill them in, or remove those rows.")
-    return text
-
-
-def _check_numbers(column: pd.Series[str], table: Path) -> pd.Series[float]:
-    numbers, blank = parse_numbers(column)
-    is_bad = (np.isnan(numbers) & ~blank) | np.isinf(numbers)
-    remedy = "Write numbers with a point, or leave it empty."
-    _refuse_rows(is_bad, column, table, "not a number", remedy)
-    return pd.Series(numbers, name=column.name)
-
-
-def _fill_paths(frame: pd.DataFrame, pattern: str, table: Path) -> pd.Series[str]:
-    paths = fill_pattern(frame, pattern)
-    outside = np.flatnonzero(paths.str.contains(_OUTSIDE))
-    if len(outside):
-        raise TableError(
-            f"table {table}: line {outside[0] + 2} names the picture "
-            f"{paths.iloc[outside[0]]!r}, which is outside the images folder. Paths must stay "
-            "inside it."
-        )
-    return paths
-
-
-def _read_places(
-    frame: pd.DataFrame, ids: pd.Series[Any], settings: ExtractSettings
-) -> Floats | None:
-    section = settings.tiles
-    if section.grid is not None:
-        if ids.dtype != np.int64:
-            raise TableError(
-                f"table {section.source}: [tiles] grid needs whole-number ids, got "
-                f"{ids.iloc[0]!r}. Use x and y."
-            )
-        return grid_places(ids.to_numpy(), section.grid)
-    if section.x is None or section.y is None:
-        return None
-    places = []
-    for name in (section.x, section.y):
-        numbers = _check_numbers(frame[name], section.source)
-        remedy = "Every tile needs a place: fill them in, or remove those rows."
-        _refuse_rows(numbers.isna(), frame[name], section.source, "empty", remedy)
-        places.append(numbers)
-    return np.column_stack(places)
-
-
-def grid_places(ids: Ints, grid: GridSection) -> Floats:
-    """Return the tile centres that grid ids encode.
-
-    Parameters
-    ----------
-    ids : (n,), column-major number of the grid square, counted from the north-west corner.
-    grid : rows a column, side of a square [m], easting and northing of the corner [m].
-
-    Returns
-    -------
-    (n, 2), easting and northing of the centres [m].
-    """
-    column, row = np.divmod(ids, grid.rows)
-    east, north = grid.origin
-    half = grid.size_m / 2
-    x = east + grid.size_m * column + half
-    y = north - grid.size_m * row - half
-    return np.column_stack([x, y])

@@ -9,7 +9,8 @@ import pandas as pd
 
 from extract.config.arrays import Array
 from extract.errors import TableError
-from extract.tables.text_columns import check_columns, parse_numbers
+from extract.tables.numbers import parse_numbers
+from extract.tables.text_columns import check_columns
 from extract.tiling.options import Request
 
 
