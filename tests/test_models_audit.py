@@ -26,6 +26,7 @@ from models.auditing.audit import (
     list_skipped,
     read_audit,
     run_audit,
+    write_audit,
 )
 from models.auditing.findings import AuditInputs, Finding
 from models.auditing.near_duplicates import MAX_BITS, group_near, near_pairs
@@ -151,6 +152,7 @@ BLANK = np.array((900, (0, 0, 0), (0, 0, 0), 0, 5, 0), PICTURE)
 TRIGGERS: dict[str, Change] = {
     "repeated-id": put("ids", [7], 8),
     "area-variants": put("area", FIRST[:3], "e01 000000"),
+    "label-variants": put("targets", AREA % 4 == 1, "Old\u200b", "kind"),
     "area-in-two-folds": lambda i: replace(
         i, folds={**i.folds, "block": np.where(i.ids == 0, 2, i.folds["block"])}
     ),
@@ -261,6 +263,32 @@ def test_welsh_beside_english_areas_are_fine_and_numbers_have_no_form() -> None:
     assert audit(replace(clean(), area=AREA.astype(str).astype(object))) == []
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Z\u00fcrich 3", "Zu\u0308rich 3"),
+        ("E01000000", "\u041501000000"),
+        ("E01000000", "E01\u200b000000"),
+        ("E01000000", "\ufeffe01000000 "),
+        ("12", "12.0"),
+        ("01001", "1001"),
+        ("St John\u2019s", "St. John's".replace(".", "")),
+        ("\uff21\uff11", "a1"),
+        ("A\u20131", "A-1"),
+    ],
+)
+def test_areas_that_are_one_to_a_person_are_fatal_and_shown(one: str, other: str) -> None:
+    halves = put("area", FIRST[:3], one)(put("area", FIRST[3:], other)(clean()))
+    (found,) = find("area-variants", halves)
+    assert (found.severity, found.count) == ("fatal", 2)
+    assert found.examples == [f"{one!a} and {other!a}"]
+
+
+@pytest.mark.parametrize(("one", "other"), [("1", "10"), ("1.5", "15"), ("-1", "1"), ("ä", "a")])
+def test_areas_that_a_person_tells_apart_are_two(one: str, other: str) -> None:
+    assert find("area-variants", put("area", FIRST, one)(put("area", [8], other)(clean()))) == []
+
+
 def test_labels_that_differ_by_rounding_are_the_same() -> None:
     inputs = clean()
     assert audit(put("targets", [0], inputs.targets["income"][0] + 1e-9, "income")(inputs)) == []
@@ -344,9 +372,9 @@ def test_the_hash_of_the_inputs_tells_every_field(tmp_path: Path) -> None:
     [
         ("{", "not JSON"),
         ('{"schema": "roofline.run", "schema_version": 1}', "expected schema 'roofline.audit'"),
-        ('{"schema": "roofline.audit", "schema_version": 2}', "newer Roofline"),
+        ('{"schema": "roofline.audit", "schema_version": 3}', "newer Roofline"),
         (
-            '{"schema": "roofline.audit", "schema_version": 1, "findings": [{"code": "x"}]}',
+            '{"schema": "roofline.audit", "schema_version": 2, "findings": [{"code": "x"}]}',
             "not as `make models` writes it",
         ),
     ],
@@ -355,6 +383,14 @@ def test_another_audit_json_is_refused(tmp_path: Path, text: str, message: str) 
     (tmp_path / "audit.json").write_text(text)
     with pytest.raises(RunFileError, match=message):
         read_audit(tmp_path)
+
+
+def test_data_that_an_older_audit_passed_are_audited_anew(tmp_path: Path) -> None:
+    inputs = put("area", FIRST[:3], "\u041501000000")(clean())
+    path = write_audit(tmp_path, inputs, [], [])
+    assert run_audit(tmp_path, inputs, []) == []
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    assert [finding.code for finding in run_audit(tmp_path, inputs, [])] == ["area-variants"]
 
 
 def test_every_check_stands_in_the_table_of_the_docstring() -> None:

@@ -1,16 +1,21 @@
-"""Checks of the areas: how their codes are written, how many there are, and whether descriptors
-give them away.
-"""
+"""Checks of the areas: how their codes are written, how many there are, what gives them away."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from models.auditing.findings import AuditInputs, Finding, Severity, check, count_of
+from models.auditing.findings import (
+    AuditInputs,
+    Finding,
+    Severity,
+    check,
+    count_of,
+    list_texts,
+)
+from models.auditing.look_alikes import group_look_alikes, quote
 
 # Numbered codes without leading zeros are of one length in at most 90 % of the cases (1 … 9, 10 …
 # 99, …).
@@ -20,93 +25,96 @@ ONE_FORM = 0.95
 FEW_AREAS = 30
 UNEVEN = 0.5
 SAME_AS_AREA = 0.9
+ALIKE = "differ from another in case, blanks, or the form of letters or numbers alone"
 # First codes that the 2021 census made: Office for National Statistics, "LSOA (2011) to LSOA (2021)
 # best fit lookup"; areas that did not change keep their older code, so that most codes are of both
 # vintages.
 FIRST_OF_2021 = {"E01": 33769, "W01": 1959}
-_ONS = re.compile(r"([EWSN]\d\d)(\d{6})")
+_ONS = r"[EWSN]\d{8}"
 
 
 @check("area-variants")
 def area_variants(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for codes that differ by case or blanks alone: one area counted as two, one of them in
-    training.
-    """
-    if inputs.has_variant.any():
-        names = pd.Series([str(a) for a in inputs.areas[inputs.has_variant]])
-        plain = names.str.replace(r"\s+", "", regex=True).str.casefold()
-        groups = [" and ".join(map(repr, part)) for _, part in names.groupby(plain)]
+    """Look for codes that are one to a person: an area counted as two, one of them in training."""
+    names = inputs.codes[inputs.has_variant]
+    if len(names):
         yield Finding(
             "fatal",
-            f"{count_of(len(names), len(inputs.areas), 'area codes')} differ from another by case "
-            "or "
-            "blanks alone",
+            f"{count_of(len(names), len(inputs.areas), 'area codes')} {ALIKE}",
             len(names),
-            groups,
+            [" and ".join(map(quote, alike)) for alike in group_look_alikes(names)],
             "Write each code one way in the table.",
         )
 
 
+@check("label-variants")
+def label_variants(inputs: AuditInputs) -> Iterator[Finding]:
+    """Look for classes and group values that are one to a person, and are learnt as two."""
+    columns = {f"target {name!r}": inputs.targets[name] for name in inputs.classes}
+    columns |= {f"group column {name!r}": column for name, column in inputs.groups.items()}
+    for where, column in columns.items():
+        values = column.dropna().map(str)
+        variants = group_look_alikes(values)
+        if variants:
+            n = sum(map(len, variants))
+            yield Finding(
+                "warning",
+                f"{where}: {count_of(n, values.nunique(), 'values')} {ALIKE}",
+                n,
+                [" and ".join(map(quote, alike)) for alike in variants],
+                "Write each value one way in the table.",
+            )
+
+
 @check("odd-area-codes")
 def odd_area_codes(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for codes that are not of the form that nearly all have, as E01000001: empty, cut off,
-    of another list.
-    """
-    names = pd.Series([str(a) for a in inputs.areas])
-    form = (
-        names.str.replace(r"\d", "9", regex=True)
-        .str.replace(r"[A-Z]", "A", regex=True)
-        .str.replace(r"[a-z]", "a", regex=True)
-        .replace("", "(empty)")
-    )
+    """Look for codes that have not the form of nearly all: cut off, or of another list."""
+    names = inputs.codes
+    form = names.replace([r"[0-9]", r"[A-Z]", r"[a-z]"], ["9", "A", "a"], regex=True)
     shares = form.value_counts(normalize=True)
-    odd = names[(form != shares.index[0]).to_numpy() & ~inputs.has_variant]
+    usual = shares.index[0]
+    is_odd = (form != usual).to_numpy() & ~inputs.has_variant
+    odd = names[is_odd]
     if shares.iloc[0] > ONE_FORM and len(odd):
         yield Finding(
             "warning",
-            f"{count_of(len(odd), len(names), 'area codes')} are not of the form "
-            f"{shares.index[0]!r} "
-            "of the others",
+            f"{count_of(len(odd), len(names), 'area codes')} are not of the form {usual!r} of the "
+            "others",
             len(odd),
-            [repr(name) for name in odd],
+            [quote(name) for name in odd],
             "Mend these codes, or remove their tiles.",
         )
 
 
 @check("mixed-area-levels")
 def mixed_area_levels(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for codes of areas of different size in one column: LSOA (E01, W01) beside MSOA (E02),
-    wards (E05).
-    """
-    codes = _ons(inputs)
-    levels = codes.str[1:3].value_counts()
+    """Look for codes of areas of different size: LSOA (E01, W01) beside MSOA (E02) or wards."""
+    kinds = _ons_kinds(inputs)
+    level = kinds.str[1:3]
+    levels = level.value_counts()
     if len(levels) > 1:
-        few = codes[codes.str[1:3] != levels.index[0]]
-        kinds = ", ".join(sorted(few.unique()))
+        is_usual = level == levels.index[0]
+        few = kinds[~is_usual]
+        odd = ", ".join(sorted(few.unique()))
+        usual = ", ".join(sorted(kinds[is_usual].unique()))
         yield Finding(
             "warning",
-            f"{count_of(len(few), len(inputs.areas), 'area codes')} are of another level ({kinds}) "
-            "than the "
-            f"others ({', '.join(sorted(codes[codes.str[1:3] == levels.index[0]].unique()))})",
+            f"{count_of(len(few), len(inputs.areas), 'area codes')} are of another level ({odd}) "
+            f"than the others ({usual})",
             len(few),
-            [str(a) for a in inputs.areas[few.index]],
+            list_texts(inputs.areas[few.index]),
             "Use one level of areas, that of the labels.",
         )
 
 
 @check("mixed-vintage")
 def mixed_vintage(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for LSOA codes that exist only since 2021 beside others, which most often are of both
-    vintages.
-    """
-    codes = _ons(inputs)
-    is_lsoa = codes.isin(list(FIRST_OF_2021))
-    number = pd.Series(
-        [int(str(a)[3:]) for a in inputs.areas[codes.index]], index=codes.index, dtype=np.int64
-    )
-    is_new = is_lsoa & (number >= codes.map(FIRST_OF_2021).fillna(np.inf))
+    """Look for LSOA codes that exist only since 2021 beside others, mostly of both vintages."""
+    first = _ons_kinds(inputs).map(FIRST_OF_2021).dropna().astype(np.int64)
+    codes = inputs.codes[first.index]
+    is_new = codes.str[3:].astype(np.int64) >= first
     n_new = int(is_new.sum())
-    n = int(is_lsoa.sum())
+    n = len(codes)
     if not 0 < n_new < n:
         return
     severity: Severity = "note"
@@ -118,18 +126,18 @@ def mixed_vintage(inputs: AuditInputs) -> Iterator[Finding]:
         severity,
         f"{count_of(n_new, n, 'LSOA codes')} exist only since 2021, {says}",
         n_new,
-        [str(a) for a in inputs.areas[codes.index[is_new]]],
+        list_texts(codes[is_new]),
         "Labels and tiles need codes of one vintage: indices of 2019 are by LSOA 2011, those of "
         "2025 by LSOA 2021.",
     )
 
 
-def _ons(inputs: AuditInputs) -> pd.Series[str]:
-    """Kind of every area whose code is one of the Office for National Statistics: `E01`; index:
-    number of the area.
+def _ons_kinds(inputs: AuditInputs) -> pd.Series[str]:
+    """Kind of every area whose code is of the Office for National Statistics, as `E01`, by number
+    of the area.
     """
-    names = pd.Series([str(a) for a in inputs.areas], dtype=object)
-    return names[[_ONS.fullmatch(name) is not None for name in names]].str[:3]
+    is_ons = inputs.codes.str.fullmatch(_ONS)
+    return inputs.codes[is_ons].str[:3]
 
 
 @check("few-areas")
@@ -149,33 +157,32 @@ def few_areas(inputs: AuditInputs) -> Iterator[Finding]:
 @check("one-tile-areas")
 def one_tile_areas(inputs: AuditInputs) -> Iterator[Finding]:
     """Count areas with one tile, whose prediction averages nothing."""
-    alone = np.flatnonzero(inputs.tiles_of_area == 1)
+    alone = inputs.areas[inputs.tiles_of_area == 1]
     if len(alone):
         yield Finding(
             "note",
             f"{count_of(len(alone), len(inputs.areas), 'areas')} have one tile",
             len(alone),
-            [str(a) for a in inputs.areas[alone]],
+            list_texts(alone),
             "Read the scores by tile count: the fewer tiles, the worse the mean.",
         )
 
 
 @check("uneven-areas")
 def uneven_areas(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for areas so uneven that scores of tiles are those of a few large ones (Kish 1965: (Σn)²
-    / Σn²).
+    """Look for areas so uneven that scores of tiles are those of a few large ones.
+
+    The number of areas that would weigh the same is (Σn)² / Σn² (Kish 1965).
     """
-    n = inputs.tiles_of_area.astype(np.float64)
+    n = pd.Series(inputs.tiles_of_area, index=inputs.areas, dtype=np.float64)
     effective = n.sum() ** 2 / (n**2).sum()
     if effective < UNEVEN * len(n):
-        large = np.argsort(-n, kind="stable")
         yield Finding(
             "note",
             "tiles are shared so unevenly that scores of tiles weigh like those of "
-            f"{effective:,.0f} areas, not "
-            f"of {len(n):,}",
+            f"{effective:,.0f} areas, not of {len(n):,}",
             int(effective),
-            [f"{inputs.areas[a]}: {n[a]:,.0f} tiles" for a in large[:5]],
+            [f"{area}: {n_tiles:,.0f} tiles" for area, n_tiles in n.nlargest(5).items()],
             "Read the scores at level 'area', and try [models] weights = \"area\".",
         )
 
@@ -185,15 +192,16 @@ def groups_that_are_areas(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for descriptors that name the area: they tell nothing of areas held out, and everything
     on 'random'.
     """
+    area = pd.Series(inputs.area_number)
     for name, column in inputs.groups.items():
-        areas = pd.Series(inputs.area_number).groupby(column.astype(str).to_numpy()).nunique()
-        alone = int((areas == 1).sum())
-        if len(areas) > 1 and alone >= SAME_AS_AREA * len(areas):
+        n_areas = area.groupby(column.map(str).to_numpy()).nunique()
+        alone = n_areas.index[n_areas == 1]
+        if len(n_areas) > 1 and len(alone) >= SAME_AS_AREA * len(n_areas):
             yield Finding(
                 "warning",
-                f"group column {name!r}: {count_of(alone, len(areas), 'values')} stand for one "
-                "area alone",
-                alone,
-                [str(value) for value in areas.index[areas == 1]],
+                f"group column {name!r}: {count_of(len(alone), len(n_areas), 'values')} stand for "
+                "one area alone",
+                len(alone),
+                list_texts(alone),
                 f"Remove {name!r} from [tiles] groups: it is a name of the area, no description.",
             )

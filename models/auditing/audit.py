@@ -8,7 +8,8 @@ rises by about s · (1 − R²).
 code                       severity             found where
 =========================  ===================  ==================================================
 repeated-id                fatal                an id stands in two rows
-area-variants              fatal                area codes differ by case or blanks alone
+area-variants              fatal                area codes are the same to a person
+label-variants             warning              classes or group values are
 area-in-two-folds          fatal                `area` or `block` holds an area out only in part
 labels-differ              fatal above 1 %      tiles of an area have different labels of a target
 same-picture-across-areas  fatal above 1 %      equal pixels under two areas
@@ -40,8 +41,8 @@ neighbours-alike           note                 labels of nearest areas correlat
 inferred-tile-size         note                 no tile size is set
 =========================  ===================  ==================================================
 
-Schema `roofline.audit`, version 1. To raise it: add one to `SCHEMA_VERSION`, teach `read_audit` the
-old version, and write a line in CHANGELOG.md.
+Schema `roofline.audit`, version 2: `label-variants`, and look-alikes in `area-variants`. To raise
+it: add one to `SCHEMA_VERSION`, and write a line in CHANGELOG.md; the data are then audited anew.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ from models.data.design import check_same_tiles
 from models.store.runs import read_document, write_json
 
 SCHEMA = "roofline.audit"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 CHECKS: dict[str, Check] = {
     check.code: check
@@ -153,9 +154,15 @@ def _read_same(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list
     except RunFileError:
         return None
     found: list[Finding] = document["findings"]
-    accepted = sorted({f.code for f in found if f.severity == "fatal"} & set(accept))
-    is_same = document["inputs_sha256"] == hash_inputs(inputs) and document["accepted"] == accepted
-    return found if is_same else None
+    written = [document[key] for key in ("schema_version", "accepted", "inputs_sha256")]
+    same = [SCHEMA_VERSION, list_accepted(found, accept), hash_inputs(inputs)]
+    return found if written == same else None
+
+
+def list_accepted(findings: Sequence[Finding], accept: Sequence[str]) -> list[str]:
+    """Return the codes of the fatal findings that are accepted."""
+    codes = {finding.code for finding in findings if finding.severity == "fatal"}
+    return sorted(codes & set(accept))
 
 
 def gather_inputs(
@@ -218,7 +225,7 @@ def write_audit(
             "n_tiles": len(inputs),
             "n_areas": len(inputs.areas),
             "counts": {severity: counts[severity] for severity in SEVERITIES},
-            "accepted": sorted({f.code for f in findings if f.severity == "fatal"} & set(accept)),
+            "accepted": list_accepted(findings, accept),
             "skipped": list_skipped(inputs),
             "findings": [dataclasses.asdict(finding) for finding in findings],
         },

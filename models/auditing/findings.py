@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extract.config.arrays import Array, Bools, Floats, Ints
+from models.auditing.look_alikes import plain_form
 
 Severity = Literal["fatal", "warning", "note"]
 Need = Literal["pictures", "places", "folds"]
@@ -66,13 +68,13 @@ class AuditInputs:
 
     @cached_property
     def has_variant(self) -> Bools:
-        """Areas whose code differs from another's by case or blanks alone: (n_areas,)."""
-        plain = (
-            pd.Series([str(a) for a in self.areas])
-            .str.replace(r"\s+", "", regex=True)
-            .str.casefold()
-        )
-        return plain.duplicated(keep=False).to_numpy()
+        """Areas whose code is the same as another's to a person: (n_areas,)."""
+        return self.codes.map(plain_form).duplicated(keep=False).to_numpy()
+
+    @cached_property
+    def codes(self) -> pd.Series[str]:
+        """Codes of the areas as text: (n_areas,)."""
+        return pd.Series(self.areas, dtype=object).map(str)
 
     @cached_property
     def area_number(self) -> Ints:
@@ -96,10 +98,15 @@ class AuditInputs:
 
     @cached_property
     def is_usable(self) -> Bools:
-        """Tiles whose picture was decoded: (n,); a rejected one has a file of 0 bytes in
-        `pictures`.
-        """
-        return np.ones(len(self), np.bool_) if self.pictures is None else self.pictures["bytes"] > 0
+        """Tiles whose picture was decoded: (n,); the others have a file of 0 bytes."""
+        if self.pictures is None:
+            return np.ones(len(self), np.bool_)
+        return self.pictures["bytes"] > 0
+
+    @property
+    def n_usable(self) -> int:
+        """Number of tiles whose picture was decoded."""
+        return int(self.is_usable.sum())
 
     @cached_property
     def _factorized(self) -> tuple[Ints, Array]:
@@ -108,11 +115,11 @@ class AuditInputs:
 
     def has(self, need: Need) -> bool:
         """Return whether the data hold what a check needs."""
-        return {
-            "pictures": self.pictures is not None,
-            "places": self.xy is not None,
-            "folds": bool(self.folds),
-        }[need]
+        if need == "pictures":
+            return self.pictures is not None
+        if need == "places":
+            return self.xy is not None
+        return bool(self.folds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +161,16 @@ class Check:
 def check(code: str, *needs: Need) -> Callable[[Callable[[AuditInputs], Iterable[Finding]]], Check]:
     """Make a function a check of this code."""
     return lambda find: Check(code, needs, find)
+
+
+def grade(count: float, limit: float, above: Severity, below: Severity) -> Severity:
+    """Return how severe a fault is: one thing above a limit, another up to it."""
+    return above if count > limit else below
+
+
+def list_texts(values: Iterable[object]) -> list[str]:
+    """Return the first few of some values as text, as examples of a finding."""
+    return [str(value) for value in islice(values, N_EXAMPLES)]
 
 
 def count_of(count: int, of: int, noun: str) -> str:

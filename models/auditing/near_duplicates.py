@@ -41,17 +41,17 @@ def near_pairs(hashes: NDArray[np.uint64]) -> NearPairs:
     hashes : (n,) uint64, distinct.
     """
     compared = hashes[:_MOST_COMPARED]
-    left = [np.zeros(0, np.int64)]
-    right = [np.zeros(0, np.int64)]
+    found = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(compared), _BLOCK):
-        block = compared[start : start + _BLOCK, None]
-        n_bits = np.bitwise_count(block ^ compared[None, start:])
-        first, second = np.nonzero(n_bits <= MAX_BITS)
-        is_pair = first < second
-        left.append(first[is_pair] + start)
-        right.append(second[is_pair] + start)
+        block = compared[start : start + _BLOCK]
+        differing = block[:, None] ^ compared[start:]
+        n_bits = np.bitwise_count(differing)
+        pairs = np.argwhere(n_bits <= MAX_BITS) + start
+        found.append(pairs)
+    pairs = np.concatenate(found)
+    left, right = pairs[pairs[:, 0] < pairs[:, 1]].T
     n_skipped = len(hashes) - len(compared)
-    return NearPairs(np.concatenate(left), np.concatenate(right), n_skipped)
+    return NearPairs(left, right, n_skipped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,11 @@ class Twins:
         """
         n_pictures = int(self.number.max(initial=-1)) + 1
         is_used = label >= 0
-        of_picture = pd.Series(label[is_used]).groupby(self.number[is_used])
-        every = range(n_pictures)
-        least = of_picture.min().reindex(every, fill_value=np.iinfo(np.int64).max).to_numpy()
-        most = of_picture.max().reindex(every, fill_value=-1).to_numpy()
+        number = self.number[is_used]
+        least = np.full(n_pictures, np.iinfo(np.int64).max)
+        most = np.full(n_pictures, -1)
+        np.minimum.at(least, number, label[is_used])
+        np.maximum.at(most, number, label[is_used])
         near_least = least.copy()
         near_most = most.copy()
         left = self.pairs.left
@@ -87,17 +88,21 @@ class Twins:
         for a, b in ((left, right), (right, left)):
             np.minimum.at(near_least, a, least[b])
             np.maximum.at(near_most, a, most[b])
-        is_other = (near_least[self.number] != label) | (near_most[self.number] != label)
-        return is_used & is_other
+        is_less = near_least[self.number] != label
+        is_more = near_most[self.number] != label
+        return is_used & (is_less | is_more)
 
     def partner(self, tile: int, label: Ints) -> int:
         """Return the first twin of another label of a tile that has one."""
         mine = self.number[tile]
         left = self.pairs.left
         right = self.pairs.right
-        near = np.concatenate([[mine], right[left == mine], left[right == mine]])
+        after = right[left == mine]
+        before = left[right == mine]
+        is_near = np.isin(self.number, [mine, *after, *before])
         is_other = (label != label[tile]) & (label >= 0)
-        return int(np.flatnonzero(np.isin(self.number, near) & is_other)[0])
+        partners = np.flatnonzero(is_near & is_other)
+        return int(partners[0])
 
 
 def group_same(values: Array) -> Twins:

@@ -1,16 +1,24 @@
-"""Checks of the pictures: the same or nearly the same one elsewhere, blank ones, areas that have
-none.
-"""
+"""Checks of the pictures: the same or nearly the same one elsewhere, and blank ones."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from extract.config.arrays import Bools, Ints
-from models.auditing.findings import N_EXAMPLES, SHARE, AuditInputs, Finding, check, count_of
+from models.auditing.findings import (
+    N_EXAMPLES,
+    SHARE,
+    AuditInputs,
+    Finding,
+    check,
+    count_of,
+    grade,
+    list_texts,
+)
 from models.auditing.near_duplicates import Twins, group_near, group_same
 
 FLAT_SPREAD = 1.0  # of 0 … 255, in every colour: below what JPEG adds to one colour
@@ -30,11 +38,12 @@ def same_pictures_across_areas(inputs: AuditInputs) -> Iterator[Finding]:
     is_twin = twins.has_other(inputs.area_number[rows])
     if is_twin.any():
         leaks = _leaks(inputs, rows, twins, is_twin)
-        worst = max(leaks.values(), default=int(is_twin.sum()))
+        n_twins = int(is_twin.sum())
+        worst = max(leaks.values(), default=n_twins)
         yield Finding(
-            "fatal" if worst > SHARE * inputs.is_usable.sum() else "warning",
+            grade(worst, SHARE * inputs.n_usable, "fatal", "warning"),
             _describe("the same picture as", inputs, is_twin, leaks),
-            int(is_twin.sum()),
+            n_twins,
             _examples(inputs, rows, twins, is_twin),
             "Remove the copies from the table, or mend the path or the area of one of them.",
         )
@@ -54,18 +63,18 @@ def near_pictures_across_areas(inputs: AuditInputs) -> Iterator[Finding]:
     twins = group_near(facts["perceptual"][rows])
     is_twin = twins.has_other(area) & ~group_same(facts["content"][rows]).has_other(area)
     if is_twin.any():
-        what = _describe(
-            "nearly the same picture as", inputs, is_twin, _leaks(inputs, rows, twins, is_twin)
-        )
+        leaks = _leaks(inputs, rows, twins, is_twin)
+        what = _describe("nearly the same picture as", inputs, is_twin, leaks)
         n_skipped = twins.pairs.n_skipped
+        if n_skipped:
+            what += f"; {n_skipped:,} pictures were not compared"
         yield Finding(
             "warning",
-            f"{what}; {n_skipped:,} pictures were not compared" if n_skipped else what,
+            what,
             int(is_twin.sum()),
             _examples(inputs, rows, twins, is_twin),
             "Look at these pairs. Remove copies that were only scaled or saved anew; keep what "
-            "just "
-            "looks alike.",
+            "just looks alike.",
         )
 
 
@@ -75,18 +84,16 @@ def same_pictures_within_area(inputs: AuditInputs) -> Iterator[Finding]:
     in its mean.
     """
     rows = np.flatnonzero(_has_detail(inputs))
-    content = group_same(read_facts(inputs)["content"][rows]).number
-    pair = content * len(inputs.areas) + inputs.area_number[rows]
-    _, number, size = np.unique(pair, return_inverse=True, return_counts=True)
-    again = rows[size[number] > 1]
+    content = read_facts(inputs)["content"][rows]
+    shown = pd.DataFrame({"content": content, "area": inputs.area_number[rows]})
+    again = rows[shown.duplicated(keep=False)]
     if len(again):
         yield Finding(
             "note",
-            f"{count_of(len(again), int(inputs.is_usable.sum()), 'tiles')} show the same picture "
-            "as another "
+            f"{count_of(len(again), inputs.n_usable, 'tiles')} show the same picture as another "
             "tile of their area",
             len(again),
-            [str(i) for i in inputs.ids[again]],
+            list_texts(inputs.ids[again]),
             "Remove the copies from the table: they count twice, and the split 'random' is no "
             "test for them.",
         )
@@ -97,16 +104,16 @@ def blank_pictures(inputs: AuditInputs) -> Iterator[Finding]:
     """Count pictures of one colour, or mostly without data, as one group: they tell nothing of a
     place.
     """
-    blank = np.flatnonzero(inputs.is_usable & ~_has_detail(inputs))
+    is_blank = inputs.is_usable & ~_has_detail(inputs)
+    blank = np.flatnonzero(is_blank)
     if len(blank):
-        n_areas = len(np.unique(inputs.area_number[blank]))
+        areas = np.unique(inputs.area_number[blank])
         yield Finding(
-            "warning" if len(blank) > MANY_BLANK * inputs.is_usable.sum() else "note",
-            f"{count_of(len(blank), int(inputs.is_usable.sum()), 'tiles')} in {n_areas:,} areas "
-            "are of one colour or "
-            "mostly without data",
+            grade(len(blank), MANY_BLANK * inputs.n_usable, "warning", "note"),
+            f"{count_of(len(blank), inputs.n_usable, 'tiles')} in {len(areas):,} areas are of one "
+            "colour or mostly without data",
             len(blank),
-            [str(i) for i in inputs.ids[blank[:N_EXAMPLES]]],
+            list_texts(inputs.ids[blank]),
             "Water and gaps in the survey look so. Remove them where they say nothing of the "
             "place.",
         )
@@ -117,15 +124,15 @@ def areas_without_pictures(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for areas all of whose pictures were rejected: they drop out of every score, and seldom
     at random.
     """
-    usable = np.bincount(inputs.area_number[inputs.is_usable], minlength=len(inputs.areas))
-    lost = np.flatnonzero(usable == 0)
+    n_areas = len(inputs.areas)
+    n_usable = np.bincount(inputs.area_number[inputs.is_usable], minlength=n_areas)
+    lost = inputs.areas[n_usable == 0]
     if len(lost):
         yield Finding(
-            "warning" if len(lost) > SHARE * len(inputs.areas) else "note",
-            f"{count_of(len(lost), len(inputs.areas), 'areas')} have no usable picture and stand "
-            "in no score",
+            grade(len(lost), SHARE * n_areas, "warning", "note"),
+            f"{count_of(len(lost), n_areas, 'areas')} have no usable picture and stand in no score",
             len(lost),
-            [str(a) for a in inputs.areas[lost]],
+            list_texts(lost),
             "features/rejects.csv names the reasons: mend those files, or say in "
             "the paper which areas are missing.",
         )
@@ -144,11 +151,9 @@ def read_facts(inputs: AuditInputs) -> NDArray[np.void]:
 def _has_detail(inputs: AuditInputs) -> Bools:
     """True where a picture was decoded, has more than one colour and is mostly data."""
     facts = read_facts(inputs)
-    return (
-        inputs.is_usable
-        & (facts["spread"].max(axis=1) >= FLAT_SPREAD)
-        & (facts["nodata"] <= MOSTLY_NODATA)
-    )
+    is_flat = facts["spread"].max(axis=1) < FLAT_SPREAD
+    is_empty = facts["nodata"] > MOSTLY_NODATA
+    return inputs.is_usable & ~is_flat & ~is_empty
 
 
 def _has_bits(hashes: NDArray[np.uint64]) -> Bools:
@@ -157,30 +162,33 @@ def _has_bits(hashes: NDArray[np.uint64]) -> Bools:
 
 def _leaks(inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: Bools) -> dict[str, int]:
     """Count the twins that lie in two folds of each split that holds areas out whole."""
-    return {
-        split: int((twins.has_other(fold[rows]) & is_twin).sum())
-        for split, fold in inputs.folds.items()
-        if split != "random"
-    }
+    counts = {}
+    for split, fold in inputs.folds.items():
+        if split != "random":
+            is_leak = twins.has_other(fold[rows]) & is_twin
+            counts[split] = int(is_leak.sum())
+    return counts
 
 
 def _describe(like: str, inputs: AuditInputs, is_twin: Bools, leaks: dict[str, int]) -> str:
     where = "".join(f", {n:,} across the folds of {split!r}" for split, n in leaks.items())
+    n_twins = int(is_twin.sum())
     return (
-        f"{count_of(int(is_twin.sum()), int(inputs.is_usable.sum()), 'tiles')} show {like} a tile "
-        f"of another area{where}"
+        f"{count_of(n_twins, inputs.n_usable, 'tiles')} show {like} a tile of another area{where}"
     )
 
 
 def _examples(inputs: AuditInputs, rows: Ints, twins: Twins, is_twin: Bools) -> list[str]:
     """Name a few pairs of twins: `12 (E01000001) and 40 (E01000002)`."""
     area = inputs.area_number[rows]
-    named = list[str]()
-    seen = set[int]()
-    for tile in np.flatnonzero(is_twin)[: 4 * N_EXAMPLES].tolist():
-        if tile in seen or len(named) == N_EXAMPLES:
+    named: list[str] = []
+    seen: set[int] = set()
+    first_twins = np.flatnonzero(is_twin)[: 4 * N_EXAMPLES]
+    for tile in first_twins.tolist():
+        if tile in seen:
             continue
-        pair = (tile, twins.partner(tile, area))
-        seen |= set(pair)
-        named.append(" and ".join(f"{inputs.ids[rows[t]]} ({inputs.area[rows[t]]})" for t in pair))
+        pair = [tile, twins.partner(tile, area)]
+        seen.update(pair)
+        names = [f"{inputs.ids[row]} ({inputs.area[row]})" for row in rows[pair]]
+        named.append(" and ".join(names))
     return named

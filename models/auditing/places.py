@@ -1,6 +1,4 @@
-"""Checks of ids, places and folds: rows that stand twice, footprints that overlap across folds,
-areas that are cut.
-"""
+"""Checks of ids, places and folds: repeated rows, overlapping footprints, areas that are cut."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ import pandas as pd
 
 from extract.config.arrays import Bools, Floats, Ints
 from models.auditing.areas import FEW_AREAS
-from models.auditing.findings import AuditInputs, Finding, check, count_of
+from models.auditing.findings import AuditInputs, Finding, check, count_of, list_texts
 
 EDGE = 0.01  # share of the side by which neighbours may overlap: coordinates are rounded
 # share of the tiles whose nearest neighbour lies at the same distance, for that to be a spacing
@@ -26,64 +24,57 @@ def repeated_ids(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for ids that stand in more than one row: predictions could not be told apart."""
     again = pd.Series(inputs.ids).duplicated(keep=False).to_numpy()
     if again.any():
-        names = pd.unique(pd.Series(inputs.ids[again]).astype(str))
+        n = int(again.sum())
         yield Finding(
             "fatal",
-            f"{count_of(int(again.sum()), len(inputs), 'rows')} share their id with another row",
-            int(again.sum()),
-            list(names),
+            f"{count_of(n, len(inputs), 'rows')} share their id with another row",
+            n,
+            list_texts(pd.unique(inputs.ids[again])),
             "Every tile needs an id of its own: remove or rename those rows.",
         )
 
 
 @check("area-in-two-folds", "folds")
 def areas_in_two_folds(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for areas that a split holds out only in part, so that a model has seen the label that
-    it is asked for.
-    """
+    """Look for areas that a split holds out in part: a model has seen the label it is asked for."""
     for split, fold in inputs.folds.items():
-        if split != "random":
-            used = fold >= 0
-            by_area = pd.Series(fold[used]).groupby(inputs.area_number[used])
-            least = by_area.min()
-            most = by_area.max()
-            cut = least.index[least != most].to_numpy()
-            if len(cut):
-                yield Finding(
-                    "fatal",
-                    f"{count_of(len(cut), len(inputs.areas), 'areas')} lie in more than one fold "
-                    "of the split "
-                    f"{split!r}",
-                    len(cut),
-                    [str(a) for a in inputs.areas[cut]],
-                    "Delete folds.parquet and run `make models` again, so that the folds are made "
-                    "anew.",
-                )
+        used = pd.Series(fold)[fold >= 0]
+        n_folds = used.groupby(inputs.area_number[used.index]).nunique()
+        cut = n_folds.index[n_folds > 1]
+        if split != "random" and len(cut):
+            yield Finding(
+                "fatal",
+                f"{count_of(len(cut), len(inputs.areas), 'areas')} lie in more than one fold of "
+                f"the split {split!r}",
+                len(cut),
+                list_texts(inputs.areas[cut]),
+                "Delete folds.parquet and run `make models` again, so that the folds are made "
+                "anew.",
+            )
 
 
 @check("same-place", "places")
 def same_places(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for tiles with the same centre."""
-    again = pd.DataFrame(_places(inputs).round(6)).duplicated(keep=False).to_numpy()
-    if again.any():
+    places = pd.DataFrame(_places(inputs).round(6))
+    again = inputs.ids[places.duplicated(keep=False)]
+    if len(again):
         yield Finding(
             "warning",
-            f"{count_of(int(again.sum()), len(inputs), 'tiles')} have the same centre as another "
-            "tile",
-            int(again.sum()),
-            [str(i) for i in inputs.ids[again]],
+            f"{count_of(len(again), len(inputs), 'tiles')} have the same centre as another tile",
+            len(again),
+            list_texts(again),
             "Mend the coordinates, or remove tiles that stand twice under two ids.",
         )
 
 
 @check("degrees-for-metres", "places")
 def degrees_for_metres(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for coordinates that are longitudes and latitudes: every distance in the settings is in
-    metres.
-    """
-    most = np.abs(_places(inputs)).max(axis=0)
-    if most[0] <= 180 and most[1] <= 90:
-        first = _places(inputs)[0]
+    """Look for longitudes and latitudes: every distance in the settings is in metres."""
+    places = _places(inputs)
+    east, north = np.abs(places).max(axis=0)
+    if east <= 180 and north <= 90:
+        first = places[0]
         yield Finding(
             "warning",
             "the coordinates look like longitude and latitude; expected projected metres",
@@ -96,9 +87,7 @@ def degrees_for_metres(inputs: AuditInputs) -> Iterator[Finding]:
 
 @check("inferred-tile-size", "places")
 def inferred_tile_size(inputs: AuditInputs) -> Iterator[Finding]:
-    """Describe which side a tile is taken to have where the settings do not, or that overlaps
-    cannot be told.
-    """
+    """Say which side a tile is taken to have where no setting does, or that none can be told."""
     if inputs.size_m is not None:
         return
     side = infer_side(_places(inputs))
@@ -116,36 +105,31 @@ def inferred_tile_size(inputs: AuditInputs) -> Iterator[Finding]:
 
 @check("overlap-across-folds", "places", "folds")
 def overlaps_across_folds(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for tiles that show ground which a tile of another fold shows too; expected on `random`,
-    where it is the point.
-    """
-    side = inputs.size_m or infer_side(_places(inputs))
+    """Look for tiles that show ground which a tile of another fold shows; `random` is meant to."""
+    places = _places(inputs)
+    side = inputs.size_m or infer_side(places)
     if side is None:
         return
+    diagonal = np.sqrt(2) * side
+    buffer_m = f"[models] buffer_m = {np.ceil(diagonal):.0f}"
+    remedies = {
+        "random": "Nothing: the stricter splits show by how much 'random' flatters.",
+        "block": f"Set {buffer_m}, which keeps overlapping tiles out of training.",
+    }
+    other_splits = f"Read the split 'block' with {buffer_m}; or cut tiles without overlap."
     for split, fold in inputs.folds.items():
-        if split == "block" and inputs.buffer_m >= np.sqrt(2) * side:
+        if split == "block" and inputs.buffer_m >= diagonal:
             continue
-        overlaps = overlapping(_places(inputs), fold, side)
-        n = int(overlaps.sum())
-        if n:
+        found = inputs.ids[overlapping(places, fold, side)]
+        if len(found):
             yield Finding(
                 "note" if split == "random" else "warning",
-                f"{count_of(n, len(inputs), 'tiles')} of {side:g} m overlap a tile of another fold "
-                "of the split "
-                f"{split!r}",
-                n,
-                [str(i) for i in inputs.ids[overlaps]],
-                _remedy_for(split, side),
+                f"{count_of(len(found), len(inputs), 'tiles')} of {side:g} m overlap a tile of "
+                f"another fold of the split {split!r}",
+                len(found),
+                list_texts(found),
+                remedies.get(split, other_splits),
             )
-
-
-def _remedy_for(split: str, side: float) -> str:
-    if split == "random":
-        return "Nothing: the stricter splits show by how much 'random' flatters."
-    buffer_m = f"[models] buffer_m = {np.ceil(np.sqrt(2) * side):.0f}"
-    if split == "block":
-        return f"Set {buffer_m}, which keeps overlapping tiles out of training."
-    return f"Read the split 'block' with {buffer_m}; or cut tiles without overlap."
 
 
 def overlapping(xy: Floats, fold: Ints, side: float) -> Bools:
@@ -162,15 +146,14 @@ def overlapping(xy: Floats, fold: Ints, side: float) -> Bools:
     1 % for rounding).
     """
     found = np.zeros(len(xy), np.bool_)
-    for f in np.unique(fold[fold >= 0]):
-        mine = np.flatnonzero(fold == f)
-        others = (fold >= 0) & (fold != f)
-        if others.any():
-            tree = _tree(xy[others])
-            distance, _ = tree.query(
-                xy[mine], p=np.inf, distance_upper_bound=side * (1 - EDGE), workers=-1
-            )
-            found[mine] = np.isfinite(distance)
+    used = fold[fold >= 0]
+    limit = side * (1 - EDGE)
+    for f in np.unique(used):
+        is_mine = fold == f
+        others = xy[(fold >= 0) & ~is_mine]
+        if len(others):
+            nearest = _tree(others).query(xy[is_mine], p=np.inf, distance_upper_bound=limit)
+            found[is_mine] = np.isfinite(nearest[0])
     return found
 
 
@@ -179,23 +162,21 @@ def infer_side(xy: Floats) -> float | None:
     places = np.unique(xy.round(6), axis=0)
     if len(places) < 2:
         return None
-    distance = _tree(places).query(places, k=2, p=np.inf, workers=-1)[0][:, 1]
-    spacing = float(np.median(distance))
-    return spacing if (np.abs(distance - spacing) <= EDGE * spacing).mean() >= REGULAR else None
+    distances, _ = _tree(places).query(places, k=2, p=np.inf)
+    to_nearest = distances[:, 1]
+    spacing = float(np.median(to_nearest))
+    is_regular = np.abs(to_nearest - spacing) <= EDGE * spacing
+    return spacing if is_regular.mean() >= REGULAR else None
 
 
 def _tree(points: Floats) -> Any:
-    from scipy.spatial import (
-        cKDTree,  # as scipy.stats slow to load, and a run with nothing to do should not
-    )
+    from scipy.spatial import cKDTree  # slow to load: a run with nothing to do should not
 
     return cKDTree(points, balanced_tree=False)
 
 
 class Likeness(NamedTuple):
-    """Rank correlation of a target between areas and their nearest ones, and over how many
-    areas.
-    """
+    """Rank correlation of a target between n areas and their nearest ones."""
 
     rho: float
     n: int
@@ -203,23 +184,23 @@ class Likeness(NamedTuple):
 
 @check("neighbours-alike", "places", "folds")
 def neighbours_alike(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for targets that an area shares with its nearest one, where no split holds neighbours
-    out together.
-    """
+    """Look for targets that neighbours share, where no split holds neighbours out together."""
     if "block" in inputs.folds or len(inputs.areas) < FEW_AREAS:
         return
-    centres = pd.DataFrame(_places(inputs)).groupby(inputs.area_number).mean().to_numpy()
-    nearest = _tree(centres).query(centres, k=2)[1][:, 1]
-    alike = {name: likeness(y.to_numpy(), nearest) for name, y in inputs.labels.items()}
-    examples = [
-        f"{name}: {a.rho:.2f} over {a.n:,} areas" for name, a in alike.items() if a.rho > ALIKE
-    ]
+    places = pd.DataFrame(_places(inputs))
+    centres = places.groupby(inputs.area_number).mean().to_numpy()
+    _, neighbours = _tree(centres).query(centres, k=2)
+    examples = []
+    for name, y in inputs.labels.items():
+        alike = likeness(y.to_numpy(), neighbours[:, 1])
+        if alike.rho > ALIKE:
+            examples.append(f"{name}: {alike.rho:.2f} over {alike.n:,} areas")
     if examples:
         yield Finding(
             "note",
-            f"{count_of(len(examples), len(alike), 'targets')} are much alike in an area and its "
-            "nearest one "
-            f"(rank correlation above {ALIKE}), and no split holds neighbours out together",
+            f"{count_of(len(examples), len(inputs.numeric), 'targets')} are much alike in an area "
+            f"and its nearest one (rank correlation above {ALIKE}), and no split holds neighbours "
+            "out together",
             len(examples),
             examples,
             "Add 'block' to [models] splits: on 'area' a model can be good by knowing the "
@@ -228,17 +209,12 @@ def neighbours_alike(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def likeness(y: Floats, nearest: Ints) -> Likeness:
-    """Correlate the labels of areas with those of their nearest areas; 0 where there is nothing to
-    correlate.
-    """
-    known = ~np.isnan(y) & ~np.isnan(y[nearest])
-    here = y[known]
-    there = y[nearest][known]
-    if len(here) < 3 or not np.ptp(here) or not np.ptp(there):
-        return Likeness(0.0, len(here))
-    from scipy.stats import spearmanr
-
-    return Likeness(float(spearmanr(here, there).statistic), len(here))
+    """Correlate the labels of areas with those of their nearest areas; 0 where they are equal."""
+    pairs = pd.DataFrame({"here": y, "there": y[nearest]}).dropna()
+    if len(pairs) < 3 or (pairs.nunique() == 1).any():
+        return Likeness(0.0, len(pairs))
+    rho = pairs["here"].corr(pairs["there"], method="spearman")
+    return Likeness(rho, len(pairs))
 
 
 def _places(inputs: AuditInputs) -> Floats:

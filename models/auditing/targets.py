@@ -1,25 +1,26 @@
-"""Checks of the targets: labels that cannot be learnt, should not be trusted, or can be had without
-any picture.
-"""
+"""Checks of the targets: labels that cannot be learnt or trusted, or need no picture."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from extract.config.arrays import Floats, Ints
+from extract.tables.numbers import NO_NUMBER
 from models.auditing.areas import SAME_AS_AREA
 from models.auditing.findings import (
     N_EXAMPLES,
     SHARE,
     AuditInputs,
     Finding,
-    Severity,
     check,
     count_of,
+    grade,
+    list_texts,
 )
 from models.auditing.pictures import read_facts
 
@@ -27,15 +28,8 @@ ROUNDING = 1e-6  # of a target's range: labels that are nearer are the same numb
 MANY_MISSING = 0.2
 FEW_VALUES = 10  # deciles have ten
 MOST_ALIKE = 0.5
-SENTINELS = (
-    -99999.0,
-    -9999.0,
-    -999.0,
-    -99.0,
-    999.0,
-    9999.0,
-    99999.0,
-)  # what tables write where they have no value
+# what tables write where they have no value
+SENTINELS = (-99999.0, -9999.0, -999.0, -99.0, 999.0, 9999.0, 99999.0)
 COPY = 0.999
 # a tenth of the rank variance, about what pictures add; Bonferroni over the targets
 FOLLOWS = 0.3
@@ -47,14 +41,13 @@ HELD = 0.85
 
 @check("labels-differ")
 def labels_that_differ(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for areas whose tiles have different labels of one target: a label belongs to the
-    area.
-    """
+    """Look for areas whose tiles have different labels of one target: a label is the area's."""
+    n_areas = len(inputs.areas)
     for name in map(str, inputs.targets):
         differ = _differ(inputs, name)
         if not len(differ):
             continue
-        severity: Severity = "fatal" if len(differ) > SHARE * len(inputs.areas) else "warning"
+        severity = grade(len(differ), SHARE * n_areas, "fatal", "warning")
         remedy = "Mend the join of tiles and labels: scores of areas need one label an area."
         if name in inputs.classes:
             severity = "warning"
@@ -64,8 +57,8 @@ def labels_that_differ(inputs: AuditInputs) -> Iterator[Finding]:
             )
         yield Finding(
             severity,
-            f"target {name!r}: {count_of(len(differ), len(inputs.areas), 'areas')} have tiles with "
-            "different labels",
+            f"target {name!r}: {count_of(len(differ), n_areas, 'areas')} have tiles with different "
+            "labels",
             len(differ),
             [f"{inputs.areas[a]}: {_some_labels(inputs, name, a)}" for a in differ[:N_EXAMPLES]],
             remedy,
@@ -73,31 +66,39 @@ def labels_that_differ(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def _some_labels(inputs: AuditInputs, name: str, area: int) -> str:
-    labels = sorted(set(inputs.targets[name][inputs.area_number == area].dropna()))
+    column = inputs.targets[name][inputs.area_number == area]
+    labels = sorted(column.dropna().unique())
     texts = [label if isinstance(label, str) else f"{label:g}" for label in labels[:3]]
-    return ", ".join(texts) + (" …" if len(labels) > 3 else "")
+    if len(labels) > 3:
+        texts.append("…")
+    return ", ".join(texts)
 
 
 def _differ(inputs: AuditInputs, name: str) -> Ints:
     column = inputs.targets[name]
     by_area = column.groupby(inputs.area_number)
     if name in inputs.classes:
-        return np.flatnonzero(by_area.nunique().to_numpy() > 1)
-    width = (by_area.max() - by_area.min()).to_numpy(np.float64)
-    return np.flatnonzero(width > ROUNDING * (column.max() - column.min()))
+        n_labels = by_area.nunique().to_numpy()
+        return np.flatnonzero(n_labels > 1)
+    width = by_area.max() - by_area.min()
+    rounding = ROUNDING * (column.max() - column.min())
+    return np.flatnonzero(width.to_numpy() > rounding)
 
 
 @check("constant-target")
 def constant_targets(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for targets with one value: there is nothing to predict, and R² has no meaning."""
-    constant = [name for name in inputs.targets if inputs.targets[name].nunique() == 1]
-    if constant:
-        values = [f"{name}: {inputs.targets[name].dropna().iloc[0]}" for name in constant]
+    examples = []
+    for name, column in inputs.targets.items():
+        values = column.dropna().unique()
+        if len(values) == 1:
+            examples.append(f"{name}: {values[0]}")
+    if examples:
         yield Finding(
             "warning",
-            f"{count_of(len(constant), inputs.targets.shape[1], 'targets')} have one value",
-            len(constant),
-            values,
+            f"{count_of(len(examples), inputs.targets.shape[1], 'targets')} have one value",
+            len(examples),
+            examples,
             "Remove them from [targets] columns.",
         )
 
@@ -106,64 +107,75 @@ def constant_targets(inputs: AuditInputs) -> Iterator[Finding]:
 def missing_labels(inputs: AuditInputs) -> Iterator[Finding]:
     """Count missing labels of each target; a target without any cannot be fitted."""
     for name, column in inputs.targets.items():
-        lost = column.isna().to_numpy()
-        n = int(lost.sum())
+        is_lost = column.isna()
+        n = int(is_lost.sum())
         if not n:
             continue
-        share_of_area = pd.Series(lost).groupby(inputs.area_number).mean().to_numpy()
-        n_partly = np.count_nonzero((share_of_area > 0) & (share_of_area < 1))
+        share = is_lost.groupby(inputs.area_number).mean().to_numpy()
+        n_partly = np.count_nonzero((share > 0) & (share < 1))
         partly = f"; in {n_partly:,} areas only some of the tiles lack it" if n_partly else ""
-        severity: Severity = "warning" if n > MANY_MISSING * len(inputs) else "note"
+        severity = grade(n, MANY_MISSING * len(inputs), "warning", "note")
         if n == len(inputs):
             severity = "fatal"
         yield Finding(
             severity,
             f"target {name!r}: {count_of(n, len(inputs), 'labels')} are missing{partly}",
             n,
-            [str(a) for a in inputs.areas[share_of_area > 0]],
+            list_texts(inputs.areas[share > 0]),
             "These tiles are left out for this target. Ask why they are missing: seldom at random.",
         )
 
 
 @check("sentinel-labels")
 def sentinel_labels(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for a −9999 that is no label: an extreme of a usual stand-in, further out than all
-    others are wide.
-    """
+    """Look for a −9999 that is no label: further out than all others are wide; or a class `NA`."""
+    for name in inputs.classes:
+        labels = inputs.targets[name].dropna().map(str)
+        words = labels[labels.str.lower().isin(NO_NUMBER)]
+        if len(words):
+            yield Finding(
+                "warning",
+                f"target {name!r}: {count_of(len(words), len(labels), 'labels')} are a class whose "
+                "name is a word for a missing value",
+                len(words),
+                list_texts(words.unique()),
+                "Where it is no class, list it in [tiles] missing.",
+            )
     for name in inputs.numeric:
         column = inputs.targets[name]
-        stand_ins = column[column.isin(SENTINELS)]
-        others = column[~column.isin(SENTINELS)].dropna()
-        if len(stand_ins) and len(others):
-            low = others.min()
-            high = others.max()
-            far = stand_ins[(stand_ins < low - (high - low)) | (stand_ins > high + (high - low))]
-            if len(far):
-                yield Finding(
-                    "warning",
-                    f"target {name!r}: {count_of(len(far), len(column), 'labels')} look like a "
-                    "stand-in for a "
-                    f"missing value; the others lie in {low:g} … {high:g}",
-                    len(far),
-                    [f"{value:g}" for value in far.unique()],
-                    "Leave these labels empty in the table.",
-                )
+        is_stand_in = column.isin(SENTINELS)
+        others = column[~is_stand_in]
+        low = others.min()
+        high = others.max()
+        width = high - low
+        is_far = (column < low - width) | (column > high + width)
+        far = column[is_stand_in & is_far]
+        if len(far):
+            yield Finding(
+                "warning",
+                f"target {name!r}: {count_of(len(far), len(column), 'labels')} look like a "
+                f"stand-in for a missing value; the others lie in {low:g} … {high:g}",
+                len(far),
+                [f"{value:g}" for value in far.unique()],
+                "Leave these labels empty in the table, or list them in [tiles] missing.",
+            )
 
 
 @check("few-values")
 def few_values(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for numbers that are ranks or classes, or one value in most areas: squared errors say
-    little of these.
-    """
+    """Look for numbers that are ranks or classes: squared errors say little of these."""
     examples = []
     for name, y in inputs.labels.items():
         counts = y.value_counts()
-        if 1 < len(counts) <= FEW_VALUES and len(y) > 2 * FEW_VALUES:
-            examples.append(f"{name}: {len(counts)} values")
-        elif len(counts) > 1 and counts.iloc[0] > MOST_ALIKE * len(y):
-            examples.append(
-                f"{name}: {counts.index[0]:g} in {count_of(int(counts.iloc[0]), len(y), 'areas')}"
-            )
+        n_values = len(counts)
+        if n_values < 2:
+            continue
+        most = int(counts.iloc[0])
+        if n_values <= FEW_VALUES and len(y) > 2 * FEW_VALUES:
+            examples.append(f"{name}: {n_values} values")
+        elif most > MOST_ALIKE * len(y):
+            share = count_of(most, len(y), "areas")
+            examples.append(f"{name}: {counts.index[0]:g} in {share}")
     if examples:
         yield Finding(
             "note",
@@ -177,19 +189,18 @@ def few_values(inputs: AuditInputs) -> Iterator[Finding]:
 
 @check("rare-classes", "folds")
 def rare_classes(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for classes in fewer areas than there are folds: some fold is trained or tested without
-    them.
-    """
-    n_folds = max(int(fold.max()) + 1 for fold in inputs.folds.values())
+    """Look for classes in fewer areas than there are folds: some fold is fitted without them."""
+    last = max(fold.max() for fold in inputs.folds.values())
+    n_folds = int(last) + 1
+    area = pd.Series(inputs.area_number)
     for name in inputs.classes:
-        areas = pd.Series(inputs.area_number).groupby(inputs.targets[name].to_numpy()).nunique()
-        rare = areas[areas < n_folds]
+        n_areas = area.groupby(inputs.targets[name].to_numpy()).nunique()
+        rare = n_areas[n_areas < n_folds]
         if len(rare):
             yield Finding(
                 "warning",
-                f"target {name!r}: {count_of(len(rare), len(areas), 'classes')} stand in fewer "
-                "areas than "
-                f"there are folds ({n_folds})",
+                f"target {name!r}: {count_of(len(rare), len(n_areas), 'classes')} stand in fewer "
+                f"areas than there are folds ({n_folds})",
                 len(rare),
                 [f"{label}: {n} areas" for label, n in rare.items()],
                 "Join rare classes, or leave their tiles out.",
@@ -198,16 +209,13 @@ def rare_classes(inputs: AuditInputs) -> Iterator[Finding]:
 
 @check("target-copies")
 def copied_targets(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for targets that are one another, perhaps in other units: two rows of the table, one
-    finding.
-    """
-    r = inputs.labels.loc[:, inputs.labels.nunique() > 1].corr(min_periods=3).abs()
-    names = list(r)
-    size = r.to_numpy()
-    pairs = [
-        f"{names[i]} and {names[j]}: |r| = {size[i, j]:.4f}"
-        for i, j in np.argwhere(np.triu(size > COPY, 1)).tolist()
-    ]
+    """Look for targets that are one another, perhaps in other units."""
+    labels = inputs.labels.loc[:, inputs.labels.nunique() > 1]
+    pairs = []
+    for one, other in combinations(map(str, labels), 2):
+        r = labels[one].corr(labels[other], min_periods=3)
+        if abs(r) > COPY:
+            pairs.append(f"{one} and {other}: |r| = {abs(r):.4f}")
     if pairs:
         yield Finding(
             "warning",
@@ -220,29 +228,29 @@ def copied_targets(inputs: AuditInputs) -> Iterator[Finding]:
 
 @check("twin-areas")
 def twin_areas(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for areas with equal labels of at least three targets: one area under two codes, or
-    labels joined wrongly.
-    """
-    labels = inputs.labels.loc[~inputs.has_variant, inputs.labels.nunique() > FEW_VALUES].dropna()
-    again = labels.duplicated(keep=False)
-    if labels.shape[1] >= 3 and again.any():
-        twins = labels[again].groupby(list(labels), sort=False).groups.values()
+    """Look for areas with equal labels of three targets or more: one area under two codes."""
+    has_many_values = inputs.labels.nunique() > FEW_VALUES
+    labels = inputs.labels.loc[~inputs.has_variant, has_many_values].dropna()
+    again = labels[labels.duplicated(keep=False)]
+    n_targets = labels.shape[1]
+    if n_targets >= 3 and len(again):
+        examples = []
+        for _, twins in again.groupby(list(again), sort=False):
+            names = inputs.codes[twins.index[:3]]
+            examples.append(" and ".join(names))
         yield Finding(
             "warning",
-            f"{count_of(int(again.sum()), len(inputs.areas), 'areas')} have the labels of another "
-            "area in all "
-            f"{labels.shape[1]} targets",
-            int(again.sum()),
-            [" and ".join(str(inputs.areas[a]) for a in list(rows)[:3]) for rows in twins],
+            f"{count_of(len(again), len(inputs.areas), 'areas')} have the labels of another area "
+            f"in all {n_targets} targets",
+            len(again),
+            examples,
             "Mend the join of areas and labels, or the codes of these areas.",
         )
 
 
 @check("target-follows-tile-count")
 def targets_that_follow_tile_count(inputs: AuditInputs) -> Iterator[Finding]:
-    """Look for targets that the number of an area's tiles, and so its size, tells without a
-    picture.
-    """
+    """Look for targets that the number of an area's tiles, and so its size, tells."""
     yield from _follow(
         inputs,
         inputs.tiles_of_area.astype(np.float64),
@@ -255,8 +263,10 @@ def targets_that_follow_tile_count(inputs: AuditInputs) -> Iterator[Finding]:
 def targets_that_follow_file_size(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for targets that the mean size of an area's picture files tells."""
     usable = inputs.is_usable
-    sizes = pd.Series(np.log(read_facts(inputs)["bytes"][usable].astype(np.float64)))
-    by_area = sizes.groupby(inputs.area_number[usable]).mean().reindex(range(len(inputs.areas)))
+    n_bytes = read_facts(inputs)["bytes"][usable].astype(np.float64)
+    sizes = pd.Series(np.log(n_bytes))
+    by_area = sizes.groupby(inputs.area_number[usable]).mean()
+    by_area = by_area.reindex(range(len(inputs.areas)))
     yield from _follow(
         inputs,
         by_area.to_numpy().astype(np.float64),
@@ -276,8 +286,7 @@ def _follow(inputs: AuditInputs, fact: Floats, what: str, remedy: str) -> Iterat
         yield Finding(
             "warning",
             f"{count_of(len(examples), len(inputs.numeric), 'targets')} follow {what} (|ρ| above "
-            f"{FOLLOWS} "
-            f"over areas, p < {ALPHA} after Bonferroni)",
+            f"{FOLLOWS} over areas, p < {ALPHA} after Bonferroni)",
             len(examples),
             examples,
             remedy,
@@ -286,12 +295,12 @@ def _follow(inputs: AuditInputs, fact: Floats, what: str, remedy: str) -> Iterat
 
 def _spearman(a: Floats, b: Floats) -> tuple[float, float]:
     """Rank correlation and its p; (0, 1) where one of the two does not vary."""
-    known = ~np.isnan(a) & ~np.isnan(b)
-    if known.sum() < 4 or not np.ptp(a[known]) or not np.ptp(b[known]):
+    pairs = pd.DataFrame({"a": a, "b": b}).dropna()
+    if len(pairs) < 4 or (pairs.nunique() == 1).any():
         return 0.0, 1.0
     from scipy.stats import spearmanr  # a second to load: a run with nothing to do should not
 
-    found = spearmanr(a[known], b[known])
+    found = spearmanr(pairs["a"], pairs["b"])
     return float(found.statistic), float(found.pvalue)
 
 
@@ -299,8 +308,8 @@ def _spearman(a: Floats, b: Floats) -> tuple[float, float]:
 def groups_that_hold_a_target(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for descriptors that are a target in bins: a model fed with them is given the answer."""
     examples = []
-    for group in inputs.groups:
-        value = _group_of_area(inputs, inputs.groups[group])
+    for group, column in inputs.groups.items():
+        value = _group_of_area(inputs, column)
         for name, y in inputs.labels.items():
             held = _share_between(y.to_numpy(), value)
             if held > HELD:
@@ -309,8 +318,7 @@ def groups_that_hold_a_target(inputs: AuditInputs) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{len(examples)} pairs of group column and target are nearly one thing (over "
-            f"{100 * HELD:.0f} % "
-            "of the rank variance lies between the groups)",
+            f"{100 * HELD:.0f} % of the rank variance lies between the groups)",
             len(examples),
             examples,
             "Remove descriptors that were made from the target from [tiles] groups.",
@@ -318,32 +326,25 @@ def groups_that_hold_a_target(inputs: AuditInputs) -> Iterator[Finding]:
 
 
 def _group_of_area(inputs: AuditInputs, column: pd.Series[Any]) -> Ints:
-    """Number of each area's first value of a group column; all −1 where most values name one area
-    (`group-is-area`).
-    """
-    value = (
-        pd.Series(pd.factorize(column.astype(str))[0])
-        .groupby(inputs.area_number)
-        .first()
-        .to_numpy()
-    )
-    alone = (np.bincount(value) == 1).mean()
-    return np.full(len(value), -1) if alone >= SAME_AS_AREA else value
+    """Number of each area's first value of a group column; all −1 where most name one area."""
+    codes, _ = pd.factorize(column.map(str))
+    first = np.unique(inputs.area_number, return_index=True)[1]
+    value = codes[first]
+    is_alone = np.bincount(value) == 1
+    if is_alone.mean() >= SAME_AS_AREA:
+        return np.full(len(value), -1)
+    return value
 
 
 def _share_between(y: Floats, value: Ints) -> float:
-    """Share of the rank variance of y that lies between groups, corrected for their number (ε²,
-    Kelley 1935).
-    """
-    known = ~np.isnan(y) & (value >= 0)
-    from scipy.stats import rankdata
-
-    rank = rankdata(y[known])
-    number = np.unique(value[known], return_inverse=True)[1]
+    """Share of the rank variance of y between groups, less that of chance (ε², Kelley 1935)."""
+    is_known = ~np.isnan(y) & (value >= 0)
+    rank = pd.Series(y[is_known]).rank()
+    groups = rank.groupby(value[is_known])
     n = len(rank)
-    k = int(number.max(initial=-1)) + 1
-    if k < 2 or n - k < 2 or not np.ptp(rank):
+    k = groups.ngroups
+    if k < 2 or n - k < 2 or rank.nunique() == 1:
         return 0.0
-    means = np.bincount(number, weights=rank) / np.bincount(number)
-    within = ((rank - means[number]) ** 2).sum() / (n - k)
-    return float(1 - within / rank.var(ddof=1))
+    residual = rank - groups.transform("mean")
+    within = (residual**2).sum() / (n - k)
+    return float(1 - within / rank.var())

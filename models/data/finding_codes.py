@@ -18,6 +18,7 @@ FINDING_CODES = (
     "group-holds-target",
     "group-is-area",
     "inferred-tile-size",
+    "label-variants",
     "labels-differ",
     "missing-labels",
     "mixed-area-levels",

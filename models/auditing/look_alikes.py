@@ -1,0 +1,52 @@
+"""Texts that are the same to a person, and not to a program."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+import pandas as pd
+
+# Letters of other alphabets that are drawn as Latin ones (Unicode Technical Standard 39,
+# "confusables"), in lower case, as the capitals of the two are alike.
+_CYRILLIC = str.maketrans("авеёкмнорстухіјѕԁһ", "abeekmhopctyxijsdh")
+_GREEK = str.maketrans("αβεζηικμνορτυχ", "abezhikmnoptyx")
+_MARKS = str.maketrans("‐‑‒–—−‘’ʼ`´", "------'''''")
+_NUMBER = re.compile(r"(-?)\+?0*(\d+)(?:\.(\d*?)0*)?")
+
+
+def plain_form(text: str) -> str:
+    """Return what a person reads: equal for two texts that look alike.
+
+    Compatible characters (NFKC), case, blanks, characters without width, dashes, apostrophes,
+    letters of other alphabets that look Latin, and forms of one number (`1`, `01`, `1.0`) make no
+    difference.
+    """
+    compatible = unicodedata.normalize("NFKC", text.translate(_MARKS))
+    shown = [letter for letter in compatible if not _is_unseen(letter)]
+    lower = "".join(shown).casefold()
+    latin = lower.translate(_CYRILLIC).translate(_GREEK)
+    number = _NUMBER.fullmatch(latin)
+    if number is None:
+        return latin
+    sign, whole, fraction = number.groups(default="")
+    return f"{sign}{whole}.{fraction}".removesuffix(".")
+
+
+def _is_unseen(letter: str) -> bool:
+    """Return whether a character is a blank, or has no width."""
+    return letter.isspace() or unicodedata.category(letter) in {"Cf", "Cc"}
+
+
+def group_look_alikes(texts: Iterable[str]) -> list[list[str]]:
+    """Return the texts that look like another, those that are alike together."""
+    distinct = pd.Series(list(dict.fromkeys(texts)), dtype=object)
+    plain = distinct.map(plain_form)
+    groups = [list(alike) for _, alike in distinct.groupby(plain, sort=False)]
+    return [alike for alike in groups if len(alike) > 1]
+
+
+def quote(text: str) -> str:
+    """Return a text in quotes; a character that is not ASCII is written as its number."""
+    return ascii(text)
