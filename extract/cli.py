@@ -323,6 +323,9 @@ def tiles(
     workers: Annotated[
         int | None, typer.Option(help="Threads; one a core where it is not given.", min=1)
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse labels that leave an area without one.")
+    ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Throw away tiles made otherwise.")
     ] = False,
@@ -362,6 +365,7 @@ def tiles(
             areas_crs=areas_crs,
             nodata=nodata,
             workers=workers,
+            strict=strict,
         )
         with show_progress("tiles", "left out") as show:
             made = make_tiles(request, fresh=fresh, on_tiles=show)

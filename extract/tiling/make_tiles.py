@@ -10,13 +10,15 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+import pandas as pd
 from joblib import Parallel, cpu_count, delayed
 from numpy.typing import NDArray
 
 from extract.config.arrays import Array, Bools, Float32s, Ints
-from extract.errors import OptionError
+from extract.errors import OptionError, TableError
 from extract.files.atomic import publish_all
 from extract.files.locks import locked
+from extract.tables.area_codes import describe_match
 from extract.tiling.boundaries import read_areas
 from extract.tiling.labels import read_labels
 from extract.tiling.lattice import Lattice, build_lattice
@@ -83,6 +85,8 @@ def make_tiles(
     lattice = build_lattice(surface.bounds(), size_m=request.size_m, stride_m=request.stride_m)
     area, notes = _find_areas(request, lattice, surface)
     labels = read_labels(request, area)
+    if labels is not None:
+        notes += _match_labels(request, area, labels)
     n_new = 0
     start = time.perf_counter()
     with locked(request.out) as note:
@@ -230,3 +234,11 @@ def encode(tile: Float32s, lost: Bools, request: Request) -> bytes:
         opaque = np.where(lost, 0, 255).astype(np.uint8)
         planes = [*(planes * 3)[:3], opaque]
     return cv2.imencode(".png", cv2.merge(planes), _PNG)[1].tobytes()
+
+
+def _match_labels(request: Request, area: Array, labels: pd.DataFrame) -> list[str]:
+    """Return a note where areas have no label, or refuse that where it was asked for."""
+    said = describe_match(area[area != ""], labels.index)
+    if said and request.strict:
+        raise TableError(f"labels {request.labels}: {said}. Mend them, or leave out --strict.")
+    return [f"labels {request.labels}: {said}."] if said else []

@@ -28,6 +28,7 @@ class Request:
     max_nodata : largest share of a tile without data, 0 … 1.
     opening_m : side of the square that finds the ground.
     workers : threads; None for one a core.
+    strict : whether an area without a label is an error.
     """
 
     surface: Path
@@ -51,6 +52,7 @@ class Request:
     areas_crs: str | None = None
     nodata: float | None = None
     workers: int | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Check what goes with what."""
@@ -81,7 +83,7 @@ class Request:
     def as_json(self) -> dict[str, Any]:
         """Describe what decides the tiles; where inputs and outputs lie does not."""
         document = asdict(self)
-        for place in ("surface", "terrain", "areas", "labels", "out", "workers"):
+        for place in ("surface", "terrain", "areas", "labels", "out", "workers", "strict"):
             del document[place]
         return document
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from extract.tables.area_codes import FIRST_OF_2021, select_new, select_ons
 from models.auditing.findings import (
     AuditInputs,
     Finding,
@@ -26,11 +27,6 @@ FEW_AREAS = 30
 UNEVEN = 0.5
 SAME_AS_AREA = 0.9
 ALIKE = "differ from another in case, blanks, or the form of letters or numbers alone"
-# First codes that the 2021 census made: Office for National Statistics, "LSOA (2011) to LSOA (2021)
-# best fit lookup"; areas that did not change keep their older code, so that most codes are of both
-# vintages.
-FIRST_OF_2021 = {"E01": 33769, "W01": 1959}
-_ONS = r"[EWSN]\d{8}"
 
 
 @check("area-variants")
@@ -89,7 +85,7 @@ def odd_area_codes(inputs: AuditInputs) -> Iterator[Finding]:
 @check("mixed-area-levels")
 def mixed_area_levels(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for codes of areas of different size: LSOA (E01, W01) beside MSOA (E02) or wards."""
-    kinds = _ons_kinds(inputs)
+    kinds = select_ons(inputs.codes).str[:3]
     level = kinds.str[1:3]
     levels = level.value_counts()
     if len(levels) > 1:
@@ -110,11 +106,10 @@ def mixed_area_levels(inputs: AuditInputs) -> Iterator[Finding]:
 @check("mixed-vintage")
 def mixed_vintage(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for LSOA codes that exist only since 2021 beside others, mostly of both vintages."""
-    first = _ons_kinds(inputs).map(FIRST_OF_2021).dropna().astype(np.int64)
-    codes = inputs.codes[first.index]
-    is_new = codes.str[3:].astype(np.int64) >= first
-    n_new = int(is_new.sum())
-    n = len(codes)
+    kinds = select_ons(inputs.codes).str[:3]
+    n = int(kinds.isin(list(FIRST_OF_2021)).sum())
+    new = select_new(inputs.codes)
+    n_new = len(new)
     if not 0 < n_new < n:
         return
     severity: Severity = "note"
@@ -126,18 +121,10 @@ def mixed_vintage(inputs: AuditInputs) -> Iterator[Finding]:
         severity,
         f"{count_of(n_new, n, 'LSOA codes')} exist only since 2021, {says}",
         n_new,
-        list_texts(codes[is_new]),
+        new,
         "Labels and tiles need codes of one vintage: indices of 2019 are by LSOA 2011, those of "
         "2025 by LSOA 2021.",
     )
-
-
-def _ons_kinds(inputs: AuditInputs) -> pd.Series[str]:
-    """Kind of every area whose code is of the Office for National Statistics, as `E01`, by number
-    of the area.
-    """
-    is_ons = inputs.codes.str.fullmatch(_ONS)
-    return inputs.codes[is_ons].str[:3]
 
 
 @check("few-areas")
