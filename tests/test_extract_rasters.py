@@ -355,10 +355,10 @@ def test_a_stretch_that_is_none_is_refused(text: str) -> None:
         ),
         ("code,income\nW,1\n", (), "say what is to be predicted, as --targets income"),
         ("code,area\nW,1\n", ("area",), "'area' has a name that the tile table needs"),
-        ("", ("income",), "cannot be read as CSV"),
-        ("code,income\n", ("income",), "no rows below the header"),
+        ("", ("income",), "empty; expected a header"),
+        ("code,income\n", ("income",), "no rows; expected one row"),
         ("code;income\nW;1\n", ("income",), "separated by ';'"),
-        ("code,income\nW,1,7\nE,2,8\n", ("income",), "Expected 2 fields in line 2, saw 3"),
+        ("code,income\nW,1,7\nE,2,8\n", ("income",), "line 2 has 3 fields, the header 2"),
         ("code,income,income\nW,1,7\n", ("income",), "2 columns are named 'income'"),
         (
             "code,income\nW,1\nE,n.a.\n",

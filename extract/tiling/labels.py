@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
 from extract.config.arrays import Array
 from extract.errors import TableError
-from extract.tables.numbers import parse_numbers
+from extract.tables.numbers import are_meant_as_numbers, parse_numbers
+from extract.tables.table_file import list_columns, read_frame
 from extract.tables.text_columns import check_columns
 from extract.tiling.options import Request
 
@@ -34,8 +33,7 @@ def read_labels(request: Request, area: Array) -> pd.DataFrame | None:
         return None
     where = f"labels {request.labels}"
     code = str(request.area_code)
-    frame = _read_csv(request.labels, where)
-    known = frame.columns.tolist()
+    known = list(filter(None, list_columns(request.labels, what="labels")))
     columns = [*request.groups, *request.targets]
     check_columns([code, *columns], known, where)
     if not request.targets:
@@ -48,6 +46,7 @@ def read_labels(request: Request, area: Array) -> pd.DataFrame | None:
             raise TableError(
                 f"{where}: the column {name!r} has a name that the tile table needs. Rename it."
             )
+    frame = read_frame(request.labels, [code, *columns], what="labels")
     labels = frame.set_index(frame[code].str.strip())
     twice = labels.index[labels.index.duplicated()]
     if len(twice):
@@ -67,24 +66,6 @@ def read_labels(request: Request, area: Array) -> pd.DataFrame | None:
     return labels[columns]
 
 
-def _read_csv(path: Path, where: str) -> pd.DataFrame:
-    """Read all columns as text; a row that is longer than the header is an error."""
-    try:
-        rows = pd.read_csv(
-            path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-    except (OSError, ValueError) as error:
-        raise TableError(
-            f"{where}: cannot be read as CSV ({str(error).strip()}). "
-            "Name a CSV with a row an area, in UTF-8."
-        ) from None
-    if len(rows) == 1:
-        raise TableError(f"{where}: no rows below the header. Name a CSV with a row an area.")
-    rows = rows.fillna("")
-    rows.columns = rows.iloc[0].str.strip().tolist()
-    return rows.iloc[1:]
-
-
 def _check_target(column: pd.Series[str], where: str) -> None:
     """Refuse what the next command would, and a class for every area.
 
@@ -98,8 +79,8 @@ def _check_target(column: pd.Series[str], where: str) -> None:
             f"{where} is empty in all {len(column)} areas that hold tiles. "
             "Name another column, or fill it in."
         )
-    has_commas = column.str.fullmatch(r"\s*[-+]?\d*,\d+\s*").any()
-    if has_commas or not np.isnan(numbers).all():
+    is_number = are_meant_as_numbers(column[~blank])
+    if is_number or not np.isnan(numbers).all():
         wrong = column[~np.isfinite(numbers) & ~blank]
         if len(wrong):
             raise TableError(
