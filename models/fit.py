@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import pandas as pd
 
 from extract.config.cuts import ALL_CUTS
+from extract.errors import FitError
 from extract.files.locks import locked
 from extract.tables.tile_table import read_tiles
 from models.auditing.audit import check_fatal, gather_inputs, run_audit
 from models.data.design import features_path
 from models.data.fold_file import open_folds
+from models.data.model_names import parse_model
 from models.evaluation.score_runs import build_labels, score_runs
 from models.execution.engine import read_engine
 from models.execution.experiment_data import ExperimentData
@@ -86,6 +88,7 @@ def plan_all(
     if not is_read_only:
         for cell in list_cells(settings):
             mend_run(run_folder(folder, *cell.names))
+    check_estimators(settings)
     tiles = read_tiles(settings)
     options = settings.models.fold_options
     folds, notes = open_folds(folder, tiles, options, is_read_only=is_read_only)
@@ -100,6 +103,26 @@ def plan_all(
     engine = read_engine(settings.models)
     progress.plan(planned, forecast(planned), engine.workers)
     return ExperimentData(settings, tiles, folds), planned
+
+
+def check_estimators(settings: FitSettings) -> None:
+    """Check that the estimators that [models] names asks for are installed, and take what they get.
+
+    Raises
+    ------
+    FitError : names the section, what is wrong, and the remedy.
+    """
+    asked = settings.models
+    for model in settings.model_names:
+        spec = parse_model(model)
+        section = asked.estimators.get(spec.family)
+        if section is None:
+            continue
+        is_weighted = asked.weights == "area" and not spec.area
+        try:
+            section.check_installed(is_weighted=is_weighted)
+        except ValueError as error:
+            raise FitError(f"[models.estimators.{spec.family}] {error}") from error
 
 
 def _audit(data: ExperimentData, progress: FitProgress) -> None:
@@ -120,7 +143,7 @@ def _fit_missing(data: ExperimentData, planned: list[Planned]) -> Iterator[Fitte
     """Fit what is missing; stacks last, since they learn from what the others predicted."""
     asked = data.settings.models
     engine = read_engine(asked)
-    cells = [p.cell for p in planned]
+    cells = [p.cell for p in planned if p.has_numbers]
     members = {str(split): stack_members(cells, split) for split in asked.splits}
     others: list[Planned] = []
     stacks: list[Planned] = []
@@ -149,8 +172,9 @@ def _keep_models(
     remove_unkept(settings, kept)
     stale = list(list_stale(settings, kept, planned))
     for done, (one, key) in enumerate(stale, 1):
-        keep_model(data, one, key)
-        progress.note(f"kept: {one.target}, {one.cell}")
+        is_on_disk = keep_model(data, one, key)
+        remark = "" if is_on_disk else "; no file can hold it, so it is fitted again when asked for"
+        progress.note(f"kept: {one.target}, {one.cell}{remark}")
         progress.progress(done, len(stale))
     facts = []
     for target in settings.targets.names:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -11,9 +12,18 @@ from extract.config.suggestions import suggest
 from extract.settings import ExtractSettings
 from models.data.finding_codes import check_finding_codes
 from models.data.folds import FoldOptions
-from models.data.model_names import STACK, ModelSpec, parse_model
+from models.data.model_names import (
+    STACK,
+    ModelSpec,
+    check_estimator_name,
+    check_model,
+    parse_model,
+)
+from models.families.estimator_classes import check_trusted
+from models.families.estimator_settings import EstimatorSection
 from models.families.family import Family, Task
 from models.families.params import check_params
+from models.families.pca import Reduced
 from models.families.registry import build_model
 
 Split = Literal["random", "area", "block"]
@@ -46,14 +56,14 @@ class ModelsSection(Strict):
     knn_sample: int | None = Field(default=None, ge=1)
     accept: list[str] = Field(default=[])
     params: dict[str, dict[str, Any]] = Field(default={})
+    trust: list[str] = Field(default=[])
+    estimators: dict[str, EstimatorSection] = Field(default={})
 
     @field_validator("names", "keep")
     @classmethod
     def _check_names(cls, value: list[str] | str | None) -> list[str] | str | None:
         if not isinstance(value, list):
             return value
-        for name in value:
-            parse_model(name)
         return check_once(value)
 
     @field_validator("params")
@@ -61,7 +71,14 @@ class ModelsSection(Strict):
     def _check_params(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return {family: check_params(family, params) for family, params in value.items()}
 
-    @field_validator("splits", "accept")
+    @field_validator("estimators")
+    @classmethod
+    def _check_estimators(cls, value: dict[str, EstimatorSection]) -> dict[str, EstimatorSection]:
+        for name in value:
+            check_estimator_name(name)
+        return value
+
+    @field_validator("splits", "accept", "trust")
     @classmethod
     def _check_once(cls, value: list[str]) -> list[str]:
         return check_once(value)
@@ -88,6 +105,10 @@ class ModelsSection(Strict):
 
     def build(self, spec: ModelSpec, task: Task = "number") -> Family:
         """Return an unfitted model with the parameters of these settings."""
+        section = self.estimators.get(spec.family)
+        if section is not None:
+            model = section.build(seed=self.seed, task=task)
+            return Reduced(model, spec.pca, self.seed) if spec.pca else model
         return build_model(
             spec,
             seed=self.seed,
@@ -95,6 +116,14 @@ class ModelsSection(Strict):
             task=task,
             params=self.params.get(spec.family),
         )
+
+    def tasks(self, spec: ModelSpec) -> Collection[Task]:
+        """Return what a model predicts."""
+        section = self.estimators.get(spec.family)
+        if section is not None:
+            return section.class_names
+        both: tuple[Task, ...] = ("number", "class")
+        return both[:1] if spec.family == STACK else both
 
     @property
     def fold_options(self) -> FoldOptions:
@@ -126,6 +155,9 @@ class FitSettings(ExtractSettings):
 
     @model_validator(mode="after")
     def _check_names(self) -> FitSettings:
+        self._check_estimators()
+        self._check_known("names", self.models.names)
+        self._check_known("keep", self.models.keep)
         groups = self.tiles.groups
         region = self.models.region
         if region is not None and region not in groups:
@@ -144,6 +176,25 @@ class FitSettings(ExtractSettings):
         for name, spec in zip(self.models.names or (), named, strict=True):
             self._check_feed(name, spec)
         return self
+
+    def _check_estimators(self) -> None:
+        """Check that the packages of the estimators are trusted; nothing is imported."""
+        for name, section in self.models.estimators.items():
+            for class_name in section.class_names.values():
+                try:
+                    check_trusted(class_name, self.models.trust)
+                except ValueError as error:
+                    raise ValueError(f"[models.estimators.{name}] {error}") from None
+
+    def _check_known(self, key: str, names: list[str] | str | None) -> None:
+        """Check that every family that a key of [models] names is there."""
+        if not isinstance(names, list):
+            return
+        for name in names:
+            try:
+                check_model(name, self.models.estimators)
+            except ValueError as error:
+                raise ValueError(f"[models] {key}: {error}") from None
 
     def _check_feed(self, name: str, spec: ModelSpec) -> None:
         """Check that the settings have what a model is fed with."""
@@ -180,6 +231,7 @@ class FitSettings(ExtractSettings):
         if self.tiles.groups:
             names += ["region", "geodemographic"]
         names += ["metadata", "ridge", "ridge@area", "knn", "forest", "xgboost", "head"]
+        names += self.models.estimators
         if self.models.folds > 2:
             names.append(STACK)
         return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic_core import ErrorDetails
@@ -101,8 +101,12 @@ def _describe_value(problem: ErrorDetails) -> str:
 
 def _list_keys(model: type[BaseModel], sections: list[str]) -> list[str]:
     """List the keys that a section knows."""
-    for section in sections:
+    waiting = iter(sections)
+    for section in waiting:
         annotation = model.model_fields[section].annotation
         kinds: tuple[Any, ...] = get_args(annotation) or (annotation,)  # of `Section | None`
         model = kinds[0]
+        if get_origin(annotation) is dict:
+            next(waiting, None)  # the name of one of many sections
+            model = kinds[1]
     return list(model.model_fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Literal, NamedTuple
 
 from extract.config.cuts import PIXELS, Cut
@@ -94,22 +95,54 @@ class ModelSpec(NamedTuple):
         return BASELINE_FEEDS.get(self.family, "embedding")
 
 
-def parse_model(text: str) -> ModelSpec:
-    """Parse the name of a model.
+def check_model(text: str, estimators: Collection[str] = ()) -> ModelSpec:
+    """Parse the name of a model whose family is known.
+
+    Parameters
+    ----------
+    estimators : names of the estimators that the settings define.
 
     Raises
     ------
-    ValueError : another form, an unknown family or backbone (with the nearest known name), or an
-        input that a baseline, the stack or a family of maps does not take.
+    ValueError : as `parse_model`; an unknown family (with the nearest known name).
+    """
+    family = re.split(r"[+@]", text)[0]
+    known = [*_KNOWN, *estimators]
+    if family not in known and text.partition(":")[0] != FINETUNE:
+        raise ValueError(
+            f"unknown model {text!r}; known: {', '.join(known)}, and as 'ridge@area' or "
+            f"'ridge+groups'.{suggest(family, known)}"
+        )
+    return parse_model(text)
+
+
+def check_estimator_name(name: str) -> str:
+    """Return the name of an estimator of the settings, where it can be one.
+
+    Raises
+    ------
+    ValueError : another form, or the name of a family or baseline.
+    """
+    if re.fullmatch(r"[a-z][a-z0-9_]*", name) is None:
+        raise ValueError(
+            f"{name!r}: expected a name of small letters, digits and _, as 'gbm' or 'svr_poly'"
+        )
+    if name in _KNOWN:
+        raise ValueError(f"{name!r} is a model of Roofline; take another name")
+    return name
+
+
+def parse_model(text: str) -> ModelSpec:
+    """Parse the name of a model; an unknown family is taken for an estimator of the settings.
+
+    Raises
+    ------
+    ValueError : another form, an unknown backbone (with the nearest known name), or an input that
+        a baseline, the stack or a family of maps does not take.
     """
     if text.partition(":")[0] == FINETUNE:
         return ModelSpec(FINETUNE, backbone=_check_backbone(text))
     family = re.split(r"[+@]", text)[0]
-    if family not in _KNOWN:
-        raise ValueError(
-            f"unknown model {text!r}; known: {', '.join(_KNOWN)}, and as 'ridge@area' or "
-            f"'ridge+groups'.{suggest(family, _KNOWN)}"
-        )
     match = _PATTERN.fullmatch(text)
     if match is None:
         raise ValueError(
@@ -117,7 +150,7 @@ def parse_model(text: str) -> ModelSpec:
         )
     pca = int(match["pca"]) if match["pca"] else None
     spec = ModelSpec(family, pca, bool(match["groups"]), bool(match["area"]))
-    takes_input = family in FAMILY_NAMES and not spec.needs_map
+    takes_input = spec.feed == "embedding" and not spec.needs_map
     if text != family and not takes_input:
         raise ValueError(
             f"model {text!r}: {family!r} takes neither '+…' nor '@area'; write {family!r}"

@@ -11,16 +11,18 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from extract.config.cuts import ALL_CUTS, Cut, parse_cell_cut
+from extract.errors import FitError, KeptModelError
 from models.data.classes import list_classes, spread_classes
 from models.data.design import Design, features_path
 from models.data.fold_file import assign_split, build_split
 from models.data.folds import Folds
-from models.execution.experiment_data import ExperimentData
-from models.families.family import FitContext
+from models.execution.experiment_data import ExperimentData, open_experiment
+from models.families.estimator_files import has_safe_form, needs_refit
+from models.families.family import Family, FitContext
 from models.settings import FitSettings
-from models.store.cells import Cell, Planned
+from models.store.cells import Cell, Planned, hash_labels
 from models.store.feature_origin import read_licence, read_look, read_made
-from models.store.kept_models import model_folder, read_key, save_model
+from models.store.kept_models import KeptModel, load_model, model_folder, read_key, save_model
 from models.store.runs import join_cut, read_run
 from models.uncertainty.applicability import measure_reach
 from models.uncertainty.coverage import describe_intervals
@@ -114,8 +116,13 @@ def remove_unkept(settings: FitSettings, kept: list[KeptCell]) -> None:
             shutil.rmtree(path.parent)
 
 
-def keep_model(data: ExperimentData, one: KeptCell, key: str) -> None:
-    """Refit one cell on all tiles and save it, with all that is needed to feed it again."""
+def keep_model(data: ExperimentData, one: KeptCell, key: str) -> bool:
+    """Refit one cell on all tiles and save it, with all that is needed to feed it again.
+
+    Returns
+    -------
+    Whether files hold the model; else it is fitted again when it is asked for.
+    """
     settings = data.settings
     cell = one.cell
     tiles = data.tiles
@@ -125,25 +132,7 @@ def keep_model(data: ExperimentData, one: KeptCell, key: str) -> None:
     classes = []
     if task == "class":
         classes = list_classes(tiles.classes[one.target])
-        Y = spread_classes(design.codes[one.target], len(classes))
-    else:
-        column = list(tiles.targets).index(one.target)
-        Y = design.Y[:, [column]]
-    context = FitContext(
-        cell=str(cell),
-        targets=(one.target,),
-        held="all tiles",
-        folder=settings.folder,
-        keys=(key,),
-    )
-    model = settings.models.build(cell.spec, task)
-    model.fit(
-        design.X,
-        Y,
-        folds=design.folds,
-        weight=design.weight,
-        context=context,
-    )
+    model = _fit_whole(data, design, cell, one.target, key)
     depends = run["cells"][one.target]["depends"]
     facts = {
         "target": one.target,
@@ -158,6 +147,7 @@ def keep_model(data: ExperimentData, one: KeptCell, key: str) -> None:
         "feed": _describe_feed(data, cell, design),
         "training": {**run["inputs"], **depends, "n_rows": len(design.X)},
         "versions": run["versions"],
+        "is_refitted": not has_safe_form(model),
         "licence": read_licence(settings.folder, cell.cut),
         **_describe_features(settings, cell),
         **describe_intervals(settings.folder, cell, one.target, tiles),
@@ -166,6 +156,68 @@ def keep_model(data: ExperimentData, one: KeptCell, key: str) -> None:
     if cell.spec.feed in _MEASURED:
         reach = measure_reach(design.X, seed=settings.models.seed)
     save_model(_folder_of(settings, one), cell.model, model, facts, reach=reach)
+    return not facts["is_refitted"]
+
+
+def _fit_whole(data: ExperimentData, design: Design, cell: Cell, target: str, key: str) -> Family:
+    """Fit a model of one target on all rows of a design."""
+    tiles = data.tiles
+    task = tiles.kind(target)
+    if task == "class":
+        classes = list_classes(tiles.classes[target])
+        Y = spread_classes(design.codes[target], len(classes))
+    else:
+        column = list(tiles.targets).index(target)
+        Y = design.Y[:, [column]]
+    context = FitContext(
+        cell=str(cell),
+        targets=(target,),
+        held="all tiles",
+        folder=data.settings.folder,
+        keys=(key,),
+    )
+    model = data.settings.models.build(cell.spec, task)
+    return model.fit(
+        design.X,
+        Y,
+        folds=design.folds,
+        weight=design.weight,
+        context=context,
+    )
+
+
+def open_kept(settings: FitSettings, kept: KeptModel) -> Family:
+    """Read a kept model, or fit it again on the experiment's tiles where no file can hold it.
+
+    Raises
+    ------
+    RunFileError : as `load_model`.
+    KeptModelError : the experiment is not as it was, or is not there.
+    """
+    model = load_model(kept.path, settings.models.estimators)
+    if not needs_refit(model):
+        return model
+    cell = kept.cell
+    target = str(kept.facts["target"])
+    training = kept.facts["training"]
+    name = cell.spec.family
+    now = settings.as_json()["models"]["estimators"][name]
+    if kept.facts["settings"]["models"]["estimators"].get(name) != now:
+        raise KeptModelError(
+            f"{kept.path}: it has to be fitted again, and [models.estimators.{name}] has changed "
+            "since. Run `make models`."
+        )
+    data = open_experiment(settings)
+    try:
+        design = data.open_design(cell, training, folds=fold_whole_areas(data, cell))
+    except FitError as error:
+        raise KeptModelError(f"{kept.path}: {error}") from None
+    if hash_labels(data.tiles)[target] != training["labels_sha256"]:
+        raise KeptModelError(
+            f"{kept.path}: it has to be fitted again, and the labels are no longer those that it "
+            "was fitted on. Run `make models`."
+        )
+    return _fit_whole(data, design, cell, target, str(kept.facts["key"]))
 
 
 def fold_whole_areas(data: ExperimentData, cell: Cell) -> Folds | None:

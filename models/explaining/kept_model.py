@@ -15,12 +15,12 @@ from extract.config.arrays import Bools, Ints
 from extract.errors import FitError, KeptModelError
 from models.data.design import Design
 from models.execution.experiment_data import ExperimentData
-from models.execution.keep_models import fold_whole_areas
+from models.execution.keep_models import fold_whole_areas, open_kept
 from models.explaining.explained_model import ExplainedModel
 from models.families.family import Chosen, Family
 from models.families.nearest_neighbours import Neighbours
-from models.families.pca import Reduced, reduce_features
-from models.store.kept_models import KeptModel, load_model
+from models.families.pca import Reduced, inner_family, reduce_features
+from models.store.kept_models import KeptModel
 from models.store.runs import read_run
 
 N_SAMPLE = 512  # tiles whose mean is the mean tile
@@ -78,7 +78,7 @@ def open_model(inputs: ExperimentData, kept: KeptModel, gallery: pd.DataFrame) -
         n_tiles = np.bincount(design.row_of_tile)
     n_sample = min(N_SAMPLE, SAMPLE_BYTES // (4 * tiles.X.shape[1]))
     sample = tiles.X.sample(max(2, n_sample))
-    model = load_model(kept.path)
+    model = open_kept(inputs.settings, kept)
     chosen = read_run(inputs.settings.folder, *cell)["chosen"][str(kept.facts["target"])]
     explained = ExplainedModel(
         model=model,
@@ -130,7 +130,7 @@ def _restrict_neighbours(
     ----------
     chosen : fold → number and weighting of neighbours that were chosen without it.
     """
-    neighbours = _inner_family(model)
+    neighbours = inner_family(model)
     if not isinstance(neighbours, Neighbours):
         return None
 
@@ -148,11 +148,6 @@ def _restrict_neighbours(
 
     folds = design.folds.fold[row].tolist()
     return lambda i: restrict(folds[i])
-
-
-def _inner_family(model: Family) -> Family:
-    """Return the family that predicts: behind principal components, the one that is fed them."""
-    return model.fitted_ if isinstance(model, Reduced) else model
 
 
 def _known_rows(model: Neighbours, design: Design, fold: int) -> tuple[Ints, Bools]:
@@ -177,8 +172,8 @@ def find_neighbours(opened: OpenedModel, i: int) -> list[Neighbour]:
     explained = opened.explained
     design = opened.design
     asked = explained.asked(i)
-    model = _inner_family(asked)
-    fitted = _inner_family(explained.model)
+    model = inner_family(asked)
+    fitted = inner_family(explained.model)
     if not isinstance(model, Neighbours) or not isinstance(fitted, Neighbours):
         return []
     searched, is_known = _known_rows(fitted, design, int(design.folds.fold[opened.row[i]]))

@@ -89,6 +89,11 @@ class Reduced(Family):
         return model
 
 
+def inner_family(model: Family) -> Family:
+    """Return the family that predicts: behind principal components, the one that is fed them."""
+    return model.fitted_ if isinstance(model, Reduced) else model
+
+
 def reduce_features(X: Features, axes: Axes) -> Features:
     """Return the components, streamed; what stands beside stays beside: (n_rows, k + n_beside)."""
     out = np.empty((len(X), axes.axes.shape[1]), np.float32)

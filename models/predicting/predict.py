@@ -24,6 +24,7 @@ from extract.tables.tile_table import Tiles
 from models.data.design import CutData, feed_rows
 from models.data.features import Features
 from models.data.pooling import pool_rows
+from models.execution.keep_models import open_kept
 from models.families.family import Family
 from models.predicting.extract_features import make_missing
 from models.predicting.geojson import open_projection
@@ -31,7 +32,7 @@ from models.predicting.place import Place, hash_place, open_place
 from models.predicting.place_settings import PlaceSettings
 from models.predicting.write_predictions import SCHEMA, SCHEMA_VERSION, write_predictions
 from models.settings import FitSettings
-from models.store.kept_models import KeptModel, find_kept, load_model
+from models.store.kept_models import KeptModel, find_kept
 from models.store.runs import read_document
 from models.uncertainty.applicability import Reach, read_reach
 
@@ -99,7 +100,7 @@ def predict_place(
             return done
         folder = _prepare_pieces(out, key)
         pieces: list[Path] = []
-        predict = open_predictor(place, kept)
+        predict = open_predictor(settings, place, kept)
         for rows, tiles in place.pieces():
             path = folder / f"piece-{len(pieces):05d}.parquet"
             if not path.is_file():
@@ -160,9 +161,11 @@ def _as_frame(tiles: Tiles, predicted: Predicted, kept: KeptModel) -> pd.DataFra
     return pd.DataFrame(columns)
 
 
-def open_predictor(place: Place, kept: KeptModel) -> Callable[[slice, Tiles], Predicted]:
+def open_predictor(
+    settings: FitSettings, place: Place, kept: KeptModel
+) -> Callable[[slice, Tiles], Predicted]:
     """Return a function from the rows of a piece, and its tiles, to their predictions."""
-    model = load_model(kept.path)
+    model = open_kept(settings, kept)
     reach = read_reach(kept.path)
     if kept.cell.spec.area:
         return AreaPredictor(place, kept, model, reach)

@@ -102,6 +102,11 @@ def _list_notes(place: Place, kept: KeptModel) -> Iterator[str]:
             "these tiles are those that the model was fitted on: the predictions are closer to the "
             "truth than those of new places. Use the out-of-fold predictions under runs/."
         )
+    if kept.facts.get("is_refitted"):
+        yield (
+            f"no file can hold a model of {kept.cell.spec.family!r} safely: it was fitted again on "
+            "the experiment's tiles."
+        )
     for level, widths in kept.facts["intervals"].items():
         lost = [f"{100 * float(nominal):.0f} %" for nominal, w in widths.items() if w is None]
         if lost:

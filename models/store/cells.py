@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from extract.config.cuts import ALL_CUTS, NO_CUT, CellCut, Cut
+from extract.errors import FitError
 from extract.tables.tile_table import Tiles
 from models.data.design import read_source
 from models.data.fold_file import hash_array, hash_folds
@@ -89,6 +90,11 @@ class Planned:
     done: dict[str, dict[str, Any]]
     took: dict[str, float]
 
+    @property
+    def has_numbers(self) -> bool:
+        """Whether some target of the run is a number, which a stack can combine."""
+        return any(inputs.get("task") != "class" for inputs in self.depends.values())
+
 
 def list_cells(settings: FitSettings) -> list[Cell]:
     """Return every run that the settings ask for: baselines, then cut by cut so that each is read
@@ -131,7 +137,8 @@ def plan_cells(settings: FitSettings, tiles: Tiles, folds: dict[str, Folds]) -> 
     shared = _Shared(settings, tiles, folds)
     for cell in cells:
         if cell.cut is ALL_CUTS:
-            below = [planned[c] for c in stack_members(cells, cell.split)]
+            able = [c for c, p in planned.items() if p.has_numbers]
+            below = [planned[c] for c in stack_members(able, cell.split)]
             inputs = {
                 "members": [str(p.cell) for p in below],
                 "weights": settings.models.weights,
@@ -142,8 +149,7 @@ def plan_cells(settings: FitSettings, tiles: Tiles, folds: dict[str, Folds]) -> 
             }
         else:
             inputs = shared.inputs(cell)
-            depends = {t: {"labels_sha256": shared.labels[t]} for t in tiles.target_names}
-            depends |= {t: {**depends[t], "task": "class"} for t in map(str, tiles.classes)}
+            depends = shared.depends(cell)
         is_nested = STACK in settings.model_names and cell in stack_members([cell], cell.split)
         if depends:  # a stack of classes there is none
             planned[cell] = _check_done(settings, cell, inputs, depends, is_nested=is_nested)
@@ -237,7 +243,33 @@ class _Shared:
             }
         if spec.feed == "place":
             inputs["xy_sha256"] = hash_array(self._tiles.xy)
-        return inputs | {"versions": _versions_of(spec.family)}
+        section = asked.estimators.get(spec.family)
+        versions = section.read_versions() if section else _versions_of(spec.family)
+        return inputs | {"versions": versions}
+
+    def depends(self, cell: Cell) -> dict[str, dict[str, Any]]:
+        """What the numbers of each target depend on besides.
+
+        Raises
+        ------
+        FitError : the model predicts none of the targets.
+        """
+        tasks = self._settings.models.tasks(cell.spec)
+        depends: dict[str, dict[str, Any]] = {}
+        for target in map(str, self._tiles.target_names):
+            task = self._tiles.kind(target)
+            if task not in tasks:
+                continue
+            depends[target] = {"labels_sha256": self.labels[target]}
+            if task == "class":
+                depends[target]["task"] = task
+        if not depends:
+            key = "classes" if "number" in tasks else "estimator"
+            raise FitError(
+                f"[models] names: {cell.model!r} predicts none of the targets. Name a class as "
+                f"{key} in [models.estimators.{cell.spec.family}], or remove {cell.model!r}."
+            )
+        return depends
 
     def _source(self, cut: CellCut) -> dict[str, str]:
         if cut not in self._sources:

@@ -10,13 +10,16 @@ it: add one to `SCHEMA_VERSION`.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from extract.config.cuts import CellCut, Cut, parse_cell_cut
 from extract.errors import KeptModelError, RunFileError
 from models.data.model_names import ModelSpec, parse_model
-from models.families.family import Family
+from models.families.estimator_files import read_estimators
+from models.families.estimator_settings import EstimatorSection
+from models.families.family import Family, Task
 from models.families.pca import Reduced
 from models.families.registry import BASELINES, FAMILIES
 from models.store.cells import Cell
@@ -234,13 +237,17 @@ def _save_files(path: Path, model: Family) -> None:
         skops.io.dump(model, path / "model.skops")
 
 
-def load_model(path: Path) -> Family:
+def load_model(path: Path, estimators: Mapping[str, EstimatorSection] | None = None) -> Family:
     """Read a kept model; only the types of this project are trusted.
+
+    Parameters
+    ----------
+    estimators : those of the reader's settings: of packages, what they name is imported alone.
 
     Raises
     ------
     RunFileError : unfinished or not there, another schema version, a file that is not the one
-        written, or a type that is not trusted.
+        written, a type that is not trusted, or an estimator that the settings do not name.
     """
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
     _check_version(path, facts)
@@ -248,7 +255,10 @@ def load_model(path: Path) -> Family:
     check_sealed(path, facts)
     try:
         spec = parse_model(str(facts.get("model")))
-        model = _load_file(path, spec)
+        if spec.family in BASELINES or spec.family in FAMILIES:
+            model = _load_file(path, spec)
+        else:
+            model = _load_estimator(path, spec, facts, estimators or {})
         return Reduced.load_axes(path, model) if spec.pca else model
     except RunFileError:
         raise
@@ -258,6 +268,23 @@ def load_model(path: Path) -> Family:
             "Delete it and run "
             "`make models` again."
         ) from error
+
+
+def _load_estimator(
+    path: Path,
+    spec: ModelSpec,
+    facts: dict[str, Any],
+    estimators: Mapping[str, EstimatorSection],
+) -> Family:
+    name = spec.family
+    if name not in estimators:
+        raise RunFileError(
+            f"{path}: a model of an estimator {name!r}, which these settings do not name. Reading "
+            f"it runs code of the estimator's package: write [models.estimators.{name}] as it was "
+            "fitted, if you trust that."
+        )
+    task: Task = "class" if facts.get("task") == "class" else "number"
+    return read_estimators(path, estimators[name].build(seed=0, task=task))
 
 
 def _load_file(path: Path, spec: ModelSpec) -> Family:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,6 +17,8 @@ from models.settings import FitSettings
 from models.store.fitted import Fitted
 from models.store.runs import CURVE_COLUMNS, read_finished, read_rows, run_folder, write_run
 
+# What stands in for classes of scikit-learn in a fit that was started by it.
+_ACCELERATORS = {"sklearnex": "scikit-learn-intelex", "cuml.accel": "cuml-cu12"}
 _PACKAGES = ("numpy", "scikit-learn", "xgboost", "xgboost-cpu", "keras")
 
 
@@ -52,7 +55,7 @@ def write_fitted(settings: FitSettings, tiles: Tiles, fitted: Fitted) -> dict[st
         **plan.cell.as_texts(),
         "settings": settings.as_json(),
         "inputs": plan.inputs,
-        "versions": _read_versions(),
+        "versions": {**_read_versions(), **plan.inputs.get("versions", {})},
         "seconds": sum(cell["seconds"] for cell in cells.values()),
         "peak_rss_bytes": fitted.peak_rss_bytes or None,
         "chosen": chosen,
@@ -170,7 +173,11 @@ def _curve_frame(fitted: Fitted) -> pd.DataFrame:
 
 def _read_versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    names = [*_PACKAGES]
+    for module, distribution in _ACCELERATORS.items():
+        if module in sys.modules:
+            names.append(distribution)
+    for name in names:
         try:
             versions[name.removesuffix("-cpu")] = version(name)
         except PackageNotFoundError:
