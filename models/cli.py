@@ -94,7 +94,9 @@ def audit(config: Config, traceback: Traceback = False) -> None:
         tiles = read_tiles(settings)
         opened = open_folds(settings.folder, tiles, asked.fold_options)
         folds = {split: folds.fold for split, folds in opened.folds.items()}
-        inputs = gather_inputs(settings, tiles, folds, buffer_m=asked.buffer_m)
+        inputs = gather_inputs(
+            settings, tiles, folds, block_m=asked.block_m, buffer_m=asked.buffer_m
+        )
         findings = run_audit(settings.folder, inputs, asked.accept)
         cli_output.print_findings(findings, asked.accept)
         for reason, codes in list_skipped(inputs).items():

@@ -129,7 +129,9 @@ def _audit(data: ExperimentData, progress: FitProgress) -> None:
     """Look for what would make the comparison lie; a fatal finding ends the fit."""
     asked = data.settings.models
     folds = {split: one.fold for split, one in data.folds.items()}
-    inputs = gather_inputs(data.settings, data.tiles, folds, buffer_m=asked.buffer_m)
+    inputs = gather_inputs(
+        data.settings, data.tiles, folds, block_m=asked.block_m, buffer_m=asked.buffer_m
+    )
     findings = run_audit(data.settings.folder, inputs, asked.accept)
     check_fatal(findings, asked.accept)
     for finding in findings:

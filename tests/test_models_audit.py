@@ -184,6 +184,7 @@ TRIGGERS: dict[str, Change] = {
     "areas-without-pictures": put("pictures", FIRST, np.zeros((), PICTURE)),
     "blank-pictures": put("pictures", np.arange(0, 540, 7), BLANK),
     "same-picture-within-area": put("pictures", [0, 1], 77, "content"),
+    "few-blocks": field("n_blocks", 9),
     "one-tile-areas": lambda i: take(i, np.delete(np.arange(len(AREA)), FIRST[1:])),
     "uneven-areas": merged,
     "few-values": lambda i: targets(

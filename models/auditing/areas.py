@@ -24,6 +24,7 @@ ONE_FORM = 0.95
 # Below it, intervals from resampled areas are too narrow: Cameron, Gelbach, Miller 2008,
 # doi:10.1162/rest.90.3.414.
 FEW_AREAS = 30
+FEW_BLOCKS = 20
 UNEVEN = 0.5
 SAME_AS_AREA = 0.9
 ALIKE = "differ from another in case, blanks, or the form of letters or numbers alone"
@@ -138,6 +139,20 @@ def few_areas(inputs: AuditInputs) -> Iterator[Finding]:
             n,
             [],
             "Take more areas. With these, the way can be tried, but no accuracy be claimed.",
+        )
+
+
+@check("few-blocks", "folds")
+def few_blocks(inputs: AuditInputs) -> Iterator[Finding]:
+    """Warn where whole blocks are held out, and there are too few: these are what is resampled."""
+    if 0 < inputs.n_blocks < FEW_BLOCKS:
+        yield Finding(
+            "warning",
+            f"the split 'block' holds {inputs.n_blocks} blocks out, however many areas they have; "
+            f"its intervals need at least {FEW_BLOCKS}",
+            inputs.n_blocks,
+            [],
+            "Lower [models] block_m, or take more ground. Read its intervals as too narrow.",
         )
 
 

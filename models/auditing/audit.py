@@ -22,6 +22,7 @@ odd-area-codes             warning              up to 5 % of the codes have anot
 mixed-area-levels          warning              LSOA beside MSOA, ward … codes
 mixed-vintage              warning, note        LSOA codes of 2021 beside others
 few-areas                  warning              fewer than 30 areas
+few-blocks                 warning              `block` has fewer than 20 blocks
 group-is-area              warning              90 % of a column's values stand for one area
 group-holds-target         warning              over 85 % of the rank variance between groups
 constant-target            warning              one value
@@ -68,6 +69,7 @@ from models.auditing import places as audit_places
 from models.auditing import targets as audit_targets
 from models.auditing.findings import AuditInputs, Check, Finding, Need, Severity
 from models.data.design import check_same_tiles
+from models.data.folds import unit_numbers
 from models.store.runs import read_document, write_json
 
 SCHEMA = "roofline.audit"
@@ -166,14 +168,19 @@ def list_accepted(findings: Sequence[Finding], accept: Sequence[str]) -> list[st
 
 
 def gather_inputs(
-    settings: ExtractSettings, tiles: Tiles, folds: dict[str, Ints], *, buffer_m: float = 0.0
+    settings: ExtractSettings,
+    tiles: Tiles,
+    folds: dict[str, Ints],
+    *,
+    block_m: float = 0.0,
+    buffer_m: float = 0.0,
 ) -> AuditInputs:
     """Return what the settings, the table and the features (where there are some) hold for an
     audit.
 
     Parameters
     ----------
-    folds : split → (n_tiles,) fold. buffer_m : as `AuditInputs`.
+    folds : split → (n_tiles,) fold. block_m : side of the blocks [m]. buffer_m : as `AuditInputs`.
 
     Raises
     ------
@@ -181,6 +188,10 @@ def gather_inputs(
     """
     grid = settings.tiles.grid
     size_m = settings.tiles.size_m or (grid.size_m if grid is not None else None)
+    n_blocks = 0
+    if "block" in folds:
+        block = unit_numbers("block", tiles.area.to_numpy(), tiles.xy, block_m)
+        n_blocks = int(block.max()) + 1
     return AuditInputs(
         ids=tiles.id.to_numpy(),
         area=tiles.area.to_numpy(dtype=object),
@@ -191,6 +202,7 @@ def gather_inputs(
         size_m=size_m,
         pictures=_read_pictures(settings, tiles),
         folds=folds,
+        n_blocks=n_blocks,
         buffer_m=buffer_m,
         area_column=settings.tiles.area,
     )
@@ -265,6 +277,14 @@ def hash_inputs(inputs: AuditInputs) -> str:
     for array in (inputs.xy, inputs.pictures):
         digest.update(b"\1" if array is None else np.ascontiguousarray(array).tobytes())
     digest.update(
-        repr((inputs.size_m, inputs.buffer_m, inputs.classes, inputs.area_column)).encode()
+        repr(
+            (
+                inputs.size_m,
+                inputs.n_blocks,
+                inputs.buffer_m,
+                inputs.classes,
+                inputs.area_column,
+            )
+        ).encode()
     )
     return digest.hexdigest()

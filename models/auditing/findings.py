@@ -41,6 +41,7 @@ class AuditInputs:
     pictures : (n,) of `extract.pictures.decode.PICTURE`, zeros for a rejected tile, or None where
         there are no features yet.
     folds : split → (n,) fold, −1 for a tile that nobody uses.
+    n_blocks : blocks that the split `block` makes its folds of, 0 without it.
     buffer_m : tiles so near to a held-out block [m] are left out of training.
     area_column : name of the column that the areas come from.
     """
@@ -54,6 +55,7 @@ class AuditInputs:
     size_m: float | None = None
     pictures: NDArray[np.void] | None = None
     folds: dict[str, Ints] = field(default_factory=dict)
+    n_blocks: int = 0
     buffer_m: float = 0.0
     area_column: str = ""
 

@@ -14,6 +14,7 @@ FINDING_CODES = (
     "constant-target",
     "degrees-for-metres",
     "few-areas",
+    "few-blocks",
     "few-values",
     "group-holds-target",
     "group-is-area",
