@@ -39,6 +39,7 @@ COLUMNS = [
     "p_holm",
     "verdict",
 ]
+RECIPE_KEYS = {"tile": "ids_sha256", "area": "area_sha256", "fold": "fold_sha256"}
 Pair = tuple[CellName, CellName]  # a cell of the first experiment, and one of the second
 
 
@@ -105,12 +106,11 @@ def compare_experiments(first: Path, second: Path) -> pd.DataFrame:
             f"{first} and {second}: no split of both was scored. Fit both on the same split."
         )
     tiles = _check_same(a, b, split)
-    targets = [
-        t
-        for t in a.settings.targets.names
-        if t in set(a.scores["target"]) & set(b.scores["target"])
-    ]
-    rows = [row for target in targets for row in _compare_target(a, b, tiles, split, target)]
+    in_both = set(a.scores["target"]) & set(b.scores["target"])
+    rows: list[dict[str, Any]] = []
+    for target in a.settings.targets.names:
+        if target in in_both:
+            rows += _compare_target(a, b, tiles, split, target)
     if not rows:
         raise ReportError(
             f"{first} and {second}: no target that both scored on the split {split!r}."
@@ -120,26 +120,35 @@ def compare_experiments(first: Path, second: Path) -> pd.DataFrame:
 
 def _check_same(a: Side, b: Side, split: str) -> Tiles:
     """Refuse what was not fitted on the same tiles and folds, for the same labels."""
-    recipes = [
-        read_folds(side.settings.folder / "folds.parquet")[1].get(split, {}) for side in (a, b)
-    ]
-    for key, word in (("ids_sha256", "tiles"), ("area_sha256", "areas"), ("fold_sha256", "folds")):
-        if not recipes[0].get(key) or recipes[0].get(key) != recipes[1].get(key):
+    both = f"{a.settings.folder} and {b.settings.folder}"
+    in_first = _read_recipe(a, split)
+    in_second = _read_recipe(b, split)
+    for word in ("tile", "area", "fold"):
+        key = RECIPE_KEYS[word]
+        if not in_first.get(key) or in_first[key] != in_second.get(key):
             raise ReportError(
-                f"{a.settings.folder} and {b.settings.folder}: not the same {word} on the split "
-                f"{split!r}, so that a "
-                "difference would not be the models'. Fit both with the same table, folds and seed."
+                f"{both}: not the same {word}s on the split {split!r}, so that a difference would "
+                "not be the models'. Fit both with the same table, folds and seed."
             )
-    tables = [read_tiles(side.settings) for side in (a, b)]
-    columns = [pd.concat([table.targets, table.classes], axis=1) for table in tables]
-    for target in set(columns[0]) & set(columns[1]):
-        if not columns[0][target].equals(columns[1][target]):
+    tiles = read_tiles(a.settings)
+    labels = _join_labels(tiles)
+    others = _join_labels(read_tiles(b.settings))
+    for target in labels.columns.intersection(others.columns):
+        if not labels[target].equals(others[target]):
             raise ReportError(
-                f"{a.settings.folder} and {b.settings.folder}: the labels of {target!r} differ. "
-                "Fit both on the same "
-                "table."
+                f"{both}: the labels of {target!r} differ. Fit both on the same table."
             )
-    return tables[0]
+    return tiles
+
+
+def _read_recipe(side: Side, split: str) -> dict[str, Any]:
+    _, recipes = read_folds(side.settings.folder / "folds.parquet")
+    recipe: dict[str, Any] = recipes.get(split, {})
+    return recipe
+
+
+def _join_labels(tiles: Tiles) -> pd.DataFrame:
+    return pd.concat([tiles.targets, tiles.classes], axis=1)
 
 
 def _compare_target(

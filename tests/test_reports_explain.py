@@ -142,6 +142,16 @@ def test_maps_that_do_not_depend_on_weights_are_warned_of(tmp_path: Path) -> Non
     assert "correlate 0.93" in text
 
 
+def test_maps_that_move_nothing_are_said_to_and_not_shown(tmp_path: Path) -> None:
+    city = Experiment(tmp_path / "city").write()
+    write_gallery(city.out, "crime", limit=0.001)
+    page = city.render()
+    text = section(page)
+    assert "there is nothing to explain" in text
+    assert "<img" not in text
+    assert "<option selected>crime</option>" in page
+
+
 def test_a_picture_that_is_none_is_named(tmp_path: Path) -> None:
     city = Experiment(tmp_path / "city").write()
     path = write_gallery(city.out, "income")

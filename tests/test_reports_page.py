@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from made_report import EVIL, Experiment, row_of
 from typer.testing import CliRunner
 
+from extract.settings import read_settings
 from reports.cli import app
+from reports.data.collect import collect
+from reports.sections.answer import build_answer_chart
+from reports.settings import ReportSettings
 
 
 @pytest.fixture
@@ -193,6 +199,65 @@ def test_importing_reports_loads_no_keras():
         cwd=Path(__file__).parents[1],
     )
     assert done.stdout.strip() == "[]"
+
+
+class Prose(HTMLParser):
+    """The sentences of paragraphs, lists and captions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+        self.sentences: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        if tag in ("p", "li", "dd", "figcaption"):
+            self.text = ""
+
+    def handle_endtag(self, tag):
+        if tag in ("p", "li", "dd", "figcaption"):
+            self.sentences += re.split(r"(?<=[.!?])\s+", " ".join(self.text.split()))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_no_sentence_is_longer_than_25_words(city):
+    prose = Prose()
+    prose.feed(city.write().write_audit().render())
+    assert len(prose.sentences) > 50
+    assert [s for s in prose.sentences if len(s.split()) > 25] == []
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ("Is it better than a map?", "better than the best baseline"),
+        ("For which index?", "Yes, on 2 of 2: pictures predict income and crime"),
+        ("How sure?", "(41\u202f% to 61\u202f%)"),
+        ("Than what?", "The best baseline is a map of where places are"),
+        ("How was that measured?", "with whole blocks of the map held out"),
+        ("On how much?", "60 tiles, 20 areas, 2 indices"),
+        ("With which weights and version?", "Roofline"),
+        ("What does R² mean?", "The share of what differs between places"),
+        ("How much is luck?", "where it was not chosen"),
+        ("Which file do I cite?", "leaderboard.csv"),
+    ],
+)
+def test_question_is_answered_on_the_first_screens(first_screens, question, answer):
+    assert answer in first_screens
+
+
+@pytest.fixture
+def first_screens(page):
+    return page.split("<main>")[1].split('<section id="ladder">')[0]
+
+
+def test_score_far_below_the_axis_is_drawn_with_its_number(city):
+    city.write(("income",))
+    city.change_scores(r2_low=-3.14159)
+    collected = collect(read_settings(city.config, ReportSettings))
+    (row, _) = build_answer_chart(collected)["datasets"]["scores"]
+    assert (row["low"], row["drawn_low"], row["beyond"]) == (-3.1416, -0.5, "◂ −3.14")
 
 
 def test_names_of_groups_are_escaped(page):

@@ -66,7 +66,9 @@ def read_boundaries(path: Path, code: str, areas: list[str]) -> Boundaries:
         read, or has none of the areas.
     """
     frame = _read_frame(path, code)
-    frame = frame[frame[code].isin(set(areas)) & ~(frame.geometry.is_empty | frame.geometry.isna())]
+    is_empty = frame.geometry.is_empty | frame.geometry.isna()
+    is_area = frame[code].isin(set(areas))
+    frame = frame[is_area & ~is_empty]
     if frame.empty:
         raise ReportError(
             f"[reports] boundaries {path.name}: no {code!r} is an area of the tile table (there as "
@@ -132,13 +134,16 @@ def _draw(polygons: Any, bounds: Floats) -> NDArray[np.int32]:
     from rasterio.features import rasterize
 
     left, bottom, right, top = (float(b) for b in bounds)
-    side = max(right - left, top - bottom) / MAX_PIXELS or 1.0
-    shape = (
-        max(1, int(np.ceil((top - bottom) / side))),
-        max(1, int(np.ceil((right - left) / side))),
-    )
+    width = right - left
+    height = top - bottom
+    side = max(width, height) / MAX_PIXELS or 1.0
+    rows = max(1, int(np.ceil(height / side)))
+    columns = max(1, int(np.ceil(width / side)))
     numbered = [(polygon, i) for i, polygon in enumerate(polygons.simplify(side / 2), 1)]
     drawn: NDArray[np.int32] = rasterize(
-        numbered, out_shape=shape, transform=Affine(side, 0, left, 0, -side, top), dtype="int32"
+        numbered,
+        out_shape=(rows, columns),
+        transform=Affine(side, 0, left, 0, -side, top),
+        dtype="int32",
     )
     return drawn

@@ -56,7 +56,6 @@ class Collected:
     rates : by backbone, tiles_per_second and peak_rss_bytes.
     rejects : id, path, reason.
     ceiling : target, r2 at `level`; empty where unknown.
-    n_areas : None without a tile table.
     boundaries : the areas' polygons, where the settings name them.
     curves : `reports.data.learning_curves.COLUMNS`; empty where no best model learns in epochs.
     galleries : the explained tiles of each target; empty where nothing was explained.
@@ -86,7 +85,6 @@ class Collected:
     rates: pd.DataFrame
     rejects: pd.DataFrame
     ceiling: pd.DataFrame
-    n_areas: int | None
     boundaries: Boundaries | None
     curves: pd.DataFrame
     galleries: Galleries
@@ -112,9 +110,9 @@ class Collected:
     @property
     def random_backbones(self) -> list[str]:
         """Backbones that ran with random weights."""
-        return [
-            str(b) for b in self.weights.loc[self.weights["is_random"].astype(bool), "backbone"]
-        ]
+        is_random = self.weights["is_random"].astype(bool)
+        names: list[str] = self.weights.loc[is_random, "backbone"].tolist()
+        return names
 
 
 def collect(settings: ReportSettings) -> Collected:
@@ -129,17 +127,18 @@ def collect(settings: ReportSettings) -> Collected:
     is_class = every["balanced_accuracy"].notna()
     scores = every[~is_class]
     class_scores = every[is_class]
-    split = next((s for s in SPLITS if s in set(every["split"])), str(every["split"].iloc[0]))
+    found = set(every["split"])
+    split = next((name for name in SPLITS if name in found), min(found))
     level = "area" if "area" in set(every["level"]) else "tile"
-    strict = scores[(scores["split"] == split) & (scores["level"] == level)]
+    is_reported = (every["split"] == split) & (every["level"] == level)
+    strict = scores[is_reported[scores.index]]
     fitted = strict[~strict["is_baseline"] & ~strict["is_fused"]]
-    best = _first_of_targets(pd.concat([fitted, strict[~strict["target"].isin(fitted["target"])]]))
+    unfitted = strict[~strict["target"].isin(fitted["target"])]
+    best = _first_of_targets(pd.concat([fitted, unfitted]))
     tiles = read_tiles(settings) if settings.tiles.source.exists() else None
-    areas = (
-        None
-        if tiles is None
-        else pd.Series(tiles.area.astype(str).to_numpy(), index=tiles.id.astype(str).to_numpy())
-    )
+    areas = None
+    if tiles is not None:
+        areas = pd.Series(tiles.area.astype(str).to_numpy(), tiles.id.astype(str))
     runs = read_runs(settings, every, tiles)
     predictions = _read_best_predictions(folder, best)
     stages, rates = read_stages(folder / "features" / "stages.json")
@@ -167,11 +166,8 @@ def collect(settings: ReportSettings) -> Collected:
         rates=rates,
         rejects=read_rejects(folder / "features" / "rejects.csv"),
         ceiling=_read_ceiling(settings.targets.ceiling, level),
-        n_areas=None if areas is None else int(areas.nunique()),
         boundaries=None if tiles is None else open_boundaries(settings, tiles),
-        curves=read_best_curves(
-            folder, every[(every["split"] == split) & (every["level"] == level)]
-        ),
+        curves=read_best_curves(folder, every[is_reported]),
         galleries=read_galleries(folder, settings.targets.names),
         scored_on=_read_day(folder / "scores.csv"),
     )
@@ -228,27 +224,27 @@ def _read_optional(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _read_best_predictions(folder: Path, best: pd.DataFrame) -> pd.DataFrame:
-    parts = []
-    for split, cut, model, target in (
-        best[["split", "cut", "model", "target"]].astype(str).to_numpy().tolist()
-    ):
-        if (run_folder(folder, split, cut, model) / "run.json").is_file():
-            part = read_predictions(folder, split, cut, model)
-            part = part[(part["target"].astype(str) == target) & (part["fold"] >= 0)]
-            parts.append(
-                part.assign(target=target, model=model, cut=cut, unit=part["id"].astype(str))
-            )
     columns = ["target", "model", "cut", "unit", "truth", "prediction"]
-    return pd.concat(parts)[columns].dropna() if parts else pd.DataFrame(columns=columns)
+    parts = [pd.DataFrame(columns=columns)]
+    keys = best[["split", "cut", "model", "target"]].astype(str)
+    for split, cut, model, target in keys.to_numpy().tolist():
+        if not (run_folder(folder, split, cut, model) / "run.json").is_file():
+            continue
+        rows = read_predictions(folder, split, cut, model)
+        is_asked = (rows["target"].astype(str) == target) & (rows["fold"] >= 0)
+        rows = rows[is_asked].dropna()
+        unit = rows["id"].astype(str)
+        parts.append(rows.assign(target=target, model=model, cut=cut, unit=unit)[columns])
+    known = [part for part in parts if len(part)]
+    return pd.concat(known or parts)
 
 
 def _by_area(predictions: pd.DataFrame, areas: pd.Series[str] | None) -> pd.DataFrame:
     if areas is None or predictions.empty:
         return predictions
     named = predictions.assign(unit=predictions["unit"].map(areas))
-    return named.groupby(["target", "model", "cut", "unit"], as_index=False)[
-        ["truth", "prediction"]
-    ].mean()
+    units = named.groupby(["target", "model", "cut", "unit"], as_index=False)
+    return units[["truth", "prediction"]].mean()
 
 
 def _read_ceiling(path: Path | None, level: str) -> pd.DataFrame:
@@ -262,8 +258,4 @@ def _read_ceiling(path: Path | None, level: str) -> pd.DataFrame:
     missing = {"target", "level", "r2"} - set(table)
     if missing:
         raise ReportError(f"[targets] ceiling {path}: no column {', '.join(sorted(missing))}.")
-    return (
-        table.loc[table["level"] == level, ["target", "r2"]]
-        .astype({"target": str})
-        .reset_index(drop=True)
-    )
+    return table.loc[table["level"] == level, ["target", "r2"]].astype({"target": str})

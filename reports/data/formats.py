@@ -37,6 +37,17 @@ def format_figures(value: float, figures: int = 3) -> str:
     return format_value(float(value), max(0, digits))
 
 
+def format_ends(ends: tuple[float, float]) -> str:
+    """Return an interval, both ends with the decimals of three figures of the larger."""
+    low, high = ends
+    largest = max(abs(low), abs(high))
+    if not math.isfinite(largest):
+        return DASH
+    digits = 2 - math.floor(math.log10(largest or 1.0))
+    texts = [format_value(float(end), max(0, digits)) for end in ends]
+    return " … ".join(texts)
+
+
 def format_count(value: int) -> str:
     """Return a count with narrow spaces between thousands."""
     return f"{value:,}".replace(",", "\u202f")

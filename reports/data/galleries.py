@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pandas as pd
 from PIL import Image
 
 from extract.errors import ReportError
@@ -29,6 +30,7 @@ ROLES = {
     "worst": "The worst predicted",
     "asked": "Asked for",
 }
+FLAT = 0.01  # of the spread of the truth
 _KINDS = {"tile": "Tile", "heat": "Heat map of tile", "overlay": "Heat map over tile"}
 
 
@@ -59,12 +61,15 @@ class Gallery(NamedTuple):
     sanity : whether the maps depend on what was learnt, as a sentence.
     groups : title of each role, and its tiles.
     others : names of further models that were explained, which are not shown.
+    is_flat : whether the maps move the prediction by less than 1 % of the spread of the truth, so
+        that there is nothing to explain.
     """
 
     facts: dict[str, Any]
     sanity: str
     groups: list[tuple[str, list[ExplainedTile]]]
     others: list[str]
+    is_flat: bool
 
 
 class Galleries(NamedTuple):
@@ -104,7 +109,14 @@ def _build_gallery(shown: Explanation, others: list[Explanation]) -> Gallery:
         if rows:
             groups.append((title, [_build_tile(shown.folder, row) for row in rows]))
     names = [f"{other.facts['model']} on {other.facts['cut']}" for other in others]
-    return Gallery(shown.facts, describe_sanity(shown.facts["sanity"]), groups, names)
+    truths = pd.to_numeric(shown.tiles["truth"], errors="coerce")
+    return Gallery(
+        facts=shown.facts,
+        sanity=describe_sanity(shown.facts["sanity"]),
+        groups=groups,
+        others=names,
+        is_flat=bool(shown.facts["limit"] < FLAT * truths.std()),
+    )
 
 
 def _build_tile(folder: Path, row: dict[Any, Any]) -> ExplainedTile:

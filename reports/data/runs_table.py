@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -96,16 +95,3 @@ def _current_folds(settings: ReportSettings, tiles: Tiles | None) -> dict[str, s
         settings.folder, tiles, settings.models.fold_options, is_read_only=True
     ).folds
     return {split: hash_folds(tiles.id.to_numpy(), one) for split, one in folds.items()}
-
-
-def describe_chosen(chosen: Any) -> str:
-    """Return what was chosen in each fold as JSON, with numbers of four digits."""
-    return json.dumps(_short(chosen), sort_keys=True, ensure_ascii=False) if chosen else "–"
-
-
-def _short(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _short(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_short(one) for one in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value

@@ -25,6 +25,9 @@ from reports.sections.dataset_summary import (
 from reports.sections.ladder import build_ladder, title_ladder
 from reports.sections.truth import build_residual, build_truth, title_residual, title_truth
 
+# Room for names that another machine's font draws wider than the one that was measured with.
+PADDING = {"left": 24, "right": 12, "top": 5, "bottom": 5}
+
 
 class Kind(NamedTuple):
     """A figure of the whole experiment."""
@@ -128,7 +131,7 @@ def write_figures(figures: dict[str, Figure], folder: Path) -> None:
     """Write every figure as SVG and PNG, and its data as CSV."""
     for figure in figures.values():
         path = folder / figure.file
-        svg = number_parts(vl_convert.vegalite_to_svg(figure.spec))
+        svg = number_parts(vl_convert.vegalite_to_svg(figure.spec | {"padding": PADDING}))
         path.with_suffix(".svg").write_text(svg, encoding="utf-8")
         path.with_suffix(".png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
         largest = max(figure.spec["datasets"].values(), key=len)

@@ -52,14 +52,15 @@
   // Charts take the width that there is, small multiples as many columns as fit.
   const room = document.querySelector("main section").clientWidth;
   const count = (spec, channel) => new Set(Object.values(spec.datasets)[0].map((row) => row[spec.encoding[channel].field])).size;
-  function fit(spec) {
-    const fitted = structuredClone(spec);
-    if (fitted.facet) fitted.columns = Math.max(1, Math.min(fitted.columns, Math.floor(room / (fitted.spec.width + 60))));
+  function fit(spec, place) {
+    const fitted = structuredClone(spec), isHalf = place.closest(".grid") && room > 760;
+    const here = isHalf ? Math.min(500, room / 2 - 20) : room;
+    if (fitted.facet) fitted.columns = Math.max(1, Math.min(fitted.columns, Math.floor(here / (fitted.spec.width + 60))));
     else if (typeof fitted.width === "number") {
-      fitted.width = Math.min(room, fitted.width < 400 ? fitted.width + 100 : 860);
+      fitted.width = Math.min(here, fitted.width < 400 ? fitted.width + 100 : 860);
       fitted.autosize = { type: "fit-x", contains: "padding" };
       if (fitted.height.step) fitted.height = (narrow.matches ? 46 : fitted.height.step) * count(spec, "y");
-    } else fitted.width.step = Math.max(46, Math.min(fitted.width.step, (room - 300) / count(spec, "x")));
+    } else fitted.width.step = Math.max(46, Math.min(fitted.width.step, (room - 340) / count(spec, "x")));
     return fitted;
   }
   const drawn = new Set();
@@ -72,7 +73,7 @@
       const place = waiting.find((one) => !one.closest(".away")) ?? waiting[0];
       if (!place) break;
       drawn.add(place);
-      await vegaEmbed(place, fit(specs[place.dataset.figure]), { mode: "vega-lite", actions: false, renderer: "svg", config: style() });
+      await vegaEmbed(place, fit(specs[place.dataset.figure], place), { mode: "vega-lite", actions: false, renderer: "svg", config: style() });
       await new Promise((done) => setTimeout(done));
       document.body.dataset.usable = "yes";  // the first figure is drawn; the menus were ready before
     }
@@ -133,7 +134,7 @@
   if (menu) {
     menu.addEventListener("change", () => { write("target", menu.value); show(menu.value); });
     document.getElementById("menu").hidden = false;
-    show(menu.options[0].value);
+    show(menu.querySelector("[selected]").value);
   } else {
     filter();
     draw();

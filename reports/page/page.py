@@ -19,6 +19,7 @@ from reports.data.collect import Collected
 from reports.data.formats import (
     DASH,
     format_count,
+    format_ends,
     format_figures,
     format_number,
     format_percent,
@@ -127,6 +128,7 @@ def build_environment() -> Environment:
         "percent": format_percent,
         "count": format_count,
         "figures": format_figures,
+        "ends": format_ends,
         "words": explain_model,
         "baseline": name_baseline,
         "png": embed_png,
@@ -150,6 +152,7 @@ def _describe(content: PageContent) -> dict[str, Any]:
         "group_errors": content.group_errors,
         "links": content.links,
         "version": version("roofline"),
+        "first_target": next(iter(collected.galleries.shown), collected.all_targets[0]),
         "audit": collected.audit or _NO_AUDIT,
         "headline": build_headline(collected),
         "size": describe_size(collected),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from models.evaluation.comparisons import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
 from reports.data.collect import Collected
-from reports.data.formats import DASH, format_percent, join_words, plural
+from reports.data.formats import DASH, format_percent, plural
 from reports.data.words import name_baseline
 from reports.sections.charts import Spec, clip_r2, fill_chart
 
@@ -197,9 +197,7 @@ def describe_exceptions(answers: list[Answer], collected: Collected) -> list[str
     if unclear:
         n = plural(len(unclear), "index")
         texts.append(f"We detect no difference between pictures and the best baseline on {n}.")
-    undetected = _list_undetected(collected)
-    if undetected:
-        texts.append(f"Together with area descriptors, {undetected}.")
+    texts += _list_undetected(collected)
     return [text for text in texts if text]
 
 
@@ -234,13 +232,14 @@ def _format_points(share: float) -> str:
     return f"{points:+.1f}".replace("-", "−")
 
 
-def _list_undetected(collected: Collected) -> str:
+def _list_undetected(collected: Collected) -> list[str]:
     """Return on how many targets nothing was detected, of each question about descriptors."""
-    nouns = {FUSED_PLACE: "pictures", FUSED_PICTURES: "descriptors"}
-    parts = []
-    for kind, noun in nouns.items():
-        verdicts = [pair["verdict"] for pair in index_pairs(collected, kind, "r2").values()]
+    texts = []
+    for kind, subject in ADDED.items():
+        pairs = index_pairs(collected, kind, "r2").values()
+        verdicts = [pair["verdict"] for pair in pairs]
         n_unclear = verdicts.count(UNCLEAR)
         if n_unclear:
-            parts.append(f"{noun} add nothing that we can detect on {n_unclear} of {len(verdicts)}")
-    return join_words(parts)
+            on = f"on {n_unclear} of {plural(len(verdicts), 'index')}"
+            texts.append(f"{subject} change nothing that we can detect {on}.")
+    return texts

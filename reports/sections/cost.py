@@ -11,13 +11,16 @@ from reports.sections.charts import LOWEST_R2, Spec, fill_chart
 
 def build_cost(collected: Collected) -> Spec | None:
     """Draw seconds of each stage of each backbone, and of all fits of each model."""
-    stages = collected.stages[collected.stages["stage"] != "total"]
+    stages = collected.stages.rename(columns={"stage": "part"})
+    stages = stages[stages["part"] != "total"]
     runs = collected.runs[["model", "seconds"]]
-    parts = [
-        stages.assign(what="features: " + stages["backbone"], part=stages["stage"]),
-        runs.assign(what="models: " + runs["model"], part="fit"),
-    ]
-    seconds = pd.concat(parts).groupby(["what", "part"])["seconds"].sum().reset_index()
+    table = pd.concat(
+        [
+            stages.assign(what="features: " + stages["backbone"]),
+            runs.assign(what="models: " + runs["model"], part="fit"),
+        ]
+    )
+    seconds = table.groupby(["what", "part"])["seconds"].sum().reset_index()
     if not seconds["seconds"].any():
         return None
     return fill_chart("cost", datasets={"seconds": seconds})
@@ -31,8 +34,12 @@ def build_pareto_table(collected: Collected) -> pd.DataFrame:
     cut, model, seconds (of all targets), r2, and is_front: no other cell is both at least as
     quick and better. Quickest first.
     """
-    cells = collected.select_reported(collected.scores).groupby(["cut", "model"], as_index=False)
-    table = cells.agg(seconds=("fit_seconds", "sum"), r2=("r2", "mean"))
+    scores = collected.select_reported(collected.scores)
+    cells = scores.groupby(["cut", "model"], as_index=False)
+    table = cells.agg(
+        seconds=("fit_seconds", "sum"),
+        r2=("r2", "mean"),
+    )
     table = table[np.isfinite(table["r2"]) & (table["seconds"] > 0)]
     table = table.sort_values(["seconds", "r2"], ascending=[True, False], ignore_index=True)
     best_before = table["r2"].cummax().shift(fill_value=-np.inf)

@@ -27,9 +27,11 @@ def describe_data(collected: Collected) -> str:
     if collected.audit is None:
         return text + "; the data were not audited."
     nouns = {"fatal": "fatal finding", "warning": "warning", "note": "note"}
-    counts = {nouns[word]: int(n) for word, n in collected.audit["counts"].items() if n}
-    found = [plural(n, noun) for noun, n in counts.items()]
-    return text + f"; the audit found {', '.join(found) or 'nothing to remark'}."
+    counts = collected.audit["counts"]
+    found = [plural(counts[word], noun) for word, noun in nouns.items() if counts.get(word)]
+    if not found:
+        return text + "; the audit found nothing to remark."
+    return text + f"; the audit found {', '.join(found)}."
 
 
 def summarise_targets(collected: Collected) -> pd.DataFrame:
@@ -91,9 +93,16 @@ def build_correlations(collected: Collected) -> Spec | None:
     rows = []
     for row, column in permutations(names, 2):
         is_above = names.index(row) < names.index(column)
-        what = _VALUES[0] if is_above else _VALUES[1]
+        what = "truth" if is_above else "prediction"
         rho = correlations[what, row][what, column]
-        rows.append({"row": row, "column": column, "rho": rho, "label": format_number(rho)})
+        rows.append(
+            {
+                "row": row,
+                "column": column,
+                "rho": rho,
+                "label": format_number(rho),
+            }
+        )
     datasets = {"correlations": pd.DataFrame(rows)}
     return fill_chart("correlations", targets=names, datasets=datasets)
 

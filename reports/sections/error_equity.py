@@ -79,12 +79,16 @@ def build_group_errors(collected: Collected, target: str) -> GroupErrors | None:
             group_of = pd.Series(column.astype(str).to_numpy(), unit)
             parts.append(_by_group(rows, group_of, by=str(name)))
     table = pd.concat(parts, ignore_index=True)
-    notable = NOTABLE * rows["truth"].std(ddof=0)
-    is_large = (table["bias"].abs() >= notable) & (table["by"] != BY_TRUTH)
+    table["target"] = target
     table["warning"] = ""
-    table.loc[is_large & (table["bias_low"] > 0), "warning"] = "too high"
-    table.loc[is_large & (table["bias_high"] < 0), "warning"] = "too low"
-    errors = GroupErrors(table.assign(target=target)[COLUMNS], "")
+    notable = NOTABLE * rows["truth"].std(ddof=0)
+    is_large = table["bias"].abs() >= notable
+    is_large &= table["by"] != BY_TRUTH
+    is_high = table["bias_low"] > 0
+    is_low = table["bias_high"] < 0
+    table.loc[is_large & is_high, "warning"] = "too high"
+    table.loc[is_large & is_low, "warning"] = "too low"
+    errors = GroupErrors(table[COLUMNS], "")
     return errors._replace(sentence=_describe(errors, target, collected))
 
 
@@ -100,8 +104,11 @@ def _by_tile_count(rows: pd.DataFrame, area: pd.Series) -> pd.DataFrame:
     """Summarise by how many tiles an area has; empty where all areas fall in one bin."""
     n_tiles = rows["unit"].map(area.value_counts()).fillna(1)
     lows = [low for low, _ in TILE_BINS]
-    labels = ["1", *(f"{low} to {high}" for low, high in TILE_BINS[1:-1]), f"{lows[-1]} or more"]
-    groups = pd.cut(n_tiles, [*lows, np.inf], right=False, labels=labels)
+    labels = [f"{low} to {high}" for low, high in TILE_BINS]
+    labels[0] = "1"
+    labels[-1] = f"{lows[-1]} or more"
+    edges = [*lows, np.inf]
+    groups = pd.cut(n_tiles, edges, right=False, labels=labels)
     if groups.nunique() < 2:
         return pd.DataFrame()
     return _summarise(rows["residual"], groups, by=BY_TILES)
@@ -145,8 +152,10 @@ def _interval(values: Floats) -> tuple[float, float]:
     n = len(values)
     if n < MIN_UNITS:
         return np.nan, np.nan
-    drawn = np.random.default_rng(n).integers(n, size=(N_DRAWS, n))
-    low, high = np.quantile(values[drawn].mean(axis=1), (0.025, 0.975))
+    rng = np.random.default_rng(n)
+    drawn = rng.integers(n, size=(N_DRAWS, n))
+    means = values[drawn].mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
     return float(low), float(high)
 
 
@@ -190,5 +199,5 @@ def describe_group_errors(errors: dict[str, GroupErrors]) -> str:
         return text + "; the settings name no group columns to look at."
     n_warned = sum((warnings != "").sum() for warnings in groups)
     return text + (
-        f". Of {n_groups} groups, counted once a target, {n_warned} are systematically misjudged."
+        f". Of {n_groups} groups, counted once an index, {n_warned} are systematically misjudged."
     )

@@ -45,17 +45,24 @@ def build_ladder_table(collected: Collected) -> Ladder:
     keys = ["target", "model", "cut", "is_baseline"]
     if len(splits) < 2:
         return Ladder(splits, pd.DataFrame(columns=[*keys, *splits, "optimism"]))
-    table = scores.pivot_table(index=keys, columns="split", values="r2", observed=True)
-    table = table.reindex(columns=splits).reset_index()
+    table = scores.pivot_table(
+        index=keys,
+        columns="split",
+        values="r2",
+        observed=True,
+    )
+    table = table.reindex(columns=splits)
+    table = table.reset_index()
     loosest, *_, strictest = splits
     table["optimism"] = table[loosest] - table[strictest]
     if loosest == "random":
         of_areas = table["model"].str.contains("@area", regex=False)
         table["optimism"] = table["optimism"].mask(of_areas)
     table["order"] = table["target"].map(collected.targets.index)
-    table = table.sort_values(["order", strictest], ascending=[True, False], ignore_index=True)
+    table = table.sort_values(["order", strictest], ascending=[True, False])
     table = table.drop_duplicates(["target", "model"], ignore_index=True)
-    return Ladder(splits, table.drop(columns="order"))
+    table = table.drop(columns="order")
+    return Ladder(splits, table)
 
 
 def build_ladder(collected: Collected, target: str) -> Spec | None:
@@ -90,12 +97,16 @@ def build_ladder(collected: Collected, target: str) -> Spec | None:
 def title_ladder(collected: Collected, target: str) -> str:
     """Return what the picture of one target's ladder shows."""
     splits, table = build_ladder_table(collected)
-    rows = table[(table["target"] == target) & ~table["is_baseline"].astype(bool)]
+    is_baseline = table["is_baseline"].astype(bool)
+    rows = table[(table["target"] == target) & ~is_baseline]
     if rows.empty:
         return f"{target}: R² of the baselines by split"
     best = rows.iloc[0]
-    steps = [f"{format_number(float(best[split]))} ({split})" for split in splits]
-    return f"{target}: R² of {name_model(best['model'])} is {', '.join(steps)}"
+    steps = []
+    for split in splits:
+        r2 = format_number(float(best[split]))
+        steps.append(f"{r2} ({split})")
+    return f"{target}: R² of {best['model']} is {', '.join(steps)}"
 
 
 def describe_ladder(collected: Collected) -> str | None:

@@ -95,27 +95,35 @@ def build_maps(collected: Collected, target: str) -> Maps | None:
     low, high = (float(end) for end in rows["truth"].quantile(ENDS))
     spread = float(rows["residual"].abs().quantile(ENDS[1])) or 1.0
     truth, prediction, residual = grids.values
+    is_line = grids.is_line
     areas = grids.table
     if collected.tiles.xy is not None:
         areas = rows.groupby("area")[["x", "y", "residual"]].mean()
+    xy = areas[["x", "y"]].to_numpy()
+    residuals = areas["residual"].to_numpy()
     return Maps(
-        truth=draw_picture(truth, low, high, VIRIDIS, is_line=grids.is_line),
-        prediction=draw_picture(prediction, low, high, VIRIDIS, is_line=grids.is_line),
-        residual=draw_picture(residual, -spread, spread, DIVERGING, is_line=grids.is_line),
+        truth=draw_picture(truth, low, high, VIRIDIS, is_line=is_line),
+        prediction=draw_picture(prediction, low, high, VIRIDIS, is_line=is_line),
+        residual=draw_picture(residual, -spread, spread, DIVERGING, is_line=is_line),
         low=low,
         high=high,
         spread=spread,
         side_m=grids.side_m,
-        moran=compute_moran(areas[["x", "y"]].to_numpy(), areas["residual"].to_numpy()),
+        moran=compute_moran(xy, residuals),
         table=grids.table,
     )
 
 
 def _locate(predictions: pd.DataFrame, tiles: Tiles, target: str) -> pd.DataFrame:
     """Return area, x, y, truth, prediction and residual of each predicted tile of a target."""
-    places = pd.DataFrame({"unit": tiles.id.astype(str), "area": tiles.area.astype(str)})
+    columns = {
+        "unit": tiles.id.astype(str),
+        "area": tiles.area.astype(str),
+    }
+    places = pd.DataFrame(columns)
     places[["x", "y"]] = np.nan if tiles.xy is None else tiles.xy
-    rows = predictions.loc[predictions["target"] == target, ["unit", "truth", "prediction"]]
+    is_target = predictions["target"] == target
+    rows = predictions.loc[is_target, ["unit", "truth", "prediction"]]
     rows = rows.astype({"truth": float, "prediction": float})
     rows["residual"] = rows["prediction"] - rows["truth"]
     return rows.merge(places, on="unit")
@@ -134,11 +142,13 @@ def _fill_squares(rows: pd.DataFrame) -> MapGrids:
     xy = rows[["x", "y"]].to_numpy()
     side = measure_side(xy)
     corner = xy.min(axis=0)
-    column, row = np.floor((xy - corner) / side + 0.5).astype(int).T
+    squares = np.floor((xy - corner) / side + 0.5)
+    column, row = squares.astype(int).T
     means = rows[NAMES].groupby([row, column]).mean()
     row = means.index.get_level_values(0)
     column = means.index.get_level_values(1)
-    values = np.full((3, row.max() + 1, column.max() + 1), np.nan)
+    shape = (len(NAMES), row.max() + 1, column.max() + 1)
+    values = np.full(shape, np.nan)
     values[:, row, column] = means.to_numpy().T
     table = means.reset_index(drop=True)
     table.insert(0, "x", corner[0] + (column - 0.5) * side)
@@ -155,8 +165,9 @@ def _fill_areas(boundaries: Boundaries, rows: pd.DataFrame) -> MapGrids | None:
     table = table.dropna(subset="truth")
     if table.empty:
         return None
-    outside = np.full((1, 3), np.nan)  # has number 0
-    values = np.vstack([outside, means.to_numpy()]).T[:, boundaries.number]
+    outside = np.full((1, len(NAMES)), np.nan)  # has number 0
+    by_number = np.vstack([outside, means.to_numpy()])
+    values = by_number.T[:, boundaries.number]
     return MapGrids(values, boundaries.is_line, None, table)
 
 
@@ -167,8 +178,9 @@ def measure_side(xy: Floats) -> float:
     """
     distinct = np.unique(xy, axis=0)
     distances, _ = cKDTree(distinct).query(distinct, k=2)
+    typical = np.median(distances[:, 1])
     extent = np.ptp(xy, axis=0).max()
-    return float(max(np.median(distances[:, 1]), extent / MAX_SQUARES))
+    return float(max(typical, extent / MAX_SQUARES))
 
 
 def draw_picture(
@@ -185,7 +197,8 @@ def draw_picture(
     if is_line is not None:
         level[is_line & is_drawn] = N_COLOURS + 1
     repeat = max(1, -(-MIN_PIXELS // max(values.shape)))
-    picture = Image.fromarray(np.kron(level, np.ones((repeat, repeat), np.uint8)))
+    block = np.ones((repeat, repeat), np.uint8)
+    picture = Image.fromarray(np.kron(level, block))
     picture = picture.convert("P")
     picture.putpalette(_build_palette(stops))
     out = io.BytesIO()
@@ -195,10 +208,12 @@ def draw_picture(
 
 def _build_palette(stops: Stops) -> bytes:
     """Return RGB of transparent, the colours of a scale, and of lines."""
-    at = np.linspace(0, len(stops) - 1, N_COLOURS)
-    channels = [np.interp(at, range(len(stops)), channel) for channel in np.transpose(stops)]
+    known = np.arange(len(stops))
+    at = np.linspace(0, known[-1], N_COLOURS)
+    channels = [np.interp(at, known, channel) for channel in np.transpose(stops)]
     colours = np.rint(np.transpose(channels))
-    return np.vstack([(0, 0, 0), colours, LINE]).astype(np.uint8).tobytes()
+    palette = np.vstack([(0, 0, 0), colours, LINE])
+    return palette.astype(np.uint8).tobytes()
 
 
 def describe_unit(maps: dict[str, Maps], collected: Collected) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.spatial import cKDTree
 
-from extract.config.arrays import Floats
+from extract.config.arrays import Array, Floats
 from models.evaluation.comparisons import ALPHA, correct_holm
 from reports.data.formats import plural
 
@@ -41,20 +41,29 @@ def compute_moran(xy: Floats, values: Floats) -> Moran:
     Moran 1950, Biometrika 37:17, doi:10.2307/2332142; Anselin 1995, Geographical Analysis 27:93
     (permutation).
     """
+    largest = float(np.abs(values).max())
+    rounding = 1e-12 * max(1.0, largest)
     z = values - values.mean()
-    rounding = 1e-12 * max(1.0, float(np.abs(values).max()))
-    if len(z) < MIN_AREAS or not z.std() > rounding:
+    is_flat = z.std() <= rounding
+    if is_flat or len(z) < MIN_AREAS:
         return Moran(np.nan, np.nan)
-    _, nearest = cKDTree(xy).query(xy, k=N_NEIGHBOURS + 1)
+    tree = cKDTree(xy)
+    _, nearest = tree.query(xy, k=N_NEIGHBOURS + 1)
     neighbours = nearest[:, 1:]  # the first is the place itself
     rng = np.random.default_rng(0)
-    samples = [rng.permutation(z) for _ in range(N_PERMUTATIONS)]
-    samples.insert(0, z)
-    products = [sample @ sample[neighbours].mean(axis=1) for sample in samples]
-    indices = np.array(products) / (z @ z)
-    # The observed value counts as one of the permutations.
-    p = np.mean(indices >= indices[0])
-    return Moran(float(indices[0]), float(p))
+    observed = _correlate(z, neighbours)
+    n_as_large = 1  # the observed value counts as one of the permutations
+    for _ in range(N_PERMUTATIONS):
+        shuffled = rng.permutation(z)
+        n_as_large += _correlate(shuffled, neighbours) >= observed
+    p = n_as_large / (N_PERMUTATIONS + 1)
+    return Moran(observed, p)
+
+
+def _correlate(z: Floats, neighbours: Array) -> float:
+    """Return Moran's I of (n,) deviations from the mean, with (n, k) neighbours of each."""
+    lag = z[neighbours].mean(axis=1)
+    return float(z @ lag / (z @ z))
 
 
 def describe_moran(found: dict[str, Moran]) -> str:
@@ -62,8 +71,9 @@ def describe_moran(found: dict[str, Moran]) -> str:
     tested = {target: one for target, one in found.items() if np.isfinite(one.p)}
     if not tested:
         return "Where truths, predictions and residuals lie."
-    p_values = np.array([one.p for one in tested.values()])
-    corrected = dict(zip(tested, correct_holm(p_values), strict=True))
+    p_values = [one.p for one in tested.values()]
+    p_holm = correct_holm(np.array(p_values))
+    corrected = dict(zip(tested, p_holm, strict=True))
     clustered = [target for target, p in corrected.items() if p < ALPHA]
     indices = plural(len(tested), "index")
     if not clustered:
