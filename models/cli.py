@@ -14,6 +14,7 @@ from rich.status import Status
 from extract.config.suggestions import suggest
 from extract.console import Config, Traceback, err, guarded, out, print_line
 from extract.errors import PlaceFeaturesError
+from extract.files.names import encode_name
 from extract.settings import read_settings
 
 if TYPE_CHECKING:
@@ -128,17 +129,19 @@ def scores(
 
     Example: python -m models scores --config examples/london.toml --target income
     """
+    from models.evaluation.current import open_current
     from models.evaluation.standings import build_standings, render_standings
     from models.settings import FitSettings
 
     with guarded(traceback=traceback, interrupted="stopped."):
         settings = read_settings(config, FitSettings)
         _list_targets(settings, target)
-        table = build_standings(settings.folder, target, split=split, level=level.value)
+        with open_current(settings):
+            table = build_standings(settings.folder, target, split=split, level=level.value)
+            drawn = render_standings(table, settings.folder)
         if csv:
             typer.echo(table.to_csv(index=False), nl=False)
         else:
-            drawn = render_standings(table, settings.folder)
             out.print(drawn, width=max(out.width, 80), crop=False)
 
 
@@ -285,7 +288,7 @@ def predict(
             except PlaceFeaturesError as error:  # the extraction has printed its own message
                 sys.exit(error.code)
         for name in names:
-            path = (folder or place.folder / "predictions") / name
+            path = (folder or place.folder / "predictions") / encode_name(name)
             with err.status(f"{name}: 0 tiles") as status:
                 report = partial(_show_tiles, status, name)
                 facts = predict_place(

@@ -25,7 +25,7 @@ from models.settings import FitSettings
 from models.store.cells import Planned, list_cells, plan_cells, stack_members
 from models.store.fitted import Fitted
 from models.store.kept_models import list_kept
-from models.store.runs import mend_run, run_folder
+from models.store.runs import mend_run, move_run, run_folder
 from models.store.staleness import count_reasons
 from models.store.write_run import write_fitted
 from models.uncertainty.coverage import write_coverage
@@ -87,6 +87,7 @@ def plan_all(
         features_path(folder, backbone)
     if not is_read_only:
         for cell in list_cells(settings):
+            move_run(folder, *cell.names)
             mend_run(run_folder(folder, *cell.names))
     check_estimators(settings)
     tiles = read_tiles(settings)

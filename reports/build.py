@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from extract.files.atomic import write_atomically
+from models.evaluation.current import open_current
 from reports.data.collect import Collected, collect
 from reports.page.figures import build_figures, name_target_file, write_figures
 from reports.page.leaderboard import build_class_leaderboard, build_leaderboard, write_leaderboard
@@ -26,7 +27,8 @@ LINKS = (
 
 def build_report(settings: ReportSettings) -> Path:
     """Write everything under `<folder>/report/`, the page last; return its absolute path."""
-    collected = collect(settings)
+    with open_current(settings):
+        collected = collect(settings)
     folder = (settings.folder / "report").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     content = build_content(collected)

@@ -17,11 +17,12 @@ from models.data.classes import code_labels, list_classes
 from models.data.fold_file import read_folds
 from models.data.folds import unit_numbers
 from models.evaluation.comparisons import compare_with, correct_holm, judge, largest_differences
+from models.evaluation.current import open_current
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
 from models.evaluation.levels import area_level
 from models.evaluation.out_of_fold import read_predicted, read_probabilities
 from models.evaluation.score_split import Labelled
-from models.store.runs import read_document
+from models.store.runs import SCHEMA, SCHEMA_VERSION, read_document
 from reports.data.collect import SPLITS, read_checked_scores
 from reports.settings import ReportSettings
 
@@ -80,7 +81,7 @@ def _settings_of(folder: Path) -> ReportSettings:
             f"{folder}: no finished run below it. Name a settings file, or the folder that holds "
             "scores.csv."
         )
-    document = read_document(runs[0], "roofline.run", 2)
+    document = read_document(runs[0], SCHEMA, SCHEMA_VERSION)
     return ReportSettings.model_validate({**document["settings"], "out": str(folder.resolve())})
 
 
@@ -100,6 +101,11 @@ def compare_experiments(first: Path, second: Path) -> pd.DataFrame:
     """
     a = open_side(first)
     b = open_side(second)
+    with open_current(a.settings), open_current(b.settings):
+        return _compare_sides(first, second, a, b)
+
+
+def _compare_sides(first: Path, second: Path, a: Side, b: Side) -> pd.DataFrame:
     split = next((s for s in SPLITS if s in set(a.scores["split"]) & set(b.scores["split"])), None)
     if split is None:
         raise ReportError(

@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 from extract.settings import read_settings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
+from models.data.fold_file import open_folds
+from models.evaluation.score_runs import build_labels, describe_inputs
 from models.execution.fit_progress import FitProgress
 from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.fitted import Fitted
+from models.store.runs import join_cut, read_scores, run_folder
+from models.store.scores_file import hash_runs, write_stated
 
 TEXT = """name = "x"
 out = "out"
@@ -111,6 +115,22 @@ def write_features(
     writer.append(X, ["not an image" if i in rejected else "" for i in range(N)])
     writer.close()
     write_virtual(settings.folder / "features/net.h5", [shard])
+
+
+def state_scores(settings: FitSettings) -> None:
+    """Let scores.json say that the tables of scores are of the runs, labels and folds of now."""
+    folder = settings.folder
+    scores = read_scores(folder)
+    parts = scores[["backbone", "layer", "pooling"]].to_numpy().tolist()
+    scores = scores.assign(cut=[join_cut(*names) for names in parts])
+    runs = scores[["split", "cut", "model"]].drop_duplicates().to_numpy().tolist()
+    known = [run for run in runs if (run_folder(folder, *run) / "run.json").is_file()]
+    tiles = read_tiles(settings)
+    options = settings.models.fold_options
+    folds = open_folds(folder, tiles, options, is_read_only=True).folds
+    labels = build_labels(tiles, folds, block_m=settings.models.block_m)
+    inputs = describe_inputs(labels, settings.models.seed)
+    write_stated(folder, {**inputs, "runs": hash_runs(folder, known)})
 
 
 def change(path: Path, **values: Any) -> FitSettings:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
+from made_experiment import state_scores
 
 from extract.settings import read_settings
 from models.evaluation.comparisons import (
@@ -17,7 +19,7 @@ from models.evaluation.comparisons import (
     COMPARISON_COLUMNS,
     WINNER_COLUMNS,
 )
-from models.store.runs import split_cut, write_run
+from models.store.runs import run_folder, split_cut, write_run
 from reports.build import build_content, build_report
 from reports.data.collect import collect
 from reports.page.page import render_page
@@ -62,7 +64,7 @@ class Experiment:
             f'[extract]\ncuts = {json.dumps(list(cuts))}\nweights = "{weights}"\n'
             "[models]\nnames = "
             f"{json.dumps(['mean', *(['location'] if places else []), 'ridge', 'knn'])}\n"
-            f"splits = {json.dumps(list(splits))}\n[reports]\ntitle = "
+            f"splits = {json.dumps(list(splits))}\nblock_m = 300\n[reports]\ntitle = "
             f"{json.dumps(title, ensure_ascii=False)}\n{reports}",
             encoding="utf-8",
         )
@@ -86,6 +88,8 @@ class Experiment:
         self.write_runs(targets, splits, cuts)
         self.write_comparisons(targets, splits, cuts, verdict)
         self.write_features(weights, rejects)
+        with suppress(ValueError):  # too few areas for folds, or no places
+            state_scores(read_settings(self.config, ReportSettings))
         return self
 
     def write_runs(self, targets, splits, cuts):
@@ -139,7 +143,7 @@ class Experiment:
             for t in targets
         ]
         write_run(
-            self.out / "runs" / split / cut / model,
+            run_folder(self.out, split, cut, model),
             pd.concat(frames),
             None,
             {
@@ -270,7 +274,9 @@ class Experiment:
 
     def build(self) -> str:
         """Write the whole report, and give its page."""
-        return build_report(read_settings(self.config, ReportSettings)).read_text(encoding="utf-8")
+        settings = read_settings(self.config, ReportSettings)
+        state_scores(settings)
+        return build_report(settings).read_text(encoding="utf-8")
 
     def render(self) -> str:
         """Return the page alone: drawing every figure as a file takes longer than all the rest."""

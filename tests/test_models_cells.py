@@ -16,7 +16,14 @@ from extract.errors import LockError, RunFileError
 from extract.files.locks import locked
 from models.families.linear.ridge import SharedRidge
 from models.fit import fit_all
-from models.store.runs import mend_run, read_finished, read_nested, read_predictions, write_run
+from models.store.runs import (
+    mend_run,
+    read_finished,
+    read_nested,
+    read_predictions,
+    run_folder,
+    write_run,
+)
 from models.store.staleness import count_reasons, name_changes
 
 ONE = ("area", "net/last:avg", "ridge")
@@ -118,7 +125,7 @@ def test_a_stack_asks_its_members_once_more_and_leaving_it_out_costs_nothing(pat
 
 
 def test_a_run_that_is_not_whole_is_fitted_again_and_no_other(path: Path) -> None:
-    folder = change(path).folder / "runs" / Path(*ONE)
+    folder = run_folder(change(path).folder, *ONE)
     (folder / "predictions.parquet").write_bytes(b"torn")
     assert fit(path).fitted == cells("ridge")
 
@@ -142,8 +149,9 @@ def test_a_run_that_is_not_whole_is_fitted_again_and_no_other(path: Path) -> Non
 def test_a_run_that_says_something_else_is_refused_by_what_is_wrong(
     path: Path, damage: Any, fault: str
 ) -> None:
-    file = change(path).folder / "runs" / Path(*ONE) / "run.json"
+    file = run_folder(change(path).folder, *ONE) / "run.json"
     run = json.loads(file.read_text())
+    del run["sha256"]
     damage(run)
     file.write_text(json.dumps(run))
     with pytest.raises(
@@ -154,8 +162,9 @@ def test_a_run_that_says_something_else_is_refused_by_what_is_wrong(
 
 
 def test_parameters_of_another_version_only_leave_the_forecast_blind(path: Path) -> None:
-    file = change(path).folder / "runs" / Path(*ONE) / "run.json"
+    file = run_folder(change(path).folder, *ONE) / "run.json"
     run = json.loads(file.read_text())
+    del run["sha256"]
     run["inputs"]["params"] = {"alphas": None, "exact_limit": "many"}
     for cell in run["cells"].values():
         cell["key"] = "another"

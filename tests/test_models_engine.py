@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -32,10 +33,11 @@ QUIET = {
 
 def predictions(path: Path) -> pd.DataFrame:
     folder = change(path).folder
-    runs = sorted(p.parent.relative_to(folder / "runs") for p in folder.glob("runs/**/run.json"))
-    return pd.concat(
-        [read_predictions(folder, r.parts[0], "/".join(r.parts[1:-1]), r.parts[-1]) for r in runs]
-    )
+    frames = []
+    for file in sorted(folder.glob("runs/**/run.json")):
+        run = json.loads(file.read_text())
+        frames.append(read_predictions(folder, run["split"], run["cut"], run["model"]))
+    return pd.concat(frames)
 
 
 @pytest.fixture(scope="module")

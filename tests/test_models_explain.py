@@ -18,12 +18,13 @@ from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from models.cli import app
 from models.explaining.drawing import draw_heat, draw_overlay
-from models.explaining.explanations import name_file, read_explanation
+from models.explaining.explanations import explanation_folder, name_file, read_explanation
 from models.explaining.heat_maps import WORDS, describe_method
 from models.explaining.tile_selection import choose_gallery
 from models.fit import fit_all
 from models.settings import FitSettings
-from models.store.runs import read_predictions
+from models.store.runs import hash_file, read_predictions
+from models.store.seal import seal
 
 pytestmark = pytest.mark.slow
 N = 48
@@ -77,7 +78,7 @@ def fail(path: Path, *options: str) -> str:
 
 
 def folder_of(path: Path, model: str) -> Path:
-    return path.parent / "out" / "explain" / "income" / CUT / model
+    return explanation_folder(path.parent / "out", "income", CUT, model)
 
 
 def test_a_gallery_has_its_files_and_out_of_fold_predictions(fitted: Path) -> None:
@@ -154,7 +155,7 @@ def test_map_of_an_area_does_not_claim_the_whole_prediction() -> None:
 
 def test_names_of_files_are_safe_and_differ() -> None:
     assert name_file(17) == "17"
-    assert name_file("E0100_1.a") == "E0100_1.a"
+    assert name_file("e0100_1.a") == "e0100_1.a"
     strange = [
         "../x",
         "..",
@@ -214,11 +215,9 @@ def test_a_table_that_names_files_outside_is_not_read(fitted: Path) -> None:
     with pytest.raises(RunFileError, match="not the file that `make explain` wrote"):
         read_explanation(path)
     facts = json.loads((path / "explain.json").read_text())
-    from models.store.runs import hash_file
-
-    (path / "explain.json").write_text(
-        json.dumps(facts | {"tiles_sha256": hash_file(path / "tiles.parquet")})
-    )
+    del facts["sha256"]
+    facts["files"]["tiles.parquet"] = hash_file(path / "tiles.parquet")
+    (path / "explain.json").write_text(json.dumps(seal(facts)))
     with pytest.raises(RunFileError, match="outside its folder"):
         read_explanation(path)
 

@@ -23,7 +23,7 @@ from extract.settings import ExtractSettings, read_settings
 from models.cli import app
 from models.data.features import Features
 from models.data.folds import Folds
-from models.explaining.explanations import read_explanation
+from models.explaining.explanations import explanation_folder, read_explanation
 from models.families.networks.finetune import Finetune
 from models.families.networks.head import Head
 from models.families.networks.network_family import NetworkFamily
@@ -165,7 +165,7 @@ def test_every_kept_network_is_explained_end_to_end(
     assert done.exit_code == 0, done.output
     for cut, model in (("tiny/relu2:map", "tail"), ("pixels/32:map", "finetune:tiny")):
         folder, facts, tiles = read_explanation(
-            path.parent / "out" / "explain" / "income" / cut / model
+            explanation_folder(path.parent / "out", "income", cut, model)
         )
         assert facts["method"] == "gradients"
         assert len(tiles) == 20

@@ -14,9 +14,10 @@ from rich.console import Console
 
 from extract.errors import RunFileError
 from models.data.folds import assign_folds, build_folds
-from models.evaluation.score_runs import FILES, Labels, build_labels, score_runs
+from models.evaluation.score_runs import Labels, build_labels, score_runs
 from models.evaluation.standings import build_standings, render_standings
 from models.store.runs import SCORE_COLUMNS, read_scores, read_table, run_folder, write_run
+from models.store.scores_file import FILES
 
 N = 120
 AREA = np.arange(N) // 4

@@ -32,8 +32,15 @@ from models.families.baselines import Mean
 from models.families.family import Family
 from models.families.registry import BASELINES, FAMILIES, build_model
 from models.store.feature_origin import find_licence
-from models.store.kept_models import SCHEMA_VERSION, find_kept, load_model, read_kept, save_model
-from models.store.model_folder import seal
+from models.store.kept_models import (
+    SCHEMA_VERSION,
+    find_kept,
+    load_model,
+    model_folder,
+    read_kept,
+    save_model,
+)
+from models.store.seal import seal
 from models.uncertainty.applicability import measure_reach, read_reach
 
 N = 80
@@ -181,7 +188,12 @@ def test_a_value_in_model_json_that_was_changed_is_noticed(town: Path) -> None:
     facts = json.loads(file.read_text())
     facts["intervals"]["tile"]["0.8"] *= 2
     file.write_text(json.dumps(facts))
-    for read in (load_model, read_kept, lambda _: find_kept(folder, "income")):
+    readers = (
+        load_model,
+        lambda kept: read_kept(folder, kept),
+        lambda _: find_kept(folder, "income"),
+    )
+    for read in readers:
         with pytest.raises(
             RunFileError,
             match=r"model.json: changed since `make models` wrote it .*Do not trust this folder",
@@ -357,13 +369,12 @@ def test_a_booster_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_a_kept_model_carries_all_that_it_promises(tmp_path: Path) -> None:
     path = make_experiment(tmp_path, names=["mean", "ridge"], keep="all")
     fit(path)
-    for folder, licence in (
-        ("net/last:avg/ridge", "none: random weights"),
-        ("none/mean", "none: no network was used"),
+    for cut, model, licence in (
+        ("net/last:avg", "ridge", "none: random weights"),
+        ("none", "mean", "none: no network was used"),
     ):
-        facts = json.loads(
-            (change(path).folder / "models" / "income" / folder / "model.json").read_text()
-        )
+        folder = model_folder(change(path).folder, "income", cut, model)
+        facts = json.loads((folder / "model.json").read_text())
         assert (facts["schema"], facts["schema_version"], facts["licence"]) == (
             "roofline.model",
             SCHEMA_VERSION,
@@ -406,7 +417,7 @@ def test_a_model_kept_by_the_version_before_is_refused_and_fitted_again(town: Pa
     with pytest.raises(RunFileError, match=refused):
         load_model(file.parent)
     fit(town)
-    assert read_kept(file.parent).facts["schema_version"] == SCHEMA_VERSION
+    assert read_kept(folder, file.parent).facts["schema_version"] == SCHEMA_VERSION
     assert find_kept(folder, "income").path == file.parent
 
 

@@ -237,6 +237,8 @@ def test_from_pictures_to_curves_on_disk(
     assert tuple(curves) == CURVE_COLUMNS
     assert curves.groupby("fold").size().to_dict() == {0: 2, 1: 2, 2: 2}
     assert "network_sha256" in read_run(settings.folder, *cell)["inputs"]
-    assert not (settings.folder / "runs/area/mobilenetv2/block_15_add:map/ridge").exists()
-    assert (settings.folder / "models/income/mobilenetv2/block_15_add:map/tail/tail.npz").is_file()
+    assert not (settings.folder / "runs/area/mobilenetv2/block_15_add%3Amap/ridge").exists()
+    assert (
+        settings.folder / "models/income/mobilenetv2/block_15_add%3Amap/tail/tail.npz"
+    ).is_file()
     assert not (settings.folder / "checkpoints").exists()

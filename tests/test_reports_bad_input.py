@@ -12,6 +12,7 @@ import pytest
 from made_report import CUTS, EVIL, Experiment
 
 from extract.errors import ReportError
+from models.store.runs import run_folder
 
 
 @pytest.fixture
@@ -133,7 +134,7 @@ def test_baselines_alone_and_no_table_and_no_features(city):
 
 def test_unfinished_run_is_shown_as_such(city):
     city.write(("income",), ("area",))
-    (city.out / "runs" / "area" / CUTS[1] / "knn" / "run.json").unlink()
+    (run_folder(city.out, "area", CUTS[1], "knn") / "run.json").unlink()
     page = city.render()
     assert "<strong>Unfinished:</strong> 1 of 6 runs" in page
     assert f"<li>area {CUTS[1]} knn</li>" in page

@@ -13,7 +13,7 @@ import pytest
 from made_report import CUTS, Experiment
 
 from extract.errors import RunFileError
-from models.store.runs import hash_file
+from models.store.runs import hash_file, run_folder
 from reports.sections.curves import MAX_EPOCHS, build_curves, describe_curves
 
 N_EPOCHS, BEST = 200, 137
@@ -50,9 +50,10 @@ def city(tmp_path: Path) -> Experiment:
 
 
 def write(city: Experiment, table: pd.DataFrame, model: str = "knn") -> Path:
-    path = city.out / "runs" / "block" / CUTS[0] / model / "curves.csv"
+    path = run_folder(city.out, "block", CUTS[0], model) / "curves.csv"
     table.to_csv(path, index=False)
     run = json.loads((path.parent / "run.json").read_text())
+    run.pop("sha256", None)
     run.setdefault("files", {})["curves.csv"] = {
         "sha256": hash_file(path),
         "bytes": path.stat().st_size,

@@ -10,11 +10,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_experiment import change, fit, make_experiment, read_signal, write_table
+from made_experiment import (
+    change,
+    fit,
+    make_experiment,
+    read_signal,
+    state_scores,
+    write_table,
+)
 from typer.testing import CliRunner
 
 from extract.errors import ReportError
-from models.store.runs import read_predictions, write_run
+from models.store.runs import read_predictions, run_folder, write_run
 from reports.cli import app
 from reports.diff import compare_experiments
 from reports.serve import open_server
@@ -45,7 +52,8 @@ def test_a_planted_improvement_is_found_and_nothing_else(pair, tmp_path):
     is_health = frame["target"] == "health"
     noise = 0.1 * np.random.default_rng(0).normal(size=int(is_health.sum()))
     frame.loc[is_health, "prediction"] = frame.loc[is_health, "truth"] + noise
-    write_run(better / "out" / "runs" / "/".join(run), frame, None, {"cells": {}})
+    write_run(run_folder(better / "out", *run), frame, None, {"cells": {}})
+    state_scores(change(better / "s.toml"))
     rows = compare_experiments(pair[0] / "s.toml", better / "s.toml").query("what == 'same cell'")
     found = rows[rows["verdict"] == "better"]
     assert found[["target", "first"]].to_numpy().tolist() == [["health", "ridge on net/last:avg"]]

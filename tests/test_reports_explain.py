@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from made_report import CUTS, EVIL, Experiment
 
-from extract.errors import ReportError
+from extract.errors import RunFileError
 from models.explaining.drawing import encode_png
 from models.explaining.explanations import explanation_folder, name_file, write_explanation
 from models.store.kept_models import SCHEMA, SCHEMA_VERSION, model_folder
-from models.store.model_folder import seal
 from models.store.runs import write_json
+from models.store.seal import seal
 
 SANITY = {"rank_correlation": 0.1, "depends_on_weights": True, "n_tiles": 5, "shuffles": 3}
 
@@ -157,7 +157,7 @@ def test_a_picture_that_is_none_is_named(tmp_path: Path) -> None:
     path = write_gallery(city.out, "income")
     (path / "3_heat.png").write_bytes(b"no picture")
     with pytest.raises(
-        ReportError, match=r"3_heat.png: not a readable picture .* run `make explain` again"
+        RunFileError, match=r"3_heat.png: not the file that .* run `make explain` again"
     ):
         city.render()
 

@@ -118,7 +118,7 @@ def test_a_second_time_nothing_is_done_and_the_scores_stay(city):
 def test_area_scores_are_what_the_predictions_say(city):
     table = pd.read_csv(city / "city" / "EmbeddingData.csv").set_index("id")["LSOA11CD"]
     row = scores(city).query("level == 'area' and model == 'ridge' and target == 'health'").iloc[0]
-    folder = city / "artifacts/demo/runs/area/vgg16/block2_pool:avg/ridge"
+    folder = city / "artifacts/demo/runs/area/vgg16/block2_pool%3Aavg/ridge"
     frame = pd.read_parquet(folder / "predictions.parquet").query("target == 'health'")
     means = (
         frame.assign(area=frame["id"].map(table)).groupby("area")[["truth", "prediction"]].mean()

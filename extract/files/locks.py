@@ -7,11 +7,16 @@ import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from filelock import FileLock, Timeout
 
 from extract.errors import LockError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 class DeviceClaim(NamedTuple):
@@ -57,7 +62,8 @@ def locked(folder: Path) -> Iterator[str]:
         lock.acquire(timeout=0)
     except Timeout:
         owner = _read_owner(path)
-        raise LockError(f"{folder}: in use by process {owner}. Wait for it, or stop it.") from None
+        by = f"process {owner}" if owner else "another command, which reads it"
+        raise LockError(f"{folder}: in use by {by}. Wait for it, or stop it.") from None
     except (OSError, NotImplementedError) as error:
         reason = getattr(error, "strerror", None) or error
         yield (
@@ -69,7 +75,53 @@ def locked(folder: Path) -> Iterator[str]:
         _write_owner(path)
         yield ""
     finally:
+        _forget_owner(path)
         lock.release()
+
+
+@contextmanager
+def locked_to_read(folder: Path) -> Iterator[None]:
+    """Hold a folder together with others that read it, so that nobody writes into it meanwhile.
+
+    Nothing is held where nobody has written yet, on a file system without locks, and on Windows,
+    which has none that are shared; there a process that writes is noticed at the beginning.
+
+    Raises
+    ------
+    LockError : a process writes into it.
+    """
+    path = folder / ".lock"
+    try:
+        handle = path.open("rb")
+    except OSError:
+        yield
+        return
+    with handle:
+        if not _share(handle, path):
+            raise LockError(
+                f"{folder}: process {_read_owner(path)} is writing into it. Wait for it, or stop "
+                "it, and run the same command again."
+            )
+        yield
+
+
+def _share(handle: BinaryIO, path: Path) -> bool:
+    """Return whether nobody writes; on POSIX the lock holds until the file is closed."""
+    if fcntl is None:
+        lock = FileLock(path, fallback_to_soft=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return False
+        lock.release()
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks here
+        return True
+    return True
 
 
 def claim_device(folder: Path, devices: Sequence[str]) -> DeviceClaim:
@@ -94,6 +146,11 @@ def claim_device(folder: Path, devices: Sequence[str]) -> DeviceClaim:
 def _write_owner(path: Path) -> None:
     if os.name != "nt":  # where a locked file can be neither read nor written
         path.write_text(f"{os.getpid()} on {socket.gethostname()}")
+
+
+def _forget_owner(path: Path) -> None:
+    if os.name != "nt" and path.is_file():
+        path.write_text("")
 
 
 def _read_owner(path: Path) -> str:

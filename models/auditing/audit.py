@@ -71,6 +71,7 @@ from models.auditing.findings import AuditInputs, Check, Finding, Need, Severity
 from models.data.design import check_same_tiles
 from models.data.folds import unit_numbers
 from models.store.runs import read_document, write_json
+from models.store.seal import SEAL, is_sealed, seal
 
 SCHEMA = "roofline.audit"
 SCHEMA_VERSION = 2
@@ -228,20 +229,18 @@ def write_audit(
     """Write `audit.json` whole or not at all, and give its path."""
     folder.mkdir(parents=True, exist_ok=True)
     counts = Counter(finding.severity for finding in findings)
-    write_json(
-        folder / "audit.json",
-        {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "inputs_sha256": hash_inputs(inputs),
-            "n_tiles": len(inputs),
-            "n_areas": len(inputs.areas),
-            "counts": {severity: counts[severity] for severity in SEVERITIES},
-            "accepted": list_accepted(findings, accept),
-            "skipped": list_skipped(inputs),
-            "findings": [dataclasses.asdict(finding) for finding in findings],
-        },
-    )
+    document = {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        "inputs_sha256": hash_inputs(inputs),
+        "n_tiles": len(inputs),
+        "n_areas": len(inputs.areas),
+        "counts": {severity: counts[severity] for severity in SEVERITIES},
+        "accepted": list_accepted(findings, accept),
+        "skipped": list_skipped(inputs),
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+    }
+    write_json(folder / "audit.json", seal(document))
     return folder / "audit.json"
 
 
@@ -253,6 +252,11 @@ def read_audit(folder: Path) -> dict[str, Any]:
     RunFileError : not there, not JSON, another schema, or a finding that is none.
     """
     document = read_document(folder / "audit.json", SCHEMA, SCHEMA_VERSION)
+    if SEAL in document and not is_sealed(document):
+        raise RunFileError(
+            f"{folder / 'audit.json'}: changed since `make models` wrote it. Delete it and run "
+            "`make models` again."
+        )
     try:
         return {**document, "findings": [Finding(**finding) for finding in document["findings"]]}
     except (KeyError, TypeError) as error:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from extract.config.arrays import Floats, Ints
 
@@ -52,3 +54,18 @@ def commonest(code: Ints, group: Ints) -> Ints:
     counts[:, -1] = 0  # of the labels that are missing
     has_label = counts.any(axis=1)
     return np.where(has_label, counts.argmax(axis=1), -1)
+
+
+def choose_classes(shares: Floats, classes: Sequence[str]) -> NDArray[np.object_]:
+    """Return the likeliest class of each row, (n,); None where the row has no probabilities.
+
+    Parameters
+    ----------
+    shares : (n, n_classes), probabilities in the order of `classes`; NaN where there are none.
+    """
+    names = np.array(classes, dtype=object)
+    is_unknown = np.isnan(shares[:, 0])
+    likeliest = np.nan_to_num(shares).argmax(axis=1)
+    chosen = names[likeliest]
+    chosen[is_unknown] = None
+    return chosen

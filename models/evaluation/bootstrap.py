@@ -79,7 +79,8 @@ def draw_units(n_units: int, seed: int, n_replicates: int = REPLICATES) -> Count
     rng = np.random.default_rng(seed)
     counts = np.empty((n_replicates, n_units), np.uint16)
     for replicate in counts:
-        replicate[:] = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units)
+        drawn = rng.integers(n_units, size=n_units)
+        replicate[:] = np.bincount(drawn, minlength=n_units)
     counts.flags.writeable = False
     return counts
 
@@ -89,14 +90,16 @@ def sum_draws(counts: Array, values: Floats) -> Floats:
     drawn = np.empty((len(counts), values.shape[1]))
     for start in range(0, len(counts), _BLOCK):
         block = slice(start, start + _BLOCK)
-        drawn[block] = counts[block].astype(np.float64) @ values
+        weights = counts[block].astype(np.float64)
+        drawn[block] = weights @ values
     return drawn
 
 
 def draw_each(counts: Array, columns: list[Floats]) -> list[Floats]:
     """Sum each of some unit values over what each replicate has drawn, in one product."""
     ends = np.cumsum([values.shape[1] for values in columns])
-    return np.split(sum_draws(counts, np.hstack(columns)), ends[:-1], axis=1)
+    drawn = sum_draws(counts, np.hstack(columns))
+    return np.split(drawn, ends[:-1], axis=1)
 
 
 def sum_units(truth: Floats, predicted: Array, unit: Ints) -> UnitSums:
@@ -106,18 +109,21 @@ def sum_units(truth: Floats, predicted: Array, unit: Ints) -> UnitSums:
     ----------
     truth : (n,), finite. predicted : (n, n_cells), finite. unit : (n,), 0 … n_units − 1.
     """
-    n_units = int(unit.max()) + 1
     centred = truth - truth.mean()
+    ones = np.ones(len(unit))
     truth_ranks = rank_column(truth)
-    errors = np.empty((n_units, predicted.shape[1]))
-    influence = np.empty((n_units, predicted.shape[1]))
-    rho = np.empty(predicted.shape[1])
+    n_cells = predicted.shape[1]
+    errors = np.empty((int(unit.max()) + 1, n_cells))
+    influence = np.empty_like(errors)
+    rho = np.empty(n_cells)
     for cell, column in enumerate(predicted.T):
-        errors[:, cell] = _sum_by(unit, (truth - column) ** 2)
-        rho[cell], row_influence = rank_influence(truth_ranks, rank_column(column))
+        squared = (truth - column) ** 2
+        errors[:, cell] = _sum_by(unit, squared)
+        ranks = rank_column(column)
+        rho[cell], row_influence = rank_influence(truth_ranks, ranks)
         influence[:, cell] = _sum_by(unit, row_influence)
     return UnitSums(
-        n=_sum_by(unit, np.ones(len(unit))),
+        n=_sum_by(unit, ones),
         total=_sum_by(unit, centred),
         squares=_sum_by(unit, centred**2),
         errors=errors,
@@ -127,7 +133,8 @@ def sum_units(truth: Floats, predicted: Array, unit: Ints) -> UnitSums:
 
 
 def _sum_by(unit: Ints, values: Floats) -> Floats:
-    return np.asarray(np.bincount(unit, weights=values), dtype=np.float64)
+    total = np.bincount(unit, weights=values)
+    return np.asarray(total, dtype=np.float64)
 
 
 def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
@@ -150,13 +157,13 @@ def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
     """
     observed = _log_scores(sums, np.ones((1, len(sums.n))))
     drawn = _log_scores(sums, counts)
-    r2 = _studentise(observed.r2, observed.r2_error, drawn.r2, drawn.r2_error)
-    mse = _studentise(observed.mse, observed.mse_error, drawn.mse, drawn.mse_error)
+    r2 = _studentise(observed.r2, drawn.r2)
+    mse = _studentise(observed.mse, drawn.mse)
     return Bootstrap(
-        r2=Interval(1 - _exp(r2.high), 1 - _exp(r2.low)),
+        r2=Interval(low=1 - _exp(r2.high), high=1 - _exp(r2.low)),
         spearman=_spearman(sums, counts),
-        rmse=Interval(_exp(mse.low / 2), _exp(mse.high / 2)),
-        r2_replicates=1 - _exp(drawn.r2),
+        rmse=Interval(low=_exp(mse.low / 2), high=_exp(mse.high / 2)),
+        r2_replicates=1 - _exp(drawn.r2.value),
     )
 
 
@@ -167,15 +174,18 @@ def _exp(values: Floats) -> Floats:
     return np.exp(np.minimum(values, _LARGEST))
 
 
-class _LogScores(NamedTuple):
-    """Logarithms of 1 − R² and of the MSE, with their standard errors: each (n_replicates,
-    n_cells).
-    """
+class _Estimate(NamedTuple):
+    """A score of each cell in each replicate, and its standard error: (n_replicates, n_cells)."""
 
-    r2: Floats
-    r2_error: Floats
-    mse: Floats
-    mse_error: Floats
+    value: Floats
+    error: Floats
+
+
+class _LogScores(NamedTuple):
+    """Logarithms of 1 − R² and of the MSE."""
+
+    r2: _Estimate
+    mse: _Estimate
 
 
 def _log_scores(sums: UnitSums, counts: Array) -> _LogScores:
@@ -198,51 +208,65 @@ def _log_scores(sums: UnitSums, counts: Array) -> _LogScores:
         e_spread = e_s - 2 * m * e_t + m**2 * e_n
         spread_spread = s_s - 4 * m * s_t + 2 * m**2 * s_n
         spread_spread += 4 * m**2 * t_t - 4 * m**3 * t_n + m**4 * n_n
-        of_errors = e_e / E**2
-        r2_variance = of_errors - 2 * e_spread / (E * spread)
-        r2_variance += spread_spread / spread**2
-        mse_variance = of_errors - 2 * e_n / (E * N)
-        mse_variance += n_n / N**2
         return _LogScores(
-            r2=np.log(E / spread),
-            r2_error=np.sqrt(np.maximum(r2_variance, 0)),
-            mse=np.log(E / N),
-            mse_error=np.sqrt(np.maximum(mse_variance, 0)),
+            r2=_log_ratio(E, spread, e_e, e_spread, spread_spread),
+            mse=_log_ratio(E, N, e_e, e_n, n_n),
         )
+
+
+def _log_ratio(
+    above: Floats,
+    below: Floats,
+    above_above: Floats,
+    above_below: Floats,
+    below_below: Floats,
+) -> _Estimate:
+    """Return the logarithm of a ratio of two sums, from the sums of the units' products."""
+    variance = above_above / above**2
+    variance -= 2 * above_below / (above * below)
+    variance += below_below / below**2
+    error = np.sqrt(np.maximum(variance, 0))
+    return _Estimate(np.log(above / below), error)
 
 
 def _positive(spread: Floats, largest: float) -> Floats:
     """Return the spread, NaN where it is nothing but rounding: all drawn labels were the same."""
-    return np.where(spread > 1e-12 * max(largest, np.finfo(float).tiny), spread, np.nan)
+    tiny = np.finfo(float).tiny
+    rounding = 1e-12 * max(largest, tiny)
+    return np.where(spread > rounding, spread, np.nan)
 
 
-def _studentise(observed: Floats, error: Floats, drawn: Floats, drawn_error: Floats) -> Interval:
+def _studentise(observed: _Estimate, drawn: _Estimate) -> Interval:
     """Bootstrap-t interval of each column; replicates without a score or an error are left out."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = (drawn - observed) / drawn_error
-    low, high = _quantiles(np.where(np.isfinite(t), t, np.nan))
-    return Interval((observed - high * error)[0], (observed - low * error)[0])
+        t = (drawn.value - observed.value) / drawn.error
+    t[~np.isfinite(t)] = np.nan
+    tails = _quantiles(t)
+    (value,) = observed.value
+    (error,) = observed.error
+    return Interval(low=value - tails.high * error, high=value - tails.low * error)
 
 
 def _spearman(sums: UnitSums, counts: Counts) -> Interval:
     n_drawn = sum_draws(counts, sums.n[:, None])
     moved = sum_draws(counts, sums.influence) / n_drawn
     with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = _quantiles(moved / (1 - sums.rho**2))
+        tails = _quantiles(moved / (1 - sums.rho**2))
         z = np.arctanh(sums.rho)
-        return Interval(np.tanh(z + low), np.tanh(z + high))
+    return Interval(low=np.tanh(z + tails.low), high=np.tanh(z + tails.high))
 
 
-def _quantiles(values: Floats) -> tuple[Floats, Floats]:
+def _quantiles(values: Floats) -> Interval:
     """Ends of the middle 95 % of each column; NaN where a tenth of it or more is not a number."""
     ordered = np.sort(values, axis=0)  # NaN comes last
     n = np.isfinite(values).sum(axis=0)
+    is_undefined = n <= 0.9 * len(values)
     columns = np.arange(values.shape[1])
     ends = []
     for tail in TAILS:
-        rank = np.rint(tail * (n - 1)).astype(int)
-        end = ordered[np.maximum(rank, 0), columns]
-        end[n <= 0.9 * len(values)] = np.nan
+        rank = np.rint(tail * (n - 1))
+        rank = np.maximum(rank, 0)
+        end = ordered[rank.astype(int), columns]
+        end[is_undefined] = np.nan
         ends.append(end)
-    low, high = ends
-    return low, high
+    return Interval(*ends)

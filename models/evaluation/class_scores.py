@@ -16,6 +16,7 @@ CLASS_GREATER_IS_BETTER = {
     "log_loss": False,
 }
 """Every score of a class: whether greater is better."""
+_EPSILON = float(np.finfo(np.float64).eps)  # the least probability whose logarithm is taken
 
 
 class ClassSums(NamedTuple):
@@ -31,9 +32,9 @@ class ClassSums(NamedTuple):
 
     def draw(self, counts: Counts) -> ClassSums:
         """Return the sums of what each replicate draws: n_replicates in place of n_units."""
-        columns = [self.n[:, None], self.loss[:, None], self.hits, self.true, self.predicted]
-        n, loss, hits, true, predicted = draw_each(counts, columns)
-        return ClassSums(n[:, 0], loss[:, 0], hits, true, predicted)
+        columns = [values.reshape(len(values), -1) for values in self]
+        n, loss, *by_class = draw_each(counts, columns)
+        return ClassSums(n.ravel(), loss.ravel(), *by_class)
 
     def scores(self) -> dict[str, Floats]:
         """Score each row of the sums: accuracy, balanced accuracy, macro F1 and log loss [nats].
@@ -65,9 +66,10 @@ def score_classes(truth: Array, probability: Array) -> dict[str, float]:
     ValueError : shapes that do not match, no row, a class outside, NaN, or rows that are no
         probabilities.
     """
-    everything = np.zeros(len(np.asarray(truth)), dtype=np.int64)
-    sums = sum_classes(truth, probability, everything)
-    return {name: float(values[0]) for name, values in sums.scores().items()}
+    one_unit = np.zeros(len(truth), dtype=np.int64)
+    sums = sum_classes(truth, probability, one_unit)
+    scores = sums.scores()
+    return {name: values.item() for name, values in scores.items()}
 
 
 def sum_classes(truth: Array, probability: Array, unit: Ints) -> ClassSums:
@@ -83,32 +85,36 @@ def sum_classes(truth: Array, probability: Array, unit: Ints) -> ClassSums:
     ValueError : as for `score_classes`.
     """
     truth, probability = _check_classes(truth, probability)
-    n_units = int(unit.max()) + 1
-    n_classes = probability.shape[1]
+    shape = (int(unit.max()) + 1, probability.shape[1])
     predicted = probability.argmax(axis=1)
+    is_hit = truth == predicted
     of_truth = probability[np.arange(len(truth)), truth]
-    loss = -np.log(np.clip(of_truth, np.finfo(np.float64).eps, 1))
-
-    def count(classes: Ints, is_counted: Array) -> Floats:
-        cell = unit * n_classes + classes
-        counted = np.bincount(cell[is_counted], minlength=n_units * n_classes)
-        return counted.reshape(n_units, n_classes).astype(np.float64)
-
-    every = np.ones(len(truth), dtype=bool)
+    of_truth = np.clip(of_truth, _EPSILON, 1)
+    loss = np.bincount(unit, weights=-np.log(of_truth))
     return ClassSums(
         n=np.bincount(unit).astype(np.float64),
-        loss=np.asarray(np.bincount(unit, weights=loss), dtype=np.float64),
-        hits=count(truth, truth == predicted),
-        true=count(truth, every),
-        predicted=count(predicted, every),
+        loss=np.asarray(loss, dtype=np.float64),
+        hits=_count(unit[is_hit], truth[is_hit], shape),
+        true=_count(unit, truth, shape),
+        predicted=_count(unit, predicted, shape),
     )
+
+
+def _count(unit: Ints, code: Ints, shape: tuple[int, int]) -> Floats:
+    """Count the rows of each unit and class: (n_units, n_classes)."""
+    n_units, n_classes = shape
+    cell = unit * n_classes + code
+    counted = np.bincount(cell, minlength=n_units * n_classes)
+    counted = counted.reshape(shape)
+    return counted.astype(np.float64)
 
 
 def _check_classes(truth: Array, probability: Array) -> tuple[Ints, Floats]:
     """Return the classes as int64 and the probabilities as float64."""
     truth = np.asarray(truth)
     probability = np.asarray(probability, dtype=np.float64)
-    if truth.ndim != 1 or probability.ndim != 2 or len(truth) != len(probability):
+    is_matching = probability.shape[:1] == truth.shape
+    if not is_matching or probability.ndim != 2:
         raise ValueError(
             "scores: expected classes (n,) and probabilities (n, n_classes), got "
             f"{truth.shape} and {probability.shape}"
@@ -116,14 +122,17 @@ def _check_classes(truth: Array, probability: Array) -> tuple[Ints, Floats]:
     if not len(truth):
         raise ValueError("scores: expected at least one row, got none")
     n_classes = probability.shape[1]
-    if truth.dtype.kind not in "iu" or truth.min() < 0 or truth.max() >= n_classes:
+    least = truth.min()
+    most = truth.max()
+    if truth.dtype.kind not in "iu" or least < 0 or most >= n_classes:
         raise ValueError(
             f"scores: expected whole numbers of classes from 0 to {n_classes - 1}, got "
-            f"{truth.dtype} from {truth.min()} to {truth.max()}"
+            f"{truth.dtype} from {least} to {most}"
         )
     total = probability.sum(axis=1)
-    is_sound = (probability >= 0).all(axis=1) & (np.abs(total - 1) < 1e-3)
-    n_bad = np.count_nonzero(~is_sound)
+    is_whole = np.abs(total - 1) < 1e-3
+    is_positive = np.all(probability >= 0, axis=1)
+    n_bad = np.count_nonzero(~(is_whole & is_positive))
     if n_bad:
         raise ValueError(
             f"scores: expected probabilities that add up to 1, got {n_bad} rows that do not, or "

@@ -112,10 +112,7 @@ def compare_cells(evaluated: Evaluated) -> tuple[list[Row], list[Row]]:
     for row in rows:
         row["verdict"] = judge(row["difference"], row["p_holm"], row["p_max"])
     winner = {
-        "level": evaluated.rows.name,
-        "score": evaluated.score,
-        "best_cut": evaluated.cells[best].cut,
-        "best_model": evaluated.cells[best].model,
+        **_name_best(evaluated, best),
         "value": float(values[best]),
         "value_corrected": evaluated.correct(),
         "n_cells": len(values),
@@ -128,7 +125,9 @@ def compare_cells(evaluated: Evaluated) -> tuple[list[Row], list[Row]]:
 
 def _ask(evaluated: Evaluated, kind: str, largest: Floats) -> list[Row]:
     """Compare the best cell of one kind with the best of another; no row without both."""
-    ours, theirs = (_best_that_sees(evaluated, sees) for sees in QUESTIONS[kind])
+    we_see, they_see = QUESTIONS[kind]
+    ours = _best_that_sees(evaluated, we_see)
+    theirs = _best_that_sees(evaluated, they_see)
     if ours is None or theirs is None:
         return []
     differences = compare_with(ours, evaluated, largest)
@@ -144,14 +143,12 @@ def _best_that_sees(evaluated: Evaluated, sees: Sees) -> int | None:
 def _comparison(
     evaluated: Evaluated, best: int, other: int, differences: Differences, p_holm: Floats
 ) -> Row:
+    compared = evaluated.cells[other]
     row: Row = {
-        "level": evaluated.rows.name,
-        "score": evaluated.score,
-        "best_cut": evaluated.cells[best].cut,
-        "best_model": evaluated.cells[best].model,
-        "cut": evaluated.cells[other].cut,
-        "model": evaluated.cells[other].model,
-        "is_baseline": evaluated.cells[other].is_baseline,
+        **_name_best(evaluated, best),
+        "cut": compared.cut,
+        "model": compared.model,
+        "is_baseline": compared.is_baseline,
         "p_holm": float(p_holm[other]),
         "kind": AGAINST_OTHERS,
         "n": len(evaluated.rows.truth),
@@ -160,6 +157,15 @@ def _comparison(
     for name, values in differences._asdict().items():
         row[name] = float(values[other])
     return row
+
+
+def _name_best(evaluated: Evaluated, best: int) -> Row:
+    return {
+        "level": evaluated.rows.name,
+        "score": evaluated.score,
+        "best_cut": evaluated.cells[best].cut,
+        "best_model": evaluated.cells[best].model,
+    }
 
 
 def judge_rows(rows: list[Row]) -> list[Row]:
@@ -193,16 +199,19 @@ def compare_with(cell: int, evaluated: Evaluated, largest: Floats) -> Difference
     """
     from scipy.special import stdtr  # slow to load, and a run with nothing to do needs none
 
-    drawn = evaluated.replicates[:, [cell]] - evaluated.replicates
+    replicates = evaluated.replicates
+    drawn = replicates[:, [cell]] - replicates
     spread = np.nanstd(drawn, axis=0)
     spread[spread <= _LEAST_SPREAD] = np.nan
     difference = evaluated.values[cell] - evaluated.values
     statistic = np.abs(difference) / spread
     low, high = np.nanquantile(drawn, TAILS, axis=0)
-    p = 2 * stdtr(max(evaluated.n_units - 1, 1), -statistic)
-    beyond = len(largest) - np.searchsorted(np.sort(largest), statistic)
-    p_max = np.maximum((1 + beyond) / (1 + len(largest)), p)
-    return Differences(difference, low, high, p, p_max)
+    freedom = max(evaluated.n_units - 1, 1)
+    p = 2 * stdtr(freedom, -statistic)
+    below = np.searchsorted(np.sort(largest), statistic)
+    beyond = len(largest) - below
+    share = (1 + beyond) / (1 + len(largest))
+    return Differences(difference, low, high, p, p_max=np.maximum(share, p))
 
 
 def largest_differences(replicates: Floats) -> Floats:
@@ -226,7 +235,8 @@ def largest_differences(replicates: Floats) -> Floats:
     Westfall and Young 1993, Resampling-Based Multiple Testing, section 2.3 (max-t); Hsu 1996,
     Multiple Comparisons, chapter 5 (all pairs, as Tukey's range).
     """
-    known = replicates[np.isfinite(replicates).all(axis=1)]
+    is_known = np.isfinite(replicates).all(axis=1)
+    known = replicates[is_known]
     centred = known - known.mean(axis=0)
     covariance = centred.T @ centred / max(len(centred), 1)
     variance = np.diag(covariance)

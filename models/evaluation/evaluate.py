@@ -45,7 +45,9 @@ class CellName(NamedTuple):
         spec = parse_model(self.model)
         if spec.is_baseline:
             return "none"
-        return "pictures and groups" if spec.groups else "pictures"
+        if spec.groups:
+            return "pictures and groups"
+        return "pictures"
 
     @property
     def is_area(self) -> bool:
@@ -83,7 +85,8 @@ class Evaluated:
 
 def evaluate_level(rows: Level, cells: list[CellName], *, seed: int) -> Evaluated:
     """Score every cell and resample its units; the same units and seed give the same resamples."""
-    counts = draw_units(int(rows.unit.max()) + 1, seed)
+    n_units = int(rows.unit.max()) + 1
+    counts = draw_units(n_units, seed)
     if rows.predicted.ndim == 3:
         return _evaluate_classes(rows, cells, counts)
     return _evaluate_numbers(rows, cells, counts)
@@ -110,9 +113,10 @@ def _evaluate_numbers(rows: Level, cells: list[CellName], counts: Counts) -> Eva
 
 
 def _evaluate_classes(rows: Level, cells: list[CellName], counts: Counts) -> Evaluated:
+    n_units = counts.shape[1]
     predicted = np.moveaxis(rows.predicted, 1, 0)
     sums = [sum_classes(rows.truth, probability, rows.unit) for probability in predicted]
-    everything = np.ones((1, counts.shape[1]), dtype=np.uint16)
+    everything = np.ones((1, n_units), dtype=np.uint16)
     observed = [one.draw(everything).scores() for one in sums]
     drawn = [one.draw(counts).scores() for one in sums]
     scores: dict[str, Floats] = {}
@@ -129,7 +133,7 @@ def _evaluate_classes(rows: Level, cells: list[CellName], counts: Counts) -> Eva
         scores=scores,
         replicates=replicates,
         correct=partial(correct_balanced_accuracy, sums, counts, replicates),
-        n_units=counts.shape[1],
+        n_units=n_units,
     )
 
 
@@ -150,11 +154,15 @@ def correct_r2(sums: UnitSums, counts: Counts, replicates: Floats) -> float:
     """
     replicates = replicates[:ENOUGH]
     is_known = np.isfinite(replicates).all(axis=1)
-    is_left_out = counts[:ENOUGH][is_known] == 0
+    drawn = counts[:ENOUGH][is_known]
+    is_left_out = drawn == 0
     chosen = np.argmax(replicates[is_known], axis=1)
-    errors = sum_draws(is_left_out, sums.errors)[np.arange(len(chosen)), chosen].sum()
+    errors = sum_draws(is_left_out, sums.errors)
+    error = errors[np.arange(len(chosen)), chosen].sum()
     squares = sum_draws(is_left_out, sums.squares[:, None]).sum()
-    return float(1 - errors / squares) if squares > 0 else np.nan
+    if squares > 0:
+        return float(1 - error / squares)
+    return np.nan
 
 
 def correct_balanced_accuracy(sums: list[ClassSums], counts: Counts, replicates: Floats) -> float:
@@ -165,4 +173,7 @@ def correct_balanced_accuracy(sums: list[ClassSums], counts: Counts, replicates:
     found = hits[chosen, np.arange(len(chosen))].sum(axis=0)
     true = sum_draws(is_left_out, sums[0].true).sum(axis=0)
     occurs = true > 0
-    return float(np.mean(found[occurs] / true[occurs])) if occurs.any() else np.nan
+    if not occurs.any():
+        return np.nan
+    recall = found[occurs] / true[occurs]
+    return float(recall.mean())

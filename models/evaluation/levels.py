@@ -66,19 +66,22 @@ def area_level(tiles: Level) -> Level:
     """Average the tiles of each area; the unit of an area is that of its tiles, which they
     share.
     """
-    first = np.unique(tiles.area, return_index=True)[1]
-    columns = tiles.predicted.reshape(len(tiles.truth), -1)
-    means = np.column_stack([_mean_by_area(column, tiles.area) for column in columns.T])
-    is_class = tiles.predicted.ndim == 3
+    area = tiles.area
+    first = np.unique(area, return_index=True)[1]
+    columns = tiles.predicted.reshape(len(area), -1)
+    means = np.column_stack([_mean_by_area(column, area) for column in columns.T])
+    average = commonest if tiles.predicted.ndim == 3 else _mean_by_area
     training_mean = tiles.training_mean
+    if training_mean is not None:
+        training_mean = _mean_by_area(training_mean, area)
     return Level(
         name="area",
-        truth=(commonest if is_class else _mean_by_area)(tiles.truth, tiles.area),
+        truth=average(tiles.truth, area),
         predicted=means.reshape(len(first), *tiles.predicted.shape[1:]),
-        training_mean=None if training_mean is None else _mean_by_area(training_mean, tiles.area),
+        training_mean=training_mean,
         unit=tiles.unit[first],
-        area=tiles.area[first],
-        n_tiles=np.bincount(tiles.area),
+        area=area[first],
+        n_tiles=np.bincount(area),
     )
 
 

@@ -37,10 +37,12 @@ def read_predicted(
     """
     predicted = np.full((len(targets), len(runs), len(ids)), np.nan, np.float32)
     rows_of = _RowFinder(ids)
+    position = {target: i for i, target in enumerate(targets)}
     for r, run in enumerate(runs):
         for target, of_run, values in _read_targets(folder, run, is_nested):
-            if target in targets:
-                predicted[targets.index(target), r, rows_of(of_run, run)] = values
+            if target in position:
+                rows = rows_of(of_run, run)
+                predicted[position[target], r, rows] = values
     return np.moveaxis(predicted, 1, 2)
 
 
@@ -61,10 +63,14 @@ def read_probabilities(
     rows_of = _RowFinder(ids)
     for r, run in enumerate(runs):
         frame = read_classes(folder, *run)
-        for target, of_target in frame.groupby(frame["target"].astype(str)):
-            if str(target) in predicted:
-                rows = rows_of(of_target["id"].to_numpy(), run)
-                predicted[str(target)][rows, r] = np.stack(of_target["probability"].to_list())
+        names = frame["target"].astype(str)
+        for target, array in predicted.items():
+            of_target = frame[names == target]
+            if of_target.empty:
+                continue
+            rows = rows_of(of_target["id"].to_numpy(), run)
+            shares = of_target["probability"].to_list()
+            array[rows, r] = np.stack(shares)
     return predicted
 
 
@@ -80,21 +86,23 @@ class _RowFinder:
         if not np.array_equal(ids, self._asked):
             self._asked = ids
             self._rows = self._index.get_indexer(pd.Index(ids))
-        is_unknown = self._rows < 0
-        if is_unknown.any():
+        unknown = ids[self._rows < 0]
+        if len(unknown):
             raise RunFileError(
-                f"run {' '.join(run)}: predicts {np.count_nonzero(is_unknown)} tiles that the "
-                f"table does not have (first: {ids[is_unknown][0]}). Run `make models` again."
+                f"run {' '.join(run)}: predicts {len(unknown)} tiles that the table does not have "
+                f"(first: {unknown[0]}). Run `make models` again."
             )
         return self._rows
 
 
 def _read_targets(folder: Path, run: Run, is_nested: bool) -> Iterator[tuple[str, Array, Floats]]:
     """Yield target, ids and predictions of a run."""
-    table = read_prediction_table(folder, *run, is_nested=is_nested).combine_chunks()
+    table = read_prediction_table(folder, *run, is_nested=is_nested)
+    table = table.combine_chunks()
     targets = table["target"].combine_chunks()
     code = targets.indices.to_numpy()
     ids = table["id"].to_numpy()
     values = table["prediction"].to_numpy()
     for i, name in enumerate(targets.dictionary.to_pylist()):
-        yield str(name), ids[code == i], values[code == i]
+        is_row = code == i
+        yield str(name), ids[is_row], values[is_row]

@@ -27,8 +27,10 @@ class Ranks(NamedTuple):
 def rank_column(values: Array) -> Ranks:
     """Rank a column, (n,); equal values share the middle of their ranks."""
     _, group, size = np.unique(values, return_inverse=True, return_counts=True)
-    middle = (np.cumsum(size) - size / 2) / len(values) - 0.5
-    return Ranks(group, middle[group])
+    middle = np.cumsum(size) - size / 2
+    share = middle / len(values)
+    centred = share - 0.5
+    return Ranks(group, centred[group])
 
 
 def rank_influence(truth: Ranks, predicted: Ranks) -> tuple[float, Floats]:
@@ -64,18 +66,23 @@ def rank_influence(truth: Ranks, predicted: Ranks) -> tuple[float, Floats]:
     if scale == 0:
         return float("nan"), np.full(len(u), np.nan)
     rho = A / scale
-    by_A = u * v + _through_ranks(truth, v) + _through_ranks(predicted, u)
+    by_A = u * v
+    by_A = by_A + _through_ranks(truth, v) + _through_ranks(predicted, u)
     by_B = u * u + 2 * _through_ranks(truth, u)
     by_D = v * v + 2 * _through_ranks(predicted, v)
+    by_scale = by_B / B + by_D / D
     influence = by_A / scale
-    influence -= rho / 2 * (by_B / B + by_D / D)
-    return float(rho), influence - influence.mean()
+    influence -= rho / 2 * by_scale
+    influence -= influence.mean()
+    return float(rho), influence
 
 
 def _through_ranks(ranks: Ranks, weights: Floats) -> Floats:
     """Mean of `weights` (n,; sum 0) over the rows above each row, and half of those equal to it:
     (n,).
     """
-    total = np.bincount(ranks.group, weights=weights)
+    group = ranks.group
+    total = np.bincount(group, weights=weights)
     below = np.cumsum(total) - total / 2
-    return -below[ranks.group] / len(weights)
+    mean = below / len(weights)
+    return -mean[group]

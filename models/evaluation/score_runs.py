@@ -4,14 +4,12 @@
 - `scores_by_tiles.csv`: a row a cell and range of tile counts, on the areas of as many tiles.
 - `comparisons.csv`: a row a split, level, target and pair of cells that are compared.
 - `winners.csv`: a row a split, level and target: the best cell, and how many are as good.
-- `scores.json`: hashes of all that these were made from, written last. Where they still hold,
-  nothing is made again.
+- `scores.json`: what these were made from, written last (`models.store.scores_file`). Where it
+  still holds, nothing is made again.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,21 +29,23 @@ from models.evaluation.comparisons import COMPARISON_COLUMNS, WINNER_COLUMNS, Ro
 from models.evaluation.evaluate import CellName
 from models.evaluation.out_of_fold import Run, read_predicted, read_probabilities
 from models.evaluation.score_split import BY_TILES_COLUMNS, Labelled, Scored, score_split
+from models.store.cells import hash_labels
 from models.store.runs import (
     SCORE_COLUMNS,
-    read_document,
     read_run,
     read_scores,
     split_cut,
     write_csv,
-    write_json,
     write_scores,
 )
+from models.store.scores_file import (
+    MadeFrom,
+    hash_runs,
+    read_stated,
+    remove_stated,
+    write_stated,
+)
 
-# raise the version when a number would come out differently
-SCHEMA = "roofline.scores"
-SCHEMA_VERSION = 4
-FILES = ("scores.csv", "scores_by_tiles.csv", "comparisons.csv", "winners.csv")
 _MOST_BYTES = 2**29  # predictions held at once; more targets take several passes over the files
 Report = Callable[[int, int], None]  # done, of how many
 
@@ -88,10 +88,9 @@ def build_labels(tiles: Tiles, folds: dict[str, Folds], *, block_m: float) -> La
     """
     area = pd.factorize(tiles.area)[0].astype(np.int64)
     Y = tiles.targets.to_numpy(np.float64)
-    units = {
-        split: block_numbers(area, tiles.xy, block_m) if split == "block" else area
-        for split in folds
-    }
+    units = dict.fromkeys(folds, area)
+    if "block" in folds:
+        units["block"] = block_numbers(area, tiles.xy, block_m)
     return Labels(
         ids=tiles.id.to_numpy(),
         targets=tiles.targets,
@@ -139,8 +138,8 @@ def score_runs(
         have.
     """
     documents = {run: read_run(folder, *run) for run in runs}
-    inputs = _hash_inputs(documents, labels, seed)
-    if is_scored(folder, inputs):
+    made_from = {**describe_inputs(labels, seed), "runs": hash_runs(folder, runs)}
+    if is_scored(folder, made_from):
         return read_scores(folder)
     scored = Scored()
     splits = list(dict.fromkeys(split for split, *_ in runs))
@@ -153,46 +152,33 @@ def score_runs(
             done += 1
             if report:
                 report(done, total)
-    return _write(folder, scored, documents, labels, inputs)
+    return _write(folder, scored, documents, labels, made_from)
 
 
-def _hash_inputs(documents: dict[Run, dict[str, Any]], labels: Labels, seed: int) -> str:
+def describe_inputs(labels: Labels, seed: int) -> MadeFrom:
+    """Describe what scores depend on besides the runs."""
     ids = np.array(labels.ids, dtype=str)
-    arrays = (ids, labels.targets.to_numpy(np.float64), labels.area)
-    splits = {
-        split: [hash_array(labels.units[split]), hash_array(labels.training_means[split])]
-        for split in sorted(labels.units)
+    means_sha256 = {}
+    for split, means in labels.training_means.items():
+        for target, mean in zip(labels.targets, means.T, strict=True):
+            means_sha256[f"{split} for {target}"] = hash_array(mean)
+    return {
+        "replicates": REPLICATES,
+        "seed": seed,
+        "ids_sha256": hash_array(ids),
+        "area_sha256": hash_array(labels.area),
+        "labels_sha256": hash_labels(labels),
+        "units_sha256": {split: hash_array(unit) for split, unit in labels.units.items()},
+        "training_means_sha256": means_sha256,
     }
-    made_from = [
-        SCHEMA_VERSION,
-        REPLICATES,
-        seed,
-        {" ".join(run): document.get("files", {}) for run, document in documents.items()},
-        list(labels.targets.columns),
-        [hash_array(array) for array in arrays],
-        splits,
-        *([str(name), column.tolist()] for name, column in labels.classes.items()),
-    ]
-    return hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
 
 
-def is_scored(folder: Path, inputs: str) -> bool:
-    """Return whether the files on disk are those made from `inputs`, unchanged."""
-    if not (folder / "scores.json").is_file():
-        return False
+def is_scored(folder: Path, made_from: MadeFrom) -> bool:
+    """Return whether the tables on disk are those made from this, unchanged."""
     try:
-        document = read_document(folder / "scores.json", SCHEMA, SCHEMA_VERSION)
+        return read_stated(folder) == made_from
     except RunFileError:
         return False
-    return document.get("inputs") == inputs and document.get("files") == _hash_files(folder)
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    return {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        for name in FILES
-        if (folder / name).is_file()
-    }
 
 
 def _score_targets(
@@ -225,15 +211,20 @@ def _score_targets(
 
 
 def _write(
-    folder: Path, scored: Scored, documents: dict[Run, dict[str, Any]], labels: Labels, inputs: str
+    folder: Path,
+    scored: Scored,
+    documents: dict[Run, dict[str, Any]],
+    labels: Labels,
+    made_from: MadeFrom,
 ) -> pd.DataFrame:
     position = {run: i for i, run in enumerate(documents)}
     order = {target: i for i, target in enumerate(labels.names)}
-    (folder / "scores.json").unlink(missing_ok=True)
-    ordered = sorted(
-        scored.scores,
-        key=lambda row: (position[row["split"], row["cut"], row["model"]], order[row["target"]]),
-    )
+    remove_stated(folder)
+
+    def place(row: Row) -> tuple[int, int]:
+        return position[row["split"], row["cut"], row["model"]], order[row["target"]]
+
+    ordered = sorted(scored.scores, key=place)
     frame = write_scores(folder, [_score_row(row, documents) for row in ordered])
     tables = {
         "scores_by_tiles.csv": (scored.by_tiles, BY_TILES_COLUMNS),
@@ -242,22 +233,15 @@ def _write(
     }
     for name, (rows, columns) in tables.items():
         write_csv(folder / name, pd.DataFrame(rows, columns=list(columns)))
-    write_json(
-        folder / "scores.json",
-        {
-            "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
-            "inputs": inputs,
-            "replicates": REPLICATES,
-            "files": _hash_files(folder),
-        },
-    )
+    write_stated(folder, made_from)
     return frame
 
 
 def _score_row(row: Row, documents: dict[Run, dict[str, Any]]) -> Row:
-    cell = documents[row["split"], row["cut"], row["model"]].get("cells", {}).get(row["target"], {})
-    return dict.fromkeys(SCORE_COLUMNS, np.nan) | {
+    run = documents[row["split"], row["cut"], row["model"]]
+    cell = run.get("cells", {}).get(row["target"], {})
+    return {
+        **dict.fromkeys(SCORE_COLUMNS, np.nan),
         **row,
         **split_cut(row["cut"]),
         "fit_seconds": cell.get("seconds", np.nan),

@@ -5,7 +5,7 @@ and comparisons.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -40,18 +40,21 @@ class Labelled:
     @property
     def is_labelled(self) -> Bools:
         """(n,), whether the label is known."""
-        is_class = self.truth.dtype.kind == "i"
-        return self.truth >= 0 if is_class else np.isfinite(self.truth)
+        if self.truth.dtype.kind == "i":
+            return self.truth >= 0
+        return np.isfinite(self.truth)
 
     def tiles(self, is_row: Bools, predicted: Array) -> Level:
         """Return some rows, with what cells predict of them."""
         training_mean = self.training_mean
+        if training_mean is not None:
+            training_mean = training_mean[is_row]
         return tile_level(
             self.truth[is_row],
             predicted,
             area=self.area[is_row],
             unit=self.unit[is_row],
-            training_mean=None if training_mean is None else training_mean[is_row],
+            training_mean=training_mean,
         )
 
 
@@ -66,9 +69,10 @@ class Scored:
 
     def extend(self, more: Scored, **columns: str) -> None:
         """Append the rows of another, each with some columns more."""
-        for name in ("scores", "by_tiles", "comparisons", "winners"):
-            rows = [{**columns, **row} for row in getattr(more, name)]
-            getattr(self, name).extend(rows)
+        for field_ in fields(self):
+            mine = getattr(self, field_.name)
+            theirs = getattr(more, field_.name)
+            mine.extend({**columns, **row} for row in theirs)
 
 
 def score_split(
@@ -121,7 +125,8 @@ def _group_same_rows(known: Bools, columns: Ints) -> list[Ints]:
     """Group the columns that have the same rows."""
     groups: dict[bytes, list[int]] = {}
     for column in columns.tolist():
-        groups.setdefault(known[:, column].tobytes(), []).append(column)
+        rows = known[:, column].tobytes()
+        groups.setdefault(rows, []).append(column)
     return [np.array(group) for group in groups.values()]
 
 
@@ -138,41 +143,41 @@ def _evaluate(
     if not is_row.any():
         return []
     names = [cells[column] for column in columns]
-    tiles = labelled.tiles(is_row, predicted[np.ix_(is_row, columns)])
-    of_tiles = [i for i, name in enumerate(names) if not name.is_area]
-    evaluated = []
-    if of_tiles:
-        names_of_tiles = [names[i] for i in of_tiles]
-        evaluated.append(evaluate_level(tiles.cells(of_tiles), names_of_tiles, seed=seed))
-    evaluated.append(evaluate_level(area_level(tiles), names, seed=seed))
-    return evaluated
+    some = predicted[np.ix_(is_row, columns)]
+    tiles = labelled.tiles(is_row, some)
+    of_areas = evaluate_level(area_level(tiles), names, seed=seed)
+    with_tiles = [i for i, name in enumerate(names) if not name.is_area]
+    if not with_tiles:
+        return [of_areas]
+    names = [names[i] for i in with_tiles]
+    of_tiles = evaluate_level(tiles.cells(with_tiles), names, seed=seed)
+    return [of_tiles, of_areas]
 
 
 def _add_scores(scored: Scored, evaluated: Evaluated) -> None:
     rows = evaluated.rows
+    n = len(rows.truth)
     for i, cell in enumerate(evaluated.cells):
-        row = {**cell._asdict(), "level": rows.name, "n": len(rows.truth)}
+        row = {**cell._asdict(), "level": rows.name, "n": n}
         for name, values in evaluated.scores.items():
             row[name] = float(values[i])
         scored.scores.append(row)
     if rows.name == "area" and evaluated.score == "r2":
-        scored.by_tiles.extend(_score_by_tiles(rows, evaluated.cells))
+        by_tiles = _score_by_tiles(rows, evaluated.cells)
+        scored.by_tiles.extend(by_tiles)
 
 
 def _score_by_tiles(rows: Level, cells: list[CellName]) -> Iterator[Row]:
     """Score areas of few tiles and areas of many apart."""
-    nothing = {name: np.full(len(cells), np.nan) for name in ("rmse", "r2")}
+    nothing = np.full(len(cells), np.nan)
     for low, high in TILE_BINS:
-        is_in = (rows.n_tiles >= low) & (rows.n_tiles <= (high or np.inf))
-        values = nothing
+        is_in = rows.n_tiles >= low
+        if high is not None:
+            is_in &= rows.n_tiles <= high
+        values = {"rmse": nothing, "r2": nothing}
         if is_in.any():
             values = score_columns(rows.truth[is_in], rows.predicted[is_in], training_mean=None)
+        facts = {"tiles_low": low, "tiles_high": high, "n": np.count_nonzero(is_in)}
         for i, cell in enumerate(cells):
-            yield {
-                **cell._asdict(),
-                "tiles_low": low,
-                "tiles_high": high,
-                "n": np.count_nonzero(is_in),
-                "rmse": float(values["rmse"][i]),
-                "r2": float(values["r2"][i]),
-            }
+            scores = {name: float(values[name][i]) for name in ("rmse", "r2")}
+            yield {**cell._asdict(), **facts, **scores}

@@ -48,10 +48,12 @@ def score(
     ValueError : shapes that differ or are not (n,), no value, NaN or infinity.
     """
     truth, predicted = check_pair(truth, predicted)
-    mean = None if training_mean is None else check_pair(truth, training_mean)[1]
-    scores = score_columns(truth, predicted[:, None], training_mean=mean)
-    scores["spearman"] = np.array([rank_influence(rank_column(truth), rank_column(predicted))[0]])
-    return {name: float(scores[name][0]) for name in GREATER_IS_BETTER}
+    if training_mean is not None:
+        _, training_mean = check_pair(truth, training_mean)
+    scores = score_columns(truth, predicted[:, None], training_mean=training_mean)
+    rho, _ = rank_influence(rank_column(truth), rank_column(predicted))
+    scores["spearman"] = np.array([rho])
+    return {name: scores[name].item() for name in GREATER_IS_BETTER}
 
 
 def check_pair(truth: Array, predicted: Array) -> tuple[Floats, Floats]:
@@ -71,7 +73,7 @@ def check_pair(truth: Array, predicted: Array) -> tuple[Floats, Floats]:
         )
     if not len(truth):
         raise ValueError("scores: expected at least one value, got none")
-    for name, values in (("truth", truth), ("prediction", predicted)):
+    for name, values in {"truth": truth, "prediction": predicted}.items():
         n_bad = np.count_nonzero(~np.isfinite(values))
         if n_bad:
             raise ValueError(
@@ -97,15 +99,19 @@ def score_columns(
     """
     errors = truth[:, None] - predicted
     mse = np.mean(errors**2, axis=0)
+    rmse = np.sqrt(mse)
     spread = _or_nan(np.ptp(truth))
-    variance = truth.var() if np.isfinite(spread) else np.nan
+    variance = np.nan
+    if spread > 0:
+        variance = truth.var()
     around_training = np.nan
     if training_mean is not None:
-        around_training = _or_nan(np.mean((truth - training_mean) ** 2))
+        deviations = truth - training_mean
+        around_training = _or_nan(np.mean(deviations**2))
     return {
         "mse": mse,
-        "rmse": np.sqrt(mse),
-        "nrmse": np.sqrt(mse) / spread,
+        "rmse": rmse,
+        "nrmse": rmse / spread,
         "mae": np.mean(np.abs(errors), axis=0),
         "r2": 1 - mse / variance,
         "r2_training_mean": 1 - mse / around_training,
@@ -115,12 +121,16 @@ def score_columns(
 
 def _or_nan(value: np.floating[Any]) -> float:
     """Return a positive value; NaN for any other, which nothing can be divided by."""
-    return float(value) if value > 0 else np.nan
+    if value > 0:
+        return float(value)
+    return np.nan
 
 
 def _slopes(truth: Floats, predicted: Array) -> Floats:
     """Slope of the truth on each prediction; NaN where the prediction is constant."""
     centred = predicted - predicted.mean(axis=0, dtype=np.float64)
     squares = np.sum(centred**2, axis=0)
-    squares[np.ptp(predicted, axis=0) == 0] = np.nan
-    return (truth - truth.mean()) @ centred / squares
+    spread = np.ptp(predicted, axis=0)
+    squares[spread == 0] = np.nan
+    products = (truth - truth.mean()) @ centred
+    return products / squares

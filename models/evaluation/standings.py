@@ -56,6 +56,7 @@ QUESTION_TITLES = {
     FUSED_PICTURES: "Pictures and groups against pictures",
 }
 SCORE_WORDS = {"r2": "R²", BALANCED: "balanced accuracy"}
+R2_OF_SPLITS = [f"r2 {split}" for split in STRICTNESS]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,8 @@ class Layout:
 
 def is_class(scores: pd.DataFrame, target: str) -> bool:
     """Return whether the scores of a target are those of classes."""
-    return bool(scores.loc[scores["target"].astype(str) == target, BALANCED].notna().any())
+    of_target = scores[scores["target"].astype(str) == target]
+    return bool(of_target[BALANCED].notna().any())
 
 
 def build_standings(folder: Path, target: str, *, split: str | None, level: str) -> pd.DataFrame:
@@ -94,8 +96,9 @@ def build_standings(folder: Path, target: str, *, split: str | None, level: str)
     """
     every = read_scores(folder)
     of_class = is_class(every, target)
-    scores = every[(every["target"].astype(str) == target) & (every["level"] == level)]
-    known = [s for s in STRICTNESS if s in set(scores["split"])]
+    scores = _select(every, target=target, level=level)
+    scored = set(scores["split"])
+    known = [s for s in STRICTNESS if s in scored]
     if not known:
         raise RunFileError(
             f"{folder / 'scores.csv'}: no scores of {target!r} at level {level!r}. "
@@ -106,16 +109,23 @@ def build_standings(folder: Path, target: str, *, split: str | None, level: str)
             f"split {split!r}: not scored for {target!r}; there are {', '.join(known)}"
         )
     ranked = split or known[-1]
-    parts = scores[["backbone", "layer", "pooling"]].to_numpy().tolist()
-    scores = scores.assign(cut=[join_cut(*names) for names in parts])
+    parts = scores[["backbone", "layer", "pooling"]].to_numpy()
+    scores = scores.assign(cut=[join_cut(*names) for names in parts.tolist()])
     at_split = scores[scores["split"] == ranked]
-    table = _class_columns(at_split) if of_class else _number_columns(scores, at_split, known)
-    score = BALANCED if of_class else f"r2 {ranked}"
-    table = table.sort_values(score, ascending=False, kind="stable").reset_index(drop=True)
-    cells = [CellName(*pair) for pair in table[["cut", "model"]].to_numpy().tolist()]
+    if of_class:
+        score = BALANCED
+        table = _class_columns(at_split)
+    else:
+        score = f"r2 {ranked}"
+        table = _number_columns(scores, at_split, known)
+    table = table.sort_values(score, ascending=False, kind="stable", ignore_index=True)
+    pairs = table[["cut", "model"]].to_numpy()
+    cells = [CellName(*pair) for pair in pairs.tolist()]
     table.insert(2, "is_baseline", [cell.is_baseline for cell in cells])
-    table["verdict"] = _read_verdicts(folder, cells, target, ranked, level)
-    table.attrs |= {"split": ranked, "level": level, "target": target, "is_class": of_class}
+    shown = {"target": target, "split": ranked, "level": level}
+    verdicts = _read_verdicts(folder, shown)
+    table["verdict"] = [verdicts.get(cell, "") for cell in cells]
+    table.attrs |= {**shown, "is_class": of_class}
     return table
 
 
@@ -125,7 +135,8 @@ def _number_columns(
     wide = scores.pivot_table(
         index=["cut", "model"], columns="split", values="r2", dropna=False, sort=False
     )
-    wide = wide.reindex(columns=list(known)).add_prefix("r2 ").reset_index()
+    wide = wide.reindex(columns=list(known))
+    wide = wide.add_prefix("r2 ").reset_index()
     columns = ["cut", "model", "r2_low", "r2_high", "rmse", "spearman", "n"]
     return wide.merge(at_split[columns], on=["cut", "model"])
 
@@ -136,36 +147,37 @@ def _class_columns(at_split: pd.DataFrame) -> pd.DataFrame:
     return at_split[columns]
 
 
-def _read_verdicts(
-    folder: Path, cells: list[CellName], target: str, split: str, level: str
-) -> list[str]:
-    """Return how each cell compares with the best: `best`, `worse`, `not distinguishable`, or
-    empty.
-    """
-    rows = _select(read_table(folder / "comparisons.csv"), target, split, level)
-    verdicts: dict[tuple[str, str], str] = {}
-    best = ("", "")
-    for row in rows[rows["kind"] == AGAINST_OTHERS].to_dict("records"):
+def _read_verdicts(folder: Path, shown: dict[str, str]) -> dict[CellName, str]:
+    """Return how cells compare with the best: `best`, `worse` or `not distinguishable`."""
+    table = read_table(folder / "comparisons.csv")
+    rows = _select(table, kind=AGAINST_OTHERS, **shown)
+    verdicts: dict[CellName, str] = {}
+    for row in rows.astype(str).to_dict("records"):
+        best = CellName(row["best_cut"], row["best_model"])
+        other = CellName(row["cut"], row["model"])
+        verdicts[best] = "best"
         # the file says whether the best is better, the table what that makes the row
-        verdict = "worse" if row["verdict"] == "better" else str(row["verdict"])
-        verdicts[str(row["cut"]), str(row["model"])] = verdict
-        best = (str(row["best_cut"]), str(row["best_model"]))
-    verdicts[best] = "best"
-    return [verdicts.get(cell, "") for cell in cells]
+        verdicts[other] = row["verdict"].replace("better", "worse")
+    return verdicts
 
 
-def _select(rows: pd.DataFrame, target: str, split: str, level: str) -> pd.DataFrame:
-    is_target = rows["target"].astype(str) == target
-    return rows[is_target & (rows["split"] == split) & (rows["level"] == level)]
+def _select(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
+    """Return the rows with these values."""
+    for name, value in wanted.items():
+        rows = rows[rows[name].astype(str) == value]
+    return rows
 
 
 def render_standings(table: pd.DataFrame, folder: Path) -> Group:
     """Draw the table, numbers whole within 80 columns, and say how to read it."""
-    split, level, target = (str(table.attrs[name]) for name in ("split", "level", "target"))
+    shown = {name: str(table.attrs[name]) for name in ("target", "split", "level")}
+    split = shown["split"]
+    level = shown["level"]
     layout = _choose_layout(table)
+    n_rows = int(table["n"].max())
     drawn = Table(
-        title=f"{target}: {layout.title} of {int(table['n'].max()):,} {level}s, ranked on the "
-        f"split {split}",
+        title=f"{shown['target']}: {layout.title} of {n_rows:,} {level}s, ranked on the split "
+        f"{split}",
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
@@ -176,8 +188,9 @@ def render_standings(table: pd.DataFrame, folder: Path) -> Group:
     for name, width in layout.columns:
         drawn.add_column(name, justify="right", width=width)
     drawn.add_column("verdict", width=7)
+    cells_of = _class_cells if table.attrs["is_class"] else _number_cells
     for row in table.to_dict("records"):
-        _add_row(drawn, row, table)
+        _add_row(drawn, row, cells_of(row))
     facts = {
         "level": level,
         "split": split,
@@ -186,7 +199,7 @@ def render_standings(table: pd.DataFrame, folder: Path) -> Group:
         "replicates": REPLICATES,
     }
     reading = [line.format(**facts) for line in layout.reading]
-    lines = [*list_findings(folder, target, split, level), "", *reading]
+    lines = [*list_findings(folder, shown), "", *reading]
     return Group(drawn, *map(Text, lines))
 
 
@@ -194,57 +207,72 @@ def _choose_layout(table: pd.DataFrame) -> Layout:
     if table.attrs["is_class"]:
         of_classes = (("balanced", 8), ("95 %", 13), ("accuracy", 8), ("log loss", 8))
         return Layout(title="classes", columns=of_classes, reading=CLASSES_READING)
-    splits = _splits(table)
-    is_flattered = "random" in splits and table.attrs["split"] != "random"
-    return Layout(
-        title="R²",
-        columns=(*((split, 6) for split in splits), ("95 %", 15), ("rank corr.", 6)),
-        reading=(*NUMBERS_READING, RANDOM_READING) if is_flattered else NUMBERS_READING,
-    )
+    splits = [name.removeprefix("r2 ") for name in table.columns if name in R2_OF_SPLITS]
+    widths = dict.fromkeys(splits, 6)
+    widths |= {"95 %": 15, "rank corr.": 6}
+    reading: tuple[str, ...] = NUMBERS_READING
+    if "random" in splits and table.attrs["split"] != "random":
+        reading = (*reading, RANDOM_READING)
+    return Layout(title="R²", columns=tuple(widths.items()), reading=reading)
 
 
-def _splits(table: pd.DataFrame) -> list[str]:
-    return [name.removeprefix("r2 ") for name in map(str, table.columns) if name.startswith("r2 ")]
+def _class_cells(row: dict[Any, Any]) -> list[str]:
+    return [
+        _number(row[BALANCED]),
+        _interval(row, f"{BALANCED}_"),
+        _number(row["accuracy"]),
+        _number(row["log_loss"]),
+    ]
 
 
-def _add_row(drawn: Table, row: dict[Any, Any], table: pd.DataFrame) -> None:
-    if table.attrs["is_class"]:
-        interval = f"{row[f'{BALANCED}_low']:.3f} … {row[f'{BALANCED}_high']:.3f}"
-        values = [_number(row[BALANCED]), interval]
-        values += [_number(row[name]) for name in ("accuracy", "log_loss")]
-    else:
-        values = [_number(row[f"r2 {split}"]) for split in _splits(table)]
-        values += [f"{_number(row['r2_low'])} … {_number(row['r2_high'])}"]
-        values += [_number(row["spearman"])]
+def _number_cells(row: dict[Any, Any]) -> list[str]:
+    by_split = [_number(row[name]) for name in row if name in R2_OF_SPLITS]
+    return [*by_split, _interval(row, "r2_"), _number(row["spearman"])]
+
+
+def _add_row(drawn: Table, row: dict[Any, Any], values: list[str]) -> None:
     verdict = str(row["verdict"]).replace("not distinguishable", "=")
     style = "bold" if verdict == "best" else ""
     cut = str(row["cut"])
     if row["is_baseline"]:
         style = "dim"
         cut = "(no network)"
-    drawn.add_row(Text(cut), Text(str(row["model"])), *values, verdict, style=style)
+    model = Text(str(row["model"]))
+    drawn.add_row(Text(cut), model, *values, verdict, style=style)
 
 
-def list_findings(folder: Path, target: str, split: str, level: str) -> list[str]:
+def list_findings(folder: Path, shown: dict[str, str]) -> list[str]:
     """Describe how much of the best is luck, and whether pictures beat, or add to, the
     baselines.
+
+    Parameters
+    ----------
+    shown : `target`, `split` and `level`.
     """
     found = []
-    for row in _select(read_table(folder / "winners.csv"), target, split, level).to_dict("records"):
+    winners = _select(read_table(folder / "winners.csv"), **shown)
+    for row in winners.to_dict("records"):
         found.append(
             f"Best of {row['n_cells']} cells: {SCORE_WORDS[row['score']]} {_number(row['value'])}; "
             f"where it was not chosen, about {_number(row['value_corrected'])}. "
             f"Not distinguishable from it: {row['n_not_distinguishable']}."
         )
-    rows = _select(read_table(folder / "comparisons.csv"), target, split, level)
-    for row in rows[rows["kind"].isin(QUESTION_TITLES)].to_dict("records"):
+    rows = _select(read_table(folder / "comparisons.csv"), **shown)
+    rows = rows[rows["kind"].isin(QUESTION_TITLES)]
+    for row in rows.to_dict("records"):
         ours = _name(row["best_cut"], row["best_model"])
         theirs = _name(row["cut"], row["model"])
         found.append(
             f"{QUESTION_TITLES[row['kind']]}: {ours} less {theirs}: {_number(row['difference'])} "
-            f"({_number(row['low'])} … {_number(row['high'])}), {row['verdict']}."
+            f"({_interval(row)}), {row['verdict']}."
         )
     return found
+
+
+def _interval(row: dict[Any, Any], score: str = "") -> str:
+    low = _number(row[f"{score}low"])
+    high = _number(row[f"{score}high"])
+    return f"{low} … {high}"
 
 
 def _name(cut: str, model: str) -> str:
@@ -255,4 +283,5 @@ def _number(value: float) -> str:
     """Format a number with three decimals, a true minus and no negative zero."""
     if math.isnan(value):
         return "–"
-    return f"{round(value, 3) + 0.0:.3f}".replace("-", "−")
+    rounded = round(value, 3) + 0.0
+    return f"{rounded:.3f}".replace("-", "−")

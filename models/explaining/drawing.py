@@ -21,39 +21,56 @@ Picture = Pixels
 def draw_heat(heat: Floats, limit: float, size: int) -> Picture:
     """Draw a heat map as (size, size, 3) RGB; −limit is blue, 0 grey, limit orange."""
     values = _enlarge(heat, size) / limit  # beyond the stops the last colour stays
-    channels = [np.interp(values, _STOPS, channel) for channel in zip(*DIVERGING, strict=True)]
-    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    colours = np.array(DIVERGING)
+    channels = [np.interp(values, _STOPS, channel) for channel in colours.T]
+    return _as_picture(np.stack(channels, axis=-1))
 
 
 def draw_overlay(tile: Picture, heat: Floats, limit: float) -> Picture:
     """Lay a heat map over the tile in grey, the more opaque the hotter: (size, size, 3) RGB."""
     size = len(tile)
-    grey = cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY)[..., None]
-    strength = np.minimum(np.abs(_enlarge(heat, size)) / limit, 1)
-    share = _MOST_OPAQUE * np.sqrt(strength)[..., None]
-    hot = draw_heat(heat, limit, size) * (1 - _FAINT + _FAINT * grey / 255)
-    return np.rint(grey * (1 - share) + hot * share).astype(np.uint8)
+    grey = cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY)
+    grey = grey[..., None]
+    strength = np.abs(_enlarge(heat, size)) / limit
+    opacity = _MOST_OPAQUE * np.sqrt(np.minimum(strength, 1))
+    opacity = opacity[..., None]
+    light = 1 - _FAINT + _FAINT * grey / 255
+    hot = draw_heat(heat, limit, size) * light
+    laid = grey * (1 - opacity) + hot * opacity
+    return _as_picture(laid)
+
+
+def _as_picture(colours: Floats) -> Picture:
+    return np.rint(colours).astype(np.uint8)
 
 
 def place_beside(pictures: list[Picture]) -> Picture:
     """Put pictures of one size side by side, with a white gap between."""
-    gap = np.full((len(pictures[0]), _GAP, 3), 255, np.uint8)
-    parts = [pictures[0]]
-    for picture in pictures[1:]:
-        parts += [gap, picture]
+    first, *others = pictures
+    gap = np.full((len(first), _GAP, 3), 255, np.uint8)
+    parts = [first]
+    for picture in others:
+        parts.append(gap)
+        parts.append(picture)
     return np.hstack(parts)
 
 
 def measure_limit(heat: Floats) -> float:
     """Return the heat that ends the scale: the 98th percentile of its size; 1 where all is 0."""
     size = np.abs(heat)
-    return float(np.quantile(size, 0.98)) or float(size.max()) or 1.0
+    for limit in (np.quantile(size, 0.98), size.max()):
+        if limit > 0:
+            return float(limit)
+    return 1.0
 
 
 def encode_png(picture: Picture) -> bytes:
     """Return the PNG file of an RGB picture."""
-    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+    swapped = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, png = cv2.imencode(".png", swapped)
+    return png.tobytes()
 
 
 def _enlarge(heat: Floats, size: int) -> Float32s:
-    return cv2.resize(heat.astype(np.float32), (size, size), interpolation=cv2.INTER_LINEAR)
+    small = heat.astype(np.float32)
+    return cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)

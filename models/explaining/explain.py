@@ -14,6 +14,7 @@ from extract.config.arrays import Floats
 from extract.config.cuts import Cut
 from extract.config.suggestions import suggest
 from extract.errors import KeptModelError, NoFeatureMapError, RunFileError
+from models.evaluation.current import open_current
 from models.execution.experiment_data import ExperimentData, open_experiment
 from models.explaining.drawing import (
     draw_heat,
@@ -93,9 +94,18 @@ def explain_targets(
         raise ValueError(
             f"target {target!r}: unknown; known: {', '.join(names)}.{suggest(target, names)}"
         )
-    inputs = open_experiment(settings)
+    with open_current(settings):
+        inputs = open_experiment(settings)
+        asked = names if target is None else [target]
+        yield from _explain_each(inputs, request, asked, is_strict=target is not None)
+
+
+def _explain_each(
+    inputs: ExperimentData, request: ExplainRequest, targets: list[str], *, is_strict: bool
+) -> Iterator[TargetExplanation]:
+    settings = inputs.settings
     by_cut: dict[Cut, TileMaps] = {}
-    for name in names if target is None else [target]:
+    for name in targets:
         try:
             for kept in _find_models(settings, name, request):
                 if kept.cut not in by_cut:
@@ -103,7 +113,7 @@ def explain_targets(
                 written = explain_kept(inputs, kept, by_cut[kept.cut], request)
                 yield TargetExplanation(name, written)
         except (KeptModelError, NoFeatureMapError) as error:
-            if target is not None:
+            if is_strict:
                 raise
             prefix = "" if isinstance(error, KeptModelError) else f"target {name!r}: "
             yield TargetExplanation(name, None, f"{prefix}{error}")

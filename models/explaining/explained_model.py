@@ -63,13 +63,19 @@ class ExplainedModel:
 
     def features(self) -> Features:
         """Return the rows as they are: (n, n_features)."""
-        return self._features(self.rows[:, : self.n_core], self.rows[:, self.n_core :])
+        core = self.rows[:, : self.n_core]
+        beside = self.rows[:, self.n_core :]
+        return self._features(core, beside)
 
     def predict(self) -> Floats:
         """Predict each tile, or its area: (n,)."""
         X = self.features()
-        predicted = [self.asked(i).predict(X.rows(np.array([i])))[0] for i in range(len(X))]
-        return np.array(predicted)[np.arange(len(X)), self.columns]
+        predicted = []
+        for i, column in enumerate(self.columns.tolist()):
+            row = X.rows(np.array([i]))
+            values = self.asked(i).predict(row)
+            predicted.append(values[0, column])
+        return np.array(predicted)
 
     def predict_pooled(self, i: int, pooled: Rows, order: Ints) -> Floats:
         """Predict tile i with other pooled maps: (m, d) → (m,).
@@ -80,29 +86,46 @@ class ExplainedModel:
         ----------
         order : (n_core,), order in which the columns are fed; another than theirs shuffles them.
         """
-        core = pooled
-        if self.is_area:
-            n = int(self.n_tiles[i])
-            own = self.own[i].astype(np.float64)
-            mean, sd = np.split(self.rows[i, : self.n_core].astype(np.float64), 2)
-            changed = mean + (pooled - own) / n
-            squares = sd**2 + mean**2 + (np.square(pooled, dtype=np.float64) - own**2) / n
-            spread = np.sqrt(np.maximum(squares - changed**2, 0))
-            core = np.hstack([changed, spread]).astype(np.float32)
-        beside = np.tile(self.rows[i, self.n_core :], (len(pooled), 1))
+        core = self._change_area(i, pooled) if self.is_area else pooled
+        groups = self.rows[i, self.n_core :]
+        beside = np.tile(groups, (len(pooled), 1))
         X = self._features(core[:, order], beside)
-        return self.asked(i).predict(X)[:, self.columns[i]]
+        predicted = self.asked(i).predict(X)
+        return predicted[:, self.columns[i]]
+
+    def _change_area(self, i: int, pooled: Rows) -> Rows:
+        """Return mean and standard deviation of tile i's area with other pooled maps of tile i."""
+        n = int(self.n_tiles[i])
+        own = self.own[i].astype(np.float64)
+        mean, sd = self._mean_and_sd(i)
+        changed = mean + (pooled - own) / n
+        more = np.square(pooled, dtype=np.float64) - own**2
+        squares = sd**2 + mean**2 + more / n
+        variance = squares - changed**2
+        spread = np.sqrt(np.maximum(variance, 0))
+        both = np.hstack([changed, spread])
+        return both.astype(np.float32)
+
+    def _mean_and_sd(self, which: int | slice) -> list[Floats]:
+        """Return the two halves of the rows of areas."""
+        core = self.rows[which, : self.n_core]
+        return np.split(core.astype(np.float64), 2, axis=-1)
 
     def _features(self, core: Rows, beside: Rows) -> Features:
-        return Features(core, beside=beside if beside.shape[1] else None, grid=self.grid)
+        if beside.shape[1]:
+            return Features(core, beside=beside, grid=self.grid)
+        return Features(core, grid=self.grid)
 
     def weights_of_pooled(self, coef: Floats) -> Floats:
         """Return the weight of each pooled value in a linear model: (n, n_features) → (n, d).
 
         In an area, that by its mean.
         """
-        own = coef[:, : self.own.shape[1]]
-        return own / self.n_tiles[:, None] if self.is_area else own
+        n_own = self.own.shape[1]
+        own = coef[:, :n_own]
+        if self.is_area:
+            return own / self.n_tiles[:, None]
+        return own
 
     def gradients_of_pooled(self, gradients: Floats) -> Floats:
         """Return the gradient by each pooled value: (n, n_features) → (n, d).
@@ -112,7 +135,10 @@ class ExplainedModel:
         by_mean = self.weights_of_pooled(gradients)
         if not self.is_area:
             return by_mean
-        mean, sd = np.split(self.rows[:, : self.n_core].astype(np.float64), 2, axis=1)
-        by_sd = gradients[:, sd.shape[1] : self.n_core] / self.n_tiles[:, None]
-        slope = np.divide(self.own - mean, sd, out=np.zeros_like(sd), where=sd > 0)
+        mean, sd = self._mean_and_sd(slice(None))
+        n_own = sd.shape[1]
+        by_sd = gradients[:, n_own : self.n_core] / self.n_tiles[:, None]
+        distance = self.own - mean
+        slope = np.zeros_like(sd)
+        np.divide(distance, sd, out=slope, where=sd > 0)
         return by_mean + by_sd * slope

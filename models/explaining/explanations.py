@@ -1,14 +1,12 @@
 """Explained tiles on disk: `explain/<target>/<cut>/<model>/`.
 
 Pictures, `tiles.parquet` and `explain.json`, which is written last. Schema
-`roofline.explanation`, version 1. To raise it: add one to `SCHEMA_VERSION`, and teach
-`read_explanation` the old one.
+`roofline.explanation`, version 2; version 1 had no hashes of the pictures, and is explained again.
+To raise it: add one to `SCHEMA_VERSION`, and teach `read_explanation` the old one.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
 from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
@@ -17,10 +15,12 @@ import pandas as pd
 from extract.config.cuts import CellCut
 from extract.errors import RunFileError
 from extract.files.atomic import write_atomically
-from models.store.runs import hash_file, read_document, write_json
+from extract.files.names import encode_name
+from models.store.runs import hash_file, place_cell, read_document, write_json
+from models.store.seal import is_sealed, seal
 
 SCHEMA = "roofline.explanation"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 COLUMNS = (
     "id",
     "truth",
@@ -36,7 +36,6 @@ COLUMNS = (
     "neighbour_truths",
 )
 KINDS = ("tile", "heat", "overlay", "neighbours")
-_LONGEST = 80
 
 
 class Sanity(TypedDict):
@@ -73,20 +72,12 @@ class Explanation(NamedTuple):
 
 def explanation_folder(folder: Path, target: str, cut: CellCut | str, model: str) -> Path:
     """Folder of an explanation."""
-    return folder / "explain" / target / str(cut) / model
+    return folder / "explain" / encode_name(target) / place_cell(cut, model)
 
 
 def name_file(tile: object) -> str:
-    """Return a safe file name for a tile's id, and no two the same.
-
-    It has plain letters, digits, `.`, `_` and `-`; an id that had to be changed carries a part of
-    its hash.
-    """
-    text = str(tile)
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", text).strip(".")[:_LONGEST]
-    if plain == text:
-        return plain
-    return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+    """Return a safe file name for a tile's id, and no two the same."""
+    return encode_name(str(tile))
 
 
 def write_explanation(
@@ -110,9 +101,13 @@ def write_explanation(
     for file in path.iterdir():
         if file.name not in named and file.is_file():
             file.unlink()
-    header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION}
-    sealed = {"tiles_sha256": hash_file(path / "tiles.parquet")}
-    write_json(path / "explain.json", header | facts | sealed)
+    document = {
+        "schema": SCHEMA,
+        "schema_version": SCHEMA_VERSION,
+        **facts,
+        "files": {name: hash_file(path / name) for name in sorted(named) if name},
+    }
+    write_json(path / "explain.json", seal(document))
 
 
 def read_explanation(path: Path) -> Explanation:
@@ -123,12 +118,17 @@ def read_explanation(path: Path) -> Explanation:
     RunFileError : unfinished or not there, another schema, or a table that is not the one written.
     """
     facts = read_document(path / "explain.json", SCHEMA, SCHEMA_VERSION)
-    table = path / "tiles.parquet"
-    if not table.is_file() or hash_file(table) != facts.get("tiles_sha256"):
+    if facts["schema_version"] < SCHEMA_VERSION:
         raise RunFileError(
-            f"{table}: not the file that `make explain` wrote. Delete {path} and run "
-            "`make explain` again."
+            f"{path}: explained by an older Roofline. Delete it and run `make explain` again."
         )
+    if not is_sealed(facts):
+        raise RunFileError(_describe_changed(path / "explain.json"))
+    for name, sha256 in facts["files"].items():
+        file = path / name
+        if name != Path(name).name or not file.is_file() or hash_file(file) != sha256:
+            raise RunFileError(_describe_changed(file))
+    table = path / "tiles.parquet"
     tiles = pd.read_parquet(table)
     for name in tiles[list(KINDS)].to_numpy().ravel():
         if name != Path(name).name:
@@ -136,6 +136,13 @@ def read_explanation(path: Path) -> Explanation:
                 f"{table}: names the picture {name!r}, which is outside its folder. Delete {path}."
             )
     return Explanation(path, facts, tiles)
+
+
+def _describe_changed(file: Path) -> str:
+    return (
+        f"{file}: not the file that `make explain` wrote. Delete {file.parent} and run `make "
+        "explain` again."
+    )
 
 
 def describe_sanity(sanity: Sanity) -> str:
@@ -153,6 +160,17 @@ def describe_sanity(sanity: Sanity) -> str:
     )
 
 
-def list_explanations(folder: Path) -> list[Path]:
-    """Return the folders of all finished explanations."""
-    return sorted(path.parent for path in (folder / "explain").glob("**/explain.json"))
+def read_explanations(folder: Path) -> list[Explanation]:
+    """Read every finished explanation that lies where it belongs.
+
+    Raises
+    ------
+    RunFileError : as `read_explanation`.
+    """
+    found = []
+    for path in sorted((folder / "explain").glob("**/explain.json")):
+        one = read_explanation(path.parent)
+        target, cut, model = (str(one.facts.get(name)) for name in ("target", "cut", "model"))
+        if explanation_folder(folder, target, cut, model) == path.parent:
+            found.append(one)
+    return found

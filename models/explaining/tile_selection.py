@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from extract.config.arrays import Floats
 from extract.config.suggestions import suggest
 from extract.errors import ExplainError
 from extract.tables.tile_table import Tiles
+from models.data.classes import list_classes
 from models.explaining.tile_maps import spread_sample
 from models.store.cells import Cell
 from models.store.runs import read_classes, read_predictions
@@ -28,18 +30,28 @@ def read_predicted_tiles(folder: Path, cell: Cell, target: str, tiles: Tiles) ->
     distance from the truth; of a class, one less the probability that the truth was given.
     """
     is_class = tiles.kind(target) == "class"
-    frame = read_classes(folder, *cell) if is_class else read_predictions(folder, *cell)
-    is_wanted = (frame["target"].astype(str) == target) & (frame["fold"] >= 0)
-    frame = frame[is_wanted].dropna(subset=["truth", "prediction"])
+    read = read_classes if is_class else read_predictions
+    frame = read(folder, *cell)
+    is_target = frame["target"].astype(str) == target
+    is_held_out = frame["fold"] >= 0
+    frame = frame[is_target & is_held_out]
+    frame = frame.dropna(subset=["truth", "prediction"])
     if is_class:
-        names = sorted(map(str, tiles.classes[target].dropna().unique()))
-        truth = pd.Index(names).get_indexer(pd.Index(frame["truth"]))
-        probability = np.stack(frame["probability"].tolist())
-        frame["error"] = 1 - probability[np.arange(len(frame)), truth]
+        frame["error"] = _miss_classes(frame, list_classes(tiles.classes[target]))
     else:
-        frame["error"] = (frame["prediction"] - frame["truth"]).abs()
-    frame["row"] = pd.Index(tiles.id).get_indexer(pd.Index(frame["id"]))
-    return frame[frame["row"] >= 0].reset_index(drop=True)
+        error = frame["prediction"] - frame["truth"]
+        frame["error"] = error.abs()
+    ids = pd.Index(tiles.id)
+    frame["row"] = ids.get_indexer(pd.Index(frame["id"]))
+    frame = frame[frame["row"] >= 0]
+    return frame.reset_index(drop=True)
+
+
+def _miss_classes(frame: pd.DataFrame, names: list[str]) -> Floats:
+    """Return one less the probability that the true class of each row was given."""
+    truth = pd.Index(names).get_indexer(pd.Index(frame["truth"]))
+    probability = np.stack(frame["probability"].tolist())
+    return 1 - probability[np.arange(len(frame)), truth]
 
 
 def choose_gallery(predicted: pd.DataFrame, area: pd.Series[str]) -> pd.DataFrame:
@@ -56,15 +68,20 @@ def choose_gallery(predicted: pd.DataFrame, area: pd.Series[str]) -> pd.DataFram
     worst = _take(ranked.iloc[::-1], N_ENDS, "worst")
     ranked = ranked.drop(worst.index)
     best = _take(ranked, N_ENDS, "best")
-    free = ranked.drop(best.index).sort_values("truth", kind="stable")
-    spread = free.iloc[spread_sample(np.arange(len(free)), N_RANGE)].assign(role="range")
-    return pd.concat([best, worst, spread]).drop(columns="area")
+    free = ranked.drop(best.index)
+    free = free.sort_values("truth", kind="stable")
+    places = spread_sample(np.arange(len(free)), N_RANGE)
+    spread = free.iloc[places].assign(role="range")
+    gallery = pd.concat([best, worst, spread])
+    return gallery.drop(columns="area")
 
 
 def _take(ranked: pd.DataFrame, n: int, role: str) -> pd.DataFrame:
     """Take the first n: one an area, then, where there are too few areas, the next of those."""
     first = ranked.drop_duplicates("area")
-    return pd.concat([first, ranked.drop(first.index)]).head(n).assign(role=role)
+    others = ranked.drop(first.index)
+    taken = pd.concat([first, others]).head(n)
+    return taken.assign(role=role)
 
 
 def find_tiles(asked: Sequence[str], tiles: Tiles, predicted: pd.DataFrame) -> pd.DataFrame:
@@ -81,12 +98,17 @@ def find_tiles(asked: Sequence[str], tiles: Tiles, predicted: pd.DataFrame) -> p
     names = tiles.id.astype(str)
     wanted = pd.Index(asked).unique()
     rows = pd.Index(names).get_indexer(wanted)
-    for name, row in zip(wanted, rows, strict=True):
-        if row < 0:
-            raise ExplainError(
-                f"tile {name!r}: no such id in the table; it has {len(names)}, as "
-                f"{', '.join(names.head(3))}.{suggest(name, names.head(5000))}"
-            )
-    frame = pd.DataFrame({"row": rows, "id": tiles.id.iloc[rows].to_numpy()})
-    frame = frame.merge(predicted.drop(columns="id"), on="row", how="left")
-    return frame.assign(role="asked", fold=frame["fold"].fillna(-1).astype(int))
+    unknown = wanted[rows < 0]
+    if len(unknown):
+        name = unknown[0]
+        some = ", ".join(names.head(3))
+        raise ExplainError(
+            f"tile {name!r}: no such id in the table; it has {len(names)}, as "
+            f"{some}.{suggest(name, names.head(5000))}"
+        )
+    ids = tiles.id.iloc[rows]
+    frame = pd.DataFrame({"row": rows, "id": ids.to_numpy()})
+    facts = predicted.drop(columns="id")
+    frame = frame.merge(facts, on="row", how="left")
+    fold = frame["fold"].fillna(-1)
+    return frame.assign(role="asked", fold=fold.astype(int))

@@ -21,7 +21,7 @@ import tomli_w
 import extract
 from extract.config.cuts import PIXELS, Cut, parse_cut
 from extract.errors import PlaceError, PlaceFeaturesError
-from extract.files.atomic import publish
+from extract.files.atomic import write_atomically
 from extract.store.embeddings import read_attributes
 from models.predicting.place import check_place, list_features
 from models.predicting.place_settings import PlaceSettings
@@ -55,26 +55,23 @@ def make_missing(
         RunFileError : a model was tampered with.
     PlaceFeaturesError : the extraction failed.
     """
+    lacking = []
     for one in models:
         check_place(place, one)
-    lacking = [
-        one for one in models if any(not _are_whole(path) for path in list_features(place, one))
-    ]
+        if not all(map(_are_whole, list_features(place, one))):
+            lacking.append(one)
     if not lacking:
         return
     for one in lacking:
         check_sealed(one.path, one.facts)
-    path = place.folder / "features.toml"
-    needed = {
-        str(one.cell.cut)
-        for target in settings.targets.names
-        for one in list_kept(settings.folder, target)
-    }
+    needed: set[str] = set()
+    for target in settings.targets.names:
+        needed |= {str(one.cell.cut) for one in list_kept(settings.folder, target)}
     document = describe_features(place, lacking, needed)
+    path = place.folder / "features.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(tomli_w.dumps(document), encoding="utf-8")
-    publish(partial, path)
+    with write_atomically(path) as partial:
+        partial.write_text(tomli_w.dumps(document), encoding="utf-8")
     if say:
         say(
             f"{place.name} has no features, or not all: they are made as the model's were, by "
@@ -89,10 +86,9 @@ def _are_whole(path: Path) -> bool:
     """Return whether features and all of their shards are there."""
     if not path.is_file():
         return False
-    return all(
-        (path.parent / path.stem / Path(name).name).is_file()
-        for name in json.loads(read_attributes(path).get("shards", "[]"))
-    )
+    shards = json.loads(read_attributes(path).get("shards", "[]"))
+    folder = path.with_suffix("")
+    return all((folder / Path(name).name).is_file() for name in shards)
 
 
 def describe_features(
@@ -112,14 +108,11 @@ def describe_features(
         those of the model.
     """
     tiles = place.tiles.model_dump(mode="json", exclude_none=True)
-    section = {
-        name: value
-        for name, value in place.extract.model_dump(mode="json", exclude_none=True).items()
-        if name in _OF_THE_MACHINE and name in place.extract.model_fields_set
-    }
+    of_the_machine = place.extract.model_fields_set.intersection(_OF_THE_MACHINE)
+    section = place.extract.model_dump(mode="json", exclude_none=True, include=of_the_machine)
     section |= {"cuts": [], "weights": {}, "weights_sha256": {}}
-    for one in {name_backbone(one): one for one in models}.values():
-        backbone = name_backbone(one)
+    by_backbone = {name_backbone(one): one for one in models}
+    for backbone, one in by_backbone.items():
         made = one.facts["made"]
         look = one.facts["look"]
         if made.get("weights") == _IMPORTED:
@@ -137,9 +130,7 @@ def describe_features(
                 "of this place. Make them yourself, or the experiment's anew (`make features "
                 "FRESH=1`)."
             )
-        tiles |= {
-            name: value for name, value in _agree(place, look, one).items() if value is not None
-        }
+        tiles |= _agree(place, look, one)
         section |= {"size": look.get("size", 224), "dtype": made.get("dtype", "float16")}
         section["cuts"] += _choose_cuts(backbone, made, needed)
         if backbone != PIXELS:
@@ -160,13 +151,13 @@ def _choose_cuts(backbone: str, made: dict[str, Any], needed: set[str]) -> list[
     cuts = [parse_cut(text) for text in made.get("cuts", [f"{PIXELS}/32:avg"])]
     if backbone == PIXELS:
         return [str(cut) for cut in cuts if str(cut) in needed] or [str(cuts[0])]
-    small = ("avg", "max")
-    return list(
-        dict.fromkeys(
-            str(cut if str(cut) in needed or cut.pooling in small else cut._replace(pooling="avg"))
-            for cut in cuts
-        )
-    )
+    chosen = []
+    for cut in cuts:
+        is_small = cut.pooling in ("avg", "max")
+        if not is_small and str(cut) not in needed:
+            cut = cut._replace(pooling="avg")
+        chosen.append(str(cut))
+    return list(dict.fromkeys(chosen))
 
 
 def _agree(place: PlaceSettings, look: dict[str, Any], one: KeptModel) -> dict[str, Any]:
@@ -181,7 +172,8 @@ def _agree(place: PlaceSettings, look: dict[str, Any], one: KeptModel) -> dict[s
                 f"pictures with {name} = {look.get(name)!r}. Remove the key, and bring the "
                 "pictures to that."
             )
-    return {name: look.get(name) for name in place.tiles.look}
+    agreed = {name: look.get(name) for name in place.tiles.look}
+    return {name: value for name, value in agreed.items() if value is not None}
 
 
 def _find_weights(place: PlaceSettings, backbone: str, made: dict[str, Any]) -> str:
@@ -191,7 +183,9 @@ def _find_weights(place: PlaceSettings, backbone: str, made: dict[str, Any]) -> 
     said = place.extract.weights
     if isinstance(said, dict):
         return said.get(backbone, str(made["weights"]))
-    return said if "weights" in place.extract.model_fields_set else str(made["weights"])
+    if "weights" in place.extract.model_fields_set:
+        return said
+    return str(made["weights"])
 
 
 def _run(path: Path) -> None:
@@ -201,9 +195,8 @@ def _run(path: Path) -> None:
     root = str(Path(extract.__file__).resolve().parents[1])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": paths}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "extract", "run", "--config", str(path)], env=environment
-    )
+    command = [sys.executable, "-m", "extract", "run", "--config", str(path)]
+    process = subprocess.Popen(command, env=environment)
     try:
         code = process.wait()
     except KeyboardInterrupt:

@@ -57,7 +57,8 @@ def open_projection(settings: PlaceSettings) -> Projection | None:
             used.east + _MARGIN,
             used.north + _MARGIN,
         )
-    transformer = load_geo("pyproj").Transformer.from_crs(crs, 4326, always_xy=True)
+    pyproj = load_geo("pyproj")
+    transformer = pyproj.Transformer.from_crs(crs, 4326, always_xy=True)
     return Projection(transformer.transform, bounds)
 
 
@@ -76,9 +77,8 @@ def open_geojson(place: Place, notes: list[str]) -> GeoJson | None:
             'no GeoJSON: set crs in the place\'s [tiles] (as "EPSG:27700"), the CRS of its x and y.'
         )
         return None
-    grid = settings.tiles.grid
-    size_m = settings.tiles.size_m if grid is None else grid.size_m
-    return GeoJson(projection, size_m or 0.0)
+    stated = settings.tiles.grid or settings.tiles
+    return GeoJson(projection, stated.size_m or 0.0)
 
 
 @dataclass(slots=True)
@@ -103,15 +103,18 @@ class GeoJson:
         PlaceError : coordinates far from where the CRS is used.
         """
         assert self.file is not None
-        properties = table.drop(columns=["x", "y"]).astype(object)
-        records = properties.where(properties.notna(), None).to_dict("records")
-        for ring, facts in zip(self._rings(table).tolist(), records, strict=True):
+        properties = table.drop(columns=["x", "y"])
+        properties = properties.astype(object)
+        properties = properties.where(properties.notna(), None)
+        records = properties.to_dict("records")
+        for ring, facts in zip(self._rings(table), records, strict=True):
             shape = {"type": "Point", "coordinates": ring[0]}
             if self.size_m:
                 shape = {"type": "Polygon", "coordinates": [ring]}
             feature = {"type": "Feature", "geometry": shape, "properties": facts}
-            self.file.write("" if self.is_first else ",\n")
-            self.file.write(json.dumps(feature, ensure_ascii=False, default=_as_plain))
+            text = json.dumps(feature, ensure_ascii=False, default=_as_plain)
+            separator = "" if self.is_first else ",\n"
+            self.file.write(separator + text)
             self.is_first = False
 
     def end(self) -> None:
@@ -120,28 +123,26 @@ class GeoJson:
         self.file.write("\n]}\n")
 
     def _rings(self, table: pd.DataFrame) -> Any:
-        """Longitude and latitude of each tile's corners: (n_tiles, 5, 2), or (n_tiles, 1, 2)."""
-        x = table["x"].to_numpy()
-        y = table["y"].to_numpy()
+        """List longitude and latitude of each tile's corners: (n_tiles, 5, 2), or (n_tiles, 1,
+        2).
+        """
         half = self.size_m / 2
         corners = _CORNERS if self.size_m else ((0, 0),)
         rings = np.empty((len(table), len(corners), 2))
         for corner, (i, j) in enumerate(corners):
-            longitude, latitude = self.projection.transform(x + i * half, y + j * half)
-            rings[:, corner, 0] = longitude
-            rings[:, corner, 1] = latitude
+            x = table["x"].to_numpy() + i * half
+            y = table["y"].to_numpy() + j * half
+            rings[:, corner] = np.transpose(self.projection.transform(x, y))
         west, south, east, north = self.projection.bounds
-        is_inside = (rings >= [west, south]) & (rings <= [east, north])
-        is_far = ~is_inside.all(axis=(1, 2))
-        if is_far.any():
-            first = np.flatnonzero(is_far)[0]
+        is_far = (rings < [west, south]) | (rings > [east, north]) | np.isnan(rings)
+        far = np.flatnonzero(is_far.any(axis=(1, 2)))
+        if len(far):
+            tile = table.iloc[far[0]]
             raise PlaceError(
-                f"tile {table['id'].iloc[first]}: its place ({x[first]:g}, {y[first]:g}) is far "
-                "from "
-                "where [tiles] crs is used. Mend the coordinates (are x and y swapped?), or the "
-                "crs."
+                f"tile {tile['id']}: its place ({tile['x']:g}, {tile['y']:g}) is far from where "
+                "[tiles] crs is used. Mend the coordinates (are x and y swapped?), or the crs."
             )
-        return rings.round(7)
+        return rings.round(7).tolist()
 
 
 def _as_plain(value: Any) -> Any:

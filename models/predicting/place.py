@@ -84,7 +84,10 @@ class Place:
         for embeddings in self.features:
             if len(embeddings) != start:
                 raise _other_tiles(embeddings, start)
-        if hashes and len(np.unique(np.concatenate(hashes))) < start:
+        if not hashes:
+            return
+        distinct = np.unique(np.concatenate(hashes))
+        if len(distinct) < start:
             raise TableError(
                 f"table {self.settings.tiles.source}: an id stands in more than one row. Every "
                 "tile needs an id of its own."
@@ -92,15 +95,21 @@ class Place:
 
     def _pieces_of_features(self) -> Iterator[tuple[slice, Tiles]]:
         embeddings = self.features[0]
-        for start in range(0, len(embeddings), self.piece_tiles):
-            rows = slice(start, min(start + self.piece_tiles, len(embeddings)))
-            yield rows, _tiles_without_table(pd.Series(embeddings.read_ids(rows)))
+        n_tiles = len(embeddings)
+        for start in range(0, n_tiles, self.piece_tiles):
+            stop = min(start + self.piece_tiles, n_tiles)
+            rows = slice(start, stop)
+            ids = pd.Series(embeddings.read_ids(rows))
+            yield rows, _tiles_without_table(ids)
 
     @property
     def piece_tiles(self) -> int:
         """Tiles of a piece, as many as are predicted at once."""
-        n_features = 1 if self.embedding is None else max(1, self.embedding.shape[1])
-        return max(256, min(PIECE_TILES, _PIECE_BYTES // (4 * n_features)))
+        n_features = 1
+        if self.embedding is not None:
+            n_features = max(1, self.embedding.shape[1])
+        n_tiles = _PIECE_BYTES // (4 * n_features)
+        return max(256, min(PIECE_TILES, n_tiles))
 
     def is_usable(self, rows: slice) -> Bools:
         """Return which rows were accepted: (n_rows,)."""
@@ -177,11 +186,12 @@ def list_features(settings: PlaceSettings, kept: KeptModel) -> list[Path]:
     colours needs some: where there are none, those of `pixels`.
     """
     folder = settings.folder / "features"
-    if isinstance(kept.cell.cut, Cut):
-        return [folder / f"{kept.cell.cut.backbone}.h5"]
+    cell = kept.cell
+    if isinstance(cell.cut, Cut):
+        return [folder / f"{cell.cut.backbone}.h5"]
     paths = [folder / f"{name}.h5" for name in settings.extract.backbones]
     found = [path for path in paths if path.is_file()]
-    if not found and kept.cell.spec.feed == "metadata":
+    if not found and cell.spec.feed == "metadata":
         return [folder / f"{PIXELS}.h5"]
     return found
 
@@ -200,16 +210,19 @@ def open_place(source: PlaceSettings | Path, kept: KeptModel, stack: ExitStack) 
         CRS; the model needs more than features.
     ValueError : features that cannot be used.
     """
-    paths = _choose_features(source, kept)
-    features = [stack.enter_context(Embeddings(path)) for path in paths]
-    for embeddings in features:
+    features = []
+    for path in _choose_features(source, kept):
+        embeddings = stack.enter_context(Embeddings(path))
         _check_features(embeddings, kept)
+        features.append(embeddings)
     is_ok = None
     if features:
         is_ok = np.logical_and.reduce([embeddings.is_ok for embeddings in features])
     embedding = None
-    if isinstance(kept.cell.cut, Cut):
-        embedding = Features(OnDisk(features[0].path, kept.cell.cut.dataset, None))
+    cut = kept.cell.cut
+    if isinstance(cut, Cut):
+        on_disk = OnDisk(features[0].path, cut.dataset, None)
+        embedding = Features(on_disk)
     settings = None
     if not isinstance(source, Path):
         groups = kept.facts["feed"].get("group_columns", [])

@@ -19,21 +19,24 @@ import pandas as pd
 from extract.config.arrays import Bools, Floats, Ints
 from extract.errors import PlaceError
 from extract.files.atomic import write_atomically
-from extract.files.locks import locked
+from extract.files.locks import locked, locked_to_read
 from extract.tables.tile_table import Tiles
 from models.data.design import CutData, feed_rows
 from models.data.features import Features
 from models.data.pooling import pool_rows
+from models.evaluation.current import list_kept_changes
 from models.execution.keep_models import open_kept
 from models.families.family import Family
 from models.predicting.extract_features import make_missing
 from models.predicting.geojson import open_projection
 from models.predicting.place import Place, hash_place, open_place
 from models.predicting.place_settings import PlaceSettings
+from models.predicting.predictions_table import name_shares
 from models.predicting.write_predictions import SCHEMA, SCHEMA_VERSION, write_predictions
 from models.settings import FitSettings
 from models.store.kept_models import KeptModel, find_kept
-from models.store.runs import read_document
+from models.store.runs import hash_file, read_document
+from models.store.seal import is_sealed
 from models.uncertainty.applicability import Reach, read_reach
 
 Report = Callable[[int], None]
@@ -87,7 +90,11 @@ def predict_place(
     ------
     PlaceError, KeptModelError, ValueError : the place, the model or the folder cannot be used.
     """
-    kept = find_kept(settings.folder, target, model=model, cut=cut, must_see=False)
+    with locked_to_read(settings.folder):
+        kept = find_kept(settings.folder, target, model=model, cut=cut, must_see=False)
+        changes = list_kept_changes(settings, kept)
+        fitted = open_kept(settings, kept)
+        reach = read_reach(kept.path)
     if not isinstance(source, Path):
         open_projection(source)
     with locked(out), ExitStack() as stack:
@@ -95,12 +102,12 @@ def predict_place(
             make_missing(settings, source, [kept])
         place = open_place(source, kept, stack)
         key = hash_place(place, kept)
-        done = _read_done(out, key)
+        done = _read_done(out, key, target)
         if done is not None:
-            return done
+            return _mark(done, changes)
         folder = _prepare_pieces(out, key)
         pieces: list[Path] = []
-        predict = open_predictor(settings, place, kept)
+        predict = open_predictor(place, kept, fitted, reach)
         for rows, tiles in place.pieces():
             path = folder / f"piece-{len(pieces):05d}.parquet"
             if not path.is_file():
@@ -112,23 +119,46 @@ def predict_place(
                 report(rows.stop)
         facts = write_predictions(out, place, kept, pieces, key=key)
         shutil.rmtree(out / "parts")
-    return facts
+    return _mark(facts, changes)
 
 
-def _read_done(out: Path, key: str) -> dict[str, Any] | None:
+def _mark(facts: dict[str, Any], changes: list[str]) -> dict[str, Any]:
+    """Return what was predicted, with a note where the model is of other data than those of now."""
+    if not changes:
+        return facts
+    note = (
+        f"the model is older than its data: {'; '.join(changes)}. Run `make models`, and predict "
+        "into another folder."
+    )
+    return {**facts, "notes": [*facts["notes"], note]}
+
+
+def _read_done(out: Path, key: str, target: str) -> dict[str, Any] | None:
     """Return `predict.json` where these predictions are complete; refuse other ones."""
     path = out / "predict.json"
     if not path.is_file():
         return None
     facts = read_document(path, SCHEMA, SCHEMA_VERSION)
-    if facts["key"] != key:
+    is_older = facts["schema_version"] < SCHEMA_VERSION  # without the hashes of its files
+    if not is_older and not is_sealed(facts):
+        raise PlaceError(f"{path}: changed since it was written. Remove {out}, and predict again.")
+    if facts["key"] != key or facts["target"] != target:
         raise PlaceError(
             f"{out}: holds predictions of {facts['target']!r} by {facts['model']!r} on "
             f"{facts['cut']!r} for another place, model or features. Name another folder with "
             "--out, or remove this one."
         )
-    is_complete = all((out / name).is_file() for name in facts["files"])
-    return facts if is_complete else None
+    if is_older:
+        return None
+    for name, stated in facts["files"].items():
+        file = out / name
+        if not file.is_file():
+            return None
+        if hash_file(file) != stated["sha256"]:
+            raise PlaceError(
+                f"{file}: changed since it was written. Remove {out}, and predict again."
+            )
+    return facts
 
 
 def _prepare_pieces(out: Path, key: str) -> Path:
@@ -153,20 +183,18 @@ def _as_frame(tiles: Tiles, predicted: Predicted, kept: KeptModel) -> pd.DataFra
     if tiles.xy is not None:
         columns["x"] = tiles.xy[:, 0]
         columns["y"] = tiles.xy[:, 1]
-    classes = kept.facts["classes"]
-    if not classes:
+    names = name_shares(kept.facts["classes"])
+    if names:
+        columns |= dict(zip(names, predicted.values.T, strict=True))
+    else:
         columns["prediction"] = predicted.values
-    for name, share in zip(classes, predicted.values.T, strict=False):
-        columns[f"p_{name}"] = share
     return pd.DataFrame(columns)
 
 
 def open_predictor(
-    settings: FitSettings, place: Place, kept: KeptModel
+    place: Place, kept: KeptModel, model: Family, reach: Reach | None
 ) -> Callable[[slice, Tiles], Predicted]:
     """Return a function from the rows of a piece, and its tiles, to their predictions."""
-    model = open_kept(settings, kept)
-    reach = read_reach(kept.path)
     if kept.cell.spec.area:
         return AreaPredictor(place, kept, model, reach)
     return TilePredictor(place, kept, model, reach)
@@ -184,20 +212,21 @@ class TilePredictor:
     def __call__(self, rows: slice, tiles: Tiles) -> Predicted:
         """Predict the tiles of a piece."""
         is_usable = self.place.is_usable(rows)
-        usable = np.flatnonzero(is_usable)
-        n_columns = len(self.kept.facts["classes"])
+        n_classes = len(self.kept.facts["classes"])
+        shape = (len(tiles), n_classes) if n_classes else (len(tiles),)
         predicted = Predicted(
-            values=np.full((len(tiles), n_columns) if n_columns else len(tiles), np.nan),
+            values=np.full(shape, np.nan),
             distance=np.full(len(tiles), np.nan),
             is_known=np.ones(len(tiles), dtype=bool),
         )
-        if len(usable):
-            X = feed_piece(self.place, self.kept, rows, tiles)
-            some = predict_rows(self.model, self.reach, X, n_columns)
-            predicted.values[usable] = some.values
-            predicted.distance[usable] = some.distance
-            is_known = are_groups_known(tiles, self.kept.facts["feed"])
-            predicted.is_known[usable] = is_known[usable]
+        if not is_usable.any():
+            return predicted
+        X = feed_piece(self.place, self.kept, rows, tiles)
+        some = predict_rows(self.model, self.reach, X, n_classes)
+        predicted.values[is_usable] = some.values
+        predicted.distance[is_usable] = some.distance
+        is_known = are_groups_known(tiles, self.kept.facts["feed"])
+        predicted.is_known[is_usable] = is_known[is_usable]
         return predicted
 
 
@@ -212,9 +241,9 @@ class AreaPredictor:
         self._place = place
         self._areas = pd.Index(names)
         pooled = pool_rows(X, codes)
-        n_columns = len(kept.facts["classes"])
-        predicted = predict_rows(model, reach, pooled, n_columns)
-        self._predicted = Predicted(predicted.values, predicted.distance, is_known)
+        n_classes = len(kept.facts["classes"])
+        predicted = predict_rows(model, reach, pooled, n_classes)
+        self._predicted = replace(predicted, is_known=is_known)
 
     @staticmethod
     def _read(place: Place, kept: KeptModel) -> tuple[Ints, list[str], Features, Bools]:
@@ -227,27 +256,31 @@ class AreaPredictor:
         beside = []
         for rows, tiles in place.pieces():
             is_usable = place.is_usable(rows)
-            area = tiles.area[is_usable]
-            codes.append(np.array([numbers.setdefault(str(a), len(numbers)) for a in area]))
-            unknown.append(~are_groups_known(tiles, kept.facts["feed"])[is_usable])
+            areas = map(str, tiles.area[is_usable])
+            of_piece = [numbers.setdefault(area, len(numbers)) for area in areas]
+            codes.append(np.array(of_piece))
+            is_known = are_groups_known(tiles, kept.facts["feed"])
+            unknown.append(~is_known[is_usable])
             if kept.cell.spec.groups:
                 piece = feed_piece(place, kept, rows, tiles)
                 beside.append(piece.read_beside())
         code = np.concatenate(codes).astype(np.int64)
         assert place.embedding is not None
-        usable = place.is_usable(slice(0, len(place.features[0])))
-        X = place.embedding.rows(np.flatnonzero(usable))
+        n_tiles = len(place.features[0])
+        is_usable = place.is_usable(slice(0, n_tiles))
+        X = place.embedding.rows(np.flatnonzero(is_usable))
         if beside:
-            wide = np.zeros((len(usable), beside[0].shape[1]), np.float32)
-            wide[usable] = np.concatenate(beside)
+            groups = np.concatenate(beside)
+            wide = np.zeros((n_tiles, groups.shape[1]), np.float32)
+            wide[is_usable] = groups
             X = replace(X, beside=wide)
-        is_known = np.bincount(code, weights=np.concatenate(unknown)) == 0
-        return code, list(numbers), X, is_known
+        n_unknown = np.bincount(code, weights=np.concatenate(unknown))
+        return code, list(numbers), X, n_unknown == 0
 
     def __call__(self, rows: slice, tiles: Tiles) -> Predicted:
         """Return the predictions of the areas of a piece's tiles."""
-        area = self._areas.get_indexer(pd.Index(tiles.area.astype(str)))
-        predicted = self._predicted.take(area)
+        areas = pd.Index(tiles.area.astype(str))
+        predicted = self._predicted.take(self._areas.get_indexer(areas))
         is_rejected = ~self._place.is_usable(rows)
         predicted.values[is_rejected] = np.nan
         predicted.distance[is_rejected] = np.nan
@@ -257,29 +290,36 @@ class AreaPredictor:
 def predict_rows(model: Family, reach: Reach | None, X: Features, n_classes: int) -> Predicted:
     """Predict rows of features: (n, n_features)."""
     values = model.predict(X)
-    return Predicted(
-        values=values if n_classes else values[:, 0],
-        distance=np.full(len(X), np.nan) if reach is None else reach.measure(X),
-        is_known=np.ones(len(X), dtype=bool),
-    )
+    if not n_classes:
+        values = values[:, 0]
+    distance = np.full(len(X), np.nan)
+    if reach is not None:
+        distance = reach.measure(X)
+    return Predicted(values, distance, is_known=np.ones(len(X), dtype=bool))
 
 
 def feed_piece(place: Place, kept: KeptModel, rows: slice, tiles: Tiles) -> Features:
     """Return what the model is fed of the usable tiles of a piece, as it was when it was fitted."""
+    cell = kept.cell
     usable = np.flatnonzero(place.is_usable(rows))
     embedding = Features(np.zeros((len(usable), 0), np.float32))
     if place.embedding is not None:
         view = place.embedding.rows(usable + rows.start)
         embedding = Features(view.array(), grid=view.grid)
-    pictures = place.read_pictures(rows) if kept.cell.spec.feed == "metadata" else None
+    pictures = None
+    if cell.spec.feed == "metadata":
+        pictures = place.read_pictures(rows)
+    if pictures is not None:
+        pictures = pictures[usable]
     data = CutData(
-        cut=kept.cell.cut,
+        cut=cell.cut,
         tiles=usable,
         embedding=embedding,
-        pictures=None if pictures is None else pictures[usable],
+        pictures=pictures,
         source={},
     )
-    return feed_rows(data, tiles, kept.cell.spec, kept.facts["feed"])[0]
+    X, _ = feed_rows(data, tiles, cell.spec, kept.facts["feed"])
+    return X
 
 
 def are_groups_known(tiles: Tiles, feed: dict[str, Any]) -> Bools:
@@ -288,7 +328,9 @@ def are_groups_known(tiles: Tiles, feed: dict[str, Any]) -> Bools:
     for name in feed.get("group_columns", ()):
         values = tiles.groups[name].astype(str)
         if "columns" in feed:
-            is_known &= (name + "=" + values).isin(feed["columns"]).to_numpy()
+            columns = name + "=" + values
+            is_known &= columns.isin(feed["columns"]).to_numpy()
         elif "values" in feed:
-            is_known &= values.isin([str(value) for value in feed["values"]]).to_numpy()
+            known = list(map(str, feed["values"]))
+            is_known &= values.isin(known).to_numpy()
     return is_known

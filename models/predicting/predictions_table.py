@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from extract.config.arrays import Floats
+from models.data.classes import choose_classes
 from models.predicting.place import Place
 from models.store.kept_models import KeptModel
 from models.uncertainty.conformal import NOMINAL
@@ -17,35 +18,46 @@ from models.uncertainty.conformal import NOMINAL
 
 def build_tile_table(piece: pd.DataFrame, place: Place, kept: KeptModel) -> pd.DataFrame:
     """Return the table of a piece's tiles, from what `models.predicting.predict` stored of it."""
-    columns: dict[str, Any] = {"id": piece["id"]}
-    if place.settings is not None:
-        columns["area"] = piece["area"]
-    if "x" in piece:
-        columns |= {"x": piece["x"], "y": piece["y"]}
+    table = piece.filter(items=["id", "area", "x", "y"])
+    if place.settings is None:
+        table = table.drop(columns="area")
     # an @area model predicts areas, and every tile of one the same
     level = "area" if kept.cell.spec.area else "tile"
     widths = kept.facts["intervals"].get(level, {})
-    classes = kept.facts["classes"]
-    if classes:
-        shares = piece[[f"p_{name}" for name in classes]].to_numpy(np.float64)
-        columns["prediction"] = choose_classes(shares, classes)
-        columns |= _class_sets(shares, classes, widths)
-        columns |= {f"p_{name}": share for name, share in zip(classes, shares.T, strict=True)}
-    else:
-        columns |= add_bounds(piece["prediction"].to_numpy(), widths)
-    distance = piece["distance"].to_numpy()
-    columns["distance"] = distance
-    columns["is_outside"] = (distance > 1) | ~piece["is_known"].to_numpy()
-    columns["in_training"] = place.is_training
-    return pd.DataFrame(columns)
+    for name, values in _predicted_columns(piece, kept.facts["classes"], widths).items():
+        table[name] = values
+    table["distance"] = piece["distance"]
+    table["is_outside"] = (piece["distance"] > 1) | ~piece["is_known"]
+    table["in_training"] = place.is_training
+    return table
+
+
+def _predicted_columns(
+    piece: pd.DataFrame, classes: list[str], widths: dict[str, Any]
+) -> dict[str, Any]:
+    if not classes:
+        return add_bounds(piece["prediction"].to_numpy(), widths)
+    names = name_shares(classes)
+    shares = piece[names].to_numpy(np.float64)
+    return {
+        "prediction": choose_classes(shares, classes),
+        **_class_sets(shares, classes, widths),
+        **dict(zip(names, shares.T, strict=True)),
+    }
+
+
+def name_shares(classes: list[str]) -> list[str]:
+    """Return the columns of the classes' probabilities."""
+    return [f"p_{name}" for name in classes]
 
 
 def build_schema(table: pd.DataFrame, *, has_integer_ids: bool) -> pa.Schema:
     """Return the types of a table of tiles; they do not depend on which values are missing."""
     kinds = {"b": pa.bool_(), "f": pa.float64()}
     types = {name: kinds.get(column.dtype.kind, pa.string()) for name, column in table.items()}
-    types["id"] = pa.int64() if has_integer_ids else pa.string()
-    return pa.schema(list(types.items()))
+    if has_integer_ids:
+        types["id"] = pa.int64()
+    return pa.schema(types)
 
 
 def add_bounds(predicted: Floats, widths: dict[str, Any]) -> dict[str, Floats]:
@@ -58,20 +70,16 @@ def add_bounds(predicted: Floats, widths: dict[str, Any]) -> dict[str, Floats]:
     """
     columns = {"prediction": predicted}
     for nominal in NOMINAL:
-        width = widths.get(str(nominal))
-        half = np.nan if width is None else float(width)
-        columns[f"low{round(100 * nominal)}"] = predicted - half
-        columns[f"high{round(100 * nominal)}"] = predicted + half
+        half = _width_of(nominal, widths, unknown=np.nan)
+        percent = round(100 * nominal)
+        columns[f"low{percent}"] = predicted - half
+        columns[f"high{percent}"] = predicted + half
     return columns
 
 
-def choose_classes(shares: Floats, classes: list[str]) -> NDArray[np.object_]:
-    """Return the likeliest class of each row, (n,); None where the row has no probabilities."""
-    is_known = np.isfinite(shares[:, 0])
-    names = np.array(classes, dtype=object)
-    chosen = names[np.where(is_known[:, None], shares, 0).argmax(axis=1)]
-    chosen[~is_known] = None
-    return chosen
+def _width_of(nominal: float, widths: dict[str, Any], *, unknown: float) -> float:
+    width = widths.get(str(nominal))
+    return unknown if width is None else float(width)
 
 
 def _class_sets(
@@ -79,13 +87,13 @@ def _class_sets(
 ) -> dict[str, NDArray[np.object_]]:
     """Return sets of classes that hold the true one as often as they state, joined by `|`."""
     names = np.array(classes, dtype=object)
-    is_known = np.isfinite(shares[:, 0])
+    is_unknown = np.isnan(shares[:, 0])
     columns = {}
     for nominal in NOMINAL:
-        width = widths.get(str(nominal))
-        least = 0.0 if width is None else 1 - float(width)
-        sets = np.array(["|".join(names[row >= least - 1e-12]) for row in shares], dtype=object)
-        sets[~is_known] = None
+        least = 1 - _width_of(nominal, widths, unknown=1.0)
+        is_in = shares >= least - 1e-12
+        sets = np.array(["|".join(names[row]) for row in is_in], dtype=object)
+        sets[is_unknown] = None
         columns[f"set{round(100 * nominal)}"] = sets
     return columns
 
@@ -94,29 +102,31 @@ class AreaTable:
     """Sums over the tiles of each area, collected piece by piece; rejected tiles do not count."""
 
     def __init__(self, kept: KeptModel) -> None:
-        classes = kept.facts["classes"]
-        self._classes = classes
+        self._classes = kept.facts["classes"]
         self._widths = kept.facts["intervals"].get("area", {})
-        self._columns = [f"p_{name}" for name in classes] if classes else ["prediction"]
+        self._columns = name_shares(self._classes) or ["prediction"]
         self._sums: list[pd.DataFrame] = []
 
     def add(self, tiles: pd.DataFrame) -> None:
         """Add the tiles of a piece."""
-        sums = tiles[["area", *self._columns]].groupby("area", sort=False).sum()
-        is_known = tiles[self._columns[0]].notna()
-        sums["n_tiles"] = is_known.groupby(tiles["area"], sort=False).sum()
-        self._sums.append(sums)
+        values = tiles[self._columns]
+        is_known = values.notna().all(axis=1)
+        counted = values.assign(n_tiles=is_known.astype(np.int64))
+        by_area = counted.groupby(tiles["area"], sort=False)
+        self._sums.append(by_area.sum())
 
     def build(self) -> pd.DataFrame:
         """Return a row an area, in the order of the table; NaN where every tile was rejected."""
-        sums = pd.concat(self._sums).groupby(level=0, sort=False).sum()
-        n_tiles = sums["n_tiles"].astype(np.int64)
+        pieces = pd.concat(self._sums)
+        sums = pieces.groupby(level=0, sort=False).sum()
+        n_tiles = sums["n_tiles"]
         means = sums[self._columns].div(n_tiles.where(n_tiles > 0), axis=0)
         columns: dict[str, Any] = {"area": sums.index, "n_tiles": n_tiles.to_numpy()}
         if self._classes:
             shares = means.to_numpy(np.float64)
             columns["prediction"] = choose_classes(shares, self._classes)
-            columns |= {name: means[name].to_numpy() for name in self._columns}
+            columns |= dict(zip(self._columns, shares.T, strict=True))
         else:
-            columns |= add_bounds(means["prediction"].to_numpy(np.float64), self._widths)
+            predicted = means["prediction"].to_numpy(np.float64)
+            columns |= add_bounds(predicted, self._widths)
         return pd.DataFrame(columns)

@@ -5,8 +5,8 @@
 - `areas.parquet`, `.csv`: a row an area: `area, n_tiles, prediction, low80, high80, low95, high95`.
 - `predictions.geojson`: each tile's square (or point) in longitude and latitude, where `[tiles]`
   has coordinates and `crs`.
-- `predict.json`: written last; schema `roofline.prediction`, version 1: model, hashes, half widths,
-  measured coverage, notes.
+- `predict.json`: written last; schema `roofline.prediction`, version 2: model, hashes, half widths,
+  measured coverage, notes. Version 1 had no hashes of the files, and is predicted anew.
 
 Of a class there are, in place of the bounds, `set80`, `set95` (of tiles) and `p_<class>`, its
 probability. A set is empty where no class is as likely as the true one is in that share of the
@@ -33,10 +33,11 @@ from models.predicting.geojson import GeoJson, open_geojson
 from models.predicting.place import Place
 from models.predicting.predictions_table import AreaTable, build_schema, build_tile_table
 from models.store.kept_models import KeptModel
-from models.store.runs import write_json
+from models.store.runs import describe_file, write_json
+from models.store.seal import seal
 
 SCHEMA = "roofline.prediction"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def write_predictions(
@@ -84,10 +85,11 @@ def write_predictions(
         "n_outside": n_outside,
         "n_areas": n_areas,
         "in_training": place.is_training,
-        "files": names,
+        "files": {name: describe_file(out / name) for name in names},
         "notes": notes,
         "place": place.settings and place.settings.as_json(),
     }
+    facts = seal(facts)
     write_json(out / "predict.json", facts)
     return facts
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -33,6 +35,12 @@ _LIBRARIES = {
     **dict.fromkeys(("xgboost", "xgboost:joint"), ("xgboost", "xgboost-cpu")),
     **dict.fromkeys(("head", "head:joint", "cnn", "tail", "finetune"), ("keras",)),
 }
+
+
+Inputs: TypeAlias = dict[str, Any]
+"""What numbers depend on: its name → hash or value."""
+Entry: TypeAlias = dict[str, Any]
+"""What `run.json` says of one target of a run."""
 
 
 class Cell(NamedTuple):
@@ -81,13 +89,13 @@ class Planned:
     """
 
     cell: Cell
-    inputs: dict[str, Any]
-    depends: dict[str, dict[str, Any]]
+    inputs: Inputs
+    depends: dict[str, Inputs]
     is_nested: bool
     keys: dict[str, str]
     missing: list[str]
     stale: dict[str, list[str]]
-    done: dict[str, dict[str, Any]]
+    done: dict[str, Entry]
     took: dict[str, float]
 
     @property
@@ -104,22 +112,17 @@ def list_cells(settings: FitSettings) -> list[Cell]:
     whole network on pictures. What needs none is fitted on them too, as long vectors, unless
     `[models] maps` leaves them to networks.
     """
-    specs = [parse_model(name) for name in settings.model_names]
     splits = settings.models.splits
-    blind = [str(s) for s in specs if s.is_baseline]
-    seeing = [str(s) for s in specs if not s.is_baseline and s.family != STACK]
-    stacks = [Cell(split, ALL_CUTS, STACK) for split in splits if STACK in settings.model_names]
-    return [
-        *(Cell(split, NO_CUT, m) for split in splits for m in blind),
-        *(
-            Cell(split, cut, m)
-            for cut in settings.extract.cuts
-            for split in splits
-            for m in seeing
-            if parse_model(m).suits(cut, maps=settings.models.maps)
-        ),
-        *stacks,
-    ]
+    specs = [parse_model(name) for name in settings.model_names]
+    blind = [spec for spec in specs if spec.is_baseline]
+    seeing = [spec for spec in specs if not spec.is_baseline and spec.family != STACK]
+    cells = [Cell(split, NO_CUT, str(spec)) for split, spec in product(splits, blind)]
+    for cut in settings.extract.cuts:
+        suited = [str(spec) for spec in seeing if spec.suits(cut, maps=settings.models.maps)]
+        cells += [Cell(split, cut, model) for split, model in product(splits, suited)]
+    if STACK in settings.model_names:
+        cells += [Cell(split, ALL_CUTS, STACK) for split in splits]
+    return cells
 
 
 def stack_members(cells: list[Cell], split: str) -> list[Cell]:
@@ -132,59 +135,62 @@ def stack_members(cells: list[Cell], split: str) -> list[Cell]:
 def plan_cells(settings: FitSettings, tiles: Tiles, folds: dict[str, Folds]) -> list[Planned]:
     """Return every run with its keys, and which of its targets have to be fitted."""
     cells = list_cells(settings)
-    numbers = list(map(str, tiles.targets))
     planned: dict[Cell, Planned] = {}
-    shared = _Shared(settings, tiles, folds)
+    current = CurrentInputs(settings, tiles, folds)
     for cell in cells:
         if cell.cut is ALL_CUTS:
-            able = [c for c, p in planned.items() if p.has_numbers]
-            below = [planned[c] for c in stack_members(able, cell.split)]
-            inputs = {
-                "members": [str(p.cell) for p in below],
-                "weights": settings.models.weights,
-                "revision": stack.REVISION,
-            }
-            depends: dict[str, dict[str, Any]] = {
-                t: {"member_keys": {str(p.cell): p.keys[t] for p in below}} for t in numbers
-            }
+            able = [one for one, plan in planned.items() if plan.has_numbers]
+            members = [planned[member] for member in stack_members(able, cell.split)]
+            inputs = _stack_inputs(settings, members)
+            depends = _stack_depends(tiles, members)
         else:
-            inputs = shared.inputs(cell)
-            depends = shared.depends(cell)
-        is_nested = STACK in settings.model_names and cell in stack_members([cell], cell.split)
+            inputs = current.read(cell)
+            depends = current.depends(cell)
         if depends:  # a stack of classes there is none
-            planned[cell] = _check_done(settings, cell, inputs, depends, is_nested=is_nested)
+            planned[cell] = _check_done(settings, cell, inputs, depends)
     return list(planned.values())
 
 
+def _stack_inputs(settings: FitSettings, members: list[Planned]) -> Inputs:
+    return {
+        "members": [str(member.cell) for member in members],
+        "weights": settings.models.weights,
+        "revision": stack.REVISION,
+    }
+
+
+def _stack_depends(tiles: Tiles, members: list[Planned]) -> dict[str, Inputs]:
+    depends: dict[str, Inputs] = {}
+    for target in map(str, tiles.targets):
+        keys = {str(member.cell): member.keys[target] for member in members}
+        depends[target] = {"member_keys": keys}
+    return depends
+
+
 def _check_done(
-    settings: FitSettings,
-    cell: Cell,
-    inputs: dict[str, Any],
-    depends: dict[str, dict[str, Any]],
-    *,
-    is_nested: bool,
+    settings: FitSettings, cell: Cell, inputs: Inputs, depends: dict[str, Inputs]
 ) -> Planned:
     """Hold a run against what is on disk."""
     run = read_finished(settings.folder, *cell)
-    done: dict[str, dict[str, Any]] = run.get("cells", {})
-    keys = {t: _hash([inputs, more]) for t, more in depends.items()}
-    deep = {t for t, more in depends.items() if is_nested and more.get("task") != "class"}
-    fresh = {
-        t
-        for t, key in keys.items()
-        if done.get(t, {}).get("key") == key and (done[t]["is_nested"] or t not in deep)
-    }
-    stale = {
-        t: name_changes(
-            {**run["inputs"], **done[t]["depends"]},
-            {**inputs, **depends[t]},
-            cell=cell.names,
-            target=t,
-        )
-        or ["a stack now needs their nested predictions"]
-        for t in keys
-        if t in done and t not in fresh
-    }
+    done: dict[str, Entry] = run.get("cells", {})
+    has_stack = STACK in settings.model_names
+    is_nested = has_stack and cell in stack_members([cell], cell.split)
+    keys = {target: _hash([inputs, more]) for target, more in depends.items()}
+    missing = []
+    stale = {}
+    for target, more in depends.items():
+        needs_nested = is_nested and more.get("task") != "class"
+        entry = done.get(target)
+        if entry is None:
+            missing.append(target)
+        elif entry["key"] != keys[target]:
+            missing.append(target)
+            old = {**run["inputs"], **entry["depends"]}
+            new = {**inputs, **more}
+            stale[target] = name_changes(old, new, cell=cell.names, target=target)
+        elif needs_nested and not entry["is_nested"]:
+            missing.append(target)
+            stale[target] = ["a stack now needs their nested predictions"]
     return Planned(
         cell=cell,
         inputs=inputs,
@@ -192,75 +198,72 @@ def _check_done(
         is_nested=is_nested,
         keys=keys,
         stale=stale,
-        missing=[t for t in keys if t not in fresh],
-        done={t: done[t] for t in keys if t in fresh},
-        took={t: float(done[t]["seconds"]) for t in keys if t in done},
+        missing=missing,
+        done={target: done[target] for target in keys if target not in missing},
+        took={target: float(done[target]["seconds"]) for target in keys if target in done},
     )
 
 
-class _Shared:
-    """Hashes that many cells share, each made once."""
+class CurrentInputs:
+    """What runs would be fitted from now; hashes that many cells share are made once."""
 
     def __init__(self, settings: FitSettings, tiles: Tiles, folds: dict[str, Folds]) -> None:
         self._settings = settings
         self._tiles = tiles
         self._folds = {split: hash_folds(tiles.id.to_numpy(), one) for split, one in folds.items()}
         self._sources: dict[CellCut, dict[str, str]] = {}
-        self.labels = hash_labels(tiles)
         self._area = _hash_texts(tiles.area)
-        self._groups = _hash([[name, _hash_texts(column)] for name, column in tiles.groups.items()])
+        groups = [[name, _hash_texts(column)] for name, column in tiles.groups.items()]
+        self._groups = _hash(groups)
+        self._labels = hash_labels(tiles)
 
-    def inputs(self, cell: Cell) -> dict[str, Any]:
-        """Everything that the run's numbers depend on, but for the labels."""
+    def read(self, cell: Cell) -> Inputs:
+        """Return everything that the run's numbers depend on, but for the labels.
+
+        Raises
+        ------
+        FitError : as `read_source`. ValueError : as `hash_origin`.
+        """
         spec = cell.spec
         asked = self._settings.models
         model = asked.build(spec)
-        source = self._source(cell.cut)
-        source = {
-            k: v for k, v in source.items() if k != "pictures_sha256" or spec.feed == "metadata"
-        }
-        params = {
-            k: v
-            for k, v in model.get_params().items()
-            if not (k.endswith(("n_jobs", "task")) or isinstance(v, Family))
-        }
-        inputs: dict[str, Any] = {
-            **source,
+        inputs: Inputs = {
+            **self._source(cell.cut),
             "folds_sha256": self._folds[cell.split],
             "weights": asked.weights,
             "revision": model.revision,
-            "params": json.loads(json.dumps(params)),
+            "params": _list_params(model),
         }
+        if spec.feed != "metadata":
+            inputs.pop("pictures_sha256", None)
         origin = find_origin(self._settings, spec, cell.cut)
         if origin is not None:
             inputs["network_sha256"] = hash_origin(origin)
         if spec.area or asked.weights == "area":
             inputs["area_sha256"] = self._area
         if spec.groups or spec.feed in ("groups", "region"):
-            inputs |= {
-                "groups_sha256": self._groups,
-                "region": asked.region if spec.feed == "region" else None,
-            }
+            inputs["groups_sha256"] = self._groups
+            inputs["region"] = asked.region if spec.feed == "region" else None
         if spec.feed == "place":
             inputs["xy_sha256"] = hash_array(self._tiles.xy)
         section = asked.estimators.get(spec.family)
-        versions = section.read_versions() if section else _versions_of(spec.family)
-        return inputs | {"versions": versions}
+        inputs["versions"] = section.read_versions() if section else _versions_of(spec.family)
+        return inputs
 
-    def depends(self, cell: Cell) -> dict[str, dict[str, Any]]:
-        """What the numbers of each target depend on besides.
+    def depends(self, cell: Cell) -> dict[str, Inputs]:
+        """Return what the numbers of each target depend on besides.
 
         Raises
         ------
         FitError : the model predicts none of the targets.
         """
         tasks = self._settings.models.tasks(cell.spec)
-        depends: dict[str, dict[str, Any]] = {}
-        for target in map(str, self._tiles.target_names):
+        depends: dict[str, Inputs] = {}
+        for target in self._tiles.target_names:
             task = self._tiles.kind(target)
             if task not in tasks:
                 continue
-            depends[target] = {"labels_sha256": self.labels[target]}
+            depends[target] = {"labels_sha256": self._labels[target]}
             if task == "class":
                 depends[target]["task"] = task
         if not depends:
@@ -273,33 +276,70 @@ class _Shared:
 
     def _source(self, cut: CellCut) -> dict[str, str]:
         if cut not in self._sources:
-            self._sources[cut] = read_source(
-                self._settings.folder, self._tiles, cut, self._settings.extract.backbones
-            )
+            settings = self._settings
+            source = read_source(settings.folder, self._tiles, cut, settings.extract.backbones)
+            self._sources[cut] = source
         return self._sources[cut]
 
 
-def hash_labels(tiles: Tiles) -> dict[str, str]:
+def _list_params(model: Family) -> Inputs:
+    """Return what numbers depend on of a model's parameters, as JSON gives it back."""
+    params = {}
+    for name, value in model.get_params().items():
+        is_of_the_machine = name.endswith(("n_jobs", "task"))
+        if not is_of_the_machine and not isinstance(value, Family):
+            params[name] = value
+    return json.loads(json.dumps(params))
+
+
+class HasLabels(Protocol):
+    """What has labels: numbers and classes, a column a target."""
+
+    @property
+    def targets(self) -> pd.DataFrame:
+        """Numbers."""
+
+    @property
+    def classes(self) -> pd.DataFrame:
+        """Classes."""
+
+
+def hash_labels(labels: HasLabels) -> dict[str, str]:
     """Return the hash of the labels of each target."""
-    numbers = {str(t): hash_array(tiles.targets[t].to_numpy(np.float64)) for t in tiles.targets}
-    return numbers | {str(t): _hash(tiles.classes[t].tolist()) for t in tiles.classes}
+    hashes = {}
+    for target, numbers in labels.targets.items():
+        hashes[str(target)] = hash_array(numbers.to_numpy(np.float64))
+    for target, classes in labels.classes.items():
+        hashes[str(target)] = _hash(classes.tolist())
+    return hashes
 
 
 def _hash_texts(column: pd.Series) -> str:
-    return hashlib.sha256("\0".join(map(str, column.tolist())).encode()).hexdigest()
+    text = "\0".join(map(str, column.tolist()))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    text = json.dumps(value, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @lru_cache
 def _versions_of(family: str) -> dict[str, str]:
     """Major and minor version of the libraries that decide what a family gives."""
     found = {}
-    for name in _LIBRARIES.get(family, ()):
+    for name, whole in read_versions(_LIBRARIES.get(family, ())).items():
+        parts = whole.split(".")
+        found[name] = ".".join(parts[:2])
+    return found
+
+
+def read_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for name in packages:
         try:
-            found[name.removesuffix("-cpu")] = ".".join(version(name).split(".")[:2])
+            found[name.removesuffix("-cpu")] = version(name)
         except PackageNotFoundError:
             continue
     return found

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from extract.config.cuts import CellCut, Cut, parse_cell_cut
 from extract.errors import KeptModelError, RunFileError
+from extract.files.names import encode_name
 from models.data.model_names import ModelSpec, parse_model
 from models.families.estimator_files import read_estimators
 from models.families.estimator_settings import EstimatorSection
@@ -23,8 +24,9 @@ from models.families.family import Family, Task
 from models.families.pca import Reduced
 from models.families.registry import BASELINES, FAMILIES
 from models.store.cells import Cell
-from models.store.model_folder import check_seal, check_sealed, seal
-from models.store.runs import hash_file, read_document, write_json
+from models.store.model_folder import check_seal, check_sealed
+from models.store.runs import describe_file, place_cell, read_document, write_json
+from models.store.seal import seal
 
 SCHEMA = "roofline.model"
 SCHEMA_VERSION = 8
@@ -80,33 +82,48 @@ class KeptModel(NamedTuple):
         best; infinite if unknown.
         """
         every = self.facts.get("scores", [])
-        scores = [one for one in every if one.get("level") == "area"] or every
-        first = scores[0] if scores else {}
-        if first.get("rmse") is not None:
-            return float(first["rmse"])
-        if first.get("balanced_accuracy") is not None:
-            return -float(first["balanced_accuracy"])
+        of_areas = [one for one in every if one.get("level") == "area"]
+        for scores in [*of_areas, *every]:
+            if scores.get("rmse") is not None:
+                return float(scores["rmse"])
+            if scores.get("balanced_accuracy") is not None:
+                return -float(scores["balanced_accuracy"])
         return float("inf")
 
 
-def read_kept(path: Path) -> KeptModel:
+def read_kept(folder: Path, path: Path) -> KeptModel:
     """Read what a kept model's folder says of it.
+
+    Parameters
+    ----------
+    folder : of the experiment.
 
     Raises
     ------
-    RunFileError : unfinished or not there, of another schema, or changed since it was written.
+    RunFileError : unfinished or not there, of another schema, changed since it was written, or in
+        the folder of another target, cut or model.
     """
     facts = read_document(path / "model.json", SCHEMA, SCHEMA_VERSION)
     # older ones may have no seal, and are refused where they are asked for
     if facts["schema_version"] == SCHEMA_VERSION:
         check_seal(path, facts)
+    names = [facts.get(name) for name in ("target", "cut", "model")]
+    is_stated = all(isinstance(name, str) for name in names)
+    if is_stated and model_folder(folder, *map(str, names)) != path:
+        target, cut, model = names
+        raise RunFileError(
+            f"{path}: holds {model!r} on {cut!r} of {target!r}, which is kept in another folder. "
+            "Run `make models` again: this one is removed, and that one is made."
+        )
     return KeptModel(path, facts)
 
 
 def list_kept(folder: Path, target: str) -> list[KeptModel]:
     """Return the finished kept models of a target, the best first."""
-    paths = sorted((folder / "models" / target).glob("**/model.json"))
-    return sorted((read_kept(p.parent) for p in paths), key=lambda one: one.rank)
+    of_target = folder / "models" / encode_name(target)
+    paths = sorted(of_target.glob("**/model.json"))
+    kept = [read_kept(folder, path.parent) for path in paths]
+    return sorted(kept, key=lambda one: one.rank)
 
 
 def check_stated(kept: KeptModel) -> KeptModel:
@@ -204,7 +221,7 @@ class Savable(Protocol):
 
 def model_folder(folder: Path, target: str, cut: CellCut | str, model: str) -> Path:
     """Folder of a kept model."""
-    return folder / "models" / target / str(cut) / model
+    return folder / "models" / encode_name(target) / place_cell(cut, model)
 
 
 def save_model(
@@ -218,9 +235,7 @@ def save_model(
     _save_files(path, model)
     if reach is not None:
         reach.save(path)
-    files = {
-        p.name: {"sha256": hash_file(p), "bytes": p.stat().st_size} for p in sorted(path.iterdir())
-    }
+    files = {file.name: describe_file(file) for file in sorted(path.iterdir())}
     header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name}
     write_json(path / "model.json", seal({**header, **facts, "files": files}))
 

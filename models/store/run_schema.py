@@ -41,12 +41,13 @@ def find_fault(run: dict[str, Any]) -> str:
         _Run.model_validate(run)
     except ValidationError as error:
         problem = error.errors()[0]
-        return (
-            f"{'.'.join(map(str, problem['loc']))}: "
-            f"{problem['msg'][:1].lower()}{problem['msg'][1:]}"
-        )
-    lost = ["inputs"] if run.get("cells") and not run.get("inputs") else []
-    lost += [
-        f"chosen.{target}" for target in run.get("cells", ()) if target not in run.get("chosen", ())
-    ]
-    return f"{lost[0]}: field required" if lost else ""
+        where = ".".join(map(str, problem["loc"]))
+        message = problem["msg"]
+        return f"{where}: {message[:1].lower()}{message[1:]}"
+    cells = run.get("cells", {})
+    if cells and not run.get("inputs"):
+        return "inputs: field required"
+    for target in cells:
+        if target not in run.get("chosen", {}):
+            return f"chosen.{target}: field required"
+    return ""

@@ -1,8 +1,8 @@
 """The fitted cells on disk: `runs/<split>/<cut>/<model>/`, and `scores.csv` over all of them.
 
-Schema `roofline.run`, version 2; version 1 had one key a run instead of one a target, and is fitted
-again. To raise it: add one to `SCHEMA_VERSION`, teach `read_finished` the old version, and write a
-line in CHANGELOG.md.
+Schema `roofline.run`, version 3; version 1 had one key a run instead of one a target, and is fitted
+again; version 2 did not carry its own hash, and is read as it is. To raise it: add one to
+`SCHEMA_VERSION`, teach `read_finished` the old version, and write a line in CHANGELOG.md.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ import pyarrow.parquet as pq
 from extract.config.cuts import CellCut, Cut, parse_cell_cut
 from extract.errors import RunFileError
 from extract.files.atomic import publish, write_atomically
+from extract.files.names import encode_name
 from models.store.run_schema import find_fault
+from models.store.seal import SEAL, is_sealed, seal
 
 SCHEMA = "roofline.run"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_READ_VERSIONS = (2, 3)
 PREDICTION_COLUMNS = ("id", "fold", "target", "truth", "prediction")
 CURVE_COLUMNS = (
     "target",
@@ -89,7 +92,24 @@ SCORE_COLUMNS = (*_FIRST_COLUMNS, *_LATER_COLUMNS)
 
 def run_folder(folder: Path, split: str, cut: CellCut | str, model: str) -> Path:
     """Folder of a run; `cut` is `<backbone>/<layer>:<pooling>` or `none`."""
-    return folder / "runs" / split / str(cut) / model
+    return folder / "runs" / encode_name(split) / place_cell(cut, model)
+
+
+def place_cell(cut: CellCut | str, model: str) -> Path:
+    """Return the folders of a cut and a model below those of what they belong to."""
+    parts = [*str(cut).split("/", 1), model]
+    return Path(*map(encode_name, parts))
+
+
+def move_run(folder: Path, split: str, cut: CellCut | str, model: str) -> None:
+    """Give the run of an older Roofline, which took names as they are, its folder of today; to be
+    called by the one who may write.
+    """
+    path = run_folder(folder, split, cut, model)
+    old = folder / "runs" / split / str(cut) / model
+    if old != path and old.is_dir() and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        old.rename(path)
 
 
 def write_run(
@@ -123,6 +143,7 @@ def write_run(
         if frame is not None
     }
     document = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, **run, "files": files}
+    document = seal(document)
     journal = _partial(path / "run.json")
     journal.write_text(json.dumps(document, indent=1), encoding="utf-8")
     _sync(journal)
@@ -139,7 +160,12 @@ def _write_partial(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
     else:
         frame.to_parquet(partial, index=False)
     _sync(partial)
-    return {"sha256": hash_file(partial), "bytes": partial.stat().st_size}
+    return describe_file(partial)
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Return SHA-256 and size [bytes] of a file."""
+    return {"sha256": hash_file(path), "bytes": path.stat().st_size}
 
 
 def _partial(path: Path) -> Path:
@@ -197,7 +223,30 @@ def read_run(folder: Path, split: str, cut: CellCut | str, model: str) -> dict[s
     RunFileError : unfinished or not there, not JSON, or another schema.
     """
     path = run_folder(folder, split, cut, model) / "run.json"
-    return read_document(path, SCHEMA, SCHEMA_VERSION)
+    run = read_document(path, SCHEMA, SCHEMA_VERSION)
+    if SEAL in run and not is_sealed(run):
+        raise RunFileError(
+            f"{path}: changed since `make models` wrote it. Delete {path.parent} and run `make "
+            "models` again."
+        )
+    check_names(path, run, {"split": split, "cut": str(cut), "model": model})
+    return run
+
+
+def check_names(path: Path, document: dict[str, Any], expected: dict[str, str]) -> None:
+    """Check that a file says that it is of what its folder is of.
+
+    Raises
+    ------
+    RunFileError : it says something else: it was moved here, or changed.
+    """
+    for name, value in expected.items():
+        stated = document.get(name, value)
+        if stated != value:
+            raise RunFileError(
+                f"{path}: says that it is of the {name} {stated!r}, in the folder of {value!r}. "
+                f"Delete {path.parent} and run `make models` again."
+            )
 
 
 def read_document(path: Path, schema: str, newest: int) -> dict[str, Any]:
@@ -241,7 +290,7 @@ def read_finished(folder: Path, split: str, cut: CellCut | str, model: str) -> d
     if not (path / "run.json").is_file():
         return {}
     run = read_run(folder, split, cut, model)
-    if run["schema_version"] != SCHEMA_VERSION:
+    if run["schema_version"] not in _READ_VERSIONS:
         return {}
     fault = find_fault(run)
     if fault:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from extract.config.arrays import Floats
+from extract.config.arrays import Floats, Ints
 from extract.tables.tile_table import Tiles
+from models.data.classes import choose_classes
 from models.data.pooling import mean_by_group
 from models.settings import FitSettings
+from models.store.cells import Entry, read_versions
 from models.store.fitted import Fitted
 from models.store.runs import CURVE_COLUMNS, read_finished, read_rows, run_folder, write_run
 
@@ -33,24 +33,21 @@ def write_fitted(settings: FitSettings, tiles: Tiles, fitted: Fitted) -> dict[st
     Target that was fitted → its R² over areas.
     """
     plan = fitted.plan
-    folder = settings.folder
-    old = read_finished(folder, *plan.cell)
-    cells: dict[str, dict[str, Any]] = {}
-    chosen: dict[str, Any] = {}
-    for target, cell in old.get("cells", {}).items():
-        if target not in plan.missing and old["inputs"] == plan.inputs:
-            cells[target] = cell
-            chosen[target] = old["chosen"][target]
-    kept = list(cells)
+    old = read_finished(settings.folder, *plan.cell)
+    kept: list[str] = []
+    if old.get("inputs") == plan.inputs:
+        kept = [target for target in old["cells"] if target not in plan.missing]
+    cells = {target: old["cells"][target] for target in kept}
+    chosen = {target: old["chosen"][target] for target in kept}
     area_r2 = score_areas(tiles, fitted)
     cells |= _describe_cells(fitted, area_r2)
     chosen |= dict(zip(fitted.numbers, fitted.cross.chosen, strict=True))
     chosen |= {target: one.chosen for target, one in fitted.classes.items()}
-    frames = {}
-    for name, new in _build_frames(tiles, fitted).items():
-        before = read_rows(folder, plan.cell, name, kept) if kept else None
-        parts = [frame for frame in (before, new) if frame is not None and len(frame)]
-        frames[name] = pd.concat(parts, ignore_index=True) if parts else None
+    frames = _build_frames(tiles, fitted)
+    if kept:
+        for name, new in frames.items():
+            before = read_rows(settings.folder, plan.cell, name, kept)
+            frames[name] = _join(before, new)
     document = {
         **plan.cell.as_texts(),
         "settings": settings.as_json(),
@@ -62,7 +59,7 @@ def write_fitted(settings: FitSettings, tiles: Tiles, fitted: Fitted) -> dict[st
         "cells": cells,
     }
     write_run(
-        run_folder(folder, *plan.cell),
+        run_folder(settings.folder, *plan.cell),
         frames["predictions.parquet"],
         frames["nested.parquet"],
         document,
@@ -72,23 +69,32 @@ def write_fitted(settings: FitSettings, tiles: Tiles, fitted: Fitted) -> dict[st
     return area_r2
 
 
-def _describe_cells(fitted: Fitted, area_r2: dict[str, float]) -> dict[str, dict[str, Any]]:
+def _join(before: pd.DataFrame, new: pd.DataFrame | None) -> pd.DataFrame | None:
+    """Put new rows behind those that still hold; None where there are none."""
+    parts = [frame for frame in (before, new) if frame is not None and len(frame)]
+    if not parts:
+        return None
+    return pd.concat(parts, ignore_index=True)
+
+
+def _describe_cells(fitted: Fitted, area_r2: dict[str, float]) -> dict[str, Entry]:
     plan = fitted.plan
-    seconds_of_classes = sum(one.seconds for one in fitted.classes.values())
-    seconds_a_number = (fitted.seconds - seconds_of_classes) / max(1, len(fitted.numbers))
-    cells: dict[str, dict[str, Any]] = {}
+    seconds = fitted.seconds - sum(one.seconds for one in fitted.classes.values())
+    n_numbers = max(1, len(fitted.numbers))
+    is_nested = fitted.cross.nested is not None
+    cells: dict[str, Entry] = {}
     for target in plan.missing:
-        cell: dict[str, Any] = {"key": plan.keys[target], "depends": plan.depends[target]}
+        cell: Entry = {"key": plan.keys[target], "depends": plan.depends[target]}
         if target in fitted.classes:
             one = fitted.classes[target]
-            cell |= {"is_nested": False, "seconds": round(one.seconds, 4), "classes": one.names}
+            cell["is_nested"] = False
+            cell["seconds"] = round(one.seconds, 4)
+            cell["classes"] = one.names
         else:
             r2 = area_r2[target]
-            cell |= {
-                "is_nested": fitted.cross.nested is not None,
-                "seconds": round(seconds_a_number, 4),
-                "area_r2": None if np.isnan(r2) else round(r2, 6),
-            }
+            cell["is_nested"] = is_nested
+            cell["seconds"] = round(seconds / n_numbers, 4)
+            cell["area_r2"] = None if np.isnan(r2) else round(r2, 6)
         cells[target] = cell
     return cells
 
@@ -98,18 +104,28 @@ def score_areas(tiles: Tiles, fitted: Fitted) -> dict[str, float]:
 
     NaN where the truth is constant, and for classes.
     """
-    area = pd.factorize(tiles.area.iloc[fitted.rows])[0]
+    area, _ = pd.factorize(tiles.area.iloc[fitted.rows])
     scores = dict.fromkeys(fitted.classes, np.nan)
     for i, target in enumerate(fitted.numbers):
-        truth = tiles.targets[target].to_numpy(np.float64)[fitted.rows]
-        pair = np.column_stack([truth, fitted.cross.predicted[:, i]])
-        pair[~np.isfinite(pair).all(axis=1)] = np.nan
-        means = mean_by_group(pair, area)
-        means = means[np.isfinite(means[:, 0])]
-        variance = means[:, 0].var() if len(means) else 0.0
-        mse = np.mean((means[:, 0] - means[:, 1]) ** 2) if len(means) else np.nan
-        scores[target] = float(1 - mse / variance) if variance > 0 else np.nan
+        truth = tiles.targets[target].to_numpy(np.float64)
+        scores[target] = _score(truth[fitted.rows], fitted.cross.predicted[:, i], area)
     return scores
+
+
+def _score(truth: Floats, predicted: Floats, area: Ints) -> float:
+    pair = np.column_stack([truth, predicted])
+    is_unknown = ~np.isfinite(pair).all(axis=1)
+    pair[is_unknown] = np.nan
+    means = mean_by_group(pair, area)
+    means = means[np.isfinite(means[:, 0])]
+    variance = 0.0
+    if len(means):
+        variance = means[:, 0].var()
+    if variance == 0:
+        return np.nan
+    error = means[:, 0] - means[:, 1]
+    mse = np.mean(error**2)
+    return float(1 - mse / variance)
 
 
 def _build_frames(tiles: Tiles, fitted: Fitted) -> dict[str, pd.DataFrame | None]:
@@ -129,7 +145,8 @@ def _number_frame(tiles: Tiles, fitted: Fitted, values: Floats | None) -> pd.Dat
     if values is None or not targets:
         return None
     ids = tiles.id.to_numpy()[fitted.rows]
-    truth = tiles.targets[targets].to_numpy(np.float64)[fitted.rows]
+    truth = tiles.targets[targets].to_numpy(np.float64)
+    truth = truth[fitted.rows]
     columns = {
         "id": np.tile(ids, len(targets)),
         "fold": np.tile(fitted.fold, len(targets)),
@@ -143,21 +160,21 @@ def _number_frame(tiles: Tiles, fitted: Fitted, values: Floats | None) -> pd.Dat
 def _class_frame(tiles: Tiles, fitted: Fitted) -> pd.DataFrame | None:
     """One row a target and tile: as for numbers, and the probabilities as a list."""
     frames = []
+    ids = tiles.id.to_numpy()[fitted.rows]
     for target, one in fitted.classes.items():
-        is_known = np.isfinite(one.probability[:, 0])
-        names = np.array(one.names, dtype=object)
-        likeliest = names[np.where(is_known[:, None], one.probability, 0).argmax(axis=1)]
-        likeliest[~is_known] = None
+        truth = tiles.classes[target].to_numpy()
         columns = {
-            "id": tiles.id.to_numpy()[fitted.rows],
+            "id": ids,
             "fold": fitted.fold,
             "target": target,
-            "truth": tiles.classes[target].to_numpy()[fitted.rows],
-            "prediction": likeliest,
+            "truth": truth[fitted.rows],
+            "prediction": choose_classes(one.probability, one.names),
             "probability": list(one.probability.astype(np.float32)),
         }
         frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True) if frames else None
+    if not frames:
+        return None
+    return pd.concat(frames, ignore_index=True)
 
 
 def _curve_frame(fitted: Fitted) -> pd.DataFrame:
@@ -172,14 +189,8 @@ def _curve_frame(fitted: Fitted) -> pd.DataFrame:
 
 
 def _read_versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
     names = [*_PACKAGES]
     for module, distribution in _ACCELERATORS.items():
         if module in sys.modules:
             names.append(distribution)
-    for name in names:
-        try:
-            versions[name.removesuffix("-cpu")] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
+    return {"python": platform.python_version(), **read_versions(names)}

@@ -63,8 +63,13 @@ def describe_intervals(folder: Path, cell: Cell, target: str, tiles: Tiles) -> d
 
 
 def write_coverage(folder: Path, kept: Iterable[dict[str, Any]]) -> None:
-    """Write `coverage.csv`: what each kept model's `model.json` says of its intervals; `mean_width`
-    is empty where infinite.
+    """Write `coverage.csv`."""
+    write_csv(folder / "coverage.csv", build_coverage(kept))
+
+
+def build_coverage(kept: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Return what each kept model's `model.json` says of its intervals; `mean_width` is NaN where
+    infinite.
     """
     rows = [
         {
@@ -75,7 +80,7 @@ def write_coverage(folder: Path, kept: Iterable[dict[str, Any]]) -> None:
         for one in kept
         for row in one["coverage"]
     ]
-    write_csv(folder / "coverage.csv", pd.DataFrame(rows, columns=list(COLUMNS)))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def read_errors(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str, Errors]:

@@ -14,8 +14,7 @@ from extract.errors import ReportError
 from models.explaining.explanations import (
     Explanation,
     describe_sanity,
-    list_explanations,
-    read_explanation,
+    read_explanations,
 )
 from models.store.kept_models import list_kept
 from reports.data.formats import DASH, format_figures
@@ -87,7 +86,7 @@ def read_galleries(folder: Path, targets: list[str]) -> Galleries:
     RunFileError : an explanation that is not as it was written.
     ReportError : a picture that cannot be read.
     """
-    explanations = [read_explanation(path) for path in list_explanations(folder)]
+    explanations = read_explanations(folder)
     galleries = Galleries({}, [])
     for target in targets:
         explained = {e.facts["key"]: e for e in explanations if e.facts["target"] == target}

@@ -40,7 +40,8 @@ def map_linear(maps: Maps, weights: Floats, reference: Mean, pooling: Pooling) -
         reference = reference.reshape(height, width, channels)
     by_place = spread_gradients(maps, weights, pooling)
     deviations = maps - reference.astype(np.float64)
-    return height * width * np.einsum("nhwc,nhwc->nhw", deviations, by_place)
+    raised = np.einsum("nhwc,nhwc->nhw", deviations, by_place)
+    return height * width * raised
 
 
 def map_gradients(maps: Maps, gradients: Floats, reference: Mean) -> Floats:
@@ -60,7 +61,8 @@ def map_gradients(maps: Maps, gradients: Floats, reference: Mean) -> Floats:
     (n, height, width) [unit of the target], to first order.
     """
     weights = gradients.sum(axis=(1, 2), dtype=np.float64)  # mean over places, times their number
-    return np.einsum("nhwc,nc->nhw", maps - reference, weights, optimize=True)
+    deviations = maps - reference
+    return np.einsum("nhwc,nc->nhw", deviations, weights, optimize=True)
 
 
 def spread_gradients(maps: Maps, gradients: Floats, pooling: Pooling) -> Floats:
@@ -70,11 +72,12 @@ def spread_gradients(maps: Maps, gradients: Floats, pooling: Pooling) -> Floats:
     """
     n, height, width, channels = maps.shape
     if pooling == "avg":
-        return np.broadcast_to(gradients[:, None, None, :] / (height * width), maps.shape)
+        shares = gradients / (height * width)
+        return np.broadcast_to(shares[:, None, None, :], maps.shape)
     if pooling == "max":
         flat = maps.reshape(n, height * width, channels)
-        spread = np.zeros(flat.shape)
         maxima = flat.argmax(axis=1, keepdims=True)
+        spread = np.zeros(flat.shape)
         np.put_along_axis(spread, maxima, gradients[:, None], axis=1)
         return spread.reshape(maps.shape)
     return gradients.reshape(maps.shape)

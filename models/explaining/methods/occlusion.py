@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import product
 
 import numpy as np
 
@@ -34,35 +36,47 @@ def occlude(predict: Predict, maps: Maps, reference: Float32s, pooling: Pooling)
     -------
     (n, height, width) [unit of the target].
     """
-    heat = np.zeros(maps.shape[:3])
-    n_windows = np.zeros(maps.shape[1:3])
-    windows = list_windows(*maps.shape[1:3])
+    n, height, width, _ = maps.shape
+    windows = list_windows(height, width)
     substitute = np.broadcast_to(reference, maps.shape[1:])
     step = max(1, _BYTES // maps[0].nbytes)
+    heat = np.zeros((n, height, width))
     for i, whole in enumerate(maps):
-        (prediction,) = predict(i, pool_maps(whole[None], pooling))
+        pooled = pool_maps(whole[None], pooling)
+        (prediction,) = predict(i, pooled)
         for start in range(0, len(windows), step):
             some = windows[start : start + step]
-            occluded = np.repeat(whole[None], len(some), axis=0)
-            for one, window in zip(occluded, some, strict=True):
-                one[window] = substitute[window]
-            without = predict(i, pool_maps(occluded, pooling))
+            occluded = _occlude_each(whole, some, substitute)
+            pooled = pool_maps(occluded, pooling)
+            without = predict(i, pooled)
             for window, value in zip(some, without, strict=True):
                 heat[i][window] += prediction - value
+    n_windows = np.zeros((height, width))
     for window in windows:
         n_windows[window] += 1
     return heat / n_windows
 
 
+def _occlude_each(whole: Float32s, windows: list[Window], substitute: Float32s) -> Float32s:
+    """Return a map, (height, width, channels), with each window of it occluded in turn."""
+    occluded = np.repeat(whole[None], len(windows), axis=0)
+    for one, window in zip(occluded, windows, strict=True):
+        one[window] = substitute[window]
+    return occluded
+
+
 def list_windows(height: int, width: int) -> list[Window]:
     """Return the parts of a map that are occluded, row by row; together they cover it."""
+    rows = _cover(height)
     columns = _cover(width)
-    return [(row, column) for row in _cover(height) for column in columns]
+    return list(product(rows, columns))
 
 
 def _cover(length: int) -> list[slice]:
     if length <= MAX_WINDOWS:
         return [slice(i, i + 1) for i in range(length)]
-    half = -(-length // (MAX_WINDOWS + 1))
-    starts = np.minimum(np.arange(0, length, half), length - 2 * half)
-    return [slice(start, start + 2 * half) for start in np.unique(starts).tolist()]
+    half = math.ceil(length / (MAX_WINDOWS + 1))
+    side = 2 * half
+    starts = np.arange(0, length, half)
+    starts = np.minimum(starts, length - side)
+    return [slice(start, start + side) for start in np.unique(starts).tolist()]
