@@ -318,7 +318,7 @@ def test_a_file_with_functions_or_another_class_is_refused(tmp_path: Path) -> No
     from sklearn.metrics import r2_score
     from sklearn.preprocessing import FunctionTransformer
 
-    from models.store.model_folder import seal
+    from models.store.seal import seal
 
     section = EstimatorSection(estimator="sklearn.svm.SVR")
     folder = tmp_path / "kept"

@@ -165,8 +165,11 @@ def fitted(tmp_path: Path) -> Path:
 
 
 def kept(path: Path) -> dict[str, Path]:
-    folder = change(path).folder / "models"
-    return {p.parent.relative_to(folder).as_posix(): p.parent for p in folder.glob("**/model.json")}
+    found = {}
+    for file in change(path).folder.glob("models/**/model.json"):
+        facts = json.loads(file.read_text())
+        found["/".join((facts["target"], facts["cut"], facts["model"]))] = file.parent
+    return found
 
 
 def test_a_kept_model_says_how_it_is_fed_and_how_good_it_is(fitted: Path) -> None:
