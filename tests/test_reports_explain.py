@@ -94,7 +94,7 @@ def section(page: str) -> str:
 def test_a_page_without_galleries_has_no_such_section(tmp_path: Path) -> None:
     page = Experiment(tmp_path / "city").write().render()
     assert 'id="explain"' not in page
-    assert "#explain" not in page
+    assert 'href="#explain"' not in page
 
 
 def test_every_tile_is_shown_with_truth_prediction_and_alternative_texts(tmp_path: Path) -> None:
