@@ -97,7 +97,7 @@ def score_grid(settings: FitSettings) -> pd.DataFrame:
     tiles = read_tiles(settings)
     folds = open_folds(settings.folder, tiles, settings.models.fold_options).folds
     labels = build_labels(tiles, folds, block_m=settings.models.block_m)
-    runs = [plan.cell for plan in plan_cells(settings, tiles, folds)]
+    runs = [plan.cell.names for plan in plan_cells(settings, tiles, folds)]
     return score_runs(settings.folder, runs, labels, seed=settings.models.seed)
 
 

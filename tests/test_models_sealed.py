@@ -41,7 +41,7 @@ from models.store.kept_models import (
     save_model,
 )
 from models.store.seal import seal
-from models.uncertainty.applicability import measure_reach, read_reach
+from models.uncertainty.applicability import measure_applicability, read_applicability
 
 N = 80
 RNG = np.random.default_rng(0)
@@ -293,14 +293,22 @@ def test_a_tree_that_leads_round_or_out_of_its_arrays_is_refused(
 @pytest.mark.parametrize(
     "members", [{"mean.npy": npy(np.zeros(3))}, {"mean": pickle.dumps(Evil())}, {}]
 )
-def test_a_reach_that_is_none_is_refused(tmp_path: Path, members: dict[str, bytes]) -> None:
-    save_model(tmp_path / "kept", "ridge", fit_one("ridge"), {}, reach=measure_reach(Features(X)))
-    with zipfile.ZipFile(tmp_path / "kept" / "reach.npz", "w") as archive:
+def test_an_area_of_applicability_that_is_none_is_refused(
+    tmp_path: Path, members: dict[str, bytes]
+) -> None:
+    save_model(
+        tmp_path / "kept",
+        "ridge",
+        fit_one("ridge"),
+        {},
+        applicability=measure_applicability(Features(X), np.arange(len(X))),
+    )
+    with zipfile.ZipFile(tmp_path / "kept" / "applicability.npz", "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     reseal(tmp_path / "kept")
-    with pytest.raises(RunFileError, match=r"reach.npz: .*Do not trust"):
-        load_model(tmp_path / "kept") and read_reach(tmp_path / "kept")
+    with pytest.raises(RunFileError, match=r"applicability.npz: .*Do not trust"):
+        load_model(tmp_path / "kept") and read_applicability(tmp_path / "kept")
 
 
 @pytest.mark.parametrize(

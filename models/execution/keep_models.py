@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import shutil
 from collections.abc import Hashable, Iterator
@@ -24,7 +25,7 @@ from models.store.cells import Cell, Planned, hash_labels
 from models.store.feature_origin import read_licence, read_look, read_made
 from models.store.kept_models import KeptModel, load_model, model_folder, read_key, save_model
 from models.store.runs import join_cut, read_run
-from models.uncertainty.applicability import measure_reach
+from models.uncertainty.applicability import measure_applicability
 from models.uncertainty.coverage import describe_intervals
 
 LOG = logging.getLogger(__name__)
@@ -33,11 +34,17 @@ _MEASURED = ("embedding", "place", "metadata")  # feeds whose rows have distance
 
 
 class KeptCell(NamedTuple):
-    """A cell to refit on all tiles, for one target, and its scores by level."""
+    """A cell to refit on all tiles, for one target, and its scores by level.
+
+    Attributes
+    ----------
+    rivals : the cells that it was chosen from, itself the first; it alone where all are kept.
+    """
 
     target: str
     cell: Cell
     scores: list[dict[str, Any]]
+    rivals: list[Cell]
 
 
 def choose_kept(settings: FitSettings, scores: pd.DataFrame) -> list[KeptCell]:
@@ -55,14 +62,20 @@ def choose_kept(settings: FitSettings, scores: pd.DataFrame) -> list[KeptCell]:
     kept = []
     for target in settings.targets.names:
         of_target = frame[frame["target"] == target]
-        ranked = rank_cells(of_target)
+        rows = rank_cells(of_target)[_CELL_COLUMNS].to_dict("records")
+        ranked = [_name_cell(asked.strictest, row) for row in rows]
         if asked.keep == "best":
-            ranked = ranked.head(1)
-        for row in ranked[_CELL_COLUMNS].to_dict("records"):
-            cut = parse_cell_cut(join_cut(row["backbone"], row["layer"], row["pooling"]))
-            cell = Cell(asked.strictest, cut, str(row["model"]))
-            kept.append(KeptCell(target, cell, _list_scores(of_target, row)))
+            best = [(cell, ranked) for cell in ranked[:1]]
+        else:
+            best = [(cell, [cell]) for cell in ranked]
+        for row, (cell, rivals) in zip(rows, best, strict=False):
+            kept.append(KeptCell(target, cell, _list_scores(of_target, row), rivals))
     return sorted(kept, key=lambda one: one.cell.names)  # so that a cut is read once
+
+
+def _name_cell(split: str, row: dict[Hashable, Any]) -> Cell:
+    cut = parse_cell_cut(join_cut(row["backbone"], row["layer"], row["pooling"]))
+    return Cell(split, cut, str(row["model"]))
 
 
 def _list_scores(scores: pd.DataFrame, row: dict[Hashable, Any]) -> list[dict[str, Any]]:
@@ -87,17 +100,16 @@ def list_stale(
 ) -> Iterator[tuple[KeptCell, str]]:
     """Yield the kept models that are not on disk as they should be, with their keys.
 
-    The key holds those of the cell on every split, since the coverage of the intervals is of
-    every split.
+    The key holds those of the cells that it was chosen from, on every split, since the intervals
+    and their coverage are made from all of them.
     """
     keys = {p.cell: p.keys for p in planned}
     splits = list(dict.fromkeys(p.cell.split for p in planned))
     for one in kept:
-        key = keys[one.cell][one.target]
-        for split in splits[1:]:
-            cell = one.cell._replace(split=split)
-            other = keys.get(cell, {}).get(one.target, "")
-            key += f"-{other[:16]}"
+        chosen_from = [rival._replace(split=split) for rival in one.rivals for split in splits]
+        made_from = [keys.get(cell, {}).get(one.target, "") for cell in chosen_from]
+        digest = hashlib.sha256(" ".join(made_from).encode()).hexdigest()
+        key = f"{keys[one.cell][one.target]}-{digest[:16]}"
         if read_key(_folder_of(settings, one)) != key:
             yield one, key
 
@@ -150,12 +162,17 @@ def keep_model(data: ExperimentData, one: KeptCell, key: str) -> bool:
         "is_refitted": not has_safe_form(model),
         "licence": read_licence(settings.folder, cell.cut),
         **_describe_features(settings, cell),
-        **describe_intervals(settings.folder, cell, one.target, tiles),
+        **describe_intervals(settings.folder, cell, one.rivals, one.target, tiles),
     }
-    reach = None
+    applicability = None
     if cell.spec.feed in _MEASURED:
-        reach = measure_reach(design.X, seed=settings.models.seed)
-    save_model(_folder_of(settings, one), cell.model, model, facts, reach=reach)
+        applicability = measure_applicability(
+            design.X,
+            design.folds.fold,
+            slopes=model.slopes(),
+            seed=settings.models.seed,
+        )
+    save_model(_folder_of(settings, one), cell.model, model, facts, applicability=applicability)
     return not facts["is_refitted"]
 
 

@@ -184,6 +184,12 @@ class Family:
     def predict(self, X: Features) -> Floats:
         """Predict every target: (n_rows, n_targets), finite."""
 
+    def slopes(self) -> Floats | None:
+        """Return how much a unit of each column moves the predictions, summed over the targets:
+        (n_features,); None where the model is not linear.
+        """
+        return None
+
     def cross_fit(
         self,
         X: Features,

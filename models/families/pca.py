@@ -73,6 +73,16 @@ class Reduced(Family):
         """Reduce, and let the family predict: (n_rows, n_targets)."""
         return self.fitted_.predict(reduce_features(X, self.axes_))
 
+    def slopes(self) -> Floats | None:
+        """Return the slopes of the columns that the components are made of; the largest that the
+        components allow, since those of several targets are summed.
+        """
+        slopes = self.fitted_.slopes()
+        if slopes is None:
+            return None
+        k = self.axes_.axes.shape[1]
+        return np.append(np.abs(self.axes_.axes) @ slopes[:k], slopes[k:])
+
     def save_axes(self, folder: Path) -> None:
         """Write the axes as plain arrays."""
         np.savez(folder / _FILE, allow_pickle=False, **self.axes_._asdict())

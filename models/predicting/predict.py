@@ -37,7 +37,7 @@ from models.settings import FitSettings
 from models.store.kept_models import KeptModel, find_kept
 from models.store.runs import hash_file, read_document
 from models.store.seal import is_sealed
-from models.uncertainty.applicability import Reach, read_reach
+from models.uncertainty.applicability import Applicability, read_applicability
 
 Report = Callable[[int], None]
 
@@ -49,17 +49,21 @@ class Predicted:
     Attributes
     ----------
     values : (n,), or of classes (n, n_classes) probabilities; NaN where a tile was rejected.
-    distance : (n,), distance from the training rows; 1 is the limit.
+    distance : (n,), dissimilarity to the training rows; 1 is the limit.
+    density : (n,), number of training rows that are alike.
     is_known : (n,), false where a group column has a value that no training row had.
     """
 
     values: Floats
     distance: Floats
+    density: Floats
     is_known: Bools
 
     def take(self, rows: Ints) -> Predicted:
         """Return some of them, in any order."""
-        return Predicted(self.values[rows], self.distance[rows], self.is_known[rows])
+        return Predicted(
+            self.values[rows], self.distance[rows], self.density[rows], self.is_known[rows]
+        )
 
 
 def predict_place(
@@ -94,7 +98,7 @@ def predict_place(
         kept = find_kept(settings.folder, target, model=model, cut=cut, must_see=False)
         changes = list_kept_changes(settings, kept)
         fitted = open_kept(settings, kept)
-        reach = read_reach(kept.path)
+        applicability = read_applicability(kept.path)
     if not isinstance(source, Path):
         open_projection(source)
     with locked(out), ExitStack() as stack:
@@ -107,7 +111,7 @@ def predict_place(
             return _mark(done, changes)
         folder = _prepare_pieces(out, key)
         pieces: list[Path] = []
-        predict = open_predictor(place, kept, fitted, reach)
+        predict = open_predictor(place, kept, fitted, applicability)
         for rows, tiles in place.pieces():
             path = folder / f"piece-{len(pieces):05d}.parquet"
             if not path.is_file():
@@ -178,6 +182,7 @@ def _as_frame(tiles: Tiles, predicted: Predicted, kept: KeptModel) -> pd.DataFra
         "is_integer_id": tiles.id.dtype.kind == "i",
         "area": tiles.area.to_numpy(object),
         "distance": predicted.distance,
+        "density": predicted.density,
         "is_known": predicted.is_known,
     }
     if tiles.xy is not None:
@@ -192,12 +197,12 @@ def _as_frame(tiles: Tiles, predicted: Predicted, kept: KeptModel) -> pd.DataFra
 
 
 def open_predictor(
-    place: Place, kept: KeptModel, model: Family, reach: Reach | None
+    place: Place, kept: KeptModel, model: Family, applicability: Applicability | None
 ) -> Callable[[slice, Tiles], Predicted]:
     """Return a function from the rows of a piece, and its tiles, to their predictions."""
     if kept.cell.spec.area:
-        return AreaPredictor(place, kept, model, reach)
-    return TilePredictor(place, kept, model, reach)
+        return AreaPredictor(place, kept, model, applicability)
+    return TilePredictor(place, kept, model, applicability)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +212,7 @@ class TilePredictor:
     place: Place
     kept: KeptModel
     model: Family
-    reach: Reach | None
+    applicability: Applicability | None
 
     def __call__(self, rows: slice, tiles: Tiles) -> Predicted:
         """Predict the tiles of a piece."""
@@ -217,14 +222,16 @@ class TilePredictor:
         predicted = Predicted(
             values=np.full(shape, np.nan),
             distance=np.full(len(tiles), np.nan),
+            density=np.full(len(tiles), np.nan),
             is_known=np.ones(len(tiles), dtype=bool),
         )
         if not is_usable.any():
             return predicted
         X = feed_piece(self.place, self.kept, rows, tiles)
-        some = predict_rows(self.model, self.reach, X, n_classes)
+        some = predict_rows(self.model, self.applicability, X, n_classes)
         predicted.values[is_usable] = some.values
         predicted.distance[is_usable] = some.distance
+        predicted.density[is_usable] = some.density
         is_known = are_groups_known(tiles, self.kept.facts["feed"])
         predicted.is_known[is_usable] = is_known[is_usable]
         return predicted
@@ -236,13 +243,15 @@ class AreaPredictor:
     The features of all tiles are pooled by area first, in the order of the file.
     """
 
-    def __init__(self, place: Place, kept: KeptModel, model: Family, reach: Reach | None) -> None:
+    def __init__(
+        self, place: Place, kept: KeptModel, model: Family, applicability: Applicability | None
+    ) -> None:
         codes, names, X, is_known = self._read(place, kept)
         self._place = place
         self._areas = pd.Index(names)
         pooled = pool_rows(X, codes)
         n_classes = len(kept.facts["classes"])
-        predicted = predict_rows(model, reach, pooled, n_classes)
+        predicted = predict_rows(model, applicability, pooled, n_classes)
         self._predicted = replace(predicted, is_known=is_known)
 
     @staticmethod
@@ -284,18 +293,24 @@ class AreaPredictor:
         is_rejected = ~self._place.is_usable(rows)
         predicted.values[is_rejected] = np.nan
         predicted.distance[is_rejected] = np.nan
+        predicted.density[is_rejected] = np.nan
         return predicted
 
 
-def predict_rows(model: Family, reach: Reach | None, X: Features, n_classes: int) -> Predicted:
+def predict_rows(
+    model: Family, applicability: Applicability | None, X: Features, n_classes: int
+) -> Predicted:
     """Predict rows of features: (n, n_features)."""
     values = model.predict(X)
     if not n_classes:
         values = values[:, 0]
     distance = np.full(len(X), np.nan)
-    if reach is not None:
-        distance = reach.measure(X)
-    return Predicted(values, distance, is_known=np.ones(len(X), dtype=bool))
+    density = np.full(len(X), np.nan)
+    if applicability is not None:
+        measured = applicability.measure(X)
+        distance = measured.value / applicability.limit
+        density = measured.density
+    return Predicted(values, distance, density, is_known=np.ones(len(X), dtype=bool))
 
 
 def feed_piece(place: Place, kept: KeptModel, rows: slice, tiles: Tiles) -> Features:

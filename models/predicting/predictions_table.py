@@ -27,6 +27,7 @@ def build_tile_table(piece: pd.DataFrame, place: Place, kept: KeptModel) -> pd.D
     for name, values in _predicted_columns(piece, kept.facts["classes"], widths).items():
         table[name] = values
     table["distance"] = piece["distance"]
+    table["point_density"] = piece["density"]
     table["is_outside"] = (piece["distance"] > 1) | ~piece["is_known"]
     table["in_training"] = place.is_training
     return table

@@ -1,17 +1,19 @@
 """Write the predictions of a place as Parquet, CSV and GeoJSON.
 
 - `predictions.parquet`, `.csv`: a row a tile: `id, area, x, y, prediction, low80` … `high95`,
-  `distance, is_outside, in_training`.
+  `distance, point_density, is_outside, in_training`.
 - `areas.parquet`, `.csv`: a row an area: `area, n_tiles, prediction, low80, high80, low95, high95`.
 - `predictions.geojson`: each tile's square (or point) in longitude and latitude, where `[tiles]`
   has coordinates and `crs`.
-- `predict.json`: written last; schema `roofline.prediction`, version 2: model, hashes, half widths,
-  measured coverage, notes. Version 1 had no hashes of the files, and is predicted anew.
+- `predict.json`: written last; schema `roofline.prediction`, version 3: model, hashes, half widths,
+  measured coverage, notes. Version 1 had no hashes of the files, and 2 no
+  `point_density`: both are predicted anew.
 
 Of a class there are, in place of the bounds, `set80`, `set95` (of tiles) and `p_<class>`, its
 probability. A set is empty where no class is as likely as the true one is in that share of the
-tiles; of a rejected tile it is missing. `distance` is 1 at the limit of what the model was fitted
-on (`models.uncertainty.applicability`); outside is what lies beyond, or has a group that no
+tiles; of a rejected tile it is missing. `distance` is the dissimilarity to the training rows, 1 at
+the limit of the area of applicability, and `point_density` the number of training rows within that
+limit (`models.uncertainty.applicability`); outside is what lies beyond, or has a group that no
 training tile had.
 
 To raise the schema: add one to `SCHEMA_VERSION`, and write a line in CHANGELOG.md.
@@ -37,7 +39,7 @@ from models.store.runs import describe_file, write_json
 from models.store.seal import seal
 
 SCHEMA = "roofline.prediction"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 def write_predictions(

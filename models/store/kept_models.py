@@ -225,7 +225,12 @@ def model_folder(folder: Path, target: str, cut: CellCut | str, model: str) -> P
 
 
 def save_model(
-    path: Path, name: str, model: Family, facts: dict[str, Any], *, reach: Savable | None = None
+    path: Path,
+    name: str,
+    model: Family,
+    facts: dict[str, Any],
+    *,
+    applicability: Savable | None = None,
 ) -> None:
     """Write the model, then `model.json` with the hashes of its files: without it the model is
     unfinished.
@@ -233,8 +238,8 @@ def save_model(
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     _save_files(path, model)
-    if reach is not None:
-        reach.save(path)
+    if applicability is not None:
+        applicability.save(path)
     files = {file.name: describe_file(file) for file in sorted(path.iterdir())}
     header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name}
     write_json(path / "model.json", seal({**header, **facts, "files": files}))

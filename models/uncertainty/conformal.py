@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from extract.config.arrays import Floats, Ints
+from extract.config.arrays import Bools, Floats, Ints
 
 NOMINAL = (0.8, 0.95)
 
@@ -63,6 +63,34 @@ def find_half_width(errors: Errors, nominal: float) -> float:
     if place == len(order):
         return float("inf")
     return float(errors.size[order[place]])
+
+
+def choose_out_of_fold(candidates: list[Errors]) -> Errors:
+    """Return the errors of the rule "take the best model": for each fold, those of the model that
+    is best on the other folds.
+
+    The errors of the model that came out best on all folds are too small, since they chose it.
+
+    Parameters
+    ----------
+    candidates : errors of each model that could have been chosen, on the same split.
+    """
+    parts = []
+    for fold in np.unique(np.concatenate([one.fold for one in candidates])):
+        best = min(candidates, key=lambda one: _mean_square(one, one.fold != fold))
+        parts.append(best.take(np.flatnonzero(best.fold == fold)))
+    size, area, folds = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Errors(size, area, folds)
+
+
+def _mean_square(errors: Errors, is_row: Bools) -> float:
+    """Return the mean squared error over areas, the mean over each area's rows first."""
+    if not is_row.any():
+        return float("inf")
+    n_rows = np.bincount(errors.area[is_row])
+    total = np.bincount(errors.area[is_row], weights=errors.size[is_row] ** 2)
+    has_rows = n_rows > 0
+    return float(np.mean(total[has_rows] / n_rows[has_rows]))
 
 
 def measure_coverage(errors: Errors, nominal: float) -> Coverage:

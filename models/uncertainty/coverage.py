@@ -15,7 +15,13 @@ from extract.config.arrays import Floats
 from extract.tables.tile_table import Tiles
 from models.store.cells import Cell
 from models.store.runs import read_classes, read_finished, read_predictions, write_csv
-from models.uncertainty.conformal import NOMINAL, Errors, find_half_width, measure_coverage
+from models.uncertainty.conformal import (
+    NOMINAL,
+    Errors,
+    choose_out_of_fold,
+    find_half_width,
+    measure_coverage,
+)
 
 COLUMNS = (
     "split",
@@ -31,9 +37,16 @@ COLUMNS = (
 _HONEST = ("area", "block")  # splits whose test areas no model has seen
 
 
-def describe_intervals(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str, Any]:
+def describe_intervals(
+    folder: Path, cell: Cell, rivals: list[Cell], target: str, tiles: Tiles
+) -> dict[str, Any]:
     """Return what `model.json` says of intervals: half widths by level, and their coverage on every
     honest split that was fitted.
+
+    Parameters
+    ----------
+    rivals : the cells that this one was chosen from, itself among them; it alone where none was
+        chosen.
 
     Returns
     -------
@@ -41,17 +54,18 @@ def describe_intervals(folder: Path, cell: Cell, target: str, tiles: Tiles) -> d
     few for one; of the model's own split. `coverage`: a row a split, level and nominal.
     """
     widths: dict[str, dict[str, float | None]] = {}
-    for level, errors in read_errors(folder, cell, target, tiles).items():
+    for level, errors in _read_errors_of_choice(folder, rivals, target, tiles).items():
         widths[level] = {}
         for nominal in NOMINAL:
             width = find_half_width(errors, nominal)
             widths[level][str(nominal)] = width if np.isfinite(width) else None
     rows = []
     for split in _HONEST:
-        other = cell._replace(split=split)
-        if target not in read_finished(folder, *other).get("cells", {}):
+        others = [one._replace(split=split) for one in rivals]
+        fitted = [one for one in others if target in read_finished(folder, *one).get("cells", {})]
+        if cell._replace(split=split) not in fitted:
             continue
-        for level, errors in read_errors(folder, other, target, tiles).items():
+        for level, errors in _read_errors_of_choice(folder, fitted, target, tiles).items():
             for nominal in NOMINAL:
                 measured = measure_coverage(errors, nominal)
                 facts = measured._asdict()
@@ -83,6 +97,21 @@ def build_coverage(kept: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
+def _read_errors_of_choice(
+    folder: Path, cells: list[Cell], target: str, tiles: Tiles
+) -> dict[str, Errors]:
+    """Read the errors of each cell, and take for each fold those of the cell that is best on the
+    other folds: level → errors.
+
+    Levels are those of the first cell; a model of areas is no candidate at tiles.
+    """
+    read = [read_errors(folder, cell, target, tiles) for cell in cells]
+    return {
+        level: choose_out_of_fold([errors[level] for errors in read if level in errors])
+        for level in read[0]
+    }
+
+
 def read_errors(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str, Errors]:
     """Read how far a run's predictions of a target were off: level → errors. Classes have them at
     tiles alone.
@@ -92,7 +121,8 @@ def read_errors(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str
     frame = read(folder, *cell)
     frame = frame[frame["target"] == target]
     frame = frame.dropna(subset=["truth", "prediction"])
-    area_of = pd.Series(tiles.area.to_numpy(), index=tiles.id.to_numpy())
+    code, _ = pd.factorize(tiles.area)
+    area_of = pd.Series(code.astype(np.int64), index=tiles.id.to_numpy())
     frame = frame.assign(area=area_of.loc[frame["id"]].to_numpy())
     if is_class:
         names = read_finished(folder, *cell)["cells"][target]["classes"]
@@ -115,6 +145,4 @@ def _number_errors(frame: pd.DataFrame) -> Errors:
 
 
 def _errors(frame: pd.DataFrame, size: Floats) -> Errors:
-    area, _ = pd.factorize(frame["area"])
-    fold = frame["fold"].to_numpy(np.int64)
-    return Errors(size, area.astype(np.int64), fold)
+    return Errors(size, frame["area"].to_numpy(np.int64), frame["fold"].to_numpy(np.int64))

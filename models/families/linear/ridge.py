@@ -107,6 +107,10 @@ class SharedRidge(Family):
         """Return X · coef + intercept: (n_rows, n_targets)."""
         return as_probabilities(_predict(X, self.coef_, self.intercept_), self.task)
 
+    def slopes(self) -> Floats | None:
+        """Return the sum of the coefficients' sizes: (n_features,)."""
+        return np.abs(self.coef_).sum(axis=1)
+
     def predict_held(
         self,
         X: Features,
