@@ -3,8 +3,8 @@ read.
 
 Schema `roofline.model`, version 8. Older ones had no intervals (1 and 2), did not say how their
 features were made (3 and 4), had no hash of what `model.json` says (5), or name classes and
-parameters as they are no longer called (6 and 7); all are refused and fitted again. To raise
-it: add one to `SCHEMA_VERSION`.
+parameters as they are no longer called and hold no area of applicability (6 and 7); all are refused
+and fitted again. To raise it: add one to `SCHEMA_VERSION`.
 """
 
 from __future__ import annotations
