@@ -24,7 +24,7 @@ from models.families.estimator_settings import EstimatorSection
 from models.families.family import Family, Task
 from models.families.params import check_params
 from models.families.pca import Reduced
-from models.families.registry import build_model
+from models.families.registry import build_model, find_family
 
 Split = Literal["random", "area", "block"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "block")
@@ -122,8 +122,10 @@ class ModelsSection(Strict):
         section = self.estimators.get(spec.family)
         if section is not None:
             return section.class_names
-        both: tuple[Task, ...] = ("number", "class")
-        return both[:1] if spec.family == STACK else both
+        of_stack: tuple[Task, ...] = ("number",)
+        if spec.family == STACK:
+            return of_stack
+        return find_family(spec.family)().tasks
 
     @property
     def fold_options(self) -> FoldOptions:
@@ -167,7 +169,8 @@ class FitSettings(ExtractSettings):
                 f"{suggest(region, groups)}"
             )
         named = [parse_model(name) for name in self.models.names or ()]
-        members = [s for s in named if not (s.is_baseline or s.groups or s.family == STACK)]
+        seeing = [s for s in named if not (s.is_baseline or s.groups or s.family == STACK)]
+        members = [s for s in seeing if "number" in self.models.tasks(s)]
         if STACK in map(str, named) and not members:
             raise ValueError(
                 "[models] names: 'stack' combines models that see pictures and nothing else, and "

@@ -21,7 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import Normalizer, StandardScaler
 from typer.testing import CliRunner
 
-from extract.errors import SettingsError
+from extract.errors import FitError, SettingsError
 from extract.settings import read_settings
 from extract.tables.tile_table import read_tiles
 from models.auditing.audit import read_audit
@@ -391,3 +391,15 @@ def test_folds_hold_about_as_many_areas_of_each_class(made: Callable[..., Path])
     fold = pd.read_parquet(settings.folder / "folds.parquet")["fold"].to_numpy()
     counts = pd.crosstab(fold, read_tiles(settings).classes["kind"])
     assert (counts.max() - counts.min() <= 5).all(), counts  # an area has 4 tiles
+
+
+def test_logistic_fits_the_classes_alone_and_is_refused_where_there_is_none(
+    made: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = made(names=["ridge", "logistic", "stack"], folds=3)
+    fit(path)
+    folder = read_settings(path, FitSettings).folder
+    assert list(read_run(folder, "area", "net/last:avg", "logistic")["cells"]) == ["kind"]
+    numbers = make_experiment(tmp_path / "numbers", names=["logistic"])
+    with pytest.raises(FitError, match="'logistic' predicts classes, and none of the targets"):
+        fit(numbers)

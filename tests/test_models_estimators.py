@@ -395,7 +395,7 @@ def test_an_estimator_without_classes_is_not_fitted_on_them(tmp_path: Path) -> N
     assert fitted == {("mean", "income"), ("mean", "district"), ("svr", "income")}
     path.write_text(path.read_text().replace('columns = ["income"]\n', ""))
     with pytest.raises(
-        FitError, match=r"'svr' predicts none of the targets. Name a class as class"
+        FitError, match=r"'svr' predicts numbers, and none of the targets. Name a class as class"
     ):
         fit(path)
 

@@ -25,6 +25,8 @@ STACK = "stack"
 _MAP_FAMILIES = ("cnn", "tail", FINETUNE)
 FAMILY_NAMES = (
     "ridge",
+    "logistic",
+    "svm",
     "knn",
     "forest",
     "extratrees",

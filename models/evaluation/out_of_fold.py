@@ -10,7 +10,7 @@ import pandas as pd
 
 from extract.config.arrays import Array, Float32s, Floats, Ints
 from extract.errors import RunFileError
-from models.store.runs import read_classes, read_prediction_table
+from models.store.runs import has_classes_alone, read_classes, read_prediction_table
 
 Run = tuple[str, str, str]  # split, cut, model
 
@@ -97,6 +97,8 @@ class _RowFinder:
 
 def _read_targets(folder: Path, run: Run, is_nested: bool) -> Iterator[tuple[str, Array, Floats]]:
     """Yield target, ids and predictions of a run."""
+    if has_classes_alone(folder, *run):
+        return
     table = read_prediction_table(folder, *run, is_nested=is_nested)
     table = table.combine_chunks()
     targets = table["target"].combine_chunks()

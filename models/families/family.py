@@ -111,7 +111,7 @@ class Family:
 
     Attributes
     ----------
-    task : `number`, or `class`.
+    tasks : what the family predicts. task : what this model predicts, `number` or `class`.
     chosen_ : for each target, the parameters chosen on the folds of the training rows.
     curves_ : for each target, its learning curve; only of what is trained in epochs.
     revision : raised by one where the same parameters and rows come to give other numbers: runs on
@@ -119,6 +119,7 @@ class Family:
     """
 
     revision: int = 1
+    tasks: tuple[Task, ...] = ("number", "class")
     task: Task = "number"
     chosen_: list[Chosen]
     curves_: Sequence[list[Epoch]] = ()

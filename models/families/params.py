@@ -51,7 +51,7 @@ _AT_LEAST_1 = (
     "hidden batch epochs patience filters dense n_estimators min_samples_leaf max_depth "
     "early_stopping_rounds n_neighbors max_search sample n_centres exact_limit"
 )
-_ABOVE_0 = "rate warm_rate learning_rate zoom lengths alphas noise"
+_ABOVE_0 = "C rate warm_rate learning_rate zoom lengths alphas noise"
 _SHARES = "max_features subsample colsample_bytree colsample_bynode"
 _BOUNDS = {
     **dict.fromkeys(_AT_LEAST_1.split(), Bounds(least=1)),

@@ -8,6 +8,7 @@ from typing import Any
 from models.data.model_names import FINETUNE, ModelSpec
 from models.families.baselines import Location, Mean, Region
 from models.families.family import Family, Task
+from models.families.linear.margins import Logistic, SupportVectors
 from models.families.linear.ridge import SharedRidge
 from models.families.nearest_neighbours import Neighbours
 from models.families.networks.cnn import Convolutional
@@ -27,6 +28,8 @@ BASELINES: dict[str, Callable[..., Family]] = {
 }
 FAMILIES: dict[str, Callable[..., Family]] = {
     "ridge": SharedRidge,
+    "logistic": Logistic,
+    "svm": SupportVectors,
     "knn": Neighbours,
     "forest": Forest,
     "extratrees": ExtraTrees,

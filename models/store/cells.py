@@ -30,8 +30,7 @@ from models.store.staleness import name_changes
 
 # Libraries whose version decides what a family gives; a new one makes its cells stale.
 _LIBRARIES = {
-    "forest": ("scikit-learn",),
-    "extratrees": ("scikit-learn",),
+    **dict.fromkeys(("forest", "extratrees", "logistic", "svm"), ("scikit-learn",)),
     **dict.fromkeys(("xgboost", "xgboost:joint"), ("xgboost", "xgboost-cpu")),
     **dict.fromkeys(("head", "head:joint", "cnn", "tail", "finetune"), ("keras",)),
 }
@@ -267,11 +266,7 @@ class CurrentInputs:
             if task == "class":
                 depends[target]["task"] = task
         if not depends:
-            key = "classes" if "number" in tasks else "estimator"
-            raise FitError(
-                f"[models] names: {cell.model!r} predicts none of the targets. Name a class as "
-                f"{key} in [models.estimators.{cell.spec.family}], or remove {cell.model!r}."
-            )
+            raise FitError(_describe_useless(cell, self._settings))
         return depends
 
     def _source(self, cut: CellCut) -> dict[str, str]:
@@ -302,6 +297,21 @@ class HasLabels(Protocol):
     @property
     def classes(self) -> pd.DataFrame:
         """Classes."""
+
+
+def _describe_useless(cell: Cell, settings: FitSettings) -> str:
+    """Say why a model that predicts none of the targets is refused, and what to do."""
+    kinds = {"number": "numbers", "class": "classes"}
+    tasks = settings.models.tasks(cell.spec)
+    predicts = " and ".join(kinds[task] for task in tasks)
+    missing = "estimator" if "class" in tasks else "classes"
+    remedy = f"List one under {predicts!r} in [targets]"
+    if cell.spec.family in settings.models.estimators:
+        remedy = f"Name a class as {missing} in [models.estimators.{cell.spec.family}]"
+    return (
+        f"[models] names: {cell.model!r} predicts {predicts}, and none of the targets. "
+        f"{remedy}, or remove {cell.model!r}."
+    )
 
 
 def hash_labels(labels: HasLabels) -> dict[str, str]:

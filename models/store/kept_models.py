@@ -34,6 +34,8 @@ TRUSTED = [
     "models.families.baselines.Location",
     "models.families.baselines.Mean",
     "models.families.baselines.Region",
+    "models.families.linear.margins.Logistic",
+    "models.families.linear.margins.SupportVectors",
     "models.families.linear.ridge.SharedRidge",
     "models.families.nearest_neighbours.Neighbours",
     "models.families.trees.forest.ExtraTrees",

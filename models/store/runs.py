@@ -344,6 +344,12 @@ def read_rows(
     return frame[frame["target"].isin(targets)]
 
 
+def has_classes_alone(folder: Path, split: str, cut: CellCut | str, model: str) -> bool:
+    """Return whether a run predicts classes and no number."""
+    files = read_run(folder, split, cut, model).get("files", {})
+    return "classes.parquet" in files and "predictions.parquet" not in files
+
+
 def read_prediction_table(
     folder: Path, split: str, cut: CellCut | str, model: str, *, is_nested: bool = False
 ) -> pa.Table:

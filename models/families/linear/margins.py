@@ -1,0 +1,287 @@
+"""Logistic regression and linear support vectors of scikit-learn, C chosen inside the folds."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from abc import abstractmethod
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from joblib import Parallel, cpu_count, delayed
+
+from extract.config.arrays import Bools, Floats, Ints, Matrix
+from models.data.features import Features
+from models.data.folds import Folds
+from models.families.family import NO_CONTEXT, Family, FitContext, Task, list_labels
+
+LOG = logging.getLogger(__name__)
+CS = tuple(float(c) for c in 10.0 ** np.arange(-6, 1))
+_DEFAULT = 1e-3  # where there are no folds to choose on
+_LARGEST_LOG = 10.0  # of the factor that calibrates
+
+
+class _Rows(NamedTuple):
+    """Rows with a label of one target: X (n, n_features), y and weight (n,), and their folds."""
+
+    X: Matrix
+    y: Floats
+    weight: Floats
+    folds: Folds
+
+
+class _Linear(NamedTuple):
+    """A fitted target: scores = X · coef + intercept, a column a class, or one of a number.
+
+    Attributes
+    ----------
+    coef : (n_features, n_columns), of the features as they are stored.
+    intercept : (n_columns,). codes : (n_columns,), of the classes; 0 of a number.
+    is_converged : whether the solver met its tolerance.
+    """
+
+    coef: Floats
+    intercept: Floats
+    codes: Ints
+    is_converged: bool = True
+
+    def score(self, X: Matrix) -> Floats:
+        """Return the scores: (n_rows, n_columns)."""
+        scores: Floats = X @ self.coef + self.intercept
+        return scores
+
+
+class ChosenC(Family):
+    """Base of linear models of scikit-learn behind a `StandardScaler`, one a target.
+
+    C is chosen on the inner folds: of least squared error, or of highest balanced accuracy where
+    classes are predicted, the smallest of equals. Without folds it is the one nearest to 10⁻³.
+
+    Parameters
+    ----------
+    C : inverse penalties to choose from.
+    standardise : false leaves the columns their scale, as those of a PCA need.
+    n_jobs : targets that are fitted side by side; 0 or −1 for every core.
+    seed : of the solver.
+    """
+
+    def __init__(
+        self,
+        C: tuple[float, ...] = CS,
+        standardise: bool = True,
+        n_jobs: int = -1,
+        seed: int = 0,
+        task: Task = "number",
+    ) -> None:
+        self.C = C
+        self.standardise = standardise
+        self.n_jobs = n_jobs
+        self.seed = seed
+        self.task = task
+
+    @abstractmethod
+    def _build(self, C: float) -> Any:
+        """Return an unfitted estimator of scikit-learn."""
+
+    def _calibrate(self, scores: Floats, truth: Ints) -> float:
+        """Return what scores are multiplied by before they are softmax's; 1 where they are already.
+
+        Parameters
+        ----------
+        scores : (n, n_classes), out of fold; −inf of a class that the training rows lack.
+        truth : (n,), the true class.
+        """
+        return 1.0
+
+    def fit(
+        self,
+        X: Features,
+        Y: Floats,
+        *,
+        folds: Folds,
+        weight: Floats,
+        context: FitContext = NO_CONTEXT,
+    ) -> Self:
+        """Choose C of every target, and fit it on all its labelled rows."""
+        from sklearn.exceptions import ConvergenceWarning
+
+        matrix = X.array()
+        labels = list_labels(Y, self.task)
+        n_columns = Y.shape[1] if self.task == "class" else 1
+        jobs = []
+        for rows, y in labels:
+            own = _Rows(matrix[rows], y, weight[rows], folds.take(rows))
+            jobs.append(delayed(self._fit_target)(own, n_columns))
+        beside = self.n_jobs if self.n_jobs > 0 else cpu_count()
+        with warnings.catch_warnings():  # said below, of what was chosen
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted = Parallel(n_jobs=min(beside, len(jobs)), require="sharedmem")(jobs)
+        linear = [one for one, _, _ in fitted]
+        self.coef_ = np.column_stack([one.coef for one in linear])
+        self.intercept_ = np.concatenate([one.intercept for one in linear])
+        self.codes_ = linear[0].codes
+        self.n_outputs_ = Y.shape[1]
+        self.chosen_ = [{"C": C} for _, C, _ in fitted]
+        self.factor_ = fitted[0][2]
+        for target, one in enumerate(linear):
+            if not one.is_converged:
+                name = context.describe(target)
+                LOG.warning("%s: C = %g did not converge", name, self.chosen_[target]["C"])
+        return self
+
+    def _fit_target(self, rows: _Rows, n_columns: int) -> tuple[_Linear, float, float]:
+        """Return the model of a target, its C, and the factor that calibrates it."""
+        Cs = np.sort(self.C)
+        scores, is_asked = self._score_out_of_fold(rows, Cs, n_columns)
+        C = min(Cs, key=lambda c: abs(np.log(c / _DEFAULT)))
+        factor = 1.0
+        if is_asked.any():
+            truth = rows.y[is_asked]
+            weight = rows.weight[is_asked]
+            losses = [self._measure_loss(one, truth, weight) for one in scores[:, is_asked]]
+            best = int(np.argmin(losses))
+            C = Cs[best]
+            if self.task == "class":
+                factor = self._calibrate(scores[best, is_asked], truth.astype(np.int64))
+        mean, scale = self._measure_scales(rows.X, rows.weight)
+        scaled = (rows.X - mean) / scale
+        whole = self._fit_scaled(scaled, rows.y, rows.weight, C)
+        coef = whole.coef / scale[:, None]
+        intercept = whole.intercept - mean @ coef
+        return whole._replace(coef=coef, intercept=intercept), float(C), factor
+
+    def _score_out_of_fold(self, rows: _Rows, Cs: Floats, n_columns: int) -> tuple[Floats, Bools]:
+        """Return the scores of every C on the inner folds, and the rows that have any.
+
+        Returns
+        -------
+        (n_Cs, n_rows, n_columns), −inf of a class that the training rows lack; and (n_rows,).
+        """
+        scores = np.full((len(Cs), len(rows.y), n_columns), -np.inf)
+        is_asked = np.zeros(len(rows.y), dtype=bool)
+        for train, held in rows.folds.splits():
+            labels = rows.y[train]
+            if not len(held) or not len(train) or np.ptp(labels) == 0:
+                continue
+            is_asked[held] = True
+            weight = rows.weight[train]
+            mean, scale = self._measure_scales(rows.X[train], weight)
+            scaled = (rows.X[train] - mean) / scale
+            asked = (rows.X[held] - mean) / scale
+            for i, C in enumerate(Cs):
+                one = self._fit_scaled(scaled, labels, weight, C)
+                scores[i][np.ix_(held, one.codes)] = one.score(asked)
+        return scores, is_asked
+
+    def _measure_scales(self, X: Matrix, weight: Floats) -> tuple[Matrix, Matrix]:
+        """Return what is taken off the columns, and what they are divided by: (n_features,)."""
+        from sklearn.preprocessing import StandardScaler
+
+        if not self.standardise:
+            n_features = X.shape[1]
+            return np.zeros(n_features, X.dtype), np.ones(n_features, X.dtype)
+        scaler = StandardScaler().fit(X, sample_weight=weight)
+        return scaler.mean_.astype(X.dtype), scaler.scale_.astype(X.dtype)
+
+    def _fit_scaled(self, X: Matrix, y: Floats, weight: Floats, C: float) -> _Linear:
+        """Fit one model of standardised features; numbers are standardised for it, too."""
+        n_features = X.shape[1]
+        if np.ptp(y) == 0:
+            code = 0 if self.task == "number" else int(y[0])
+            return _Linear(np.zeros((n_features, 1)), np.full(1, float(y[0])), np.array([code]))
+        estimator = self._build(C)
+        if self.task == "number":
+            mean = np.average(y, weights=weight)
+            spread = np.sqrt(np.average((y - mean) ** 2, weights=weight))
+            estimator.fit(X, (y - mean) / spread, sample_weight=weight)
+            coef = spread * estimator.coef_.reshape(n_features, 1)
+            intercept = spread * np.ravel(estimator.intercept_) + mean
+            codes = np.zeros(1, np.int64)
+        else:
+            estimator.fit(X, y, sample_weight=weight)
+            coef = estimator.coef_.T
+            intercept = np.ravel(estimator.intercept_)
+            codes = estimator.classes_.astype(np.int64)
+            if len(codes) == 2:  # one column: the second class against the first
+                coef = np.hstack([np.zeros_like(coef), coef])
+                intercept = np.append(0.0, intercept)
+        n_steps = np.max(estimator.n_iter_)
+        return _Linear(
+            coef=coef.astype(np.float64),
+            intercept=intercept.astype(np.float64),
+            codes=codes,
+            is_converged=bool(n_steps < estimator.max_iter),
+        )
+
+    def _measure_loss(self, scores: Floats, truth: Floats, weight: Floats) -> float:
+        """Return the mean squared error, or one less the balanced accuracy."""
+        from sklearn.metrics import balanced_accuracy_score
+
+        if self.task == "number":
+            return float(np.average((scores[:, 0] - truth) ** 2, weights=weight))
+        likeliest = scores.argmax(axis=1)
+        score = balanced_accuracy_score(truth, likeliest, sample_weight=weight)
+        return round(1 - float(score), 12)
+
+    def predict(self, X: Features) -> Floats:
+        """Predict every target, or the probability of every class: (n_rows, n_targets)."""
+        out = np.zeros((len(X), self.n_outputs_))
+        for rows, chunk in X.chunks():
+            scores = chunk @ self.coef_ + self.intercept_
+            if self.task == "class":
+                out[rows, self.codes_] = softmax(self.factor_ * scores)
+            else:
+                out[rows] = scores
+        return out
+
+
+class Logistic(ChosenC):
+    """scikit-learn's `LogisticRegression`, for targets that are classes."""
+
+    tasks = ("class",)
+
+    def _build(self, C: float) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(C=C, max_iter=1000, random_state=self.seed)
+
+
+class SupportVectors(ChosenC):
+    """scikit-learn's `LinearSVC` for classes, and `LinearSVR` for numbers.
+
+    The ε of numbers is a tenth of their standard deviation. Probabilities are softmax of the scores
+    times a factor of least log loss on the inner folds (temperature scaling: Guo et al. 2017, ICML,
+    "On calibration of modern neural networks"), which leaves the likeliest class as it is: that of
+    `CalibratedClassifierCV(method="temperature", ensemble=False)`.
+    """
+
+    def _build(self, C: float) -> Any:
+        from sklearn.svm import LinearSVC, LinearSVR
+
+        if self.task == "class":
+            return LinearSVC(C=C, random_state=self.seed)
+        return LinearSVR(C=C, epsilon=0.1, random_state=self.seed)
+
+    def _calibrate(self, scores: Floats, truth: Ints) -> float:
+        from scipy.optimize import minimize_scalar
+
+        own = scores[np.arange(len(truth)), truth]
+        is_known = np.isfinite(own)
+        if not is_known.any():
+            return 1.0
+
+        def measure(log_factor: float) -> float:
+            factor = np.exp(log_factor)
+            shares = softmax(factor * scores[is_known])
+            of_truth = shares[np.arange(len(shares)), truth[is_known]]
+            return float(-np.log(np.maximum(of_truth, 1e-300)).mean())
+
+        found = minimize_scalar(measure, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded")
+        return float(np.exp(found.x))
+
+
+def softmax(scores: Floats) -> Floats:
+    """Return shares that sum to 1 in each row, of scores (n_rows, n_classes)."""
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    shares: Floats = raised / raised.sum(axis=1, keepdims=True)
+    return shares
