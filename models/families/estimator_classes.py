@@ -22,6 +22,7 @@ _QUIET: dict[str, dict[str, Any]] = {
     "lightgbm": {"verbosity": -1},
     "catboost": {"verbose": False, "allow_writing_files": False},
 }
+_NO_THREADS = ("sklearn.linear_model.LogisticRegression",)  # its n_jobs has no effect, and warns
 _LIKE = 0.85  # of a misspelt name to a known one, where a class takes any name
 
 
@@ -149,7 +150,7 @@ def build_estimator(name: str, params: Mapping[str, Any], *, seed: int, threads:
     given = dict(_QUIET.get(package_of(name), {}))
     if "random_state" in known:
         given["random_state"] = seed
-    if "n_jobs" in known:
+    if "n_jobs" in known and name not in _NO_THREADS:
         given["n_jobs"] = threads
     given.update(params)
     try:

@@ -180,7 +180,14 @@ class Estimator(Family):
             if len(codes) == 1:
                 return FittedTarget(None, codes, mean, scale)
             if calibrated_on and not hasattr(estimator, "predict_proba"):
-                estimator = _calibrate(estimator, calibrated_on)
+                usable = [split for split in calibrated_on if len(np.unique(y[split[0]])) > 1]
+                if not usable:
+                    raise ValueError(
+                        f"{self.class_name} has no predict_proba, and without any one fold the "
+                        "training rows have one class alone, so that it cannot be calibrated. Name "
+                        "a classifier with probabilities, or lower folds in [models]."
+                    )
+                estimator = _calibrate(estimator, usable)
         is_weighted = bool((rows.weight != rows.weight[0]).any())
         given = {"sample_weight": rows.weight} if is_weighted else {}
         with self._name_errors():
@@ -189,13 +196,15 @@ class Estimator(Family):
 
     def _measure_loss(self, one: FittedTarget, rows: Rows) -> float:
         """Return the mean squared error, or one less the balanced accuracy."""
-        from sklearn.metrics import balanced_accuracy_score, mean_squared_error
-
         predicted = self._predict_labels(one, rows.X)
         if self.task == "number":
-            return float(mean_squared_error(rows.y, predicted, sample_weight=rows.weight))
-        score = balanced_accuracy_score(rows.y, predicted, sample_weight=rows.weight)
-        return 1 - float(score)
+            return float(np.average((predicted - rows.y) ** 2, weights=rows.weight))
+        is_right = predicted == rows.y
+        recalls = []
+        for code in np.unique(rows.y):  # scikit-learn warns of each class that no held row has
+            mine = rows.y == code
+            recalls.append(np.average(is_right[mine], weights=rows.weight[mine]))
+        return 1 - float(np.mean(recalls))
 
     def _predict_labels(self, one: FittedTarget, X: Matrix) -> Floats:
         """Predict numbers, or the codes of classes: (n_rows,)."""
