@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from extract.config.arrays import Array, Floats, Ints
+from extract.config.arrays import Array, Floats
 from extract.config.suggestions import suggest
 from extract.errors import BoundaryError
 from extract.tables.text_columns import as_text
@@ -46,32 +46,44 @@ class AreaPolygons(NamedTuple):
         """
         found = np.full(len(west_south), "", object)
         for start in range(0, len(found), _CHUNK):
-            corners = west_south[start : start + _CHUNK]
-            tile, codes = self._find_some(corners, size_m, rule)
-            found[start + tile] = codes
+            chunk = slice(start, start + _CHUNK)
+            corners = west_south[chunk]
+            if rule == "centre":
+                areas = self._find_centres(corners + size_m / 2)
+            else:
+                areas = self._find_largest(corners, size_m)
+            found[start + areas.index] = areas
         return found
 
-    def _find_some(self, corners: Floats, size_m: float, rule: Rule) -> tuple[Ints, Array]:
+    def _find_centres(self, centres: Floats) -> pd.Series[str]:
+        """Return the codes of the areas, by the number of the point."""
+        points = load_geo("shapely").points(centres)
+        point, polygon = self.polygons.sindex.query(points, predicate="intersects")
+        codes = pd.Series(self.codes[polygon], index=point)
+        return codes.groupby(level=0).min()
+
+    def _find_largest(self, corners: Floats, size_m: float) -> pd.Series[str]:
+        """Return the codes of the areas that share most ground, by the number of the tile."""
         shapely = load_geo("shapely")
-        if rule == "centre":
-            shapes = shapely.points(corners + size_m / 2)
-        else:
-            shapes = shapely.box(*corners.T, *(corners + size_m).T)
-        tile, polygon = self.polygons.sindex.query(shapes, predicate="intersects")
-        pairs = pd.DataFrame({"tile": tile, "code": self.codes[polygon], "shared": 1.0})
-        if rule == "overlap":
-            parts = shapely.intersection(shapes[tile], self.polygons.to_numpy()[polygon])
-            pairs["shared"] = shapely.area(parts)
-        by_area = pairs.groupby(["tile", "code"], as_index=False)  # sorted by code
-        areas = by_area.max() if rule == "centre" else by_area.sum()
+        west, south = corners.T
+        tiles = shapely.box(west, south, west + size_m, south + size_m)
+        tile, polygon = self.polygons.sindex.query(tiles, predicate="intersects")
+        parts = shapely.intersection(tiles[tile], self.polygons.to_numpy()[polygon])
+        pairs = pd.DataFrame({"tile": tile, "code": self.codes[polygon]})
+        pairs["shared"] = shapely.area(parts)
+        areas = pairs.groupby(["tile", "code"], as_index=False).sum()  # sorted by code
         areas = areas[areas["shared"] > 0]
-        largest = areas.sort_values("shared", ascending=False, kind="stable")
-        largest = largest.drop_duplicates("tile")
-        return largest["tile"].to_numpy(), largest["code"].to_numpy(object)
+        areas = areas.sort_values("shared", ascending=False, kind="stable")
+        return areas.drop_duplicates("tile").set_index("tile")["code"]
 
 
 def read_areas(
-    source: str, code: str, *, crs: Any, bounds: Floats, stated: str | None = None
+    source: str,
+    code: str,
+    *,
+    crs: Any,
+    bounds: Floats,
+    stated: str | None = None,
 ) -> AreaPolygons:
     """Read the polygons that lie where the tiles do.
 
@@ -91,25 +103,31 @@ def read_areas(
     path, layer = _find_layer(source)
     own = _check_header(path, layer, code, stated)
     geopandas = load_geo("geopandas")
-    boxes = geopandas.GeoSeries(load_geo("shapely").box(*bounds.T), crs=crs)
-    window = boxes.to_crs(own).total_bounds
-    pyogrio = load_geo("pyogrio")
-    frame = pyogrio.read_dataframe(path, layer=layer, columns=[code], bbox=tuple(window))
+    boxes = load_geo("shapely").box(*bounds.T)
+    window = geopandas.GeoSeries(boxes, crs=crs).to_crs(own).total_bounds
+    frame = load_geo("pyogrio").read_dataframe(
+        path,
+        layer=layer,
+        columns=[code],
+        bbox=tuple(window),
+    )
     frame = frame.set_crs(own, allow_override=True)
     notes = []
     if not is_same_crs(own, crs):
-        names = f"from {name_crs(own)} into {name_crs(crs)}"
-        notes.append(f"{path.name}: brought {names}, as the raster is")
+        there = name_crs(crs)
+        here = name_crs(own)
+        notes.append(f"{path.name}: brought from {here} into {there}, as the raster is")
         frame = frame.to_crs(crs)
-    frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
+    has_shape = frame.geometry.notna() & ~frame.geometry.is_empty
+    frame = frame[has_shape]
     if frame.empty:
-        where = ", ".join(f"{side:.8g}" for side in window)
+        where = "{:.8g}, {:.8g}, {:.8g}, {:.8g}".format(*window)
         raise BoundaryError(
             f"areas {path}: no polygon lies where the raster does (in its CRS: {where}). "
             "Are these the boundaries of that place, and is the CRS right?"
         )
     codes = as_text(frame[code]).str.strip()
-    n_lost = int((codes == "").sum())
+    n_lost = (codes == "").sum()
     if n_lost:
         raise BoundaryError(
             f"areas {path}: {n_lost} polygons have no {code!r}. Give them a code, or remove them."
@@ -133,15 +151,17 @@ def _find_layer(source: str) -> tuple[Path, str]:
         )
     pyogrio = load_geo("pyogrio")
     try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
+        found = pyogrio.list_layers(path)
     except pyogrio.errors.DataSourceError as error:
         raise BoundaryError(f"areas {path}: cannot be read ({error}). {_FORMATS}.") from None
+    layers = found[:, 0].astype(str).tolist()
     if not layer and len(layers) == 1:
-        return path, layers[0]
+        layer = layers[0]
     if layer not in layers:
+        known = ", ".join(layers)
         hint = suggest(layer, layers)
         raise BoundaryError(
-            f"areas {source}: expected a layer of {', '.join(layers)}. "
+            f"areas {source}: expected a layer of {known}. "
             f"Write it as {path.name}:{layers[0]}.{hint}"
         )
     return path, layer
@@ -150,30 +170,38 @@ def _find_layer(source: str) -> tuple[Path, str]:
 def _check_header(path: Path, layer: str, code: str, stated: str | None) -> Any:
     """Check that the column is there; return the CRS."""
     header = load_geo("pyogrio").read_info(path, layer=layer)
-    known = [str(name) for name in header["fields"]]
+    known = header["fields"].astype(str).tolist()
     if code not in known:
+        names = ", ".join(known)
         hint = suggest(code, known)
-        raise BoundaryError(f"areas {path}: no column {code!r}; it has {', '.join(known)}.{hint}")
-    what = f"areas {path}"
-    return choose_crs(header["crs"], stated, option="--areas-crs", what=what, error=BoundaryError)
+        raise BoundaryError(f"areas {path}: no column {code!r}; it has {names}.{hint}")
+    return choose_crs(
+        header["crs"],
+        stated,
+        option="--areas-crs",
+        what=f"areas {path}",
+        error=BoundaryError,
+    )
 
 
 def _mend(polygons: Any, path: Path, notes: list[str]) -> Any:
     """Make polygons valid, which else have no area; refuse what is no polygon."""
-    kinds = set(polygons.geom_type) - {"Polygon", "MultiPolygon"}
-    if kinds:
+    others = set(polygons.geom_type) - {"Polygon", "MultiPolygon"}
+    if others:
+        kinds = ", ".join(sorted(others))
         raise BoundaryError(
-            f"areas {path}: expected polygons, got {', '.join(sorted(kinds))}. "
-            "Name the file of the boundaries."
+            f"areas {path}: expected polygons, got {kinds}. Name the file of the boundaries."
         )
-    if not np.isfinite(polygons.bounds.to_numpy()).all():
+    corners = polygons.bounds.to_numpy()
+    if not np.isfinite(corners).all():
         raise BoundaryError(
             f"areas {path}: a polygon has corners that are not finite numbers. Mend or remove it."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapely warns of what is mended here, and said
-        n_broken = int((~polygons.is_valid).sum())
-        if not n_broken:
+        is_broken = ~polygons.is_valid
+        n_broken = is_broken.sum()
+        if n_broken == 0:
             return polygons
         notes.append(f"{path.name}: {n_broken} polygons cross themselves, and were mended")
         return polygons.make_valid()

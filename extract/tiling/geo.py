@@ -42,7 +42,12 @@ def read_crs(text: Any, *, what: str) -> Any:
 
 
 def choose_crs(
-    header: str | None, stated: str | None, *, option: str, what: str, error: type[InputError]
+    header: str | None,
+    stated: str | None,
+    *,
+    option: str,
+    what: str,
+    error: type[InputError],
 ) -> Any:
     """Return the `pyproj.CRS` of a file's header, or the one that an option states.
 

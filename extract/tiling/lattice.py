@@ -6,15 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from extract.config.arrays import Floats
+from extract.config.arrays import Floats, Ints
 
 _BLOCK_CELLS = 2048  # side of what is read at once, in cells, where tiles are not larger
 _TOUCH_M = 1e-6
 _MOST_TILES = 1e8
-
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +33,19 @@ class Lattice:
 
     def corners(self, rows: Ints | slice = slice(None)) -> Floats:
         """Return the south-west corners of tiles: (n_rows, 2), easting and northing [m]."""
-        return (self.steps[rows] * self.stride_m).astype(np.float64)
+        steps = self.steps[rows].astype(np.float64)
+        return steps * self.stride_m
 
     def ids(self, rows: Ints | slice = slice(None)) -> list[str]:
         """Name tiles by their south-west corners, as `e530000n180800`."""
-        return [f"e{east:.10g}n{north:.10g}" for east, north in self.corners(rows)]
+        pattern = "e{:.10g}n{:.10g}"
+        return [pattern.format(*corner) for corner in self.corners(rows)]
 
     def blocks(self, rows: Ints, *, cell_m: float) -> list[Ints]:
         """Group some tiles into squares that are read at once; return the rows of each."""
-        side = max(1, int(_BLOCK_CELLS * cell_m // self.stride_m))
-        east, north = (self.steps[rows] // side).T
+        side = int(_BLOCK_CELLS * cell_m / self.stride_m)
+        blocks = self.steps[rows] // max(1, side)
+        east, north = blocks.T
         groups = pd.Series(rows).groupby([east, north])
         return [group.to_numpy() for _, group in groups]
 
@@ -61,18 +61,22 @@ def build_lattice(bounds: Floats, *, size_m: float, stride_m: float) -> Lattice:
     ------
     ValueError : more tiles than any survey has.
     """
-    sides = (bounds[:, 2:] - bounds[:, :2] + size_m) / stride_m
+    low, high = np.hsplit(bounds, 2)
+    sides = (high - low + size_m) / stride_m
     n_tiles = sides.prod(axis=1).sum()
     if n_tiles > _MOST_TILES:
         raise ValueError(
             f"the rasters' bounds hold about {n_tiles:.3g} tiles, more than {_MOST_TILES:.0e}. "
             "Is a header wrong? Else raise --stride-m, or make them in parts."
         )
-    first = np.floor((bounds[:, :2] + _TOUCH_M - size_m) / stride_m).astype(np.int64) + 1
-    end = np.ceil((bounds[:, 2:] - _TOUCH_M) / stride_m).astype(np.int64)
+    before = low + _TOUCH_M - size_m
+    last = high - _TOUCH_M
+    first = np.floor(before / stride_m) + 1
+    end = np.ceil(last / stride_m)
+    limits = np.hstack([first, end]).astype(np.int64)
     found = []
-    for (west, south), (east, north) in zip(first, end, strict=True):
+    for west, south, east, north in limits:
         squares = np.mgrid[west:east, south:north]
-        found.append(squares.reshape(2, -1).T)
-    steps = np.unique(np.concatenate(found), axis=0)
-    return Lattice(size_m=size_m, stride_m=stride_m, steps=steps)
+        found.append(squares.reshape(2, -1))
+    steps = np.unique(np.hstack(found), axis=1)
+    return Lattice(size_m=size_m, stride_m=stride_m, steps=steps.T)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import pandas as pd
 from joblib import Parallel, cpu_count, delayed
-from numpy.typing import NDArray
 
-from extract.config.arrays import Array, Bools, Float32s, Ints
+from extract.config.arrays import Array, Bools, Float32s, Floats, Ints
 from extract.errors import OptionError, TableError
 from extract.files.atomic import publish_all
 from extract.files.locks import locked
@@ -72,17 +73,22 @@ def make_tiles(
     OptionError, RasterError, BoundaryError, TableError : an option or an input that cannot be
         used, or a folder that is not this request's.
     """
-    surface = open_mosaic(request.surface, crs=request.crs, nodata=request.nodata)
+    open_rasters = partial(open_mosaic, crs=request.crs, nodata=request.nodata)
+    surface = open_rasters(request.surface)
     terrain = None
     if request.terrain is not None:
-        terrain = open_mosaic(request.terrain, crs=request.crs, nodata=request.nodata, grid=surface)
-    for option, metres in (("--size-m", request.size_m), ("--stride-m", request.stride_m)):
-        if metres < surface.cell_m:
-            raise OptionError(
-                f"{option}: expected at least a cell of the surface, {surface.cell_m:g} m, "
-                f"got {metres:g}."
-            )
-    lattice = build_lattice(surface.bounds(), size_m=request.size_m, stride_m=request.stride_m)
+        terrain = open_rasters(request.terrain, grid=surface)
+    metres = min(request.size_m, request.stride_m)
+    if metres < surface.cell_m:
+        raise OptionError(
+            "--size-m, --stride-m: expected at least a cell of the surface, "
+            f"{surface.cell_m:g} m, got {metres:g}."
+        )
+    lattice = build_lattice(
+        surface.bounds(),
+        size_m=request.size_m,
+        stride_m=request.stride_m,
+    )
     area, notes = _find_areas(request, lattice, surface)
     labels = read_labels(request, area)
     if labels is not None:
@@ -98,7 +104,8 @@ def make_tiles(
             notes.append("nothing to do: these tiles are made already")
         else:
             maker = _BlockMaker(request, surface, terrain, lattice)
-            shares, n_new = _make_blocks(maker, tileset, np.flatnonzero(area != ""), on_tiles)
+            (rows,) = np.nonzero(area)  # '' is false
+            shares, n_new = _make_blocks(maker, tileset, rows, on_tiles)
             tileset.finish(lattice, area, shares, labels)
         counts = tileset.counts()
     seconds = time.perf_counter() - start
@@ -119,13 +126,14 @@ def _find_areas(request: Request, lattice: Lattice, surface: Mosaic) -> tuple[Ar
         bounds=surface.bounds(),
         stated=request.areas_crs,
     )
-    area = areas.find(lattice.corners(), size_m=request.size_m, rule=request.rule)
+    corners = lattice.corners()
+    area = areas.find(corners, size_m=request.size_m, rule=request.rule)
     return area, areas.notes
 
 
 def _make_blocks(
     maker: _BlockMaker, tileset: Tileset, rows: Ints, on_tiles: OnTiles | None
-) -> tuple[NDArray[np.float64], int]:
+) -> tuple[Floats, int]:
     """Make every block that is not done, in threads.
 
     Returns
@@ -138,18 +146,21 @@ def _make_blocks(
     for number, found in done.items():
         shares[blocks[number]] = found
     n_before = np.isfinite(shares).sum()
-    todo = [number for number in range(len(blocks)) if number not in done]
+    todo = sorted(set(range(len(blocks))).difference(done))
     workers = maker.request.workers or cpu_count()
     parallel = Parallel(workers, backend="threading", return_as="generator")
-    made = parallel(delayed(maker.make)(blocks[number]) for number in todo)
+    make = delayed(maker.make)
+    made = parallel(make(blocks[number]) for number in todo)
     with tileset.journal() as write:
         for number, found in zip(todo, made, strict=True):
             write(number, found)
             shares[blocks[number]] = found
             if on_tiles is not None:
+                n_done = np.isfinite(shares).sum()
                 n_left_out = np.sum(shares > maker.request.max_nodata)
-                on_tiles(int(np.isfinite(shares).sum()), len(rows), int(n_left_out))
-    return shares, len(rows) - int(n_before)
+                on_tiles(int(n_done), len(rows), int(n_left_out))
+    n_new = len(rows) - int(n_before)
+    return shares, n_new
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,22 +174,25 @@ class _BlockMaker:
 
     def make(self, rows: Ints) -> list[float]:
         """Write the pictures of some neighbouring tiles; return their shares without data."""
+        request = self.request
         begins, planes = self._read_channels(self.lattice.corners(rows))
+        names = self.lattice.ids(rows)
         shares = []
         paths = []
-        for name, begin in zip(self.lattice.ids(rows), begins, strict=True):
+        for name, begin in zip(names, begins, strict=True):
             tile = self._cut(planes, begin)
             lost = np.isnan(tile[0])
             share = float(lost.mean())
             shares.append(share)
-            if share <= self.request.max_nodata:
-                path = self.request.out / "images" / f"{name}.{self.request.format}"
-                path.with_name(f"{path.name}.partial").write_bytes(encode(tile, lost, self.request))
+            if share <= request.max_nodata:
+                path = request.out / "images" / f"{name}.{request.format}"
+                unfinished = path.with_name(f"{path.name}.partial")
+                unfinished.write_bytes(encode(tile, lost, request))
                 paths.append(path)
         publish_all(paths)
         return shares
 
-    def _read_channels(self, corners: NDArray[np.float64]) -> tuple[NDArray[np.float64], Float32s]:
+    def _read_channels(self, corners: Floats) -> tuple[Floats, Float32s]:
         """Read the ground under some tiles.
 
         Returns
@@ -186,31 +200,41 @@ class _BlockMaker:
         (n_tiles, 2), rows and columns where the tiles begin in it, and its channels.
         """
         cell_m = self.surface.cell_m
-        west, north = self.surface.origin
-        down_m = north - corners[:, 1] - self.request.size_m
-        right_m = corners[:, 0] - west
-        begins = np.round(np.column_stack([down_m, right_m]) / cell_m, 6)
-        side = self.request.size_m / cell_m
+        size_m = self.request.size_m
         opening_m = None if self.terrain else self.request.opening_m
         margin = margin_cells(cell_m=cell_m, opening_m=opening_m) + MARGIN + 1
-        top, left = np.floor(begins.min(axis=0)).astype(int) - margin
-        bottom, right = np.ceil(begins.max(axis=0) + side).astype(int) + margin
-        window = (left, top, right - left, bottom - top)
+        west, north = self.surface.origin
+        right_m = corners[:, 0] - west
+        down_m = north - size_m - corners[:, 1]
+        cells = np.column_stack([down_m, right_m]) / cell_m
+        begins = cells.round(6)
+        ends = begins + size_m / cell_m
+        first = np.floor(begins.min(axis=0)).astype(int) - margin
+        last = np.ceil(ends.max(axis=0)).astype(int) + margin
+        n_rows, n_columns = last - first
+        top, left = first
+        window = (left, top, n_columns, n_rows)
         heights = self.surface.read(*window)
         if self.terrain is None:
             ground = find_ground(heights, cell_m=cell_m, opening_m=self.request.opening_m)
         else:
             ground = self.terrain.read(*window)
         planes = build_channels(heights, ground, self.request.channels, cell_m=cell_m)
-        return begins - (top, left), planes
+        return begins - first, planes
 
-    def _cut(self, planes: Float32s, begin: NDArray[np.float64]) -> Float32s:
+    def _cut(self, planes: Float32s, begin: Floats) -> Float32s:
         cells = self.request.size_m / self.surface.cell_m
-        row, column = begin.astype(int) - MARGIN
-        n = int(np.ceil(cells)) + 2 * MARGIN + 1
-        part = planes[:, row : row + n, column : column + n]
-        first = (begin[0] - row, begin[1] - column)
-        return resample(part, first=first, cells=cells, pixels=self.request.pixels)
+        corner = begin.astype(int) - MARGIN
+        row, column = corner
+        n_cells = math.ceil(cells) + 2 * MARGIN + 1
+        down = slice(row, row + n_cells)
+        across = slice(column, column + n_cells)
+        return resample(
+            planes[:, down, across],
+            first=tuple(begin - corner),
+            cells=cells,
+            pixels=self.request.pixels,
+        )
 
 
 def encode(tile: Float32s, lost: Bools, request: Request) -> bytes:
@@ -224,16 +248,25 @@ def encode(tile: Float32s, lost: Bools, request: Request) -> bytes:
     limits = np.array(request.limits, np.float32)
     low, high = limits.T[:, :, None, None]
     levels = (tile - low) / (high - low)
-    planes = list(levels[::-1])  # OpenCV takes blue, green, red
     if request.format == "tiff":
-        return cv2.imencode(".tiff", cv2.merge(planes))[1].tobytes()
+        return _write(".tiff", levels)
     levels[:, lost] = 0.0
-    pixels = np.rint(np.clip(levels[::-1] * 255, 0, 255)).astype(np.uint8)
-    planes = list(pixels)
-    if lost.any():
-        opaque = np.where(lost, 0, 255).astype(np.uint8)
-        planes = [*(planes * 3)[:3], opaque]
-    return cv2.imencode(".png", cv2.merge(planes), _PNG)[1].tobytes()
+    values = np.clip(levels * 255, 0, 255)
+    pixels = np.rint(values).astype(np.uint8)
+    if not lost.any():
+        return _write(".png", pixels, _PNG)
+    colours = np.broadcast_to(pixels, (3, *lost.shape))
+    opaque = np.where(lost, 0, 255).astype(np.uint8)
+    return _write(".png", colours, _PNG, alpha=[opaque])
+
+
+def _write(
+    kind: str, colours: Array, options: Sequence[int] = (), alpha: Sequence[Any] = ()
+) -> bytes:
+    backwards = colours[::-1]  # OpenCV takes blue, green, red
+    image = cv2.merge([*backwards, *alpha])
+    _, data = cv2.imencode(kind, image, options)
+    return data.tobytes()
 
 
 def _match_labels(request: Request, area: Array, labels: pd.DataFrame) -> list[str]:

@@ -71,14 +71,20 @@ class Request:
         """(low, high) of each channel, which become 0 and 255 in every tile."""
         if self.channels == (COLOURS,):
             return [(0.0, 255.0)] * 3
-        return [self.stretch.get(name, CHANNELS[name][1:3]) for name in self.channels]
+        found = []
+        for name in self.channels:
+            usual = CHANNELS[name]
+            found.append(self.stretch.get(name, (usual.low, usual.high)))
+        return found
 
     def describe_stretch(self) -> dict[str, tuple[float, float, str]]:
         """Return the limits of each channel, and their unit."""
         if self.channels == (COLOURS,):
             return {COLOURS: (0.0, 255.0, "as they are")}
-        limits = zip(self.channels, self.limits, strict=True)
-        return {name: (low, high, CHANNELS[name].unit) for name, (low, high) in limits}
+        found = {}
+        for name, limits in zip(self.channels, self.limits, strict=True):
+            found[name] = (*limits, CHANNELS[name].unit)
+        return found
 
     def as_json(self) -> dict[str, Any]:
         """Describe what decides the tiles; where inputs and outputs lie does not."""
@@ -96,15 +102,17 @@ def check_choice(option: str, value: str, *known: Any) -> Any:
     OptionError : it is none.
     """
     if value not in known:
-        raise OptionError(
-            f"{option}: expected {' or '.join(known)}, got {value!r}.{suggest(value, known)}"
-        )
+        choices = " or ".join(known)
+        hint = suggest(value, known)
+        raise OptionError(f"{option}: expected {choices}, got {value!r}.{hint}")
     return value
 
 
 def split_list(text: str | None) -> tuple[str, ...]:
     """Split `a,b,c` at its commas."""
-    parts = map(str.strip, (text or "").split(","))
+    if text is None:
+        return ()
+    parts = map(str.strip, text.split(","))
     return tuple(filter(None, parts))
 
 
@@ -119,16 +127,17 @@ def parse_stretch(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
     for text in texts:
         name, _, limits = text.partition("=")
         name = name.strip()
+        error = OptionError(
+            f"--stretch {text!r}: expected CHANNEL=LOW:HIGH with LOW below HIGH, "
+            "each channel once, as height=0:30."
+        )
         try:
             low, high = map(float, limits.split(":"))
-            is_right = -math.inf < low < high < math.inf
         except ValueError:
-            is_right = False
+            raise error from None
+        is_right = -math.inf < low < high < math.inf
         if not is_right or name in found:
-            raise OptionError(
-                f"--stretch {text!r}: expected CHANNEL=LOW:HIGH with LOW below HIGH, "
-                "each channel once, as height=0:30."
-            )
+            raise error
         found[name] = (low, high)
     return found
 
@@ -142,19 +151,21 @@ def _check_metres(option: str, metres: float, most: int) -> None:
 
 def _check_channels(channels: Sequence[str], stretch: Mapping[str, Any]) -> None:
     known = [*CHANNELS, COLOURS]
-    names = ", ".join(channels)
     for name in channels:
         if name not in known:
+            choices = ", ".join(known)
             hint = suggest(name, known)
-            raise OptionError(
-                f"--channels: unknown channel {name!r}; known: {', '.join(known)}.{hint}"
-            )
-    if len(channels) not in (1, 3) or (COLOURS in channels and len(channels) > 1):
+            raise OptionError(f"--channels: unknown channel {name!r}; known: {choices}.{hint}")
+    names = ", ".join(channels)
+    n_channels = len(channels)
+    is_mixed = COLOURS in channels and n_channels > 1
+    if n_channels not in (1, 3) or is_mixed:
+        choices = ", ".join(CHANNELS)
         raise OptionError(
-            f"--channels: expected one or three of {', '.join(CHANNELS)}, or {COLOURS} alone, "
+            f"--channels: expected one or three of {choices}, or {COLOURS} alone, "
             f"got {names or 'none'}."
         )
-    if len(set(channels)) < len(channels):
+    if len(set(channels)) < n_channels:
         raise OptionError(
             f"--channels: expected three that differ, got {names}. For grey pictures name one."
         )
@@ -168,11 +179,13 @@ def _check_channels(channels: Sequence[str], stretch: Mapping[str, Any]) -> None
 
 def _check_columns(request: Request) -> None:
     names = [*request.targets, *request.groups]
-    if (request.areas is None) != (request.area_code is None):
+    has_areas = request.areas is not None
+    has_code = request.area_code is not None
+    if has_areas != has_code:
         raise OptionError(
             "--areas and --area-code go together: name the polygons, and the column of their codes."
         )
-    if request.labels is not None and request.areas is None:
+    if request.labels is not None and not has_areas:
         raise OptionError(
             "--labels: labels are joined by area; name the polygons with --areas and --area-code."
         )

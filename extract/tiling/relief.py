@@ -12,9 +12,8 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from extract.config.arrays import Float32s
+from extract.config.arrays import Float32s, Floats
 
 COLOURS = "colours"
 ROUGHNESS_M = 10.0
@@ -69,9 +68,10 @@ def find_ground(surface: Float32s, *, cell_m: float, opening_m: float) -> Float3
     ----------
     Zhang et al. 2003, IEEE TGRS 41(4):872, doi:10.1109/TGRS.2003.810682 (of LiDAR surfaces).
     """
-    size = 2 * half_cells(opening_m, cell_m) + 1
+    size = window_cells(opening_m, cell_m)
     lost = np.isnan(surface)
-    filled = np.where(lost, np.float32(np.inf), surface)
+    filled = surface.copy()
+    filled[lost] = np.inf
     square = np.ones((size, size), np.uint8)
     low = cv2.erode(filled, square)
     low[low > 1e30] = -np.inf  # no data within the square
@@ -80,9 +80,10 @@ def find_ground(surface: Float32s, *, cell_m: float, opening_m: float) -> Float3
     return ground
 
 
-def half_cells(width_m: float, cell_m: float) -> int:
-    """Return half of a window's width in whole cells, at least one."""
-    return max(1, round(width_m / cell_m / 2))
+def window_cells(width_m: float, cell_m: float) -> int:
+    """Return the side of a window around a cell [cells]: odd, at least 3."""
+    half = round(width_m / cell_m / 2)
+    return 2 * max(1, half) + 1
 
 
 def margin_cells(*, cell_m: float, opening_m: float | None) -> int:
@@ -92,10 +93,11 @@ def margin_cells(*, cell_m: float, opening_m: float | None) -> int:
     ----------
     opening_m : side of the square that finds the ground [m]; None where the terrain is known.
     """
-    around = half_cells(ROUGHNESS_M, cell_m)
+    around = window_cells(ROUGHNESS_M, cell_m) // 2
     if opening_m is None:
         return around
-    return max(2 * half_cells(opening_m, cell_m) + 1, around)
+    opening = window_cells(opening_m, cell_m)
+    return max(opening, around)
 
 
 def build_channels(
@@ -127,9 +129,11 @@ def build_channels(
         elif name == "roughness":
             planes.append(roughness(surface, cell_m=cell_m))
         else:
-            planes.extend(np.moveaxis(colour(height, south, east), -1, 0))
+            colours = colour(height, south, east)
+            planes.extend(np.moveaxis(colours, -1, 0))
     stacked = np.stack(planes, dtype=np.float32)
-    stacked[:, np.isnan(height)] = np.nan
+    is_lost = np.isnan(height)
+    stacked[:, is_lost] = np.nan
     return stacked
 
 
@@ -141,20 +145,22 @@ def gradient(heights: Float32s, *, axis: int, cell_m: float) -> Float32s:
     rise = np.gradient(heights, cell_m, axis=axis)
     is_lost = np.isnan(heights)
     if is_lost.any():
-        unknown = np.isnan(rise) & ~is_lost
-        step = np.diff(heights, axis=axis) / np.float32(cell_m)
-        step[np.isnan(step)] = 0.0
+        step = np.diff(heights, axis=axis)
+        step = np.nan_to_num(step) / np.float32(cell_m)
+        step = np.moveaxis(step, axis, 0)
         one_sided = np.zeros_like(heights)
         along = np.moveaxis(one_sided, axis, 0)
-        along[1:] += np.moveaxis(step, axis, 0)
-        along[:-1] += np.moveaxis(step, axis, 0)
+        along[1:] += step
+        along[:-1] += step
+        unknown = np.isnan(rise) & ~is_lost
         rise[unknown] = one_sided[unknown]
     return rise
 
 
 def hillshade(south: Float32s, east: Float32s) -> Float32s:
     """Return the light on a surface of these gradients [m/m]: the cosine of its angle, 0 … 1."""
-    light = _facing(south, east) * np.float32(math.sqrt(0.5))
+    flat_light = np.float32(math.sqrt(0.5))
+    light = _facing(south, east) * flat_light
     return np.clip(light, 0.0, 1.0)
 
 
@@ -166,8 +172,11 @@ def _facing(south: Float32s, east: Float32s) -> Float32s:
     Horn 1981, Proc. IEEE 69(1):14, doi:10.1109/PROC.1981.11918.
     """
     azimuth = math.radians(_LIGHT_AZIMUTH_DEG)
-    towards = 1.0 - east * math.sin(azimuth) + south * math.cos(azimuth)
-    return towards / np.sqrt(1.0 + east**2 + south**2)
+    from_east = east * math.sin(azimuth)
+    from_south = south * math.cos(azimuth)
+    towards = 1.0 - from_east + from_south
+    length = np.sqrt(1.0 + east**2 + south**2)
+    return towards / length
 
 
 def roughness(heights: Float32s, *, cell_m: float) -> Float32s:
@@ -177,29 +186,39 @@ def roughness(heights: Float32s, *, cell_m: float) -> Float32s:
     ----------
     Grohmann, Smith & Riccomini 2011, IEEE TGRS 49(4):1200, doi:10.1109/TGRS.2010.2053546.
     """
-    size = 2 * half_cells(ROUGHNESS_M, cell_m) + 1
+    size = window_cells(ROUGHNESS_M, cell_m)
     is_known = ~np.isnan(heights)
     known = np.where(is_known, heights, 0.0).astype(np.float64)
     n = _sum_around(is_known.astype(np.float64), size)
     n = np.maximum(n, 1.0)
     mean = _sum_around(known, size) / n
-    variance = _sum_around(known**2, size) / n - mean**2
-    return np.sqrt(np.maximum(variance, 0.0)).astype(np.float32)
+    mean_square = _sum_around(known**2, size) / n
+    variance = mean_square - mean**2
+    deviation = np.sqrt(variance.clip(0.0))
+    return deviation.astype(np.float32)
 
 
-def _sum_around(plane: NDArray[np.float64], size: int) -> NDArray[np.float64]:
-    return cv2.boxFilter(plane, -1, (size, size), normalize=False, borderType=cv2.BORDER_CONSTANT)
+def _sum_around(plane: Floats, size: int) -> Floats:
+    return cv2.boxFilter(
+        plane,
+        -1,
+        (size, size),
+        normalize=False,
+        borderType=cv2.BORDER_CONSTANT,
+    )
 
 
-def colour(heights: Float32s, south: Float32s, east: Float32s) -> NDArray[np.float64]:
+def colour(heights: Float32s, south: Float32s, east: Float32s) -> Floats:
     """Colour heights above ground [m] as the well-known tiles are: a ramp times the light.
 
     Returns
     -------
     (rows, columns, 3), red, green and blue, 0 … 255.
     """
-    shade = np.clip(_facing(south, east), 0.0, 1.0)
-    top = len(_RAMP) - 1
-    steps = np.clip(heights / _RAMP_TOP_M, 0.0, 1.0) * top
-    ramp = [np.interp(steps, np.arange(top + 1), levels) for levels in _RAMP.T]
+    light = _facing(south, east)
+    shade = np.clip(light, 0.0, 1.0)
+    levels = np.arange(len(_RAMP))
+    share = np.clip(heights / _RAMP_TOP_M, 0.0, 1.0)
+    steps = share * levels[-1]
+    ramp = [np.interp(steps, levels, colours) for colours in _RAMP.T]
     return np.stack(ramp, axis=-1) * shade[..., None]

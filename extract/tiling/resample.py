@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from extract.config.arrays import Float32s
+from extract.config.arrays import Array, Float32s
 
 MARGIN = 1  # cells that an enlarged tile needs around it
 
@@ -30,32 +29,45 @@ def resample(
     greater part of a pixel.
     """
     step = cells / pixels
-    down = _weigh_cells(planes.shape[1], round(first[0], 6), step, pixels)
-    across = _weigh_cells(planes.shape[2], round(first[1], 6), step, pixels)
+    row, column = first
+    _, n_rows, n_columns = planes.shape
+    down = _weigh_cells(n_rows, round(row, 6), step, pixels)
+    across = _weigh_cells(n_columns, round(column, 6), step, pixels)
     lost = np.isnan(planes[0])
     if not lost.any():
         return _apply(down, planes, across)
-    known = np.where(lost, np.float32(0), planes)
+    known = np.nan_to_num(planes)
+    totals = _apply(down, known, across)
     weight = _apply(down, ~lost[None], across)
-    mean = _apply(down, known, across) / np.maximum(weight, np.float32(1e-6))
-    return np.where(weight < 0.5, np.float32(np.nan), mean)
+    mean = totals / weight.clip(1e-6)
+    mean[:, weight[0] < 0.5] = np.nan
+    return mean
 
 
-def _apply(down: csr_matrix, planes: NDArray[np.generic], across: csr_matrix) -> Float32s:
-    return np.stack([(across @ (down @ plane).T).T for plane in planes])
+def _apply(down: csr_matrix, planes: Array, across: csr_matrix) -> Float32s:
+    resampled = []
+    for plane in planes:
+        columns = down @ plane
+        rows = across @ columns.T
+        resampled.append(rows.T)
+    return np.stack(resampled)
 
 
 @lru_cache(maxsize=64)
 def _weigh_cells(n_cells: int, first: float, step: float, pixels: int) -> csr_matrix:
     """Return the weights of cells in pixels of `step` cells: (pixels, n_cells), rows sum to 1."""
     cells = np.arange(n_cells)
-    edges = first + step * np.arange(pixels + 1)[:, None]
+    steps = np.arange(pixels + 1)
+    edges = first + step * steps[:, None]
+    begin = edges[:-1]
+    end = edges[1:]
     if step >= 1:
-        upper = np.minimum(cells + 1, edges[1:])
-        lower = np.maximum(cells, edges[:-1])
+        upper = np.minimum(cells + 1, end)
+        lower = np.maximum(cells, begin)
         weights = (upper - lower) / step
     else:
-        centres = (edges[1:] + edges[:-1]) / 2
-        weights = 1 - np.abs(cells + 0.5 - centres)
+        centres = (begin + end) / 2
+        distance = np.abs(cells + 0.5 - centres)
+        weights = 1 - distance
     weights[weights < 1e-6] = 0.0
     return csr_matrix(weights, dtype=np.float32)

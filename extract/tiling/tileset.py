@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from extract.config.arrays import Array, Floats
@@ -23,12 +24,12 @@ from extract.files.atomic import write_atomically
 from extract.tiling.geo import name_crs
 from extract.tiling.lattice import Lattice
 from extract.tiling.mosaic import Mosaic
+from extract.tiling.next_settings import render_settings
 from extract.tiling.options import Request
 
 SCHEMA = "roofline.tiles"
 SCHEMA_VERSION = 1
-FOLDS = 5
-BLOCK_M = 2000.0
+_OUTSIDE = {"centre": "its centre lies in no area", "overlap": "no area overlaps it"}
 
 
 class Tileset:
@@ -48,10 +49,10 @@ class Tileset:
         self.settings = request.out / f"{self._name}.toml"
         self._journal = request.out / "progress.jsonl"
         inputs = {
-            "surface": [sheet.path for sheet in surface.sheets],
-            "terrain": [sheet.path for sheet in terrain.sheets] if terrain else [],
-            "areas": _list_files(request.areas),
-            "labels": _list_files(request.labels),
+            "surface": _fingerprint_sheets(surface),
+            "terrain": _fingerprint_sheets(terrain),
+            "areas": _fingerprint_source(request.areas),
+            "labels": _fingerprint_source(request.labels),
         }
         self._source = {
             "schema": SCHEMA,
@@ -60,7 +61,7 @@ class Tileset:
             "crs": self._crs,
             "cell_m": surface.cell_m,
             "stretch": request.describe_stretch(),
-            "inputs": {key: list(map(_fingerprint, paths)) for key, paths in inputs.items()},
+            "inputs": inputs,
         }
 
     def claim(self, *, fresh: bool) -> None:
@@ -71,14 +72,9 @@ class Tileset:
         RasterError : it holds tiles made otherwise (the text says what differs), or other files.
         """
         path = self._folder / "tiles.json"
-        others = sorted(p.name for p in self._folder.iterdir() if p.name != ".lock")
-        if others and not path.is_file():
-            raise RasterError(
-                f"{self._folder}: holds files ({others[0]}) and no tiles made before. "
-                "Name an empty or a new folder."
-            )
         if path.is_file():
-            differences = _compare(_read_json(path), self._source)
+            made_by = _read_json(path)
+            differences = _compare(made_by, self._source)
             if differences and not fresh:
                 raise RasterError(
                     f"{self._folder}: holds tiles made otherwise: {differences}. "
@@ -86,9 +82,19 @@ class Tileset:
                 )
             if differences:
                 self._clear()
-        (self._folder / "images").mkdir(exist_ok=True)
+        else:
+            names = {other.name for other in self._folder.iterdir()}
+            others = names - {".lock"}
+            if others:
+                raise RasterError(
+                    f"{self._folder}: holds files ({min(others)}) and no tiles made before. "
+                    "Name an empty or a new folder."
+                )
+        images = self._folder / "images"
+        images.mkdir(exist_ok=True)
         if not path.is_file():
-            self._write("tiles.json", json.dumps(self._source, indent=1))
+            document = json.dumps(self._source, indent=1)
+            self._write("tiles.json", document)
 
     def _clear(self) -> None:
         shutil.rmtree(self._folder / "images", ignore_errors=True)
@@ -101,8 +107,10 @@ class Tileset:
         table = self._folder / "tiles.csv"
         if not table.is_file():
             return False
-        there = {path.stem for path in self._folder.glob(f"images/*.{self._request.format}")}
-        return there.issuperset(pd.read_csv(table, usecols=["id"], dtype=str)["id"])
+        pictures = self._folder.glob(f"images/*.{self._request.format}")
+        there = {picture.stem for picture in pictures}
+        made = pd.read_csv(table, usecols=["id"], dtype=str)
+        return there.issuperset(made["id"])
 
     def read_journal(self) -> dict[int, list[float]]:
         """Return the blocks that are on disk, with their tiles' shares without data.
@@ -113,11 +121,14 @@ class Tileset:
         """
         if not self._journal.is_file():
             return {}
-        lines = self._journal.read_text(encoding="utf-8").split("\n")[:-1]
+        text = self._journal.read_text(encoding="utf-8")
+        *lines, _ = text.split("\n")
+        blocks = {}
         try:
-            return {
-                int(number): list(map(float, shares)) for number, shares in map(json.loads, lines)
-            }
+            for line in lines:
+                number, shares = json.loads(line)
+                blocks[int(number)] = [float(share) for share in shares]
+            return blocks
         except (ValueError, TypeError) as error:
             raise RasterError(
                 f"{self._journal}: not what `tiles` wrote ({error}). "
@@ -127,13 +138,15 @@ class Tileset:
     @contextmanager
     def journal(self) -> Iterator[Callable[[int, list[float]], None]]:
         """Yield a function that writes a block's shares, and returns when they are on disk."""
-        lines = [json.dumps(item) + "\n" for item in self.read_journal().items()]
+        blocks = self.read_journal()
+        lines = [json.dumps(block) + "\n" for block in blocks.items()]
         self._write(self._journal.name, "".join(lines))
         with self._journal.open("a", encoding="utf-8") as file:
 
             def write(number: int, shares: list[float]) -> None:
                 rounded = [round(share, 4) for share in shares]
-                file.write(json.dumps([number, rounded]) + "\n")
+                line = json.dumps([number, rounded])
+                file.write(line + "\n")
                 file.flush()
                 os.fsync(file.fileno())
 
@@ -154,105 +167,71 @@ class Tileset:
         shares : (n_tiles,), without data, NaN where not read.
         labels : a row an area, its code the index; None for none.
         """
-        x, y = (lattice.corners() + self._request.size_m / 2).T
-        frame = pd.DataFrame({"id": lattice.ids(), "x": x, "y": y, "area": area, "nodata": shares})
-        is_outside = frame["area"] == ""
-        is_lost = ~is_outside & ~(frame["nodata"] <= self._request.max_nodata)
-        percent = (100 * frame["nodata"]).round(1).astype(str)
-        is_by_centre = self._request.rule == "centre"
-        outside = "its centre lies in no area" if is_by_centre else "no area overlaps it"
-        reason = (percent + " % of it has no data").mask(is_outside, outside)
-        skipped = frame.drop(columns="nodata").assign(reason=reason)[is_outside | is_lost]
-        table = frame[~is_outside & ~is_lost]
+        request = self._request
+        frame = pd.DataFrame({"id": lattice.ids()})
+        frame[["x", "y"]] = lattice.corners() + request.size_m / 2
+        frame["area"] = area
+        is_outside = area == ""
+        has_data = shares <= request.max_nodata
+        is_kept = has_data & ~is_outside
+        table = frame[is_kept]
+        percent = (100 * shares).round(1).astype(str)
+        frame["reason"] = np.char.add(percent, " % of it has no data")
+        frame.loc[is_outside, "reason"] = _OUTSIDE[request.rule]
+        skipped = frame[~is_kept]
         if table.empty:
+            n_outside = is_outside.sum()
             raise RasterError(
-                f"{self._folder}: no tile is left of {len(frame)}: {is_lost.sum()} lack data, "
-                f"{is_outside.sum()} lie in no area. Look at the areas, or raise --max-nodata."
+                f"{self._folder}: no tile is left of {len(frame)}: {len(frame) - n_outside} lack "
+                f"data, {n_outside} lie in no area. Look at the areas, or raise --max-nodata."
             )
-        if self._request.areas is None:
+        table = table.assign(nodata=shares[is_kept])
+        if request.areas is None:
             table = table.drop(columns="area")
         if labels is not None:
             table = table.join(labels, on="area", validate="many_to_one")
-        self._write("skipped.csv", skipped.to_csv(index=False, lineterminator="\n"))
+        self._write_table("skipped.csv", skipped)
         if not self.settings.exists():
-            self._write(self.settings.name, self._render(table))
-        self._write("tiles.csv", table.to_csv(index=False, lineterminator="\n"))
+            text = render_settings(request, table, name=self._name, crs=self._crs)
+            self._write(self.settings.name, text)
+        self._write_table("tiles.csv", table)
         self._journal.unlink()
 
     def counts(self) -> tuple[int, int, int]:
         """Count tiles, those left out for want of data, and those in no area."""
-        table = pd.read_csv(self._folder / "tiles.csv", usecols=["id"])
-        skipped = pd.read_csv(self._folder / "skipped.csv", keep_default_na=False, dtype=str)
-        n_outside = int((skipped["area"] == "").sum())
-        return len(table), len(skipped) - n_outside, n_outside
+        made = self._folder / "tiles.csv"
+        left_out = self._folder / "skipped.csv"
+        table = pd.read_csv(made, usecols=["id"])
+        skipped = pd.read_csv(left_out, usecols=["area"], keep_default_na=False, dtype=str)
+        is_outside = skipped["area"] == ""
+        n_outside = int(is_outside.sum())
+        n_nodata = len(skipped) - n_outside
+        return len(table), n_nodata, n_outside
+
+    def _write_table(self, name: str, table: pd.DataFrame) -> None:
+        text = table.to_csv(index=False, lineterminator="\n")
+        self._write(name, text)
 
     def _write(self, name: str, text: str) -> None:
         with write_atomically(self._folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
 
-    def _render(self, table: pd.DataFrame) -> str:
-        """Return the settings for the next command."""
-        request = self._request
-        stretch = "; ".join(
-            f"{name} {low:g} to {high:g} {unit}".strip()
-            for name, (low, high, unit) in request.describe_stretch().items()
-        )
-        lines = [
-            "# Made by `python -m extract tiles`; tiles.json says from what. "
-            f"0 and 255 in every tile: {stretch}.",
-            f"name = {json.dumps(self._name)}",
-            "",
-            "[tiles]",
-            'table = "tiles.csv"',
-            'images = "images"',
-            f'path = "{{id}}.{request.format}"',
-            f'area = "{"id" if request.areas is None else "area"}"',
-            'x = "x"',
-            'y = "y"',
-            f"size_m = {request.size_m:g}",
-            f"crs = {json.dumps(self._crs)}",
-        ]
-        if request.format == "tiff":
-            lines.append("scale = [0, 1]")
-        if request.groups:
-            lines.append(f"groups = {json.dumps(request.groups)}")
-        if request.targets:
-            lines += ["", "[targets]", f"columns = {json.dumps(request.targets)}"]
-        lines += ["", "[extract]", 'cuts = ["vgg16/block5_pool:avg", "resnet50v2/post_relu:avg"]']
-        if request.targets:
-            lines += [*_render_models(table), *_render_boundaries(request)]
-        return "\n".join(lines) + "\n"
 
-
-def _render_models(table: pd.DataFrame) -> list[str]:
-    """Choose the splits that this many areas and this much ground allow."""
-    blocks = (table[["x", "y"]] // BLOCK_M).drop_duplicates()
-    splits = ["random", "area"]
-    if len(blocks) >= FOLDS:
-        splits.append("block")
-    n_folds = max(2, min(FOLDS, table["area"].nunique()))
-    return ["", "[models]", f"splits = {json.dumps(splits)}", f"folds = {n_folds}"]
-
-
-def _render_boundaries(request: Request) -> list[str]:
-    """Name the polygons for the report's maps, where they are one layer that says its CRS."""
-    if request.areas is None or request.areas_crs or not Path(request.areas).exists():
+def _fingerprint_sheets(mosaic: Mosaic | None) -> list[Any]:
+    if mosaic is None:
         return []
-    path = os.path.relpath(Path(request.areas).resolve(), request.out.resolve())
-    return [
-        "",
-        "[reports]",
-        f"boundaries = {json.dumps(path, ensure_ascii=False)}",
-        f"boundaries_code = {json.dumps(request.area_code, ensure_ascii=False)}",
-    ]
+    return [_fingerprint(sheet.path) for sheet in mosaic.sheets]
 
 
-def _list_files(source: str | Path | None) -> list[Path]:
-    """Return the file of `FILE` or `FILE:LAYER`, or none."""
+def _fingerprint_source(source: str | Path | None) -> list[Any]:
+    """Return the fingerprint of the file of `FILE` or `FILE:LAYER`, if any."""
     if source is None:
         return []
     path = Path(source)
-    return [path if path.exists() else Path(str(source).rpartition(":")[0])]
+    if not path.exists():
+        file, _, _ = str(source).rpartition(":")
+        path = Path(file)
+    return [_fingerprint(path)]
 
 
 def _fingerprint(path: Path) -> list[Any]:
@@ -267,7 +246,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise RasterError(
             f"{path}: not JSON ({error}). Remove the folder, or name another."
         ) from None
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+    is_ours = isinstance(document, dict) and document.get("schema") == SCHEMA
+    if not is_ours:
         raise RasterError(
             f"{path}: expected schema {SCHEMA!r}; `tiles` did not write it. Name another folder."
         )
@@ -280,17 +260,22 @@ def _compare(found: dict[str, Any], wanted: dict[str, Any]) -> str:
     now = _flatten(json.loads(json.dumps(wanted)))
     differences = []
     for key in now | was:
-        if was.get(key) != now.get(key):
-            values = f" was {json.dumps(was.get(key))}, now {json.dumps(now.get(key))}"
-            differences.append(key + values if len(values) < 120 else key)
+        before = json.dumps(was.get(key))
+        after = json.dumps(now.get(key))
+        if before == after:
+            continue
+        difference = f"{key} was {before}, now {after}"
+        is_short = len(difference) < 150
+        differences.append(difference if is_short else key)
     return "; ".join(differences)
 
 
 def _flatten(document: dict[str, Any]) -> dict[str, Any]:
     flat = {}
     for key, value in document.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}.{name}": part for name, part in value.items()})
-        else:
+        if not isinstance(value, dict):
             flat[key] = value
+            continue
+        for name, part in value.items():
+            flat[f"{key}.{name}"] = part
     return flat
