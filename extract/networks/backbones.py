@@ -30,7 +30,8 @@ except ValueError as _error:
 from extract.networks.batchnorm_folding import fold_batch_norms
 from extract.networks.graph import cuttable_layers, numbered_from_one
 from extract.networks.registry import REGISTRY, Backbone
-from extract.networks.weights import draw_weights, hash_weights, load_weights
+from extract.networks.weight_files import load_weights
+from extract.networks.weights import draw_weights, hash_weights
 
 
 @keras.saving.register_keras_serializable(package="roofline")
@@ -91,8 +92,10 @@ def find_backbone(name: str) -> Backbone:
     NetworkError : unknown; names the nearest.
     """
     if name not in REGISTRY:
+        known = ", ".join(REGISTRY)
+        hint = suggest(name, REGISTRY)
         raise NetworkError(
-            f"backbone {name!r}: unknown; known: {', '.join(REGISTRY)}.{suggest(name, REGISTRY)} "
+            f"backbone {name!r}: unknown; known: {known}.{hint} "
             "Vectors from elsewhere are brought in by `python -m extract import` first."
         )
     return REGISTRY[name]
@@ -104,9 +107,8 @@ def find_preprocess(name: str) -> Callable[[Any], Any]:
 
 
 def _import_preprocess(module: str) -> Callable[[Any], Any]:
-    function: Callable[[Any], Any] = importlib.import_module(
-        f"keras.applications.{module}"
-    ).preprocess_input
+    network = importlib.import_module(f"keras.applications.{module}")
+    function: Callable[[Any], Any] = network.preprocess_input
     return function
 
 
@@ -135,22 +137,29 @@ def needs_top(name: str, layers: Sequence[str], *, size: int) -> bool:
     ------
     NetworkError : a layer that the network has neither with nor without its top; names the nearest.
     """
-    below = {layer.name for layer in cuttable_layers(build_base(name, size=size))}
-    if all(layer in below for layer in layers):
+    without_top = build_base(name, size=size)
+    below = {layer.name for layer in cuttable_layers(without_top)}
+    above = set(layers) - below
+    if not above:
         return False
-    known = [layer.name for layer in cuttable_layers(build_base(name, size=size, with_top=True))]
-    for layer in layers:
-        if layer not in known and layer not in below:
-            raise NetworkError(
-                f"cut '{name}/{layer}': unknown layer {layer!r}; {name} has {known[0]} … "
-                f"{known[-1]} (`python -m extract layers {name}` lists them)."
-                f"{suggest(layer, known)}"
-            )
+    whole = build_base(name, size=size, with_top=True)
+    known = [layer.name for layer in cuttable_layers(whole)]
+    for layer in sorted(above.difference(known)):
+        hint = suggest(layer, known)
+        raise NetworkError(
+            f"cut '{name}/{layer}': unknown layer {layer!r}; {name} has {known[0]} … "
+            f"{known[-1]} (`python -m extract layers {name}` lists them).{hint}"
+        )
     return True
 
 
 def build_network(
-    cuts: Sequence[Cut], *, size: int, weights: str, dtype: str = "float32", stored: str = "float32"
+    cuts: Sequence[Cut],
+    *,
+    size: int,
+    weights: str,
+    dtype: str = "float32",
+    stored: str = "float32",
 ) -> FrozenNetwork:
     """Build the one model that computes every cut of a backbone, truncated at the deepest.
 
@@ -158,8 +167,8 @@ def build_network(
     ----------
     cuts : cuts of one backbone.
     size : side of the pictures [pixels].
-    weights : `imagenet`, `random:<seed>` or a weight file (.h5), which may cover just the layers
-        that the cuts need.
+    weights : `imagenet`, `random:<seed>` or a file (see `load_weights`), which may cover just the
+        layers that the cuts need.
     dtype : what the network computes in; weights and pooling stay float32.
     stored : type of the outputs; converted where the network runs, so that less is copied back.
 
@@ -168,12 +177,15 @@ def build_network(
     NetworkError : unknown backbone or layer, weights that are missing or do not cover the cuts.
     """
     name = cuts[0].backbone
-    with_top = needs_top(name, [cut.layer for cut in cuts], size=size)
+    layers = [cut.layer for cut in cuts]
+    with_top = needs_top(name, layers, size=size)
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32" if dtype == "float32" else f"mixed_{dtype}")
+    is_mixed = dtype != "float32"
+    keras.config.set_dtype_policy(f"mixed_{dtype}" if is_mixed else dtype)
     try:
         base = load_base(name, size=size, with_top=with_top, weights=weights)
-        body = keras.Model(base.inputs, [base.get_layer(cut.layer).output for cut in cuts])
+        maps = [base.get_layer(layer).output for layer in layers]
+        body = keras.Model(base.inputs, maps)
         if Path(weights).is_absolute():
             load_weights(body, Path(weights))
         digest = hash_weights(body)
@@ -181,7 +193,8 @@ def build_network(
         pictures = keras.Input((size, size, 3), dtype="uint8")
         scaled = Preprocess(REGISTRY[name].module)(pictures)
         maps = keras.tree.flatten(body(scaled, training=False))
-        outputs = [_pool(map_, cut.pooling) for map_, cut in zip(maps, cuts, strict=True)]
+        poolings = [cut.pooling for cut in cuts]
+        outputs = list(map(_pool, maps, poolings))
         if stored != "float32":
             outputs = [store(values, stored) for values in outputs]
         model = keras.Model(pictures, outputs, name=name)
@@ -189,7 +202,11 @@ def build_network(
         keras.config.set_dtype_policy(policy)
     model.trainable = False
     return FrozenNetwork(
-        model=model, body=body, cuts=list(cuts), weights=weights, weights_sha256=digest
+        model=model,
+        body=body,
+        cuts=list(cuts),
+        weights=weights,
+        weights_sha256=digest,
     )
 
 
@@ -221,7 +238,9 @@ def _pool(map_: Any, pooling: str) -> Any:
     map_ = keras.ops.cast(map_, "float32")
     if pooling == "flat":
         return keras.layers.Flatten(dtype="float32")(map_)
-    if pooling == "map" or len(map_.shape) == 2:
+    is_row = len(map_.shape) == 2
+    if is_row or pooling == "map":
         return map_
-    reduce = {"avg": keras.ops.mean, "max": keras.ops.max}[pooling]
-    return reduce(map_, axis=(1, 2))
+    if pooling == "max":
+        return keras.ops.max(map_, axis=(1, 2))
+    return keras.ops.mean(map_, axis=(1, 2))

@@ -8,9 +8,7 @@ import keras
 import numpy as np
 
 from extract.config.arrays import Float32s, Floats
-from extract.networks.graph import Parents, find_parents
-
-_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+from extract.networks.graph import CONVOLUTIONS, Parents, find_parents
 
 
 def fold_batch_norms(model: keras.Model) -> keras.Model:
@@ -28,10 +26,12 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
     folded: dict[str, keras.layers.Layer] = {}
     for layer in model.layers:
         if _is_foldable(layer, model, parents):
-            folded[layer.name] = parents[layer.name][0]
+            (conv,) = parents[layer.name]
+            folded[layer.name] = conv
     if not folded:
         return model
     biased = {conv.name for conv in folded.values()}
+    remade = biased.union(folded)
 
     def clone(layer: keras.layers.Layer) -> keras.layers.Layer:
         if layer.name in folded:
@@ -47,12 +47,14 @@ def fold_batch_norms(model: keras.Model) -> keras.Model:
         return layer(*args, **options)
 
     copy = keras.models.clone_model(model, clone_function=clone, call_function=call)
-    unchanged = [layer for layer in model.layers if layer.name not in biased.union(folded)]
-    for layer in unchanged:
-        if layer.weights:
-            copy.get_layer(layer.name).set_weights(layer.get_weights())
+    for layer in model.layers:
+        if layer.weights and layer.name not in remade:
+            same = copy.get_layer(layer.name)
+            same.set_weights(layer.get_weights())
     for name, conv in folded.items():
-        copy.get_layer(conv.name).set_weights(_fold(conv, model.get_layer(name)))
+        norm = model.get_layer(name)
+        biased_conv = copy.get_layer(conv.name)
+        biased_conv.set_weights(_fold(conv, norm))
     return copy
 
 
@@ -62,8 +64,8 @@ def _is_foldable(norm: keras.layers.Layer, model: keras.Model, parents: Parents)
         return False
     if norm.axis not in (-1, 3):
         return False
-    conv = parents[norm.name][0]
-    if not isinstance(conv, _CONVOLUTIONS):
+    (conv,) = parents[norm.name]
+    if not isinstance(conv, CONVOLUTIONS):
         return False
     if conv.data_format != "channels_last":
         return False
@@ -88,7 +90,8 @@ def _fold(conv: keras.layers.Layer, norm: keras.layers.Layer) -> list[Float32s]:
     if norm.center:
         beta = _read(norm.beta)
     # s = γ / √(σ² + ε)
-    scale = gamma / np.sqrt(variance + norm.epsilon)
+    deviation = np.sqrt(variance + norm.epsilon)
+    scale = gamma / deviation
     # t = β − μ·s
     shift = beta - mean * scale
 
@@ -100,7 +103,9 @@ def _fold(conv: keras.layers.Layer, norm: keras.layers.Layer) -> list[Float32s]:
     factor = scale
     if isinstance(conv, keras.layers.DepthwiseConv2D):
         factor = scale.reshape(kernel.shape[2:])  # the kernel is (h, w, channels, multiplier)
-    folded = [*weights, kernel * factor, bias * scale + shift]
+    folded_kernel = kernel * factor
+    folded_bias = bias * scale + shift
+    folded = [*weights, folded_kernel, folded_bias]
     return [weight.astype(np.float32) for weight in folded]
 
 

@@ -10,7 +10,11 @@ import numpy as np
 from keras.src.backend.common import global_state  # private; there is no public way
 
 _COUNTERS = "object_name_uids"
-_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
 
 Parents = dict[str, list[keras.Operation]]
 
@@ -40,19 +44,23 @@ def find_parents(model: keras.Model) -> Parents:
             made_by[id(tensor)] = operation
     parents: Parents = {}
     for operation in model.operations:
-        inputs = [made_by.get(id(tensor)) for tensor in keras.tree.flatten(operation.input)]
-        is_fed = [one for one in inputs if one is not None and one is not operation]
-        parents[operation.name] = is_fed
+        feeding = []
+        for tensor in keras.tree.flatten(operation.input):
+            maker = made_by.get(id(tensor), operation)
+            if maker is not operation:
+                feeding.append(maker)
+        parents[operation.name] = feeding
     return parents
 
 
 def cuttable_layers(base: keras.Model) -> list[keras.layers.Layer]:
     """Return the layers with one output of one row a picture; the input is left out."""
-    return [
-        layer
-        for layer in base.layers[1:]
-        if hasattr(layer.output, "shape") and len(layer.output.shape) in (2, 4)
-    ]
+    found = []
+    for layer in base.layers[1:]:
+        shape = getattr(layer.output, "shape", ())
+        if len(shape) in (2, 4):
+            found.append(layer)
+    return found
 
 
 def find_gates(base: keras.Model, end: str) -> list[str]:
@@ -74,10 +82,11 @@ def find_gates(base: keras.Model, end: str) -> list[str]:
             if n_wanted[parent.name] == 0:
                 open_ends.discard(parent.name)
         open_ends.add(operation.name)
-        is_layer = isinstance(operation, keras.layers.Layer) and operation is not body.layers[0]
+        is_layer = isinstance(operation, keras.layers.Layer)
         if is_layer and open_ends == {operation.name}:
             gates.append(operation.name)
-    return [name for name in gates if name != end]
+    ends = {body.layers[0].name, end}
+    return [name for name in gates if name not in ends]
 
 
 def count_flops(layer: keras.layers.Layer) -> int:
@@ -88,11 +97,12 @@ def count_flops(layer: keras.layers.Layer) -> int:
     """
     if isinstance(layer, keras.layers.Dense):
         return 2 * int(np.prod(layer.kernel.shape))
-    if not isinstance(layer, _CONVOLUTIONS):
+    if not isinstance(layer, CONVOLUTIONS):
         return 0
-    n_places = int(np.prod(layer.output.shape[1:3]))
-    kernels = [weight.shape for weight in layer.weights if len(weight.shape) == 4]
-    return 2 * n_places * sum(int(np.prod(shape)) for shape in kernels)
+    _, height, width, _ = layer.output.shape
+    sizes = [np.prod(weight.shape) for weight in layer.weights if len(weight.shape) == 4]
+    n_products = height * width * sum(sizes)
+    return 2 * int(n_products)
 
 
 def flops_to(base: keras.Model, layer: str) -> int:

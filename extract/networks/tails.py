@@ -18,7 +18,8 @@ from extract.networks.backbones import (
 )
 from extract.networks.graph import cuttable_layers, find_gates
 from extract.networks.registry import Origin
-from extract.networks.weights import hash_weights, load_weights
+from extract.networks.weight_files import load_weights
+from extract.networks.weights import hash_weights
 
 
 @keras.saving.register_keras_serializable(package="roofline")

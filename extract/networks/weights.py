@@ -1,16 +1,11 @@
-"""Weights of frozen networks: drawn from a seed, read from a file, and hashed."""
+"""Weights of frozen networks, drawn from a seed, and the hash of any."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
-import numpy as np
-
-from extract.errors import NetworkError
 
 
 def draw_weights(base: keras.Model, seed: int) -> keras.Model:
@@ -24,15 +19,18 @@ def draw_weights(base: keras.Model, seed: int) -> keras.Model:
     def seeded(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
         for key, value in config.items():
-            if not isinstance(value, dict) or "seed" not in value.get("config", {}):
+            options = value.get("config", {}) if isinstance(value, dict) else {}
+            if "seed" not in options:
                 continue
             if value["class_name"] == "GlorotUniform":
                 is_depthwise = key == "depthwise_initializer"
                 value = _scale_initializer(layer, is_depthwise=is_depthwise)
                 config[key] = value
-            digest = hashlib.sha256(f"{seed}/{layer.name}/{key}".encode()).digest()
-            value["config"]["seed"] = int.from_bytes(digest[:4], "little") >> 1
-        return layer.__class__.from_config(config)
+            name = f"{seed}/{layer.name}/{key}"
+            digest = hashlib.sha256(name.encode()).digest()
+            number = int.from_bytes(digest[:4], "little")
+            value["config"]["seed"] = number >> 1
+        return type(layer).from_config(config)
 
     return keras.models.clone_model(base, clone_function=seeded)
 
@@ -46,56 +44,18 @@ def _scale_initializer(layer: keras.layers.Layer, *, is_depthwise: bool) -> dict
     scaled = keras.initializers.VarianceScaling
     initializer = scaled(1.0, distribution="uniform", seed=0)
     if is_depthwise:
-        initializer = scaled(2.0 * int(layer.weights[0].shape[-2]), seed=0)
+        n_channels = int(layer.weights[0].shape[-2])
+        initializer = scaled(2.0 * n_channels, seed=0)
     config: dict[str, Any] = keras.initializers.serialize(initializer)
     return config
-
-
-def load_weights(body: keras.Model, path: Path) -> None:
-    """Load a Keras .h5 weight file by layer name; layers that only the file has are ignored.
-
-    Raises
-    ------
-    NetworkError : no such file, not HDF5, or a layer of the model that it does not cover.
-    """
-    if not path.is_file():
-        raise NetworkError(f"weights {path}: no such file. Correct [extract] weights.")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise NetworkError(
-            f"weights {path}: not a readable HDF5 file ({error}). Fetch it again."
-        ) from None
-    with file:
-        groups = file.get("model_weights", file)
-        for layer in body.layers:
-            if layer.weights:
-                layer.set_weights(_read_layer(groups, layer, path))
-
-
-def _read_layer(groups: h5py.Group, layer: keras.layers.Layer, path: Path) -> list[Any]:
-    names = groups[layer.name].attrs.get("weight_names", []) if layer.name in groups else []
-    if len(names) != len(layer.weights):
-        raise NetworkError(
-            f"weights {path}: layer {layer.name!r} is not covered ({len(names)} of "
-            f"{len(layer.weights)} arrays), and a cut needs it. Cut lower, or give a file that "
-            "covers it."
-        )
-    values = [groups[layer.name][name][()] for name in names]
-    for value, weight in zip(values, layer.weights, strict=True):
-        if tuple(value.shape) != tuple(weight.shape):
-            raise NetworkError(
-                f"weights {path}: layer {layer.name!r} has shape {value.shape}, expected "
-                f"{tuple(weight.shape)}. The file is of another network or input size."
-            )
-    return values
 
 
 def hash_weights(model: keras.Model) -> str:
     """Return the SHA-256 of a model's weights, layer by layer."""
     digest = hashlib.sha256()
     for layer in model.layers:
+        name = layer.name.encode()
         for value in layer.get_weights():
-            digest.update(layer.name.encode())
-            digest.update(np.ascontiguousarray(value).tobytes())
+            digest.update(name)
+            digest.update(value.tobytes())
     return digest.hexdigest()
