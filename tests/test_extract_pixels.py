@@ -168,7 +168,11 @@ def test_nodata_of_whole_numbers_is_told_from_the_others():
 def test_transparency_lies_over_the_background_where_one_is_stated():
     rgba = np.full((20, 20, 4), (10, 100, 200, 255), np.uint8)
     rgba[:10, :, 3], rgba[10:12, :, 3] = 0, 51
-    for data in (encoded(rgba), encoded(rgba.astype(np.uint16) * 257), encoded(rgba, ".tiff")):
+    for data in (
+        encoded(rgba),
+        encoded(rgba.astype(np.uint16) * 257),
+        tiff(rgba[..., [2, 1, 0, 3]]),
+    ):
         dropped, share = decode_tile(data, look())
         assert (share, dropped[0, 0].tolist()) == (0.5, [200, 100, 10])
         over, share = decode_tile(data, look(background=(255, 255, 0)))
@@ -189,8 +193,8 @@ def cmyk_tiff():
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (cmyk_tiff(), "4 channels that are no colours"),
-        (encoded(np.zeros((9, 9, 4), np.float32), ".tiff"), "4 channels of float32"),
+        (cmyk_tiff(), "tag 262"),
+        (encoded(np.zeros((9, 9, 4), np.float32), ".tiff"), "float32.*scale"),
         (encoded(np.zeros((9, 9), np.float64), ".tiff"), "float64.*scale"),
         (encoded(np.zeros((9, 9), np.int16), ".tiff"), "int16.*scale"),
         (encoded(np.zeros((9, 9), np.uint32), ".tiff"), "uint32.*scale"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,19 +13,47 @@ from numpy.typing import NDArray
 
 from extract.config.arrays import Array, Bools, Ints, Pixels
 from extract.errors import RejectedTile
-from extract.pictures.fast_png import decode_png
+from extract.pictures.fast_png import decode_png, drop_animation
 from extract.pictures.headers import read_header
+from extract.pictures.tiff import decode_tiff
 
 cv2.setNumThreads(1)  # one thread a file: the loop decodes many files at once
 # What cannot be decoded stands in rejects.csv, not in the middle of the progress bar.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 # number of channels → conversion to RGB
-_FROM_BGR = {1: cv2.COLOR_GRAY2RGB, 3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
-_FROM_RGB = {4: cv2.COLOR_RGBA2RGB}
+_FROM_BGR = {
+    1: cv2.COLOR_GRAY2RGB,
+    3: cv2.COLOR_BGR2RGB,
+    4: cv2.COLOR_BGRA2RGB,
+}
+_FROM_RGB = {
+    1: cv2.COLOR_GRAY2RGB,
+    4: cv2.COLOR_RGBA2RGB,
+}
 
 Values = Array  # of any type that a picture may have
 Mask = Bools
+
+
+class Samples(NamedTuple):
+    """Samples of a picture, as stored.
+
+    Attributes
+    ----------
+    image : (height, width), or (height, width, 3 or 4).
+    to_rgb : conversions to RGB, by the number of channels.
+    alpha : (height, width); None where there is no transparency.
+    is_negative : whether 0 is white.
+    nodata : value of pixels without data; None where the file states none.
+    """
+
+    image: Values
+    to_rgb: dict[int, int]
+    alpha: Values | None = None
+    is_negative: bool = False
+    nodata: float | None = None
+
 
 # Statistics without a network: for the `metadata` baseline and the audit's search for duplicates.
 PICTURE = np.dtype(
@@ -64,6 +93,7 @@ class DecodeOptions:
 def decode_tile(data: bytes, options: DecodeOptions) -> tuple[Pixels, float]:
     """Decode a picture as the networks take it.
 
+    Samples are taken as stored: no colour profile and no orientation is applied, in no format.
     Greyscale and palettes become RGB. Transparency is dropped as Keras's `load_img` drops it,
     unless a background is stated. 16 bit keeps its upper byte, unless a scale is stated. Other
     sizes are resized: area mean when shrinking, else bilinear; pixels without data have no weight
@@ -82,26 +112,43 @@ def decode_tile(data: bytes, options: DecodeOptions) -> tuple[Pixels, float]:
     ------
     RejectedTile : no image, truncated, too large, or of a pixel type that has no stated range.
     """
-    header = read_header(data, max_pixels=options.max_pixels)
-    image = decode_png(data)
-    to_rgb = _FROM_RGB
-    if image is None:
-        image = _decode(data)
-        to_rgb = _FROM_BGR
-    n_channels = 1 if image.ndim == 2 else image.shape[2]
-    alpha = cv2.extractChannel(image, 3) if n_channels == 4 else None
-    empty = _find_nodata(image, (options.nodata, header.nodata))
+    samples = _read_samples(data, options)
+    image = samples.image
+    empty = _find_nodata(image, (options.nodata, samples.nodata))
     rgb = _as_uint8(image, options.scale)
-    if n_channels in to_rgb:
-        rgb = cv2.cvtColor(rgb, to_rgb[n_channels])
-    if alpha is not None and options.background is not None:
-        rgb = _blend(rgb, alpha, options.background)
-    share = _share_of_empty(empty, alpha)
+    n_channels = 1 if image.ndim == 2 else image.shape[2]
+    if n_channels in samples.to_rgb:
+        rgb = cv2.cvtColor(rgb, samples.to_rgb[n_channels])
+    if samples.is_negative:
+        rgb = ~rgb
+    if samples.alpha is not None and options.background is not None:
+        rgb = _blend(rgb, samples.alpha, options.background)
+    share = _share_of_empty(empty, samples.alpha)
     if empty is not None:
         rgb = _resize_with_gaps(rgb, empty, options)
     else:
         rgb = _resize(rgb, options.size)
     return np.ascontiguousarray(rgb), share
+
+
+def _read_samples(data: bytes, options: DecodeOptions) -> Samples:
+    tags = read_header(data, max_pixels=options.max_pixels).tiff
+    if tags is not None:
+        if tags.is_multiplied and options.background is not None:
+            raise RejectedTile(
+                "TIFF tag 338 (ExtraSamples) is 1: its colours are multiplied by alpha already, and"
+                " [tiles] background would count it twice; expected 2"
+            )
+        found = decode_tiff(data, tags)
+        return Samples(found.image, _FROM_RGB, found.alpha, found.is_negative, tags.nodata)
+    to_rgb = _FROM_RGB
+    image: Values | None = decode_png(data)
+    if image is None:
+        image = _decode(data)
+        to_rgb = _FROM_BGR
+    has_alpha = image.ndim == 3 and image.shape[2] == 4
+    alpha = cv2.extractChannel(image, 3) if has_alpha else None
+    return Samples(image, to_rgb, alpha)
 
 
 def describe(rgb: Pixels, *, n_bytes: int, nodata: float) -> NDArray[np.void]:
@@ -120,9 +167,9 @@ def describe(rgb: Pixels, *, n_bytes: int, nodata: float) -> NDArray[np.void]:
     the right is brighter.
     """
     mean, spread = cv2.meanStdDev(rgb)
-    digest = hashlib.sha1(rgb.data, usedforsecurity=False).digest()
+    content = hashlib.sha1(rgb.data, usedforsecurity=False).digest()
     statistics = (mean[:, 0], spread[:, 0], nodata)
-    hashes = np.frombuffer(digest[:8] + _difference_hash(rgb), "<u8")
+    hashes = np.frombuffer(content[:8] + _difference_hash(rgb), "<u8")
     return np.array((n_bytes, *statistics, *hashes), PICTURE)
 
 
@@ -132,10 +179,10 @@ def _difference_hash(rgb: Pixels) -> bytes:
     # sums of the largest pictures wrap, their differences over a cell are exact
     table = cv2.integral(grey, sdepth=cv2.CV_32S)
     corners = table[rows, columns]
-    strips = corners[1:] - corners[:-1]
-    sums = strips[:, 1:] - strips[:, :-1]
+    strips = np.diff(corners, axis=0)
+    sums = np.diff(strips, axis=1)
     means = sums / areas
-    is_brighter = means[:, 1:] > means[:, :-1]
+    is_brighter = np.diff(means, axis=1) > 0
     return np.packbits(is_brighter).tobytes()
 
 
@@ -151,7 +198,7 @@ def _cut_cells(side: int) -> tuple[Ints, ...]:
 
 def _decode(data: bytes) -> Values:
     """Decode by OpenCV: (h, w), or (h, w, 3 or 4) BGR."""
-    content = np.frombuffer(data, np.uint8)
+    content = np.frombuffer(drop_animation(data), np.uint8)
     try:
         image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -161,14 +208,9 @@ def _decode(data: bytes) -> Values:
     if image.ndim == 2:
         return image
     n_channels = image.shape[2]
-    if n_channels == 1:
-        return image[..., 0]
-    has_known_alpha = n_channels == 4 and image.dtype in (np.uint8, np.uint16)
-    if n_channels == 3 or has_known_alpha:
-        return image
-    raise RejectedTile(
-        f"image of {n_channels} channels of {image.dtype}; expected 1 or 3, or 4 of 8 or 16 bit"
-    )
+    if n_channels not in _FROM_BGR:
+        raise RejectedTile(f"image of {n_channels} channels; expected 1, 3 or 4")
+    return image[..., 0] if n_channels == 1 else image
 
 
 def _find_nodata(image: Values, stated: tuple[float | None, ...]) -> Mask | None:
@@ -210,40 +252,46 @@ def _as_uint8(image: Values, scale: tuple[float, float] | None) -> Pixels:
 
 def _blend(rgb: Pixels, alpha: Values, background: tuple[int, int, int]) -> Pixels:
     """Lay a picture over a background, by its transparency."""
-    opaque = np.iinfo(alpha.dtype).max
+    opaque = 1.0 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
     if alpha.min() == opaque:
         return rgb
     share = alpha / np.float32(opaque)
-    weight = share[..., None]
     under = np.array(background, np.float32)
-    blended = under + weight * (rgb - under)
+    over = rgb - under
+    blended = under + share[..., None] * over
     return np.rint(blended).astype(np.uint8)
 
 
 def _resize_with_gaps(rgb: Pixels, empty: Mask, options: DecodeOptions) -> Pixels:
     """Resize; pixels without data weigh nothing, and become background where they prevail."""
     known = (~empty).astype(np.float32)
-    total = _resize(rgb * known[..., None], options.size)
+    weighted = rgb * known[..., None]
+    total = _resize(weighted, options.size)
     weight = _resize(known, options.size)
     divisor = np.maximum(weight, 1e-6)
     means = total / divisor[..., None]
     resized = np.rint(means).clip(0, 255).astype(np.uint8)
-    background = np.array(options.background or (0, 0, 0), np.uint8)
     is_empty = weight < 0.5
-    return np.where(is_empty[..., None], background, resized)
+    resized[is_empty] = options.background or (0, 0, 0)
+    return resized
 
 
 def _resize(image: Values, side: int) -> Values:
-    if image.shape[:2] == (side, side):
+    height, width = image.shape[:2]
+    if height == width == side:
         return image
-    shrinks = min(image.shape[:2]) >= side
+    shrinks = min(height, width) >= side
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(image, (side, side), interpolation=method)
 
 
 def _share_of_empty(empty: Mask | None, alpha: Values | None) -> float:
     """Return the share of the pixels without data or fully transparent."""
-    if alpha is not None:
-        transparent = alpha == 0
-        empty = transparent if empty is None else empty | transparent
-    return 0.0 if empty is None else float(empty.mean())
+    if alpha is None and empty is None:
+        return 0.0
+    if alpha is None:
+        return float(np.mean(empty))
+    transparent = alpha == 0
+    if empty is not None:
+        transparent |= empty
+    return float(transparent.mean())

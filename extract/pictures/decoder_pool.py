@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 
 from extract.errors import DecoderError
-from extract.pictures.fast_png import load_codecs
+from extract.pictures.codecs import load_early
 from extract.pictures.image_folder import PictureLocation
 from extract.pictures.picture_source import Batch, PictureSource
 from extract.timing.clock import Clock
@@ -241,7 +241,7 @@ def serve() -> None:
     source, path, shape = pickle.load(requests)
     try:
         pictures = np.memmap(path, np.uint8, "r+", shape=shape)
-        load_codecs()
+        load_early()
         os.dup2(nowhere, 2)  # libpng and libjpeg have a line for every damaged file
         _send("ready", answers)
         while True:

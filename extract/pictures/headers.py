@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import io
 import struct
-import threading
-import warnings
-from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from extract.errors import RejectedTile
+from extract.pictures.tiff import TiffTags, is_tiff, read_tags
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = {b"II*\0": 8, b"MM\0*": 8, b"II+\0": 16, b"MM\0+": 16}  # header's bytes: TIFF 6, BigTIFF
+_JPEG = b"\xff\xd8"
+_START_OF_SCAN = 0xDA
+_END_OF_IMAGE = b"\xff\xd9"
 _FORMATS = ("JPEG", "WEBP", "BMP", "GIF", "JPEG2000", "PPM")
-_WIDTH = 256
-_HEIGHT = 257
-_INTERPRETATION = 262
-_CHANNELS = 277
-_NODATA = 42113  # GDAL's own tag
-_CMYK = 5
-_QUIET = threading.Lock()  # the warning filters belong to the whole process
-_DAMAGE = (OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, struct.error)
+_DAMAGE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    TypeError,
+    KeyError,
+    IndexError,
+    struct.error,
+)
 
 
 class Header(NamedTuple):
-    """Size [pixels], and the value of pixels without data where the file states one."""
+    """Size [pixels], and the tags of a TIFF."""
 
     width: int
     height: int
-    nodata: float | None = None
+    tiff: TiffTags | None = None
 
 
 def read_header(data: bytes, *, max_pixels: int) -> Header:
@@ -51,7 +51,10 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
     except _DAMAGE:
         raise RejectedTile("not an image") from None
     size = f"image of {header.width} × {header.height} pixels"
-    if header.width * header.height > max_pixels:
+    n_pixels = header.width * header.height
+    if header.tiff is not None:
+        n_pixels = max(n_pixels, header.tiff.tile_pixels)
+    if n_pixels > max_pixels:
         raise RejectedTile(f"{size}, larger than [tiles] max_pixels = {max_pixels}")
     if min(header.width, header.height) < 1:
         raise RejectedTile(size)
@@ -60,35 +63,36 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
 
 def _read(data: bytes) -> Header:
     if data.startswith(_PNG) and data[12:16] == b"IHDR":
-        _check_end(data, b"IEND")
+        _check_end(data, b"IEND", start=16)
         return Header(*struct.unpack(">II", data[16:24]))
-    if data[:4] in _TIFF:
-        return _read_tiff(data)
-    if data.startswith(b"\xff\xd8"):
-        _check_end(data, b"\xff\xd9")  # OpenCV fills the missing part of a JPEG with grey, silently
+    if is_tiff(data):
+        tags = read_tags(data)
+        return Header(tags.width, tags.height, tags)
+    if data.startswith(_JPEG):
+        # OpenCV fills the missing part of a JPEG with grey, silently
+        _check_end(data, _END_OF_IMAGE, start=_find_scan(data))
     with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
         return Header(*image.size)
 
 
-def _check_end(data: bytes, end: bytes) -> None:
-    if data.rfind(end, max(0, len(data) - 4096)) < 0:
+def _check_end(data: bytes, end: bytes, *, start: int) -> None:
+    """Reject a picture that does not end; other bytes may follow."""
+    if data.rfind(end, start) < 0:
         raise RejectedTile("image data damaged or truncated")
 
 
-def _read_tiff(data: bytes) -> Header:
-    tags: Any = ImageFileDirectory_v2(data[: _TIFF[data[:4]]])
-    file = io.BytesIO(data)
-    file.seek(tags.next)
-    with _QUIET, warnings.catch_warnings():  # Pillow warns of every odd tag
-        warnings.simplefilter("ignore")
-        tags.load(file)
-    channels = int(tags.get(_CHANNELS, 1))
-    if channels not in (1, 3, 4) or tags.get(_INTERPRETATION) == _CMYK:
-        raise RejectedTile(
-            f"TIFF of {channels} channels that are no colours; expected 1 or 3, or 4 with "
-            "transparency"
-        )
-    header = Header(int(tags[_WIDTH]), int(tags[_HEIGHT]))
-    with suppress(ValueError):  # text that is no number is no nodata value
-        header = header._replace(nodata=float(str(tags.get(_NODATA)).strip("\0 ")))
-    return header
+def _find_scan(data: bytes) -> int:
+    """Return where a JPEG's pixels begin: what stands before may hold other JPEGs.
+
+    Each segment begins with 0xFF and its kind, and its size follows (ITU-T T.81, B.1.1).
+    """
+    start = len(_JPEG)
+    while start + 4 <= len(data):
+        mark, kind, size = struct.unpack_from(">BBH", data, start)
+        if mark != 0xFF or kind == _START_OF_SCAN:
+            return start
+        if kind == 0xFF:  # a byte that fills
+            start += 1
+        else:
+            start += 2 + size
+    return len(data)
