@@ -21,7 +21,7 @@ from extract.files.atomic import write_atomically
 from extract.files.locks import locked
 from extract.loop import OpenForward
 from extract.pictures.archives import open_images
-from extract.pictures.image_folder import Images
+from extract.pictures.image_folder import MISSING, Images, plain_name
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards, check_backbone_shards
 from extract.store.embeddings import read_rejects
@@ -37,7 +37,6 @@ from extract.timing.stages import (
     write_stages,
 )
 
-_MISSING = "file missing"
 _BACK = (
     "Pictures that were missing are there now: --retry (RETRY=1 for make) makes their shards again."
 )
@@ -216,8 +215,8 @@ def _list_unlisted(images: Images, listed: pd.Series[str]) -> list[str]:
     with release_freed_memory():
         suffixes = {path.rpartition(".")[2] for path in listed}
         names = (name for name in images.names() if name.rpartition(".")[2] in suffixes)
-        found = pack_texts(_as_utf8(name) for name in names)
-        known = pa.array(listed, pa.large_string())
+        found = pack_texts(_as_utf8(plain_name(name)) for name in names)
+        known = pa.array(map(plain_name, listed), pa.large_string())
         is_listed = pc.is_in(pa.array(found, pa.large_string()), value_set=known)
         return sorted(found[~is_listed.to_numpy(zero_copy_only=False)])
 
@@ -229,12 +228,12 @@ def _as_utf8(name: str) -> str:
 
 def _is_one_back(images: Images, tiles: Tiles, rejects: dict[int, str]) -> bool:
     """Return whether a picture is there that was missing when its shard was made."""
-    missing = (row for row, reason in rejects.items() if reason == _MISSING)
+    missing = (row for row, reason in rejects.items() if reason.startswith(MISSING))
     for row in islice(missing, _MOST_LOOKED_FOR):
         try:
             images.read(images.find(tiles.path.iloc[row]))
         except RejectedTile as error:
-            if str(error) == _MISSING:
+            if str(error).startswith(MISSING):
                 continue
         return True
     return False

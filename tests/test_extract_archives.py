@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import unicodedata
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -219,3 +220,61 @@ def test_batches_from_an_archive_equal_those_from_the_folder(experiment, name):
     np.testing.assert_array_equal(batches[0].facts, batches[1].facts)
     assert batches[0].reasons == batches[1].reasons == ["", "", "", "not an image"] + [""] * 8
     assert batches[0].facts["nodata"].tolist() == [0.0] * 4 + [1.0] + [0.0] * 7
+
+
+def spelled(name):
+    return unicodedata.normalize("NFD", name)
+
+
+@pytest.mark.parametrize("kind", ["tiles", "tiles.tar", "tiles.zip"])
+@pytest.mark.parametrize(
+    ("stored", "asked"),
+    [
+        (spelled("Zürich.png"), "Zürich.png"),
+        ("Zürich.png", spelled("Zürich.png")),
+        ("deep/b.png", "./deep/./b.png"),
+        ("deep/b.png", "deep\\b.png"),
+    ],
+)
+def test_another_spelling_of_a_name_finds_the_picture(tmp_path, kind, stored, asked):
+    opened = images(write(tmp_path / kind, {stored: b"x"}))
+    assert read(opened, asked) == b"x"
+
+
+def test_backslashes_in_a_zip_part_folders(tmp_path):
+    with zipfile.ZipFile(tmp_path / "net.zip", "w") as archive:
+        info = zipfile.ZipInfo("deep/b.png")
+        info.filename = "deep\\b.png"
+        archive.writestr(info, b"x")
+        info = zipfile.ZipInfo("up")
+        info.filename = "..\\secret"
+        archive.writestr(info, b"x")
+    opened = images(tmp_path / "net.zip")
+    assert read(opened, "deep/b.png") == b"x"
+    with pytest.raises(RejectedTile, match="climbs out"):
+        read(opened, "../secret")
+
+
+@pytest.mark.parametrize("kind", ["tiles", "tiles.tar", "tiles.zip"])
+@pytest.mark.parametrize("stored", ["LIDAR_1.PNG", "tiles/LIDAR_1.png"])
+def test_a_name_of_another_case_or_folder_is_suggested(tmp_path, kind, stored):
+    opened = images(write(tmp_path / kind, {stored: b"x"}))
+    with pytest.raises(RejectedTile, match=f"^file missing; did you mean '{stored}'"):
+        read(opened, "LIDAR_1.png")
+    with pytest.raises(RejectedTile, match=r"^file missing$"):
+        read(opened, "LIDAR_2.png")
+
+
+@pytest.mark.parametrize("kind", ["tiles", "tiles.tar", "tiles.zip"])
+def test_a_backslash_leads_nowhere_outside(tmp_path, kind):
+    (tmp_path / "secret").write_bytes(b"secret")
+    opened = images(write(tmp_path / kind), follow_links=True)
+    with pytest.raises(RejectedTile, match="file missing"):
+        read(opened, "..\\secret")
+
+
+@pytest.mark.parametrize("kind", ["tiles", "tiles.tar", "tiles.zip"])
+def test_what_macos_writes_beside_files_is_no_picture(tmp_path, kind):
+    doubles = {"__MACOSX/deep/._b.png": b"x", "._a.png": b"x", "deep/._b.png": b"x"}
+    opened = images(write(tmp_path / kind, {**FILES, **doubles}))
+    assert sorted(opened.names()) == sorted(FILES)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import tarfile
 import threading
 import weakref
@@ -11,17 +12,31 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from extract.errors import ImageSourceError, RejectedTile
-from extract.pictures.image_folder import ImageFolder, Images, check_size
+from extract.pictures.image_folder import (
+    MISSING,
+    ImageFolder,
+    Images,
+    check_size,
+    is_macos_double,
+    plain_name,
+    suggest_file,
+)
 
 if TYPE_CHECKING:  # a process that decodes knows no settings
     from extract.settings import TilesSection
 
-_COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
 _LOCAL_HEADER = 30  # bytes before the name of a zip's member (APPNOTE 6.3.10, section 4.3.7)
+_PACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, UnicodeDecodeError)
 
 
@@ -57,7 +72,8 @@ def open_images(settings: TilesSection) -> Images:
         raise ImageSourceError(
             f"images {path}: no such folder or archive. Mend [tiles] images."
         ) from None
-    return ImageArchive(path, _read_index(path, identity), max_bytes=max_bytes, identity=identity)
+    index = _read_index(path, identity)
+    return ImageArchive(path, index, max_bytes=max_bytes, identity=identity)
 
 
 def _identify(info: os.stat_result) -> tuple[int, ...]:
@@ -77,12 +93,18 @@ class ImageArchive:
     """
 
     def __init__(
-        self, path: Path, index: Index, *, max_bytes: int, identity: tuple[int, ...]
+        self,
+        path: Path,
+        index: Index,
+        *,
+        max_bytes: int,
+        identity: tuple[int, ...],
     ) -> None:
         self._path = path
         self._index = index
         self._max_bytes = max_bytes
         self._identity = identity
+        self._alike: dict[str, str] = {}  # of names without folder and case; made when needed
         self._file = path.open("rb")
         self._one_at_a_time = threading.Lock()
         weakref.finalize(self, self._file.close)
@@ -93,7 +115,18 @@ class ImageArchive:
 
     def find(self, name: str) -> Member | str:
         """Return where a member lies, or why it is not read."""
-        return self._index.get(name, "file missing")
+        plain = plain_name(name)
+        found = self._index.get(plain)
+        if found is None:
+            return MISSING + self._suggest(plain)
+        return found
+
+    def _suggest(self, name: str) -> str:
+        """Name a member that differs by its folder or by case alone."""
+        if not self._alike:
+            self._alike = {_strip(member): member for member in self._index}
+        alike = self._alike.get(_strip(name))
+        return "" if alike is None else suggest_file(alike)
 
     def read(self, location: Member | str) -> bytes:
         """Return the bytes of a picture.
@@ -103,7 +136,8 @@ class ImageArchive:
         ImageSourceError : the archive has changed since its index was read.
         RejectedTile : missing, empty, too large, damaged, or of a kind that is not read.
         """
-        if _identify(os.fstat(self._file.fileno())) != self._identity:
+        info = os.fstat(self._file.fileno())
+        if _identify(info) != self._identity:
             raise ImageSourceError(
                 f"images {self._path}: the archive has changed since the run began, and pictures "
                 "would be taken for others. Run the same command again; if shards were made "
@@ -120,7 +154,9 @@ class ImageArchive:
 
     def names(self) -> Iterator[str]:
         """Return the name of every member that can be read."""
-        return (name for name, member in self._index.items() if isinstance(member, Member))
+        for name, member in self._index.items():
+            if isinstance(member, Member):
+                yield name
 
     def _read_at(self, start: int, size: int) -> bytes:
         with self._one_at_a_time:
@@ -132,13 +168,14 @@ class ImageArchive:
 
     def _inflate(self, member: Member) -> bytes:
         header = self._read_at(member.start, _LOCAL_HEADER)
-        name_bytes = int.from_bytes(header[26:28], "little")
-        extra_bytes = int.from_bytes(header[28:30], "little")
+        name_bytes, extra_bytes = struct.unpack_from("<HH", header, 26)
         start = member.start + _LOCAL_HEADER + name_bytes + extra_bytes
-        data = self._read_at(start, min(member.stored, self._max_bytes))
+        n_bytes = min(member.stored, self._max_bytes)
+        data = self._read_at(start, n_bytes)
         if member.is_deflated:
+            stream = zlib.decompressobj(-zlib.MAX_WBITS)
             try:
-                data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, member.size + 1)
+                data = stream.decompress(data, member.size + 1)
             except zlib.error as error:
                 raise RejectedTile(f"damaged in the archive: {error}") from None
         if len(data) != member.size or zlib.crc32(data) != member.crc:
@@ -163,10 +200,12 @@ def _read_index(path: Path, identity: tuple[int, ...]) -> Index:  # noqa: ARG001
             )
     index: Index = {}
     try:
-        for name, member in _list_zip(path) if start.startswith(b"PK") else _list_tar(path):
-            parts = PurePosixPath(name).parts
-            is_inside = not name.startswith("/") and ".." not in parts
-            key = "/".join(part for part in parts if part != ".")
+        members = _list_zip(path) if start.startswith(b"PK") else _list_tar(path)
+        for name, member in members:
+            key = plain_name(name)
+            if is_macos_double(key):
+                continue
+            is_inside = not key.startswith("/") and ".." not in key.split("/")
             index[key] = member if is_inside else "a path that climbs out of the archive"
     except _DAMAGE as error:
         raise ImageSourceError(
@@ -190,14 +229,27 @@ def _list_tar(path: Path) -> Iterator[tuple[str, Member | str]]:
 def _list_zip(path: Path) -> Iterator[tuple[str, Member | str]]:
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
-            kind = info.compress_type
-            is_deflated = kind == zipfile.ZIP_DEFLATED
             if info.is_dir():
                 continue
+            name = info.filename
+            is_encrypted = info.flag_bits & 1
             if stat.S_ISLNK(info.external_attr >> 16):
-                yield info.filename, "a link in the archive, which is not followed"
-            elif info.flag_bits & 1 or not (is_deflated or kind == zipfile.ZIP_STORED):
-                yield info.filename, "encrypted, or packed otherwise than stored or deflated"
+                yield name, "a link in the archive, which is not followed"
+            elif is_encrypted or info.compress_type not in _PACKED:
+                yield name, "encrypted, or packed otherwise than stored or deflated"
             else:
-                sizes = (info.header_offset, info.compress_size, info.file_size)
-                yield info.filename, Member(*sizes, is_deflated, info.CRC)
+                yield (
+                    name,
+                    Member(
+                        start=info.header_offset,
+                        stored=info.compress_size,
+                        size=info.file_size,
+                        is_deflated=info.compress_type == zipfile.ZIP_DEFLATED,
+                        crc=info.CRC,
+                    ),
+                )
+
+
+def _strip(name: str) -> str:
+    """Return a name without its folder and its case."""
+    return name.rpartition("/")[2].casefold()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 # a pipe does not hang; not every system has these
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
+MISSING = "file missing"  # what such a reason begins with
 
 PictureLocation = Any  # as its own kind of images knows it; can be sent to another process
 
@@ -59,12 +62,10 @@ class ImageFolder:
 
     def read(self, location: str) -> bytes:
         """Return the bytes of a picture."""
-        # a Path for each of a million tiles costs more than the read
-        path = os.path.join(self._root, location)  # noqa: PTH118
         try:
-            data = self._read(path)
+            data = self._read_any_spelling(location)
         except FileNotFoundError:
-            raise RejectedTile("file missing") from None
+            raise RejectedTile(MISSING + self._suggest(location)) from None
         except OSError as error:
             raise RejectedTile(f"file cannot be read: {error.strerror}") from None
         except RejectedTile:
@@ -74,6 +75,41 @@ class ImageFolder:
         if not data:
             raise RejectedTile("file empty")
         return data
+
+    def _read_any_spelling(self, name: str) -> bytes:
+        """Read a picture whose name may be spelled otherwise on this disk than in the table."""
+        # a Path for each of a million tiles costs more than the read
+        path = os.path.join(self._root, name)  # noqa: PTH118
+        try:
+            return self._read(path)
+        except FileNotFoundError:
+            plain = plain_name(name)
+            if ".." in plain.split("/"):
+                raise
+            for form in ("NFC", "NFD"):
+                spelled = unicodedata.normalize(form, plain)
+                if spelled != name:
+                    with suppress(FileNotFoundError):
+                        return self._read(os.path.join(self._root, spelled))  # noqa: PTH118
+            raise
+
+    def _suggest(self, name: str) -> str:
+        """Name a file of another case or in a folder inside; a million files are not listed."""
+        plain = plain_name(name)
+        stem, _, suffix = plain.rpartition(".")
+        own = os.path.basename(self._real_root)  # noqa: PTH119
+        likely = [
+            f"{stem}.{suffix.lower()}",
+            f"{stem}.{suffix.upper()}",
+            plain.lower(),
+            plain.upper(),
+            f"{own}/{plain}",
+        ]
+        for other in likely:
+            is_there = os.path.isfile(os.path.join(self._root, other))  # noqa: PTH113, PTH118
+            if is_there and other != plain:
+                return suggest_file(other)
+        return ""
 
     def _read(self, path: str) -> bytes:
         is_link = os.path.islink(path)  # noqa: PTH114
@@ -111,7 +147,28 @@ class ImageFolder:
             seen.add(real)
             below = os.path.relpath(parent, self._root)
             prefix = "" if below == "." else f"{below}/".replace(os.sep, "/")
-            yield from (prefix + name for name in files)
+            for name in files:
+                if not is_macos_double(prefix + name):
+                    yield prefix + name
+
+
+def plain_name(name: str) -> str:
+    r"""Return what all spellings of a file's name share: NFC, `/` for `\`, and no `./`."""
+    if name.isascii() and "\\" not in name and "./" not in name:
+        return name
+    composed = unicodedata.normalize("NFC", name)
+    parts = composed.replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part != ".")
+
+
+def is_macos_double(name: str) -> bool:
+    """Return whether a file is what macOS writes beside each on other disks and in archives."""
+    return name.startswith(("._", "__MACOSX/")) or "/._" in name
+
+
+def suggest_file(name: str) -> str:
+    """Return the end of a reason that names a file that is there."""
+    return f"; did you mean {name!r}?"
 
 
 def check_size(n_bytes: int, max_bytes: int) -> None:
