@@ -4,6 +4,7 @@ are.
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,13 @@ def test_a_mosaic_reads_as_rasterio_merges(tmp_path: Path) -> None:
     from rasterio.merge import merge
 
     folder = write_mosaic(tmp_path, HEIGHTS, side=25)
-    over = np.where(HEIGHTS > 35, HEIGHTS + 1, -9999)[10:40, 20:70]
-    write_raster(tmp_path / "over.tif", over, west=WEST + 40, north=NORTH - 20)
+    over = np.where(HEIGHTS > 35, HEIGHTS + 1, -9999)[10:40, 50:90]
+    write_raster(tmp_path / "over.tif", over, west=WEST + 170, north=NORTH - 20)
     mosaic = open_mosaic(folder)
     with pytest.warns(PendingDeprecationWarning):  # rasterio's own
         merged = merge([str(sheet.path) for sheet in mosaic.sheets], masked=True)[0][0]
     top, left = mosaic.origin[1] - NORTH, WEST - mosaic.origin[0]
-    found = mosaic.read(round(left / 2), round(top / 2), 90, 60)
+    found = mosaic.read(round(left / 2), round(top / 2), 125, 60)
     np.testing.assert_array_equal(np.ma.filled(merged, np.nan), found)
 
 
@@ -242,3 +243,96 @@ def test_a_terrain_has_to_lie_on_the_grid_of_the_surface(tmp_path: Path) -> None
     np.testing.assert_array_equal(found, HEIGHTS[3:60, :85])
     with pytest.raises(RasterError, match=r"0.5 cells beside the grid of .*a.tif"):
         open_mosaic(write_raster(tmp_path / "c.tif", HEIGHTS, west=WEST + 1), grid=surface)
+
+
+@pytest.mark.parametrize("shared", [0, 20, 30, 90])
+def test_two_rasters_of_one_ground_are_refused_by_name(tmp_path: Path, shared: int) -> None:
+    write_raster(tmp_path / "a_dtm.tif", HEIGHTS)
+    write_raster(tmp_path / "b_dsm.tif", HEIGHTS, west=WEST + 2 * (90 - shared))
+    if shared <= 20:  # of 90 columns
+        assert len(open_mosaic(tmp_path).sheets) == 2
+        return
+    with pytest.raises(RasterError, match=r"a_dtm.tif and .*b_dsm.tif share .*% of their ground"):
+        open_mosaic(tmp_path)
+
+
+def test_metres_of_web_mercator_are_refused_with_the_zone_to_use(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", HEIGHTS, west=0, north=6_700_000, crs="EPSG:3857")
+    with pytest.raises(RasterError, match=r"EPSG:3857, of which 1.61 m are one.*EPSG:32631"):
+        open_mosaic(path)
+    for crs in ("EPSG:32631", "EPSG:3035", "EPSG:2154"):
+        path = write_raster(tmp_path / "b.tif", HEIGHTS, west=500_000, north=6_700_000, crs=crs)
+        if crs == "EPSG:3035":
+            path = write_raster(tmp_path / "b.tif", HEIGHTS, west=3.6e6, north=3.2e6, crs=crs)
+        assert open_mosaic(path).cell_m == 2.0
+
+
+def test_heights_above_a_datum_are_the_same_places(tmp_path: Path) -> None:
+    write_raster(tmp_path / "a.tif", HEIGHTS, crs="EPSG:7405")
+    write_raster(tmp_path / "b.tif", HEIGHTS, west=WEST + 180)
+    assert len(open_mosaic(tmp_path).sheets) == 2
+    assert len(open_mosaic(tmp_path, crs="EPSG:27700").sheets) == 2
+
+
+def test_a_local_crs_gives_way_to_the_one_that_is_stated(tmp_path: Path) -> None:
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    path = write_raster(tmp_path / "a.tif", HEIGHTS, crs=local)
+    with pytest.raises(RasterError, match=r"does not say what its coordinates mean.*--crs"):
+        open_mosaic(path)
+    assert open_mosaic(path, crs="EPSG:27700").crs.to_epsg() == 27700
+
+
+def test_files_of_macos_beside_rasters_are_passed_over(tmp_path: Path) -> None:
+    write_raster(tmp_path / "a.tif", HEIGHTS)
+    (tmp_path / "._a.tif").write_bytes(b"\0\5\26\7" + bytes(60))
+    assert len(open_mosaic(tmp_path).sheets) == 1
+
+
+def test_metres_without_a_crs_in_a_geojson_need_one_stated(tmp_path: Path) -> None:
+    path = write_areas(tmp_path / "a.geojson", BOX, crs=None)
+    with pytest.raises(BoundaryError, match=r"does not say what .*--areas-crs EPSG:27700"):
+        find(str(path))
+    assert find(str(path), stated="EPSG:27700").codes.tolist() == ["A"]
+
+
+def test_a_zip_a_folder_and_a_geodatabase_are_read(tmp_path: Path) -> None:
+    write_areas(tmp_path / "shapes" / "a.shp", BOX)
+    assert find(str(tmp_path / "shapes")).codes.tolist() == ["A"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for part in (tmp_path / "shapes").iterdir():
+            archive.write(part, f"deep/{part.name}")
+        archive.writestr("__MACOSX/deep/._a.shp", b"x")
+    assert find(str(tmp_path / "a.zip")).codes.tolist() == ["A"]
+    write_areas(tmp_path / "shapes" / "b.shp", BOX)
+    with pytest.raises(BoundaryError, match=r"expected a layer of"):
+        find(str(tmp_path / "shapes"))
+    assert find(f"{tmp_path / 'shapes'}:b").codes.tolist() == ["A"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "a") as archive:
+        archive.write(tmp_path / "shapes" / "b.shp", "b.shp")
+    with pytest.raises(BoundaryError, match=r"expected one file of polygons in the zip, got b.shp"):
+        find(str(tmp_path / "a.zip"))
+    import geopandas
+    import shapely
+
+    frame = geopandas.GeoDataFrame({"code": ["A"]}, geometry=[shapely.box(*BOX["A"])])
+    frame.set_crs("EPSG:27700").to_file(tmp_path / "a.gdb", driver="OpenFileGDB", layer="areas")
+    assert find(str(tmp_path / "a.gdb")).codes.tolist() == ["A"]
+
+
+def test_xml_in_a_zip_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.geojson", "<OGRVRTDataSource/>")
+    with pytest.raises(BoundaryError, match="XML, which may name data in other places"):
+        find(str(tmp_path / "a.zip"))
+
+
+def test_polygons_without_a_geometry_are_counted(tmp_path: Path) -> None:
+    import geopandas
+    import shapely
+
+    shapes = [shapely.box(*BOX["A"]), None]
+    frame = geopandas.GeoDataFrame({"code": ["A", "B"]}, geometry=shapes, crs="EPSG:27700")
+    frame.to_file(tmp_path / "a.gpkg")
+    areas = find(str(tmp_path / "a.gpkg"))
+    assert areas.codes.tolist() == ["A"]
+    assert areas.notes == ["a.gpkg: 1 polygons have no geometry"]

@@ -87,7 +87,7 @@ def test_degrees_are_projected_and_lines_part_the_areas(tmp_path: Path) -> None:
             r"no column 'kode'; there are code, name. Did you mean 'code'\? Name it in boundaries_code",
         ),
         ({"areas": ["E9"]}, r"no 'code' is an area of the tile table \(there as 'E9'\)"),
-        ({"path": Path("none.gpkg")}, "no such file none.gpkg"),
+        ({"path": Path("none.gpkg")}, "none.gpkg: no such file or folder"),
     ],
 )
 def test_what_does_not_fit_is_said(change: dict, message: str, tmp_path: Path) -> None:
@@ -103,9 +103,7 @@ def test_what_does_not_fit_is_said(change: dict, message: str, tmp_path: Path) -
 
 def test_what_is_no_polygon_file_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.gpkg").write_text("no polygons")
-    with pytest.raises(
-        ReportError, match=r"a.gpkg: not readable as polygons .*Expected GeoPackage"
-    ):
+    with pytest.raises(ReportError, match=r"a.gpkg: cannot be read .*Name a GeoPackage"):
         read_boundaries(tmp_path / "a.gpkg", "code", ["a"])
 
 
@@ -133,7 +131,7 @@ def test_check_finds_a_wrong_polygon_file_before_the_extraction(city: Experiment
     (city.folder / "areas.gpkg").unlink()
     result = CliRunner().invoke(app, ["check", "--config", str(city.config)])
     assert result.exit_code == 1
-    assert "[reports] boundaries: no such file" in result.stderr
+    assert "no such file or folder" in result.stderr
 
 
 def test_a_file_without_its_column_is_refused_in_the_settings(tmp_path: Path) -> None:
@@ -150,3 +148,16 @@ def test_all_of_london_is_drawn(shared: Path) -> None:
     read = read_boundaries(folder / "london-2011-lsoa-gen20.shp", "LSOA11CD", codes)
     assert (len(read.codes), read.n_missing) == (4835, 0)
     assert len(np.unique(read.number)) > 4700  # a few areas are smaller than a pixel
+
+
+def test_a_layer_and_metres_without_a_crs_are_read(tmp_path: Path) -> None:
+    path = write_polygons(tmp_path / "areas.gpkg", ["a", "b"])
+    frame = geopandas.read_file(path)
+    frame.to_file(path, layer="other")
+    with pytest.raises(ReportError, match="expected a layer of areas, other"):
+        read_boundaries(path, "code", ["a"])
+    assert read_boundaries(Path(f"{path}:other"), "code", ["a", "b"]).codes == ["a", "b"]
+    bare = tmp_path / "bare.geojson"
+    frame.set_crs(None, allow_override=True).to_file(bare)
+    read = read_boundaries(bare, "code", ["a", "b"])
+    assert np.diff(read.centre[:, 0]) == pytest.approx([1000])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,10 +12,10 @@ from extract.config.arrays import Array, Floats
 from extract.config.suggestions import suggest
 from extract.errors import BoundaryError
 from extract.tables.text_columns import as_text
-from extract.tiling.geo import choose_crs, is_same_crs, is_xml, load_geo, name_crs
+from extract.tiling.geo import choose_crs, is_same_crs, load_geo, name_crs
+from extract.tiling.polygon_files import PolygonLayer, find_layer
 
 Rule = Literal["centre", "overlap"]
-_FORMATS = "Name a GeoPackage, a Shapefile (.shp) or a GeoJSON"
 _CHUNK = 100_000  # tiles that are looked up at once
 
 
@@ -34,7 +33,13 @@ class AreaPolygons(NamedTuple):
     polygons: Any
     notes: list[str]
 
-    def find(self, west_south: Floats, *, size_m: float, rule: Rule) -> Array:
+    def find(
+        self,
+        west_south: Floats,
+        *,
+        size_m: float,
+        rule: Rule,
+    ) -> Array:
         """Return each tile's area: (n_tiles,) of str, '' where it lies in none.
 
         Parameters
@@ -89,7 +94,8 @@ def read_areas(
 
     Parameters
     ----------
-    source : a GeoPackage, Shapefile or GeoJSON; `FILE:LAYER` where it holds several layers.
+    source : a GeoPackage, Shapefile, GeoJSON or .gdb, or a zip or folder of one; `FILE:LAYER` where
+        it holds several layers.
     code : column of the area codes.
     crs : `pyproj.CRS` of the tiles, which polygons are brought into.
     bounds : (n, 4), west, south, east and north of what is to be covered [m].
@@ -100,102 +106,76 @@ def read_areas(
     BoundaryError : no such file or column, no CRS, no polygon there, something else than polygons,
         or one without a code.
     """
-    path, layer = _find_layer(source)
-    own = _check_header(path, layer, code, stated)
+    found = find_layer(source, what="areas", error=BoundaryError)
+    own = _choose_crs(found, code, source, stated)
     geopandas = load_geo("geopandas")
     boxes = load_geo("shapely").box(*bounds.T)
     window = geopandas.GeoSeries(boxes, crs=crs).to_crs(own).total_bounds
     frame = load_geo("pyogrio").read_dataframe(
-        path,
-        layer=layer,
+        found.path,
+        layer=found.layer,
         columns=[code],
         bbox=tuple(window),
     )
     frame = frame.set_crs(own, allow_override=True)
     notes = []
+    if found.n_without_shape:
+        notes.append(f"{found.name}: {found.n_without_shape} polygons have no geometry")
     if not is_same_crs(own, crs):
         there = name_crs(crs)
         here = name_crs(own)
-        notes.append(f"{path.name}: brought from {here} into {there}, as the raster is")
+        notes.append(f"{found.name}: brought from {here} into {there}, as the raster is")
         frame = frame.to_crs(crs)
     has_shape = frame.geometry.notna() & ~frame.geometry.is_empty
     frame = frame[has_shape]
     if frame.empty:
         where = "{:.8g}, {:.8g}, {:.8g}, {:.8g}".format(*window)
         raise BoundaryError(
-            f"areas {path}: no polygon lies where the raster does (in its CRS: {where}). "
+            f"areas {source}: no polygon lies where the raster does (in its CRS: {where}). "
             "Are these the boundaries of that place, and is the CRS right?"
         )
     codes = as_text(frame[code]).str.strip()
     n_lost = (codes == "").sum()
     if n_lost:
         raise BoundaryError(
-            f"areas {path}: {n_lost} polygons have no {code!r}. Give them a code, or remove them."
+            f"areas {source}: {n_lost} polygons have no {code!r}. Give them a code, or remove them."
         )
-    polygons = _mend(frame.geometry, path, notes)
+    polygons = _mend(frame.geometry, found.name, notes)
     return AreaPolygons(codes.to_numpy(dtype=object), polygons, notes)
 
 
-def _find_layer(source: str) -> tuple[Path, str]:
-    """Return the file and the layer that `FILE` or `FILE:LAYER` names."""
-    path = Path(source)
-    layer = ""
-    if not path.exists() and ":" in source:
-        name, _, layer = source.rpartition(":")
-        path = Path(name)
-    if not path.exists():
-        raise BoundaryError(f"areas {source}: no such file. {_FORMATS}.")
-    if is_xml(path):
-        raise BoundaryError(
-            f"areas {path}: XML, which may name data in other places. {_FORMATS}; ogr2ogr converts."
-        )
-    pyogrio = load_geo("pyogrio")
-    try:
-        found = pyogrio.list_layers(path)
-    except pyogrio.errors.DataSourceError as error:
-        raise BoundaryError(f"areas {path}: cannot be read ({error}). {_FORMATS}.") from None
-    layers = found[:, 0].astype(str).tolist()
-    if not layer and len(layers) == 1:
-        layer = layers[0]
-    if layer not in layers:
-        known = ", ".join(layers)
-        hint = suggest(layer, layers)
-        raise BoundaryError(
-            f"areas {source}: expected a layer of {known}. "
-            f"Write it as {path.name}:{layers[0]}.{hint}"
-        )
-    return path, layer
-
-
-def _check_header(path: Path, layer: str, code: str, stated: str | None) -> Any:
+def _choose_crs(
+    found: PolygonLayer,
+    code: str,
+    source: str,
+    stated: str | None,
+) -> Any:
     """Check that the column is there; return the CRS."""
-    header = load_geo("pyogrio").read_info(path, layer=layer)
-    known = header["fields"].astype(str).tolist()
-    if code not in known:
-        names = ", ".join(known)
-        hint = suggest(code, known)
-        raise BoundaryError(f"areas {path}: no column {code!r}; it has {names}.{hint}")
+    if code not in found.columns:
+        names = ", ".join(found.columns)
+        hint = suggest(code, found.columns)
+        raise BoundaryError(f"areas {source}: no column {code!r}; it has {names}.{hint}")
     return choose_crs(
-        header["crs"],
+        found.crs,
         stated,
         option="--areas-crs",
-        what=f"areas {path}",
+        what=f"areas {source}",
         error=BoundaryError,
     )
 
 
-def _mend(polygons: Any, path: Path, notes: list[str]) -> Any:
+def _mend(polygons: Any, name: str, notes: list[str]) -> Any:
     """Make polygons valid, which else have no area; refuse what is no polygon."""
     others = set(polygons.geom_type) - {"Polygon", "MultiPolygon"}
     if others:
         kinds = ", ".join(sorted(others))
         raise BoundaryError(
-            f"areas {path}: expected polygons, got {kinds}. Name the file of the boundaries."
+            f"areas {name}: expected polygons, got {kinds}. Name the file of the boundaries."
         )
     corners = polygons.bounds.to_numpy()
     if not np.isfinite(corners).all():
         raise BoundaryError(
-            f"areas {path}: a polygon has corners that are not finite numbers. Mend or remove it."
+            f"areas {name}: a polygon has corners that are not finite numbers. Mend or remove it."
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapely warns of what is mended here, and said
@@ -203,5 +183,5 @@ def _mend(polygons: Any, path: Path, notes: list[str]) -> Any:
         n_broken = is_broken.sum()
         if n_broken == 0:
             return polygons
-        notes.append(f"{path.name}: {n_broken} polygons cross themselves, and were mended")
+        notes.append(f"{name}: {n_broken} polygons cross themselves, and were mended")
         return polygons.make_valid()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Any
 
 from extract.errors import InputError, MissingPackageError
@@ -26,7 +25,9 @@ def load_geo(module: str) -> Any:
 
 
 def read_crs(text: Any, *, what: str) -> Any:
-    """Return the `pyproj.CRS` that a text (EPSG:27700, WKT) or another library's object means.
+    """Return the horizontal `pyproj.CRS` that a text (EPSG:27700, WKT) or another's object means.
+
+    The heights of a compound CRS are left out: EPSG:7405 is EPSG:27700 with heights.
 
     Raises
     ------
@@ -34,11 +35,12 @@ def read_crs(text: Any, *, what: str) -> Any:
     """
     pyproj = load_geo("pyproj")
     try:
-        return pyproj.CRS.from_user_input(text)
+        crs = pyproj.CRS.from_user_input(text)
     except pyproj.exceptions.CRSError:
         raise ValueError(
             f"{what}: expected a coordinate reference system, as EPSG:27700, got {text!r}."
         ) from None
+    return crs.sub_crs_list[0] if crs.is_compound else crs
 
 
 def choose_crs(
@@ -56,14 +58,16 @@ def choose_crs(
     InputError : `error`, where there is neither, or they are not the same.
     """
     wanted = read_crs(stated, what=option) if stated else None
-    if not header and wanted is None:
+    crs = read_crs(header, what=what) if header else None
+    if crs is not None and crs.is_engineering:  # a local one, which lies anywhere
+        crs = None
+    if crs is None and wanted is None:
         raise error(
             f"{what}: does not say what its coordinates mean (a .prj is missing?). "
             f"Say it, as {option} EPSG:27700."
         )
-    if not header:
+    if crs is None:
         return wanted
-    crs = read_crs(header, what=what)
     if wanted is not None and not is_same_crs(crs, wanted):
         raise error(
             f"{what}: says that it is in {name_crs(crs)}, not in {stated}. Leave {option} out."
@@ -82,13 +86,10 @@ def is_same_crs(one: Any, other: Any) -> bool:
     return bool(one.equals(other, ignore_axis_order=True)) or name_crs(one) == name_crs(other)
 
 
-def is_xml(path: Path) -> bool:
-    """Return whether a file is XML, whatever its name.
+def starts_as_xml(start: bytes) -> bool:
+    """Return whether the first bytes of a file are those of XML, whatever its name.
 
     GDAL opens XML as virtual layers and web services, which lead to other places.
     """
-    if not path.is_file():
-        return False
-    with path.open("rb") as file:
-        start = file.read(64)
-    return start.replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")
+    text = start.replace(b"\0", b"")
+    return text.lstrip(b"\xef\xbb\xbf\xff\xfe \t\r\n").startswith(b"<")

@@ -14,6 +14,7 @@ from extract.tiling.geo import is_same_crs, name_crs
 from extract.tiling.sheets import DRIVERS, Sheet, read_heights, read_sheet
 
 _OFF_GRID = 0.01  # cells that a file may lie beside the others' grid
+_MOST_SHARED = 0.25  # of the smaller of two sheets, whose edges may overlap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +42,13 @@ class Mosaic:
         from_origin = np.array(sides) * self.cell_m
         return from_origin + np.tile(self.origin, 2)
 
-    def read(self, left: int, top: int, columns: int, rows: int) -> Float32s:
+    def read(
+        self,
+        left: int,
+        top: int,
+        columns: int,
+        rows: int,
+    ) -> Float32s:
         """Read a window, counted in cells from the origin.
 
         GDAL's boundless reading did the same at a quarter to a half of the speed.
@@ -98,11 +105,12 @@ def open_mosaic(
     Raises
     ------
     RasterError : no raster there, more than one band, cells that are not square or not on one
-        grid, no CRS, two, or one that is not in metres.
+        grid, no CRS, two, or one that is not in metres; two rasters of the same ground.
     """
     headers = [read_sheet(file, crs) for file in _list_files(path)]
     first = headers[0] if grid is None else grid.sheets[0]
     sheets = [_place_sheet(header, first) for header in headers]
+    _check_overlaps(sheets)
     return Mosaic(
         sheets=tuple(sheets),
         crs=first.crs,
@@ -110,6 +118,30 @@ def open_mosaic(
         origin=(first.west, first.north),
         nodata=nodata,
     )
+
+
+def _check_overlaps(sheets: list[Sheet]) -> None:
+    """Refuse two rasters of the same ground: a folder is one survey, whose edges may overlap."""
+    corners = [(sheet.left, sheet.top, sheet.right, sheet.bottom) for sheet in sheets]
+    sides = np.array(corners)
+    first = sides[:, :2]
+    last = sides[:, 2:]
+    areas = (last - first).prod(axis=1)
+    for number, sheet in enumerate(sheets[:-1]):
+        rest = slice(number + 1, None)
+        begin = np.maximum(first[number], first[rest])
+        end = np.minimum(last[number], last[rest])
+        shared = (end - begin).clip(0).prod(axis=1)
+        smaller = np.minimum(areas[number], areas[rest])
+        shares = shared / smaller
+        worst = int(shares.argmax())
+        if shares[worst] > _MOST_SHARED:
+            other = sheets[number + 1 + worst]
+            raise RasterError(
+                f"{sheet.path} and {other.path} share {shares[worst]:.0%} of their ground, and a "
+                "folder is one survey. Keep surface and terrain, and the years, in folders of "
+                "their own."
+            )
 
 
 def _list_files(path: Path) -> list[Path]:

@@ -16,7 +16,13 @@ BLOCK_M = 2000.0
 _CUTS = ["vgg16/block5_pool:avg", "resnet50v2/post_relu:avg"]
 
 
-def render_settings(request: Request, table: pd.DataFrame, *, name: str, crs: str) -> str:
+def render_settings(
+    request: Request,
+    table: pd.DataFrame,
+    *,
+    name: str,
+    crs: str,
+) -> str:
     """Return the settings for tiles, with splits that this many areas and this much ground allow.
 
     Parameters
@@ -89,12 +95,9 @@ def _choose_models(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _find_boundaries(request: Request) -> dict[str, Any]:
-    """Name the polygons for the report's maps, where they are one layer that says its CRS."""
-    if request.areas is None or request.areas_crs:
+    """Name the polygons for the report's maps."""
+    if request.areas is None:
         return {}
-    source = Path(request.areas)
-    if not source.exists():
-        return {}
-    out = request.out.resolve()
-    path = os.path.relpath(source.resolve(), out)
+    source = Path(request.areas).resolve()
+    path = os.path.relpath(source, request.out.resolve())
     return {"boundaries": path, "boundaries_code": request.area_code}

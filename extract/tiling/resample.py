@@ -54,7 +54,12 @@ def _apply(down: csr_matrix, planes: Array, across: csr_matrix) -> Float32s:
 
 
 @lru_cache(maxsize=64)
-def _weigh_cells(n_cells: int, first: float, step: float, pixels: int) -> csr_matrix:
+def _weigh_cells(
+    n_cells: int,
+    first: float,
+    step: float,
+    pixels: int,
+) -> csr_matrix:
     """Return the weights of cells in pixels of `step` cells: (pixels, n_cells), rows sum to 1."""
     cells = np.arange(n_cells)
     steps = np.arange(pixels + 1)

@@ -25,6 +25,7 @@ DRIVERS = {
 _LOWEST_M = -500.0
 _HIGHEST_M = 9000.0
 _FARTHEST_M = 1e8  # no projection has coordinates beyond: the Earth is 4e7 m around
+_MOST_STRETCH = 0.05  # of a metre; national grids and UTM keep to a hundredth or two
 _ROWS = 256
 
 
@@ -64,7 +65,8 @@ def read_sheet(path: Path, stated_crs: str | None) -> Sheet:
 
     Raises
     ------
-    RasterError : more than one band, cells that are not square, no CRS, or one not in metres.
+    RasterError : more than one band, cells that are not square, no CRS, or one not in metres on the
+        ground.
     """
     with _open_raster(path) as file:
         transform = tuple(file.transform)[:6]
@@ -97,7 +99,32 @@ def read_sheet(path: Path, stated_crs: str | None) -> Sheet:
             error=RasterError,
         )
         _check_metres(crs, path)
+        centre_east = west + cell_m * file.width / 2
+        centre_north = north - cell_m * file.height / 2
+        _check_scale(crs, path, centre_east, centre_north)
         return Sheet(path, crs, cell_m, west, north, file.width, file.height)
+
+
+def _check_scale(
+    crs: Any,
+    path: Path,
+    east: float,
+    north: float,
+) -> None:
+    """Refuse metres that are none on the ground, as those of Web Mercator away from the equator."""
+    projection = load_geo("pyproj").Proj(crs)
+    longitude, latitude = projection(east, north, inverse=True)
+    factors = projection.get_factors(longitude, latitude)
+    scales = np.array([factors.meridional_scale, factors.parallel_scale])
+    farthest = scales[np.abs(scales - 1).argmax()]
+    if abs(farthest - 1) > _MOST_STRETCH:
+        zone = int((longitude + 180) // 6) + 1
+        hemisphere = 326 if latitude >= 0 else 327
+        raise RasterError(
+            f"{path}: in {name_crs(crs)}, of which {farthest:.2f} m are one on the ground there: "
+            "slopes and sizes would be wrong. Bring it into a national grid or UTM, as "
+            f"gdalwarp -t_srs EPSG:{hemisphere}{zone:02d}."
+        )
 
 
 def _check_metres(crs: Any, path: Path) -> None:
@@ -193,6 +220,11 @@ def _read_lines_before(file: Any, row: int) -> None:
         file.read(1, window=_window(0, start, 1, n_rows))
 
 
-def _window(left: int, top: int, columns: int, rows: int) -> Any:
+def _window(
+    left: int,
+    top: int,
+    columns: int,
+    rows: int,
+) -> Any:
     windows = load_geo("rasterio.windows")
     return windows.Window(left, top, columns, rows)

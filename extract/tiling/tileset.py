@@ -40,7 +40,12 @@ class Tileset:
     settings : path of the settings file for the next command.
     """
 
-    def __init__(self, request: Request, surface: Mosaic, terrain: Mosaic | None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        surface: Mosaic,
+        terrain: Mosaic | None,
+    ) -> None:
         self._request = request
         self._folder = request.out
         self._crs = name_crs(surface.crs)
@@ -192,7 +197,12 @@ class Tileset:
             table = table.join(labels, on="area", validate="many_to_one")
         self._write_table("skipped.csv", skipped)
         if not self.settings.exists():
-            text = render_settings(request, table, name=self._name, crs=self._crs)
+            text = render_settings(
+                request,
+                table,
+                name=self._name,
+                crs=self._crs,
+            )
             self._write(self.settings.name, text)
         self._write_table("tiles.csv", table)
         self._journal.unlink()
@@ -202,7 +212,12 @@ class Tileset:
         made = self._folder / "tiles.csv"
         left_out = self._folder / "skipped.csv"
         table = pd.read_csv(made, usecols=["id"])
-        skipped = pd.read_csv(left_out, usecols=["area"], keep_default_na=False, dtype=str)
+        skipped = pd.read_csv(
+            left_out,
+            usecols=["area"],
+            keep_default_na=False,
+            dtype=str,
+        )
         is_outside = skipped["area"] == ""
         n_outside = int(is_outside.sum())
         n_nodata = len(skipped) - n_outside

@@ -13,7 +13,7 @@ from extract.config.suggestions import suggest
 from extract.errors import ReportError
 from extract.tables.text_columns import as_text
 from extract.tables.tile_table import Tiles
-from extract.tiling.geo import is_xml
+from extract.tiling.polygon_files import find_layer
 from reports.settings import ReportSettings
 
 MAX_PIXELS = 640  # of the longer side: what is finer than a pixel is not drawn, and does not weigh
@@ -104,17 +104,11 @@ def _read_frame(path: Path, code: str) -> Any:
             "[reports] boundaries: reading polygons needs the extra geo. Install it: "
             'pip install ".[geo]", or remove the key.'
         ) from None
-    if not path.is_file():
-        raise ReportError(
-            f"[reports] boundaries: no such file {path}. Mend the path, or remove the key."
-        )
-    if is_xml(path):
-        raise ReportError(
-            f"[reports] boundaries {path.name}: XML, which may name data in other places. "
-            "Expected GeoPackage, GeoJSON or a Shapefile; ogr2ogr converts."
-        )
+    found = find_layer(str(path), what="[reports] boundaries", error=ReportError)
     try:
-        frame = geopandas.read_file(path, engine="pyogrio")
+        frame = geopandas.read_file(found.path, layer=found.layer, engine="pyogrio")
+        if found.crs is None:
+            frame = frame.set_crs(None, allow_override=True)
     except Exception as error:  # GDAL's own errors are of many kinds
         raise ReportError(
             f"[reports] boundaries {path.name}: not readable as polygons "
