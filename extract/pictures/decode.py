@@ -287,10 +287,8 @@ def _resize(image: Values, side: int) -> Values:
 
 def _share_of_empty(empty: Mask | None, alpha: Values | None) -> float:
     """Return the share of the pixels without data or fully transparent."""
-    if alpha is None and empty is None:
-        return 0.0
     if alpha is None:
-        return float(np.mean(empty))
+        return 0.0 if empty is None else float(empty.mean())
     transparent = alpha == 0
     if empty is not None:
         transparent |= empty
