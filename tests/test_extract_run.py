@@ -136,7 +136,9 @@ def test_strict_makes_a_reject_an_error_and_all_rejected_is_one(experiment):
 
 def test_a_run_that_rejects_every_tile_stands_in_no_other_s_way(experiment):
     path = experiment(replace={"{id}.png": "{id}.PNG"})
-    with pytest.raises(ExtractionError, match=r"0.PNG: file missing .*rejects.csv"):
+    with pytest.raises(
+        ExtractionError, match=r"0.PNG: file missing; did you mean '0.png'.*rejects.csv"
+    ):
         extract(path)
     path.write_text(path.read_text().replace("PNG", "png"))
     assert extract(path).n_rejected == 0

@@ -124,7 +124,7 @@ class ImageArchive:
     def _suggest(self, name: str) -> str:
         """Name a member that differs by its folder or by case alone."""
         if not self._alike:
-            self._alike = {_strip(member): member for member in self._index}
+            self._alike = {_strip(member): member for member in self.names()}
         alike = self._alike.get(_strip(name))
         return "" if alike is None else suggest_file(alike)
 
