@@ -171,10 +171,9 @@ def test_what_is_not_read_is_rejected_with_the_name_of_the_tag(
 
 def test_a_damaged_tiff_is_rejected_with_its_packing() -> None:
     noise = RNG.integers(0, 256, (3, SIDE, SIDE), dtype=np.uint8)
-    data = bytearray(by_gdal(noise, photometric="RGB", compress="ZSTD"))
-    data[-len(data) // 3] ^= 0xFF
+    data = by_gdal(noise, photometric="RGB", compress="ZSTD")
     with pytest.raises(RejectedTile, match=r"tag 259 \(Compression\) is 50000"):
-        decode(bytes(data))
+        decode(data[:-300])
 
 
 def test_a_tile_far_larger_than_the_picture_takes_no_memory() -> None:

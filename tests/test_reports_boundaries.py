@@ -150,6 +150,7 @@ def test_all_of_london_is_drawn(shared: Path) -> None:
     assert len(np.unique(read.number)) > 4700  # a few areas are smaller than a pixel
 
 
+@pytest.mark.filterwarnings("ignore:'crs' was not provided:UserWarning")
 def test_a_layer_and_metres_without_a_crs_are_read(tmp_path: Path) -> None:
     path = write_polygons(tmp_path / "areas.gpkg", ["a", "b"])
     frame = geopandas.read_file(path)
