@@ -24,7 +24,7 @@ def test_every_example_can_be_read(path: Path) -> None:
     assert read_settings(path, ReportSettings).name == path.stem
 
 
-def write_pictures(folder: Path, n: int = 16) -> None:
+def write_pictures(folder: Path, n: int = 24) -> None:
     """Write pictures of two colours, a folder each."""
     rng = np.random.default_rng(0)
     for i in range(n):
@@ -61,7 +61,7 @@ def test_examples_with_a_folder_a_class_run(
     settings = read_settings(path, FitSettings)
     fit_all(settings)
     scores = read_scores(settings.folder).set_index(["model", "level"])
-    assert scores.loc[(model, "tile"), "n"] == 16
+    assert scores.loc[(model, "tile"), "n"] == 24
     chosen = read_run(settings.folder, "random", cut, model)["chosen"]["class"]
     assert len(chosen) == 5
     if model == "knn":
