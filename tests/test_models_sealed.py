@@ -103,7 +103,8 @@ def fit_one(name: str, task: str = "number") -> Family:
 @pytest.mark.slow
 def test_every_family_predicts_the_same_in_a_new_process(tmp_path: Path) -> None:
     predicted = {}
-    for task, names in (("number", NAMES), ("class", [*BASELINES, *NETWORKLESS])):
+    of_numbers = [name for name in NAMES if name != "logistic"]
+    for task, names in (("number", of_numbers), ("class", [*BASELINES, *NETWORKLESS])):
         for name in names:
             model, folder = fit_one(name, task), f"{task}/{name}"
             save_model(tmp_path / folder, name, model, {})
