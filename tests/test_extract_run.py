@@ -171,7 +171,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on(experiment, runtime)
         replace={
             'runtime = "keras"': f'runtime = "{runtime}"',
             "shard = 5": "shard = 100",
-            "batch = 4": "batch = 25",
+            "batch = 4": "batch = 10",
         },
     )
     code = (
