@@ -301,12 +301,11 @@ class HasLabels(Protocol):
 
 def _describe_useless(cell: Cell, settings: FitSettings) -> str:
     """Say why a model that predicts none of the targets is refused, and what to do."""
-    kinds = {"number": "numbers", "class": "classes"}
-    tasks = settings.models.tasks(cell.spec)
-    predicts = " and ".join(kinds[task] for task in tasks)
-    missing = "estimator" if "class" in tasks else "classes"
-    remedy = f"List one under {predicts!r} in [targets]"
+    is_of_classes = "class" in settings.models.tasks(cell.spec)
+    predicts = "classes" if is_of_classes else "numbers"
+    remedy = f"List one as {predicts} in [targets]"
     if cell.spec.family in settings.models.estimators:
+        missing = "estimator" if is_of_classes else "classes"
         remedy = f"Name a class as {missing} in [models.estimators.{cell.spec.family}]"
     return (
         f"[models] names: {cell.model!r} predicts {predicts}, and none of the targets. "

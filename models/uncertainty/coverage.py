@@ -4,7 +4,7 @@ held on each split.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,26 +53,19 @@ def describe_intervals(
     `intervals`: level → nominal → half width, in the target's unit, None where the areas are too
     few for one; of the model's own split. `coverage`: a row a split, level and nominal.
     """
-    widths: dict[str, dict[str, float | None]] = {}
-    for level, errors in _read_errors_of_choice(folder, rivals, target, tiles).items():
-        widths[level] = {}
-        for nominal in NOMINAL:
-            width = find_half_width(errors, nominal)
-            widths[level][str(nominal)] = width if np.isfinite(width) else None
+    chosen = _read_errors_of_choice(folder, rivals, target, tiles)
+    widths = {level: _find_widths(errors) for level, errors in chosen.items()}
     rows = []
     for split in _HONEST:
         others = [one._replace(split=split) for one in rivals]
         fitted = [one for one in others if target in read_finished(folder, *one).get("cells", {})]
         if cell._replace(split=split) not in fitted:
             continue
-        for level, errors in _read_errors_of_choice(folder, fitted, target, tiles).items():
-            for nominal in NOMINAL:
-                measured = measure_coverage(errors, nominal)
-                facts = measured._asdict()
-                # an interval without bounds holds everything, and tells nothing
-                if not np.isfinite(measured.half_width):
-                    facts |= {"coverage": None, "half_width": None}
-                rows.append({"split": split, "level": level, "nominal": nominal, **facts})
+        of_split = chosen
+        if split != cell.split:
+            of_split = _read_errors_of_choice(folder, fitted, target, tiles)
+        for level, errors in of_split.items():
+            rows += [{"split": split, "level": level, **one} for one in _describe_coverage(errors)]
     return {"intervals": widths, "coverage": rows}
 
 
@@ -95,6 +88,24 @@ def build_coverage(kept: Iterable[dict[str, Any]]) -> pd.DataFrame:
         for row in one["coverage"]
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _find_widths(errors: Errors) -> dict[str, float | None]:
+    """Return the half width of each nominal coverage; None where areas are too few."""
+    widths = {str(nominal): find_half_width(errors, nominal) for nominal in NOMINAL}
+    return {name: width if np.isfinite(width) else None for name, width in widths.items()}
+
+
+def _describe_coverage(errors: Errors) -> Iterator[dict[str, Any]]:
+    """Describe how often intervals held; empty where they have no bounds, which hold everything
+    and tell nothing.
+    """
+    for nominal in NOMINAL:
+        measured = measure_coverage(errors, nominal)
+        facts = measured._asdict()
+        if not np.isfinite(measured.half_width):
+            facts |= {"coverage": None, "half_width": None}
+        yield {"nominal": nominal, **facts}
 
 
 def _read_errors_of_choice(
