@@ -36,7 +36,7 @@ sample: $(READY)
 test: $(READY)  ## Run the tests by two processes (JOBS=1 one after the other).
 	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist worksteal
 
-test-fast: $(READY)  ## Run the tests that train no network and start no browser or process (under three minutes).
+test-fast: $(READY)  ## Run the tests that train no network and start no browser or process.
 	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow"
 
 features: $(READY) $(SAMPLE)  ## Embed every tile (CONFIG=settings.toml, FRESH=1 starts anew, RETRY=1 rejected tiles again).
