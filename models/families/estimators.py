@@ -15,7 +15,7 @@ from extract.errors import RooflineError
 from models.data.features import Features
 from models.data.folds import Folds
 from models.families.estimator_classes import build_estimator
-from models.families.family import NO_CONTEXT, Chosen, Family, FitContext, Task, labelled_groups
+from models.families.family import NO_CONTEXT, Chosen, Family, FitContext, Task, list_labels
 
 
 class FittedTarget(NamedTuple):
@@ -108,19 +108,14 @@ class Estimator(Family):
         ------
         ValueError : the estimator refuses its parameters or these rows.
         """
-        for _ in labelled_groups(Y):
-            pass
-        labels = list(Y.T)
-        if self.task == "class":
-            code = Y.argmax(axis=1).astype(np.float64)
-            labels = [np.where(np.isnan(Y[:, 0]), np.nan, code)]
+        labels = list_labels(Y, self.task)
         self.n_outputs_ = Y.shape[1]
         matrix = X.array()
         threads = self.n_jobs if self.n_jobs > 0 else joblib.cpu_count()
         beside = min(threads, len(labels))
         jobs = [
-            joblib.delayed(self._fit_target)(matrix, y, weight, folds, threads // beside)
-            for y in labels
+            joblib.delayed(self._fit_target)(matrix, known, y, weight, folds, threads // beside)
+            for known, y in labels
         ]
         fitted = joblib.Parallel(n_jobs=beside, require="sharedmem")(jobs)
         self.fitted_: list[FittedTarget] = [one for one, _ in fitted]
@@ -128,14 +123,13 @@ class Estimator(Family):
         return self
 
     def _fit_target(
-        self, X: Matrix, y: Floats, weight: Floats, folds: Folds, threads: int
+        self, X: Matrix, known: Ints, y: Floats, weight: Floats, folds: Folds, threads: int
     ) -> tuple[FittedTarget, Chosen]:
         from sklearn.model_selection import ParameterGrid
 
-        known = np.flatnonzero(~np.isnan(y))
-        rows = Rows(X, y, weight)
-        if len(known) < len(y):
-            rows = rows.take(known)
+        if len(known) < len(X):
+            X = X[known]
+        rows = Rows(X, y, weight[known])
         splits = list(folds.take(known).splits())
         candidates: list[Chosen] = list(ParameterGrid(dict(self.grid or {})))
         chosen = candidates[0]
