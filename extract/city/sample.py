@@ -182,7 +182,7 @@ weights = "imagenet"
 
 [models]
 names = ["mean", "region", "location", "geodemographic", "metadata", "ridge", "ridge@area", \
-"ridge+groups@area", "knn", "xgboost", "head", {names}]
+"ridge+groups@area", "knn", "xgboost", {names}]
 splits = [{splits}]
 folds = {folds}
 block_m = 1000
@@ -193,14 +193,19 @@ title = "A made city"
 higher_is = "more deprived"
 """
 
+_FEW_TREES = """
+# Few trees, so that two cores end within minutes. For a forest in earnest remove this table.
+[models.params.forest]
+n_estimators = 20
+"""
 _SHALLOW = {
     "name": "demo",
     "cuts": '"vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"',
     "targets": ", ".join(f'"{name}"' for name in TARGETS),
-    "names": '"stack"',
+    "names": '"forest", "head:joint", "stack"',
     "splits": '"random", "area", "block"',
     "folds": 5,
-    "more": "",
+    "more": _FEW_TREES,
 }
 _NETWORKS = """keep = ["ridge", "head", "tail", "finetune:mobilenetv2"]
 maps = "networks"  # the map cuts are for networks alone
@@ -231,7 +236,7 @@ _DEEP = {
     "cuts": '"mobilenetv2/block_13_expand_relu:avg", "mobilenetv2/out_relu:avg", '
     '"mobilenetv2/block_15_add:map", "pixels/96:map"',
     "targets": '"income", "living_environment"',
-    "names": '"tail", "finetune:mobilenetv2"',
+    "names": '"head", "tail", "finetune:mobilenetv2"',
     "splits": '"area"',
     "folds": 3,
     "more": _NETWORKS,
