@@ -17,7 +17,13 @@ from stub_network import open_stub
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 
-_IMPORTED = ["made_processes", "extract.loop", "models.predicting.predict"]
+_IMPORTED = [
+    "made_processes",
+    "extract.loop",
+    "models.predicting.predict",
+    "models.explaining.explain",
+    "reports.build",
+]
 
 
 def start_fork(function: Callable[..., None], *given: Any) -> BaseProcess:

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from made_experiment import change
+from made_processes import start_fork
 from typer.testing import CliRunner
 
 from extract.run import run_extraction
@@ -29,6 +29,7 @@ from reports.settings import ReportSettings
 
 FLIPS = int(os.environ.get("ROOFLINE_FLIPS", "40"))
 KILLS = 20
+ENOUGH = 240.0  # seconds that nothing here takes
 TEXT = """name = "x"
 out = "out"
 [tiles]
@@ -206,64 +207,57 @@ def restore(files: dict[Path, bytes], *folders: Path) -> None:
         path.write_bytes(content)
 
 
-def run_forked(work: Callable[[], object], seconds: float | None = None) -> float:
-    """Do something in a copy of this process, and kill it after some seconds; return how long it
-    ran.
-    """
+def run_and_kill(work: Callable[..., None], path: Path, seconds: float) -> float:
+    """Do something in a new process, and kill it after some seconds; return how long it ran."""
     start = time.perf_counter()
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            work()
-            code = 0
-        finally:
-            os._exit(code)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    assert seconds is not None or status == 0
+    process = start_fork(work, path)
+    process.join(seconds)
+    process.kill()
+    process.join()
+    assert seconds < ENOUGH or process.exitcode == 0
     return time.perf_counter() - start
 
 
+def explain_income(path: Path) -> None:
+    settings = read_settings(path, FitSettings)
+    for _ in explain_targets(settings, ExplainRequest(model="ridge"), "income"):
+        pass
+
+
+def report(path: Path) -> None:
+    build_report(read_settings(path, ReportSettings))
+
+
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_killed_explanation_is_the_one_before_or_none_and_is_made_again(path: Path) -> None:
     settings = read_settings(path, FitSettings)
-
-    def work() -> None:
-        for _ in explain_targets(settings, ExplainRequest(model="ridge"), "income"):
-            pass
-
-    run_forked(work)
+    run_and_kill(explain_income, path, ENOUGH)
     right = show_explain(path)
     whole = {one.folder for one in read_explanations(settings.folder)}
-    seconds = run_forked(work)
+    seconds = run_and_kill(explain_income, path, ENOUGH)
     for i in range(KILLS):
-        run_forked(work, seconds * (i + 0.5) / KILLS)
+        run_and_kill(explain_income, path, seconds * (i + 0.5) / KILLS)
         for one in read_explanations(settings.folder):  # every one that is there is whole
             assert one.folder in whole
         assert show_report(path) is not None
-    run_forked(work)
+    run_and_kill(explain_income, path, ENOUGH)
     assert {one.folder for one in read_explanations(settings.folder)} == whole
     assert "".join(hash_tree(settings.folder / "explain" / "income", ".png")) == right
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_killed_report_leaves_the_page_before_or_the_new_one(path: Path) -> None:
     settings = read_settings(path, ReportSettings)
-    seconds = run_forked(lambda: build_report(settings))
+    seconds = run_and_kill(report, path, ENOUGH)
     folder = settings.folder / "report"
     names = ("leaderboard.csv", "errors.csv", "leaderboard_classes.csv")
     right = {name: (folder / name).read_bytes() for name in names}
     for i in range(KILLS):
-        run_forked(lambda: build_report(settings), seconds * (i + 0.5) / KILLS)
+        run_and_kill(report, path, seconds * (i + 0.5) / KILLS)
         page = (folder / "index.html").read_text(encoding="utf-8")
         assert page.rstrip().endswith("</html>")
         for name in names:
             assert (folder / name).read_bytes() == right[name]
-    run_forked(lambda: build_report(settings))
+    run_and_kill(report, path, ENOUGH)
     assert {name: (folder / name).read_bytes() for name in names} == right
     assert not list(folder.glob("*.partial"))
