@@ -223,6 +223,27 @@ def test_squares_are_in_longitude_and_latitude(tmp_path: Path) -> None:
     assert features[4]["properties"]["prediction"] is None
 
 
+@pytest.mark.parametrize("size_m", [50.0, None])
+def test_geopackage_has_the_rows_and_the_places_of_tiles_and_areas(
+    tmp_path: Path, size_m: float | None
+) -> None:
+    geopandas = pytest.importorskip("geopandas")
+    settings, place = fitted(tmp_path / "town", ["mean"]), new_place(tmp_path / "new")
+    place = place.model_copy(update={"tiles": place.tiles.model_copy(update={"size_m": size_m})})
+    predict_place(settings, place, "income", tmp_path / "p", model="mean")
+    for layer, name in (("tiles", "predictions"), ("areas", "areas")):
+        read = geopandas.read_file(tmp_path / "p/predictions.gpkg", layer=layer)
+        table = pd.read_parquet(tmp_path / f"p/{name}.parquet")
+        rows = pd.DataFrame(read.drop(columns="geometry"))
+        pd.testing.assert_frame_equal(rows, table, check_dtype=False)
+        assert read.crs == "EPSG:27700"
+    # seven tiles of 50 m in a row, the first about 530000, 180000
+    half = (size_m or 0) / 2
+    west, south, east, north = read.geometry[0].bounds
+    assert (west, south) == (530000 - half, 180000 - half)
+    assert (east, north) == (530300 + half, 180000 + half)
+
+
 @pytest.mark.parametrize(
     ("crs", "text"),
     [
@@ -327,7 +348,7 @@ def test_a_first_piece_without_a_class_lets_later_ones_have_one(tmp_path: Path) 
         pieces.append(tmp_path / f"{i}.parquet")
         piece.to_parquet(pieces[-1])
     with ExitStack() as stack:
-        files = TileFiles(tmp_path, pieces, None, stack)
+        files = TileFiles(tmp_path, pieces, None, None, stack)
         for path in pieces:
             files.write(pd.read_parquet(path)[["id", "prediction"]])
     told = pd.read_parquet(tmp_path / "predictions.parquet.partial")

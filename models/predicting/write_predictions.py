@@ -1,13 +1,15 @@
-"""Write the predictions of a place as Parquet, CSV and GeoJSON.
+"""Write the predictions of a place as Parquet, CSV, GeoJSON and GeoPackage.
 
 - `predictions.parquet`, `.csv`: a row a tile: `id, area, x, y, prediction, low80` … `high95`,
   `distance, point_density, is_outside, in_training`.
 - `areas.parquet`, `.csv`: a row an area: `area, n_tiles, prediction, low80, high80, low95, high95`.
 - `predictions.geojson`: each tile's square (or point) in longitude and latitude, where `[tiles]`
   has coordinates and `crs`.
-- `predict.json`: written last; schema `roofline.prediction`, version 3: model, hashes, half widths,
-  measured coverage, notes. Version 1 had no hashes of the files, and 2 no
-  `point_density`: both are predicted anew.
+- `predictions.gpkg`: where there is a GeoJSON, the same tiles and areas as layers `tiles` and
+  `areas`, in the coordinates of the table.
+- `predict.json`: written last; schema `roofline.prediction`, version 4: model, hashes, half widths,
+  measured coverage, notes. Version 1 had no hashes of the files, 2 no `point_density`, and 3 no
+  GeoPackage: all are predicted anew.
 
 Of a class there are, in place of the bounds, `set80`, `set95` (of tiles) and `p_<class>`, its
 probability. A set is empty where no class is as likely as the true one is in that share of the
@@ -32,6 +34,7 @@ import pyarrow.parquet as pq
 
 from extract.files.atomic import publish
 from models.predicting.geojson import GeoJson, open_geojson
+from models.predicting.geopackage import GeoPackage
 from models.predicting.place import Place
 from models.predicting.predictions_table import AreaTable, build_schema, build_tile_table
 from models.store.kept_models import KeptModel
@@ -39,7 +42,7 @@ from models.store.runs import describe_file, write_json
 from models.store.seal import seal
 
 SCHEMA = "roofline.prediction"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 
 def write_predictions(
@@ -53,10 +56,11 @@ def write_predictions(
     """
     notes = list(_list_notes(place, kept))
     geojson = open_geojson(place, notes)
+    package = _open_package(place, geojson, pieces)
     areas = AreaTable(kept) if place.has_areas else None
     n_tiles = n_rejected = n_outside = 0
     with ExitStack() as stack:
-        files = TileFiles(out, pieces, geojson, stack)
+        files = TileFiles(out, pieces, geojson, package, stack)
         for path in pieces:
             piece = pd.read_parquet(path)
             table = build_tile_table(piece, place, kept)
@@ -74,6 +78,11 @@ def write_predictions(
         area_table.to_parquet(out / "areas.parquet.partial", index=False)
         area_table.to_csv(out / "areas.csv.partial", index=False)
         names = [*names, "areas.parquet", "areas.csv"]
+        if package is not None:
+            package.write_areas(area_table)
+    if package is not None:
+        package.end(out / "predictions.gpkg.partial")
+        names = [*names, "predictions.gpkg"]
     for name in names:
         publish(out / f"{name}.partial", out / name)
     facts = {
@@ -94,6 +103,14 @@ def write_predictions(
     facts = seal(facts)
     write_json(out / "predict.json", facts)
     return facts
+
+
+def _open_package(place: Place, geojson: GeoJson | None, pieces: list[Path]) -> GeoPackage | None:
+    """Return the writer of the GeoPackage, beside the pieces; None where there is no GeoJSON."""
+    if place.settings is None or geojson is None:
+        return None
+    path = pieces[0].with_name("predictions.gpkg")
+    return GeoPackage(path, str(place.settings.tiles.crs), geojson.size_m)
 
 
 def _list_notes(place: Place, kept: KeptModel) -> Iterator[str]:
@@ -129,11 +146,17 @@ class TileFiles:
     """The tables of tiles, written piece by piece under `.partial` names."""
 
     def __init__(
-        self, out: Path, pieces: list[Path], geojson: GeoJson | None, stack: ExitStack
+        self,
+        out: Path,
+        pieces: list[Path],
+        geojson: GeoJson | None,
+        package: GeoPackage | None,
+        stack: ExitStack,
     ) -> None:
         self._out = out
         self._stack = stack
         self._geojson = geojson
+        self._package = package
         self._has_integer_ids = all(_has_integer_ids(path) for path in pieces)
         self._csv = self._open("predictions.csv")
         self._parquet: pq.ParquetWriter | None = None
@@ -161,6 +184,8 @@ class TileFiles:
         table.to_csv(self._csv, index=False, header=is_first)
         if self._geojson is not None:
             self._geojson.write(table)
+        if self._package is not None:
+            self._package.write(table)
 
 
 def _has_integer_ids(piece: Path) -> bool:
