@@ -9,8 +9,11 @@ import pandas as pd
 from extract.files.atomic import write_atomically
 from models.evaluation.current import open_current
 from reports.data.collect import Collected, collect
+from reports.data.places import Places, build_places
 from reports.page.figures import build_figures, name_target_file, write_figures
 from reports.page.leaderboard import build_class_leaderboard, build_leaderboard, write_leaderboard
+from reports.page.map_package import can_package, write_package
+from reports.page.map_page import render_map
 from reports.page.page import Link, PageContent, render_page
 from reports.page.summary_json import build_document
 from reports.pdf import find_browser, write_pdf
@@ -18,6 +21,8 @@ from reports.sections.error_equity import COLUMNS, build_group_errors
 from reports.sections.maps import build_maps
 from reports.settings import ReportSettings
 
+MAP = "map.html"
+PACKAGE = "map.gpkg"
 LINKS = (
     Link("leaderboard.csv", "every score"),
     Link("errors.csv", "errors by group"),
@@ -42,6 +47,8 @@ def build_report(settings: ReportSettings) -> Path:
     errors = pd.concat([pd.DataFrame(columns=COLUMNS), *tables])
     _write_text(folder / "errors.csv", errors.to_csv(index=False))
     _write_text(folder / "report.json", build_document(content))
+    if content.places is not None:
+        _write_shared_map(content.places, collected, folder)
     _write_text(folder / "index.html", render_page(content))
     return folder / "index.html"
 
@@ -52,6 +59,11 @@ def build_content(collected: Collected) -> PageContent:
     maps = {target: build_maps(collected, target) for target in targets}
     group_errors = {target: build_group_errors(collected, target) for target in targets}
     links = list(LINKS)
+    places = build_places(collected)
+    if places is not None:
+        links.append(Link(MAP, f"every {places.kind} on a map"))
+        if can_package(places):
+            links.append(Link(PACKAGE, "that map for QGIS"))
     if find_browser() is not None:
         links.append(Link("report.pdf", "this page on paper"))
     return PageContent(
@@ -61,6 +73,7 @@ def build_content(collected: Collected) -> PageContent:
         maps={target: one for target, one in maps.items() if one is not None},
         group_errors={target: one for target, one in group_errors.items() if one is not None},
         links=links,
+        places=places,
     )
 
 
@@ -93,6 +106,14 @@ def _write_maps(content: PageContent, folder: Path) -> None:
         for what, png in pictures.items():
             (folder / f"map-{what}-{name}.png").write_bytes(png)
         maps.table.round(6).to_csv(folder / f"map-{name}.csv", index=False)
+
+
+def _write_shared_map(places: Places, collected: Collected, folder: Path) -> None:
+    _write_text(folder / MAP, render_map(collected, places))
+    package = folder / PACKAGE
+    package.unlink(missing_ok=True)
+    if can_package(places):
+        write_package(places, package)
 
 
 def _write_text(path: Path, text: str) -> None:

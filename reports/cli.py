@@ -54,7 +54,7 @@ def check(config: Config, traceback: Traceback = False) -> None:
 
 @app.command()
 def build(config: Config, traceback: Traceback = False) -> None:
-    """Write report/: index.html, leaderboard, figures, report.json; report.pdf with a Chromium.
+    """Write report/: index.html, map, leaderboard, figures; report.pdf with a Chromium.
 
     Example: python -m reports build --config examples/london.toml
     """

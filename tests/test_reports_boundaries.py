@@ -18,6 +18,8 @@ from extract.settings import read_settings
 from reports.cli import app
 from reports.data.boundaries import MAX_PIXELS, read_boundaries
 from reports.data.collect import collect
+from reports.data.places import build_places
+from reports.page.map_page import describe_places
 from reports.sections.maps import build_maps
 from reports.settings import ReportSettings
 
@@ -61,6 +63,22 @@ def test_areas_have_their_colours_without_any_coordinates(city: Experiment) -> N
     greens = picture[height // 2, ((np.arange(19) + 0.5) * width / 19).astype(int), 1]
     assert np.corrcoef(greens, order["truth"])[0, 1] > 0.8
     assert np.isfinite(maps.moran.p)
+
+
+def test_map_of_areas_has_their_shapes_and_mean_predictions(city: Experiment) -> None:
+    places = build_places(collect(read_settings(city.config, ReportSettings)))
+    assert places.kind == "area"
+    assert places.crs == "EPSG:27700"
+    assert sorted(places.names) == sorted([EVIL, *(f"E{i}" for i in range(1, 19))])
+    truth = city.tiles.groupby("LSOA")["income"].mean()
+    np.testing.assert_allclose(places.truth["income"], truth[places.names])
+    document = describe_places(places, {})
+    # 19 squares of 1 km from west to east: each ring is a point, and three steps along its sides
+    side = document["width"] / 19
+    west = sorted(min(np.cumsum(rings[0][::2])) for rings in document["shapes"])
+    np.testing.assert_allclose(west, side * np.arange(19), atol=1)
+    assert document["height"] == pytest.approx(side)
+    assert {len(rings[0]) for rings in document["shapes"]} == {8}
 
 
 def test_page_names_the_file_and_counts_areas_without_a_polygon(city: Experiment) -> None:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
 import pytest
 from made_report import CUTS, Experiment
 
@@ -56,6 +57,67 @@ def open_page(browser: Any, built: Any, **how: Any) -> tuple[Any, list[str]]:
     page.goto(built.as_uri())
     page.wait_for_selector("body[data-drawn]", timeout=60_000)
     return page, heard
+
+
+@pytest.fixture(scope="module")
+def shared_map(built: Any) -> Any:
+    return built.with_name("map.html")
+
+
+def test_map_is_read_with_the_keyboard_alone(browser, shared_map):
+    page, heard = open_page(browser, shared_map, viewport={"width": 420, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 420
+    for _ in range(7):  # two menus, find, three buttons, the map
+        page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "map"
+    page.keyboard.press("ArrowRight")
+    before = page.inner_text("#place h2")
+    page.keyboard.press("ArrowRight")
+    numbers = [int(text.split()[1]) for text in (before, page.inner_text("#place h2"))]
+    assert numbers[1] == numbers[0] + 1  # tiles are numbered from west to east
+    page.focus("#target")
+    page.keyboard.press("c")
+    assert page.inner_text("#verdict").startswith(
+        "crime, pictures beside the best baseline: better."
+    )
+    assert page.url.endswith("#target=crime&show=prediction")
+    page.focus("#find")
+    page.keyboard.type("59")
+    assert page.inner_text("#place h2") == "tile 59"
+    assert heard == []
+
+
+def test_map_tells_the_place_below_the_pointer(browser, shared_map, built):
+    page, _ = open_page(browser, shared_map)
+    box = page.locator("#map").bounding_box()
+    # ten tiles by six, in the middle, with a margin of 2 % where they are as wide or high as that
+    side = 0.96 * min(box["width"] / 10, box["height"] / 6)
+    x = box["x"] + box["width"] / 2 - 4.5 * side
+    page.mouse.move(x, box["y"] + box["height"] / 2 + 2.5 * side)
+    assert page.inner_text("#place h2") == "tile 0"  # in the south-west
+    facts = dict(
+        zip(
+            page.locator("#place dt").all_inner_texts(),
+            page.locator("#place dd").all_inner_texts(),
+            strict=True,
+        )
+    )
+    tiles = pd.read_csv(built.parents[2] / "tiles.csv")
+    truth = tiles["income"][0]
+    shown = {name: float(text.replace("−", "-")) for name, text in facts.items() if name != "area"}
+    assert shown == pytest.approx(
+        {"truth": truth, "prediction": truth / 2, "residual": -truth / 2}, rel=0.01
+    )
+    page.mouse.move(box["x"] + 1, box["y"] + 1)
+    page.select_option("#what", "residual")
+    assert page.locator("#high").inner_text().endswith("too high")
+
+
+def test_map_without_javascript_names_the_report(browser, shared_map):
+    page = browser.new_context(offline=True, java_script_enabled=False).new_page()
+    page.goto(shared_map.as_uri())
+    assert page.locator("noscript").is_visible()
+    assert not page.locator("#controls").is_visible()
 
 
 def test_nothing_is_asked_for_and_no_error_is_said(browser, built):

@@ -30,6 +30,7 @@ class Boundaries(NamedTuple):
     number : (rows, columns), 1 + the place of a pixel's area in `codes`, 0 outside; north up.
     is_line : (rows, columns), pixels between two areas; none where there are too many areas.
     centre : (n_areas, 2), centroids in the units of the map's projection.
+    polygons : a GeoSeries of the shapes, in that projection.
     name : of the file.
     """
 
@@ -38,6 +39,7 @@ class Boundaries(NamedTuple):
     number: NDArray[np.int32]
     is_line: Bools
     centre: Floats
+    polygons: Any
     name: str
 
 
@@ -91,6 +93,7 @@ def read_boundaries(path: Path, code: str, areas: list[str]) -> Boundaries:
         number=number,
         is_line=is_line,
         centre=np.column_stack([points.x, points.y]),
+        polygons=merged.geometry,
         name=path.name,
     )
 

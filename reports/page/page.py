@@ -24,6 +24,7 @@ from reports.data.formats import (
     format_number,
     format_percent,
 )
+from reports.data.places import Places
 from reports.data.words import SPLITS, explain_model, name_baseline
 from reports.page.figures import Figure
 from reports.page.leaderboard import build_class_leaderboard
@@ -64,6 +65,7 @@ class PageContent:
     figures : by name.
     maps, group_errors : by target.
     links : the files beside the page.
+    places : what the map beside the page shows; None without coordinates.
     """
 
     collected: Collected
@@ -72,6 +74,7 @@ class PageContent:
     maps: dict[str, Maps]
     group_errors: dict[str, GroupErrors]
     links: list[Link]
+    places: Places | None
 
 
 class Section(NamedTuple):

@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from PIL import Image
-from scipy.spatial import cKDTree
 
 from extract.config.arrays import Bools, Floats
 from extract.tables.tile_table import Tiles
@@ -16,6 +15,7 @@ from models.explaining.drawing import DIVERGING
 from reports.data.boundaries import Boundaries
 from reports.data.collect import Collected
 from reports.data.formats import plural
+from reports.data.places import measure_spacing
 from reports.sections.moran import Moran, compute_moran
 
 NAMES = ["truth", "prediction", "residual"]
@@ -176,11 +176,8 @@ def measure_side(xy: Floats) -> float:
 
     It is the median distance to the next tile, or more where the map would be too large.
     """
-    distinct = np.unique(xy, axis=0)
-    distances, _ = cKDTree(distinct).query(distinct, k=2)
-    typical = np.median(distances[:, 1])
     extent = np.ptp(xy, axis=0).max()
-    return float(max(typical, extent / MAX_SQUARES))
+    return float(max(measure_spacing(xy), extent / MAX_SQUARES))
 
 
 def draw_picture(
