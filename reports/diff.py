@@ -16,7 +16,11 @@ from extract.tables.tile_table import Tiles, read_tiles
 from models.data.classes import code_labels, list_classes
 from models.data.fold_file import read_folds
 from models.data.folds import unit_numbers
-from models.evaluation.comparisons import compare_with, correct_holm, judge, largest_differences
+from models.evaluation.comparisons import (
+    compare_with,
+    correct_number,
+    largest_differences,
+)
 from models.evaluation.current import open_current
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
 from models.evaluation.levels import area_level
@@ -37,7 +41,7 @@ COLUMNS = [
     "difference",
     "low",
     "high",
-    "p_holm",
+    "p_corrected",
     "verdict",
 ]
 RECIPE_KEYS = {"tile": "ids_sha256", "area": "area_sha256", "fold": "fold_sha256"}
@@ -92,8 +96,8 @@ def compare_experiments(first: Path, second: Path) -> pd.DataFrame:
     -------
     `COLUMNS`: for each target its best cell in either (`what` is `best of each`), then every cell
     that both have (`same cell`). The difference is the score (`r2`, or `balanced_accuracy` of
-    classes) of the second less that of the first, with its 95 % interval and a p-value corrected by
-    Holm's method over the rows of one kind.
+    classes) of the second less that of the first, with a 95 % interval, a p-value and a verdict
+    that are corrected for the number of rows of one kind.
 
     Raises
     ------
@@ -224,30 +228,25 @@ def _evaluate_pair(
 
 def _describe(both: Evaluated) -> dict[str, Any]:
     """Return both values, and their difference in the same resamples."""
-    found = compare_with(1, both, largest_differences(both.replicates))
+    found = compare_with(1, both, largest_differences(both))
     return {
         "score": both.score,
-        "value_first": both.values[0],
-        "value_second": both.values[1],
-        "difference": found.difference[0],
-        "low": found.low[0],
-        "high": found.high[0],
-        "p": found.p[0],
-        "p_max": found.p_max[0],
+        "value": both.values[0],
+        "best_value": both.values[1],
+        "n_units": both.n_units,
+        **{name: values[0] for name, values in found._asdict().items()},
     }
 
 
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
-    rows["p_holm"] = rows.groupby("what")["p"].transform(
-        lambda p: correct_holm(p.to_numpy(np.float64))
-    )
-    same = rows["difference"].abs() < 1e-12
-    verdicts = [
-        judge(*values)
-        for values in rows[["difference", "p_holm", "p_max"]].to_numpy(np.float64).tolist()
-    ]
-    rows = rows.assign(verdict=np.where(same, "the same", verdicts))[COLUMNS]
-    return rows.sort_values("what", kind="stable").reset_index(drop=True)
+    """Correct for the number of rows of one kind."""
+    n_tests = rows.groupby("what")["p"].transform("count")
+    pairs = zip(rows.to_dict("records"), n_tests, strict=True)
+    table = pd.DataFrame([correct_number(row, n) for row, n in pairs])
+    table = table.rename(columns={"value": "value_first", "best_value": "value_second"})
+    is_same = table["difference"].abs() < 1e-12
+    table["verdict"] = table["verdict"].mask(is_same, "the same")
+    return table[COLUMNS].sort_values("what", kind="stable").reset_index(drop=True)
 
 
 def _name(cell: CellName) -> str:

@@ -162,8 +162,7 @@ class Experiment:
             "low": 0.2,
             "high": 0.5,
             "p": 0.01,
-            "p_holm": 0.02,
-            "p_max": 0.03,
+            "p_corrected": 0.03,
             "n": 20,
             "n_units": 20,
         }

@@ -149,7 +149,7 @@ def test_standings_put_the_splits_side_by_side_and_keep_their_numbers_whole_on_8
     assert max(map(len, text.getvalue().splitlines())) <= 80
     for row in table.to_dict("records"):
         assert f"{row['r2_low']:.3f} … {row['r2_high']:.3f}".replace("-", "−") in text.getvalue()
-    for word in ("net/l:avg", "(no network)", "Pictures against place", "it flatters", "Holm"):
+    for word in ("net/l:avg", "(no network)", "Pictures against place", "it flatters", "all pairs"):
         assert word in text.getvalue()
 
 

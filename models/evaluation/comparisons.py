@@ -1,12 +1,16 @@
-"""Comparisons of cells on the same rows: paired differences, corrections for many looks, and
-verdicts.
+"""Comparisons of cells on the same rows: paired differences, simultaneous intervals and verdicts.
 
-Three traps, and what is done about each. Many comparisons: the p-values of one table are corrected
-by Holm's method. The winner was chosen on the same data, so it looks better than it is: `p_max`
-asks how often the largest difference between any two of the cells would be as large by chance,
-whichever of them came out best, and `value_corrected` scores the rule "take the best" on the units
-that a resample left out. Neither covers what another training set, other folds or another seed
-would have done to the models: nothing is fitted again.
+Three traps, and what is done about each.
+
+- Training sets vary. A bootstrap of the units knows the models as they are, and would tell two
+  embeddings that tell as much apart in a fifth of all data sets. The variance of a difference is
+  `TRAINING_VARIANCE` times the bootstrap's.
+- Many comparisons. An interval and its verdict hold for all comparisons of a table at once: the
+  interval of a difference that is called better or worse leaves out 0, and no other does.
+- The winner was chosen on the same data, so it looks better than it is. A difference counts where
+  it exceeds the largest between any two of the cells that chance shows in 95 % of the resamples,
+  whichever of them came out best; and `value_corrected` scores the rule "take the best" on the
+  units that a resample left out.
 
 Every target is asked four things: is the best cell better than each other (`AGAINST_OTHERS`); do
 pictures alone tell more than the best baseline (`AGAINST_PLACE`); and do pictures with the area
@@ -16,13 +20,13 @@ pictures alone (`FUSED_PICTURES`).
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from extract.config.arrays import Floats
-from models.evaluation.bootstrap import TAILS
 from models.evaluation.evaluate import Evaluated, Sees
 
 Row = dict[str, Any]
@@ -33,16 +37,19 @@ COMPARISON_COLUMNS = (
     "score",
     "best_cut",
     "best_model",
+    "best_value",
     "cut",
     "model",
+    "value",
     "is_baseline",
     "difference",
+    "sd",
+    "critical",
     "low",
     "high",
     "p",
-    "p_holm",
+    "p_corrected",
     "verdict",
-    "p_max",
     "kind",
     "n",
     "n_units",
@@ -69,25 +76,41 @@ QUESTIONS: dict[str, tuple[Sees, Sees]] = {
     FUSED_PICTURES: ("pictures and groups", "pictures"),
 }
 ALPHA = 0.05
+TRAINING_VARIANCE = 3.0
+"""Variance of a difference over data sets, beside that of its bootstrap: 1.8 to 3.0 where equal
+embeddings were compared (`make bench-statistics`); Nadeau and Bengio 2003 (Machine Learning 52:239,
+doi:10.1023/A:1024068626366) predict 2.25 for five folds: 1/J + n_test / n_train beside 1/J."""
+NORMAL = 1.959964  # what a normal deviate exceeds in 5 % of cases
 _LEAST_SPREAD = 1e-9  # below it a standard deviation is rounding
+_LARGEST = 700.0  # of what an exponential is taken
 _CHUNK = 64  # replicates whose pairs of cells are compared at once
 
 
 class Differences(NamedTuple):
-    """Score of one cell less that of each other: each (n_cells,).
+    """One cell beside each other, on the scale of `stretch`: each (n_cells,), NaN where there is
+    nothing to compare: the cell itself, and cells that predict the same.
 
     Attributes
     ----------
-    low, high : 95 % percentile interval. p : two-sided, of Student's t with one degree of freedom
-        less than units.
-    p_max : two-sided, of the largest studentised difference between any two of all cells.
+    sd : standard deviation over data sets, training included.
+    critical : half width of the simultaneous 95 % interval, in `sd`.
+    p : two-sided, of Student's t with one degree of freedom less than units.
+    p_corrected : two-sided, of the largest studentised difference between any two of all cells.
     """
 
-    difference: Floats
-    low: Floats
-    high: Floats
+    sd: Floats
+    critical: Floats
     p: Floats
-    p_max: Floats
+    p_corrected: Floats
+
+
+class Largest(NamedTuple):
+    """The largest studentised difference between any two cells in each replicate, as if no two
+    differed, in ascending order: (n_replicates,); and the degrees of freedom of one difference.
+    """
+
+    ordered: Floats
+    freedom: int
 
 
 def compare_cells(evaluated: Evaluated) -> tuple[list[Row], list[Row]]:
@@ -95,22 +118,19 @@ def compare_cells(evaluated: Evaluated) -> tuple[list[Row], list[Row]]:
 
     Returns
     -------
-    comparisons : `COMPARISON_COLUMNS` but for split and target; `p_holm` of the best is over the
-        other cells, and that of `QUESTIONS` is p, which `judge_rows` corrects over the targets.
+    comparisons : `COMPARISON_COLUMNS` but for split and target; `judge_rows` widens the intervals
+        of `QUESTIONS` for the number of targets.
     winners : one row of `WINNER_COLUMNS` but for split and target. Both empty for fewer than two
         cells or units, and where a score is not defined.
     """
     values = evaluated.values
     if len(values) < 2 or evaluated.n_units < 2 or not np.isfinite(values).all():
         return [], []
-    largest = largest_differences(evaluated.replicates)
+    largest = largest_differences(evaluated)
     best = int(np.argmax(values))
     differences = compare_with(best, evaluated, largest)
-    p_holm = correct_holm(differences.p)
     others = [other for other in range(len(values)) if other != best]
-    rows = [_comparison(evaluated, best, other, differences, p_holm) for other in others]
-    for row in rows:
-        row["verdict"] = judge(row["difference"], row["p_holm"], row["p_max"])
+    rows = [_comparison(evaluated, best, other, differences) for other in others]
     winner = {
         **_name_best(evaluated, best),
         "value": float(values[best]),
@@ -123,7 +143,7 @@ def compare_cells(evaluated: Evaluated) -> tuple[list[Row], list[Row]]:
     return rows, [winner]
 
 
-def _ask(evaluated: Evaluated, kind: str, largest: Floats) -> list[Row]:
+def _ask(evaluated: Evaluated, kind: str, largest: Largest) -> list[Row]:
     """Compare the best cell of one kind with the best of another; no row without both."""
     we_see, they_see = QUESTIONS[kind]
     ours = _best_that_sees(evaluated, we_see)
@@ -131,7 +151,7 @@ def _ask(evaluated: Evaluated, kind: str, largest: Floats) -> list[Row]:
     if ours is None or theirs is None:
         return []
     differences = compare_with(ours, evaluated, largest)
-    row = _comparison(evaluated, ours, theirs, differences, differences.p)
+    row = _comparison(evaluated, ours, theirs, differences)
     return [row | {"kind": kind}]
 
 
@@ -140,23 +160,22 @@ def _best_that_sees(evaluated: Evaluated, sees: Sees) -> int | None:
     return max(found, key=evaluated.values.__getitem__, default=None)
 
 
-def _comparison(
-    evaluated: Evaluated, best: int, other: int, differences: Differences, p_holm: Floats
-) -> Row:
+def _comparison(evaluated: Evaluated, best: int, other: int, differences: Differences) -> Row:
     compared = evaluated.cells[other]
     row: Row = {
         **_name_best(evaluated, best),
+        "best_value": float(evaluated.values[best]),
         "cut": compared.cut,
         "model": compared.model,
+        "value": float(evaluated.values[other]),
         "is_baseline": compared.is_baseline,
-        "p_holm": float(p_holm[other]),
         "kind": AGAINST_OTHERS,
         "n": len(evaluated.rows.truth),
         "n_units": evaluated.n_units,
     }
     for name, values in differences._asdict().items():
         row[name] = float(values[other])
-    return row
+    return judge(row)
 
 
 def _name_best(evaluated: Evaluated, best: int) -> Row:
@@ -169,72 +188,115 @@ def _name_best(evaluated: Evaluated, best: int) -> Row:
 
 
 def judge_rows(rows: list[Row]) -> list[Row]:
-    """Correct each of `QUESTIONS` over the targets of a split and level, and add the verdicts."""
+    """Correct each of `QUESTIONS` for the number of targets of a split and level (Bonferroni)."""
     table = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
     asked = table[table["kind"].isin(QUESTIONS)]
     judged = list(rows)
     for _, group in asked.groupby(["kind", "split", "level", "score"], sort=False):
-        p_holm = correct_holm(group["p"].to_numpy(np.float64))
-        for i, p in zip(group.index, p_holm.tolist(), strict=True):
-            verdict = judge(rows[i]["difference"], p, rows[i]["p_max"])
-            judged[i] = {**rows[i], "p_holm": p, "verdict": verdict}
+        n_targets = group["p"].notna().sum()
+        for i in group.index:
+            judged[i] = correct_number(rows[i], n_targets)
     return judged
 
 
-def compare_with(cell: int, evaluated: Evaluated, largest: Floats) -> Differences:
-    """Compare one cell with every other, replicate by replicate.
+def correct_number(row: Row, n_tests: int) -> Row:
+    """Widen the interval of one of several tests, so that all hold at once (Bonferroni)."""
+    n_tests = max(n_tests, 1)
+    of_number = find_quantile(row["n_units"] - 1, ALPHA / n_tests)
+    critical = max(row["critical"], of_number)
+    p = max(row["p_corrected"], min(n_tests * row["p"], 1.0))
+    return judge({**row, "critical": critical, "p_corrected": p})
 
-    With 2,000 replicates no count of them can be a p-value below 0.001, which Holm's correction
-    over 60 cells would never call significant; the difference over its bootstrap standard deviation
-    can.
+
+def judge(row: Row) -> Row:
+    """Return a comparison with its difference, `low`, `high` and verdict: `better` or `worse` where
+    0 lies outside, else `not distinguishable`.
+
+    Of R² the interval is one of the ratio of the two errors, brought back by their geometric mean.
+    """
+    values = np.array([row["best_value"], row["value"]])
+    best, other = stretch(values, row["score"])
+    half_width = row["critical"] * row["sd"]
+    low = best - other - half_width
+    high = best - other + half_width
+    verdict = "not distinguishable"
+    if low > 0:
+        verdict = "better"
+    elif high < 0:
+        verdict = "worse"
+    if row["score"] == "r2":
+        error = np.exp(-(best + other) / 2)
+        low, high = 2 * error * np.sinh(np.clip([low, high], -_LARGEST, _LARGEST) / 2)
+    ends = {"low": float(low), "high": float(high), "verdict": verdict}
+    return {**row, "difference": float(values[0] - values[1]), **ends}
+
+
+def stretch(values: Floats, score: str) -> Floats:
+    """Return scores on the scale on which they are compared: R² as −log(1 − R²), whose differences
+    are those of log errors; balanced accuracy as it is.
+    """
+    if score != "r2":
+        return values
+    return -np.log(np.maximum(1 - values, _LEAST_SPREAD))
+
+
+def find_quantile(freedom: int, alpha: float) -> float:
+    """Return what |t| exceeds with the probability `alpha`."""
+    from scipy.special import stdtrit  # slow to load, and a run with nothing to do needs none
+
+    return float(stdtrit(max(freedom, 1), 1 - alpha / 2))
+
+
+def compare_with(cell: int, evaluated: Evaluated, largest: Largest) -> Differences:
+    """Compare one cell with every other.
+
+    With 2,000 replicates no count of them can be a p-value below 0.001; the difference over its
+    standard deviation can.
 
     Parameters
     ----------
-    largest : (n_replicates,), from `largest_differences`.
-
-    Returns
-    -------
-    Differences, NaN where there is nothing to compare: the cell itself, and cells that predict the
-    same.
+    largest : from `largest_differences`.
     """
     from scipy.special import stdtr  # slow to load, and a run with nothing to do needs none
 
-    replicates = evaluated.replicates
+    replicates = stretch(evaluated.replicates, evaluated.score)
     drawn = replicates[:, [cell]] - replicates
     spread = np.nanstd(drawn, axis=0)
     spread[spread <= _LEAST_SPREAD] = np.nan
-    difference = evaluated.values[cell] - evaluated.values
-    statistic = np.abs(difference) / spread
-    low, high = np.nanquantile(drawn, TAILS, axis=0)
-    freedom = max(evaluated.n_units - 1, 1)
-    p = 2 * stdtr(freedom, -statistic)
-    below = np.searchsorted(np.sort(largest), statistic)
-    beyond = len(largest) - below
-    share = (1 + beyond) / (1 + len(largest))
-    return Differences(difference, low, high, p, p_max=np.maximum(share, p))
+    sd = spread * np.sqrt(TRAINING_VARIANCE)
+    values = stretch(evaluated.values, evaluated.score)
+    statistic = np.abs(values[cell] - values) / sd
+    p = 2 * stdtr(largest.freedom, -statistic)
+    n = len(largest.ordered)
+    beyond = n - np.searchsorted(largest.ordered, statistic)
+    share = (1 + beyond) / (1 + n)
+    n_beyond = math.ceil(ALPHA * (1 + n)) - 1  # as many may lie beyond what is significant
+    critical = find_quantile(largest.freedom, ALPHA)
+    if 0 < n_beyond <= n:
+        critical = max(critical, float(largest.ordered[n - n_beyond]))
+    return Differences(
+        sd=sd,
+        critical=np.full(len(sd), critical),
+        p=p,
+        p_corrected=np.maximum(share, p),
+    )
 
 
-def largest_differences(replicates: Floats) -> Floats:
-    """Compute the largest studentised difference between any two cells in each replicate, as if no
-    two differed.
+def largest_differences(evaluated: Evaluated) -> Largest:
+    """Compute the largest studentised difference between any two cells in each replicate.
 
     Each cell's replicates are centred on their mean, so that only chance remains. A difference that
     exceeds 95 % of these is one that no choice of the best and the worst of these cells would show
-    by chance.
-
-    Parameters
-    ----------
-    replicates : (n_replicates, n_cells).
-
-    Returns
-    -------
-    (n_replicates,), ≥ 0.
+    by chance. Fewer units have wider tails, as Student's t has beside the normal distribution.
 
     References
     ----------
     Westfall and Young 1993, Resampling-Based Multiple Testing, section 2.3 (max-t); Hsu 1996,
     Multiple Comparisons, chapter 5 (all pairs, as Tukey's range).
     """
+    replicates = stretch(evaluated.replicates, evaluated.score)
+    freedom = max(evaluated.n_units - 1, 1)
+    widened = find_quantile(freedom, ALPHA) / NORMAL
     is_known = np.isfinite(replicates).all(axis=1)
     known = replicates[is_known]
     centred = known - known.mean(axis=0)
@@ -245,13 +307,14 @@ def largest_differences(replicates: Floats) -> Floats:
     spread = np.sqrt(np.maximum(difference_variance, 0))
     differs = spread > _LEAST_SPREAD
     if not differs.any():
-        return np.zeros(len(centred))
+        return Largest(np.zeros(len(centred)), freedom)
     largest = []
     for start in range(0, len(centred), _CHUNK):
         chunk = centred[start : start + _CHUNK]
         difference = chunk[:, first[differs]] - chunk[:, second[differs]]
         largest.append(np.abs(difference / spread[differs]).max(axis=1))
-    return np.concatenate(largest)
+    ordered = np.sort(np.concatenate(largest)) * widened
+    return Largest(ordered, freedom)
 
 
 def correct_holm(p: Floats) -> Floats:
@@ -272,12 +335,3 @@ def correct_holm(p: Floats) -> Floats:
     corrected = np.full(len(p), np.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return corrected
-
-
-def judge(difference: float, p_holm: float, p_max: float) -> str:
-    """Return the verdict: `better`, `worse`, or `not distinguishable`; both corrections have to
-    agree.
-    """
-    if not max(p_holm, p_max) < ALPHA:
-        return "not distinguishable"
-    return "better" if difference > 0 else "worse"

@@ -35,8 +35,8 @@ HELD_OUT = {
 UNITS = {"random": "areas", "area": "areas", "block": "blocks"}
 VERDICT_READING = (
     "95 %: {units} drawn again {replicates:,} times, with the models and folds as they are.",
-    "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05 after Holm's",
-    "    correction, and after one for having picked the winner on the same data).",
+    "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05, corrected for other",
+    "    training sets, for all pairs of cells, and for having picked the winner).",
 )
 NUMBERS_READING = (
     "R²: share of the variance between {level}s that is explained; 0 is as good as their mean.",

@@ -1,6 +1,6 @@
 """`scores.json`: what the tables of scores were made from, and the hashes of these tables.
 
-It is written last: without it the scores are unfinished. Schema `roofline.scores`, version 5;
+It is written last: without it the scores are unfinished. Schema `roofline.scores`, version 6;
 older ones did not say what the scores were made from, and are made again, without any fit. Raise
 the version when a number would come out differently.
 """
@@ -16,7 +16,7 @@ from models.store.runs import hash_file, read_document, run_folder, write_json
 from models.store.seal import is_sealed, seal
 
 SCHEMA = "roofline.scores"
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 FILES = ("scores.csv", "scores_by_tiles.csv", "comparisons.csv", "winners.csv")
 MadeFrom: TypeAlias = dict[str, Any]
 """What scores depend on: its name → hash, value, or more of these by target, split or run."""

@@ -23,7 +23,7 @@ from reports.sections.headline import build_headline
 from reports.sections.ladder import build_ladder_table, describe_ladder
 
 SCHEMA = "roofline.report"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FUSION_COLUMNS = [
     "target",
     "kind",
@@ -35,7 +35,7 @@ FUSION_COLUMNS = [
     "difference",
     "low",
     "high",
-    "p_holm",
+    "p_corrected",
     "verdict",
 ]
 

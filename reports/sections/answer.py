@@ -75,8 +75,7 @@ class Answer:
     @property
     def _beside_baseline(self) -> str:
         if self.decision == UNCLEAR:
-            is_alone = self.gain_low > 0 or self.gain_high < 0
-            return "no difference detected" + (" after corrections" if is_alone else "")
+            return "no difference detected"
         if self.decision:
             return self.decision
         if not math.isnan(self.baseline_value):
