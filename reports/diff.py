@@ -241,8 +241,11 @@ def _describe(both: Evaluated) -> dict[str, Any]:
 def _judged(rows: pd.DataFrame) -> pd.DataFrame:
     """Correct for the number of rows of one kind."""
     n_tests = rows.groupby("what")["p"].transform("count")
-    pairs = zip(rows.to_dict("records"), n_tests, strict=True)
-    table = pd.DataFrame([correct_number(row, n) for row, n in pairs])
+    judged = []
+    for row, n in zip(rows.to_dict("records"), n_tests, strict=True):
+        named = {str(name): value for name, value in row.items()}
+        judged.append(correct_number(named, n))
+    table = pd.DataFrame(judged)
     table = table.rename(columns={"value": "value_first", "best_value": "value_second"})
     is_same = table["difference"].abs() < 1e-12
     table["verdict"] = table["verdict"].mask(is_same, "the same")
