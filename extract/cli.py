@@ -53,7 +53,7 @@ def run(
     ] = False,
     retry: Annotated[
         bool,
-        typer.Option("--retry", help="Make shards again whose rejected tiles can be used now."),
+        typer.Option("--retry", help="Look again at all tiles that were rejected."),
     ] = False,
     allow_random_weights: Annotated[
         bool, typer.Option(help="Take random weights where ImageNet's cannot be had.")
@@ -83,7 +83,7 @@ def run(
 
 
 def _print_summary(summary: Summary) -> None:
-    from extract.store.embeddings import read_attributes
+    from extract.store.schema import read_attributes
 
     print_line(
         f"tiles: {summary.n_tiles}, rejected: {summary.n_rejected}, "
@@ -91,6 +91,8 @@ def _print_summary(summary: Summary) -> None:
     )
     for backbone, stage in summary.stages.items():
         seconds = ", ".join(f"{name} {value:.1f}" for name, value in stage["seconds"].items())
+        if stage["kept"]:
+            print_line(f"{backbone}: {stage['kept']} tiles kept as they were")
         print_line(
             f"{backbone}: {stage['tiles']} tiles, {stage['tiles_per_second']:.1f} tiles/s, "
             f"{stage['precision']} by {stage['runtime']} on {stage['device']}; seconds: {seconds}"
@@ -234,6 +236,10 @@ def import_(
         list[str],
         typer.Option("--as", help="Cut to call them, as dinov2/cls:avg; one for each --vectors."),
     ],
+    version: Annotated[
+        str,
+        typer.Option(help="Of what made the vectors: models predict from the same alone."),
+    ] = "",
     fresh: Annotated[bool, typer.Option("--fresh", help="Replace features of that name.")] = False,
     traceback: Traceback = False,
 ) -> None:
@@ -241,7 +247,7 @@ def import_(
 
     Example: python -m extract import -c town.toml --ids ids.npy --vectors d.npy --as dino/cls:avg
     """
-    with guarded(traceback=traceback, interrupted="stopped. Run it again with --fresh."):
+    with guarded(traceback=traceback, interrupted="stopped. Run it again."):
         from extract.store.import_vectors import import_embeddings
 
         if len(vectors) != len(set(cuts)) or len(cuts) != len(vectors):
@@ -251,7 +257,11 @@ def import_(
             )
         settings = read_settings(config, ExtractSettings)
         sources = dict(zip(cuts, vectors, strict=True))
-        done = import_embeddings(settings, sources, ids=ids, fresh=fresh)
+        done = import_embeddings(settings, sources, ids=ids, version=version, fresh=fresh)
+        for cut, taken in done.taken.items():
+            print_line(f"{cut}: {taken}")
+        for note in done.notes:
+            print_note(note)
         print_line(
             f"tiles: {done.n_tiles}, without a vector: {done.n_absent}, not finite: {done.n_bad}; "
             f"vectors that the table lacks: {done.n_extra}"

@@ -23,7 +23,7 @@ Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an erro
 
 def print_line(text: str, *, console: Console = out, style: str = "") -> None:
     """Print text as it is: brackets and numbers in it mean nothing, and no line is broken."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, style=style, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def print_note(text: str) -> None:

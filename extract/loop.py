@@ -6,21 +6,26 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import numpy as np
 from joblib import cpu_count
 
-from extract.config.arrays import Array, Pixels
+from extract.config.arrays import Array, Ints, Pixels
 from extract.errors import DecoderError, ExtractionError
+from extract.pictures.decode import PICTURE
 from extract.pictures.decoder_pool import DecoderPool, Decoding
 from extract.pictures.picture_source import Batch
 from extract.settings import ExtractSettings
-from extract.store.backbone_shards import BackboneShards, NetworkInfo
+from extract.store.backbone_shards import BackboneShards
+from extract.store.kept_rows import Match, Stamps
+from extract.store.mixed_batch import MixedBatch, mix_batch
+from extract.store.network_info import NetworkInfo, StatedNetwork
 from extract.store.shards import ShardWriter
 from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles
@@ -81,12 +86,23 @@ class Pipeline:
 
 
 class PlannedBatch(NamedTuple):
-    """Rows of one shard, being decoded for the backbones that lack it."""
+    """Rows of one shard, being decoded for the backbones that lack it.
+
+    Attributes
+    ----------
+    matches : of each backbone, the rows that are kept from earlier shards; None without such.
+    stamps : (n_rows,), of their pictures.
+    places : (n_decoded,), of the rows that are decoded.
+    decoding : None where all are kept.
+    """
 
     backbones: list[BackboneShards]
     shard: int
     rows: range
-    decoding: Decoding
+    matches: list[Match | None]
+    stamps: Stamps
+    places: Ints
+    decoding: Decoding | None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,8 +111,8 @@ class BatchInFlight:
 
     backbone: BackboneShards
     index: int
-    batch: Batch
-    pending: PendingBatch
+    batch: MixedBatch
+    pending: PendingBatch | None
     decoding: Decoding | None
 
 
@@ -139,6 +155,9 @@ def open_pipeline(
             rows = range(min(len(tiles), batch))
             probe = reader.read(rows, Clock()).pictures
             for backbone in backbones:
+                if not backbone.needs_network:
+                    networks[backbone.backbone] = StatedNetwork(backbone.earlier[-1])
+                    continue
                 network = open_forward(
                     settings,
                     backbone.backbone,
@@ -188,19 +207,22 @@ def make_shards(
         closing(_decode_ahead(pipeline, indices, record)) as batches,
     ):
         for planned, batch in batches:
-            n_rejected = _count_rejected(batch, strict=pipeline.strict)
-            for backbone in planned.backbones:
-                in_flight.append(_submit(pipeline, planned, batch, backbone, record))
+            mixed = _mix(planned, batch)
+            n_rejected = _count_rejected(mixed[0], strict=pipeline.strict)
+            for backbone, part in zip(planned.backbones, mixed, strict=True):
+                in_flight.append(_submit(pipeline, planned, part, backbone, record))
                 while len(in_flight) > _IN_FLIGHT:
                     _finish(pipeline, in_flight.popleft(), queue, record)
-            record.n_tiles += len(batch.reasons)
+            record.n_tiles += len(planned.rows)
             record.n_rejected += n_rejected
             if on_tiles:
-                on_tiles(len(batch.reasons), n_rejected)
+                on_tiles(len(planned.rows), n_rejected)
         while in_flight:
             _finish(pipeline, in_flight.popleft(), queue, record)
         queue.finish()
-    record.backbones = {name: part for name, part in record.backbones.items() if part.tiles}
+    record.backbones = {
+        name: part for name, part in record.backbones.items() if part.tiles or part.kept
+    }
     record.peak_rss_bytes = peak_rss_bytes() + pipeline.decoders.count_bytes()
     record.seconds = time.perf_counter() - began
     return record
@@ -224,7 +246,15 @@ def _start_record(pipeline: Pipeline) -> WorkerRecord:
     )
 
 
-def _count_rejected(batch: Batch, *, strict: bool) -> int:
+def _mix(planned: PlannedBatch, batch: Batch) -> list[MixedBatch]:
+    """Return the batch as each backbone has it."""
+    return [
+        mix_batch(batch, planned.places, match, backbone.kept, stamps=planned.stamps)
+        for backbone, match in zip(planned.backbones, planned.matches, strict=True)
+    ]
+
+
+def _count_rejected(batch: MixedBatch, *, strict: bool) -> int:
     bad = [reason for reason in batch.reasons if reason]
     if strict and bad:
         raise ExtractionError(
@@ -237,13 +267,15 @@ def _count_rejected(batch: Batch, *, strict: bool) -> int:
 def _submit(
     pipeline: Pipeline,
     planned: PlannedBatch,
-    batch: Batch,
+    batch: MixedBatch,
     backbone: BackboneShards,
     record: WorkerRecord,
 ) -> BatchInFlight:
     name = backbone.backbone
-    with record.backbones[name].clock.time("forward"):
-        pending = pipeline.networks[name].submit(batch.pictures)
+    pending = None
+    if len(batch.new):
+        with record.backbones[name].clock.time("forward"):
+            pending = pipeline.networks[name].submit(batch.pictures)
     return BatchInFlight(
         backbone=backbone,
         index=planned.shard,
@@ -257,11 +289,16 @@ def _finish(
     pipeline: Pipeline, step: BatchInFlight, queue: WriteQueue, record: WorkerRecord
 ) -> None:
     part = record.backbones[step.backbone.backbone]
-    with part.clock.time("forward"):
-        rows = step.pending.result()
+    computed: dict[str, Array] = {}
+    if step.pending:
+        with part.clock.time("forward"):
+            computed = step.pending.result()
     if step.decoding:
         pipeline.decoders.release(step.decoding)
-    part.tiles += len(step.batch.reasons)
+    part.tiles += len(step.batch.new)
+    part.kept += len(step.batch.kept)
+    shapes = pipeline.networks[step.backbone.backbone].shapes
+    rows = step.batch.merge(computed, pipeline.settings.extract.dtype, list(shapes))
     with record.waited.time("write"):
         queue.put(step, rows)
 
@@ -292,11 +329,29 @@ def _plan_batches(pipeline: Pipeline, indices: Iterable[int]) -> Iterator[Planne
         shard = everything[0].slices[index]
         for start in range(shard.start, shard.stop, size):
             rows = range(start, min(start + size, shard.stop))
-            decoding = pipeline.decoders.submit(pipeline.reader.find(rows))
-            yield PlannedBatch(lacking, index, rows, decoding)
+            yield _plan_batch(pipeline, lacking, index, rows)
+
+
+def _plan_batch(
+    pipeline: Pipeline, lacking: list[BackboneShards], index: int, rows: range
+) -> PlannedBatch:
+    """Have those rows decoded that a backbone has not from earlier shards."""
+    stamps = lacking[0].stamp(rows)
+    matches = [backbone.match(rows, stamps) for backbone in lacking]
+    is_known = np.logical_and.reduce(
+        [np.zeros(len(rows), np.bool_) if match is None else match.is_same for match in matches]
+    )
+    places = np.flatnonzero(~is_known)
+    decoding = None
+    if len(places):
+        wanted = rows.start + places
+        decoding = pipeline.decoders.submit(pipeline.reader.find(wanted.tolist()))
+    return PlannedBatch(lacking, index, rows, matches, stamps, places, decoding)
 
 
 def _wait_for(planned: PlannedBatch, record: WorkerRecord) -> Batch:
+    if planned.decoding is None:
+        return Batch(np.zeros((0, 1, 1, 3), np.uint8), np.zeros(0, PICTURE), [])
     try:
         with record.waited.time("decode"):
             batch, clock = planned.decoding.done.result()
@@ -331,7 +386,7 @@ class WriteQueue:
         self._writers: dict[Path, ShardWriter] = {}
         self._is_broken = False
 
-    def put(self, step: BatchInFlight, rows: dict[str, Array]) -> None:
+    def put(self, step: BatchInFlight, rows: Mapping[str, Array]) -> None:
         """Hand over the rows of one batch; waits while too many are waiting."""
         self._settle(_WRITES_AHEAD)
         self._waiting.append(self._thread.submit(self._write, step, rows))
@@ -357,7 +412,7 @@ class WriteQueue:
                     "make room, then run the same command again."
                 ) from error
 
-    def _write(self, step: BatchInFlight, rows: dict[str, Array]) -> None:
+    def _write(self, step: BatchInFlight, rows: Mapping[str, Array]) -> None:
         if self._is_broken:  # rows are missing: what follows has no place
             return
         name = step.backbone.backbone
@@ -367,7 +422,8 @@ class WriteQueue:
                 if path not in self._writers:
                     self._writers[path] = step.backbone.open_shard(step.index, self._networks[name])
                 writer = self._writers[path]
-                writer.append(rows, step.batch.reasons, step.batch.facts)
+                batch = step.batch
+                writer.append(rows, batch.reasons, batch.facts, batch.stamps)
                 if writer.is_full:
                     writer.close()
                     del self._writers[path]

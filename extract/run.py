@@ -6,7 +6,6 @@ import csv
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -14,21 +13,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extract.config.cuts import PIXELS
-from extract.errors import ExtractionError, RejectedTile
+from extract.errors import ExtractionError
 from extract.execution.engine import make_missing
 from extract.execution.workers import list_gpus
 from extract.files.atomic import write_atomically
 from extract.files.locks import locked
 from extract.loop import OpenForward
 from extract.pictures.archives import open_images
-from extract.pictures.image_folder import MISSING, Images, plain_name
+from extract.pictures.image_folder import Images, plain_name
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards, check_backbone_shards
-from extract.store.embeddings import read_rejects
+from extract.store.columns import read_rejects
 from extract.tables.text_columns import pack_texts, release_freed_memory
-from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles, read_tiles
-from extract.timing.clock import Clock
 from extract.timing.stages import (
     BackboneStages,
     WorkerRecord,
@@ -36,11 +33,6 @@ from extract.timing.stages import (
     sum_records,
     write_stages,
 )
-
-_BACK = (
-    "Pictures that were missing are there now: --retry (RETRY=1 for make) makes their shards again."
-)
-_MOST_LOOKED_FOR = 10_000  # missing pictures, to see whether one is there now
 
 OnProgress = Callable[[int, int, int], None]  # tiles done, tiles to do, tiles rejected
 
@@ -83,7 +75,7 @@ def run_extraction(
     ----------
     fresh : throw away what other settings made, instead of refusing.
     strict : a tile that cannot be used is an error.
-    retry : make shards again in which a tile was rejected that can be used now.
+    retry : look again at tiles that were rejected, also where their pictures did not change.
     allow_random : take seeded random weights where ImageNet's cannot be had; the files say so.
     on_tiles : called after every batch (with several workers: after every range of shards).
     open_forward : stands in for `extract.networks.forward.open_forward`; with workers, a function
@@ -100,13 +92,9 @@ def run_extraction(
     features = settings.folder / "features"
     records: list[WorkerRecord] = []
     with locked(features) as note:
-        backbones = check_backbone_shards(settings, tiles, fresh=fresh)
+        backbones = check_backbone_shards(settings, tiles, fresh=fresh, retry=retry)
         backbones.sort(key=lambda backbone: backbone.is_imported)  # those that read pictures first
         images = None if backbones[0].is_imported else open_images(settings.tiles)
-        if retry and images:
-            reader = TileReader(settings, tiles)
-            for backbone in backbones:
-                backbone.retry(lambda row: not reader.read(range(row, row + 1), Clock()).reasons[0])
         pending = [backbone for backbone in backbones if backbone.missing]
         if pending:
             records = make_missing(
@@ -121,26 +109,29 @@ def run_extraction(
         rejects, n_unlisted = _write_lists(features, tiles, backbones, images)
         stages = sum_records(records)
         write_stages(features, stages, settings.extract.backbones)
-        if len(rejects) == len(tiles):
-            for backbone in backbones:
-                backbone.clear()
-            raise ExtractionError(
-                f"every tile was rejected, the first as {tiles.path.iloc[0]}: {rejects[0]} (all in "
-                f"{features / 'rejects.csv'}). Are [tiles] images and path right?"
-            )
-        notes = [note, *_list_notes(settings, stages)]
-        if images and _is_one_back(images, tiles, rejects):
-            notes.append(_BACK)
+        notes = [note, *_list_notes(settings, stages), *_note_missing(backbones, rejects)]
     return Summary(
         n_tiles=len(tiles),
         n_rejected=len(rejects),
         n_unlisted=n_unlisted,
         done=[backbone.backbone for backbone in pending],
         stages=stages,
-        verdict=describe_bottleneck(records) if records else "",
+        verdict=describe_bottleneck(records) if any(s["tiles"] for s in stages.values()) else "",
         notes=[text for text in notes if text],
         features=features,
     )
+
+
+def _note_missing(backbones: list[BackboneShards], rejects: dict[int, str]) -> list[str]:
+    """Say how many pictures are gone whose rows were kept."""
+    if backbones[0].is_imported:
+        return []
+    is_missing = backbones[0].stamp(slice(0, len(backbones[0].tiles))) == 0
+    is_missing[list(rejects)] = False
+    n_missing = int(is_missing.sum())
+    if not n_missing:
+        return []
+    return [f"{n_missing} pictures are no longer there; what was made of them is kept."]
 
 
 def _count_progress(
@@ -193,8 +184,6 @@ def _write_lists(
     Row → reason of the rejected tiles, and the count of pictures that the table does not name.
     """
     try:
-        for backbone in backbones:
-            backbone.finish()
         rejects = read_rejects(backbones[0].shards)
         rows = list(rejects)
         columns = {"id": tiles.id.iloc[rows], "path": tiles.path.iloc[rows]}
@@ -202,12 +191,25 @@ def _write_lists(
         _write_csv(table, features / "rejects.csv")
         unlisted = _list_unlisted(images, tiles.path) if images else []
         _write_csv(pd.DataFrame({"path": unlisted}), features / "unlisted.csv")
+        if len(rejects) == len(tiles):
+            _refuse_all(features, tiles, backbones, rejects[0])
+        for backbone in backbones:
+            backbone.finish()
     except OSError as error:
         raise ExtractionError(
             f"writing failed: {error}. Every shard is kept; "
             "make room, then run the same command again."
         ) from error
     return rejects, len(unlisted)
+
+
+def _refuse_all(features: Path, tiles: Tiles, backbones: list[BackboneShards], reason: str) -> None:
+    for backbone in backbones:
+        backbone.clear()
+    raise ExtractionError(
+        f"every tile was rejected, the first as {tiles.path.iloc[0]}: {reason} (all in "
+        f"{features / 'rejects.csv'}). Are [tiles] images and path right?"
+    )
 
 
 def _list_unlisted(images: Images, listed: pd.Series[str]) -> list[str]:
@@ -224,19 +226,6 @@ def _list_unlisted(images: Images, listed: pd.Series[str]) -> list[str]:
 def _as_utf8(name: str) -> str:
     """Return a file's name as text that can be written, also where its bytes are no UTF-8."""
     return os.fsencode(name).decode(errors="backslashreplace")
-
-
-def _is_one_back(images: Images, tiles: Tiles, rejects: dict[int, str]) -> bool:
-    """Return whether a picture is there that was missing when its shard was made."""
-    missing = (row for row, reason in rejects.items() if reason.startswith(MISSING))
-    for row in islice(missing, _MOST_LOOKED_FOR):
-        try:
-            images.read(images.find(tiles.path.iloc[row]))
-        except RejectedTile as error:
-            if str(error).startswith(MISSING):
-                continue
-        return True
-    return False
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 from extract.config.cuts import ALL_CUTS
 from extract.errors import FitError
 from extract.files.locks import locked
+from extract.store.recipes import check_recipes
 from extract.tables.tile_table import read_tiles
 from models.auditing.audit import check_fatal, gather_inputs, run_audit
 from models.data.design import features_path
@@ -78,6 +79,7 @@ def plan_all(
     ------
     ValueError : as `fit_all`.
     """
+    check_recipes(settings)
     folder = settings.folder
     if not settings.targets.names:
         raise ValueError(

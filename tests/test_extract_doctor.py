@@ -142,8 +142,9 @@ def test_a_disk_without_room_fails_and_fit_ones_do_not_raise(experiment, monkeyp
 
 
 def test_features_that_are_there_are_told_and_those_of_other_settings_fail(experiment):
-    run_extraction(read_settings(experiment(), ExtractSettings), open_forward=open_stub)
-    assert states(experiment())["features mobilenetv2"] == ("ok", "3 of 3 shards are complete")
+    path = experiment()
+    run_extraction(read_settings(path, ExtractSettings), open_forward=open_stub)
+    assert states(path)["features mobilenetv2"] == ("ok", "3 of 3 shards are complete")
     state, text = states(experiment(replace={"size = 32": "size = 48"}))["features mobilenetv2"]
     assert (state, "size was 32, now 48" in text) == ("FAIL", True)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from extract.errors import EmbeddingsError
 from extract.pictures.decode import PICTURE
-from extract.store.embeddings import Embeddings, read_rejects
+from extract.store.columns import read_rejects
+from extract.store.embeddings import Embeddings
 from extract.store.shards import ShardWriter, write_virtual
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -32,7 +33,7 @@ def write_shard(path, ids, values, reasons, facts=None):
     writer.close()
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_files_of_every_schema_version_are_read_for_ever(version):
     folder = GOLDEN / f"embeddings-v{version}"
     with Embeddings(folder / "tiny.h5") as embeddings:

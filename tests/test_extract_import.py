@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -14,6 +17,7 @@ from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from extract.store.embeddings import Embeddings
 from extract.store.import_vectors import import_embeddings
+from extract.store.schema import read_attributes
 
 CUTS = 'cuts = ["mobilenetv2/block_1_expand_relu:avg", "mobilenetv2/block_3_expand_relu:map"]'
 ORDER = np.random.default_rng(1).permutation(12)
@@ -143,7 +147,7 @@ def test_objects_in_a_npy_are_never_unpickled(experiment):
     ("kind", "name", "message"),
     [
         ("hdf5", "x.h5:deep/y", "no dataset 'deep/y'; it has deep/x, id.*Did you mean 'deep/x'"),
-        ("columns", "x.parquet:f*", "expected columns of numbers or one column of lists, got none"),
+        ("columns", "x.parquet:f*", "expected one column of lists, or columns of numbers.*got"),
         ("npy", "nothing.npy", "no such file"),
         ("npy", "small.toml", "expected .npy, .h5 or .parquet"),
     ],
@@ -153,6 +157,126 @@ def test_names_that_are_not_there_are_said(experiment, kind, name, message):
     said = saved(path.parent, kind)
     with pytest.raises(VectorFileError, match=message):
         take(path, **{**said, "vectors": str(path.parent / name)})
+
+
+def as_frame(**columns):
+    vectors = {f"e{i}": X[ORDER, i] for i in range(5)}
+    return pd.DataFrame({"id": ORDER, **columns, **vectors})
+
+
+@pytest.mark.parametrize(
+    ("frame", "left_out"),
+    [
+        (as_frame(income=1.0), "id, income"),
+        (as_frame(lon=-0.1, lat=51.5), "id, lon, lat"),
+        (as_frame().sample(frac=1, random_state=0), "id, __index_level_0__"),
+        (as_frame().set_index("id"), "id"),
+    ],
+)
+def test_labels_places_ids_and_indexes_are_no_dimensions(experiment, frame, left_out):
+    path = experiment()
+    file = str(path.parent / "x.parquet")
+    frame.to_parquet(file)
+    done, values, _ = take(path, ids=file, vectors=file)
+    np.testing.assert_array_equal(values, X.astype(np.float16))
+    assert done.taken["dinov2/cls:avg"] == f"5 numbers: e0 … e4; left out: {left_out}"
+
+
+def test_an_id_that_is_counted_in_the_metadata_alone_is_read(experiment):
+    path = experiment()
+    file = str(path.parent / "x.parquet")
+    frame = pd.DataFrame({f"e{i}": X[:, i] for i in range(5)}, index=pd.RangeIndex(12, name="id"))
+    frame.to_parquet(file)
+    _, values, _ = take(path, ids=file, vectors=file)
+    np.testing.assert_array_equal(values, X.astype(np.float16))
+
+
+def test_columns_of_two_beginnings_need_to_be_stated(experiment):
+    path = experiment()
+    file = str(path.parent / "x.parquet")
+    as_frame(year2009=1.0, year2022=2.0).to_parquet(file)
+    with pytest.raises(VectorFileError, match=r"one beginning.*year2009.*Write x.parquet:<column>"):
+        take(path, ids=file, vectors=file)
+    _, values, _ = take(path, ids=file, vectors=f"{file}:e*")
+    np.testing.assert_array_equal(values, X.astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (X * 1e-9, "5 of 5 columns vanish in float16; stored as float32."),
+        (30_000 + X, "5 of 5 columns vanish in float16"),
+        (2_000 + X, "of a column in float16 to float32, 0.999 is the least"),
+        (np.hstack([X[:, :4], X[:, 4:] * 1e-9]), "1 of 5 columns vanish in float16"),
+        (X, ""),
+        (np.hstack([X[:, :4], np.zeros((12, 1), np.float32)]), ""),
+    ],
+)
+def test_what_float16_would_lose_is_stored_as_float32_and_said(experiment, values, said):
+    path = experiment()
+    done, found, _ = take(path, **saved(path.parent, "npy", ids=np.arange(12), values=values))
+    assert found.dtype == (np.float32 if said else np.float16)
+    assert said in " ".join(done.notes)
+    np.testing.assert_array_equal(found, values.astype(found.dtype))
+
+
+def test_imports_of_one_version_agree_and_of_another_do_not(experiment):
+    path = experiment()
+    said = saved(path.parent, "npy")
+    hashes = []
+    for version in ("1", "1", "2"):
+        done = import_embeddings(
+            settings_of(path),
+            {"dinov2/cls:avg": said["vectors"]},
+            ids=said["ids"],
+            version=version,
+            fresh=True,
+        )
+        hashes.append(read_attributes(done.path)["weights_sha256"])
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_an_import_that_was_killed_is_begun_anew_without_fresh(experiment):
+    path = experiment()
+    said = saved(path.parent, "npy")
+    done, values, _ = take(path, **said)
+    (done.path.parent / "dinov2" / "part-00002.h5").unlink()
+    _, again, _ = take(path, **said)
+    np.testing.assert_array_equal(again, values)
+    done.path.unlink()
+    _, again, _ = take(path, **said)
+    np.testing.assert_array_equal(again, values)
+
+
+KILLED = """
+import os, random, signal, sys, threading, time
+from pathlib import Path
+from extract.settings import ExtractSettings, read_settings
+from extract.store.import_vectors import import_embeddings
+from extract.store.schema import read_attributes
+settings = read_settings(Path(sys.argv[1]), ExtractSettings)
+end = lambda: (time.sleep(float(sys.argv[4])), os.kill(os.getpid(), signal.SIGKILL))
+threading.Thread(target=end, daemon=True).start()
+import_embeddings(settings, {"dinov2/cls:avg": sys.argv[3]}, ids=sys.argv[2])
+time.sleep(60)
+"""
+
+
+@pytest.mark.slow
+def test_an_import_killed_at_20_moments_is_whole_in_the_end(experiment):
+    path = experiment(n=12, replace={"shard = 5": "shard = 1"})
+    said = saved(path.parent, "npy")
+    features = path.parent / "out" / "features"
+    for number in range(20):
+        command = [sys.executable, "-c", KILLED, path, said["ids"], said["vectors"]]
+        code = subprocess.run([*command, str(0.004 * number)], check=False).returncode
+        assert code == -9
+        if (features / "dinov2.h5").is_file():  # it was done: begin anew
+            (features / "dinov2.h5").unlink()
+    _, values, is_ok = take(path, **said)
+    np.testing.assert_array_equal(values, X.astype(np.float16))
+    assert is_ok.all()
+    assert list(features.rglob("*.partial")) == []
 
 
 def test_lists_of_different_lengths_are_refused(experiment):

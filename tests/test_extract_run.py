@@ -144,23 +144,6 @@ def test_a_run_that_rejects_every_tile_stands_in_no_other_s_way(experiment):
     assert extract(path).n_rejected == 0
 
 
-def test_pictures_that_were_missing_are_taken_in_by_retry_alone(experiment):
-    path = experiment()
-    missing = path.parent / "tiles" / "6.png"  # of the second of three shards
-    missing.rename(path.parent / "6.png")
-    (path.parent / "tiles" / "11.png").write_text("no picture")
-    assert "--retry" not in " ".join(extract(path).notes)
-    (path.parent / "6.png").rename(missing)
-    again = extract(path)
-    assert (again.n_rejected, again.done) == (2, [])
-    assert "--retry" in " ".join(again.notes)
-    before = (features(path) / "mobilenetv2" / "part-00000.h5").stat().st_mtime_ns
-    retried = extract(path, retry=True)
-    assert (retried.n_rejected, retried.stages["mobilenetv2"]["tiles"]) == (1, 5)
-    assert "--retry" not in " ".join(retried.notes)
-    assert (features(path) / "mobilenetv2" / "part-00000.h5").stat().st_mtime_ns == before
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("runtime", ["keras", "openvino"])
 def test_a_full_disk_is_one_clear_error_and_the_run_goes_on(experiment, runtime):

@@ -12,7 +12,8 @@ from extract.pictures.decoder_pool import DecoderPool
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from extract.store.backbone_shards import check_backbone_shards
-from extract.store.embeddings import SCHEMA_VERSION, Embeddings
+from extract.store.embeddings import Embeddings
+from extract.store.schema import SCHEMA_VERSION
 from extract.store.shards import ShardWriter
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
@@ -188,9 +189,14 @@ def test_a_run_goes_on_beside_shards_of_the_first_schema(experiment):
     with h5py.File(folder / "mobilenetv2" / "part-00000.h5", "r+") as file:  # as version 1 wrote it
         file.attrs["schema_version"] = 1
         del file.attrs["sha256"], file.attrs["runtime"], file["pictures"]
-        recipe = json.loads(file.attrs["recipe"])
-        del recipe["runtime"]
+        recipe = json.loads(file.attrs["recipe"]) | {
+            "tiles": read_tiles(settings).sha256,
+            "shard": 5,
+        }
+        del recipe["runtime"], file["stamp"]
         file.attrs["recipe"] = json.dumps(recipe)
+        for data in file["cuts"].values():
+            del data.attrs["xxh3"]
         for name in ("id", "status", "reason"):
             del file[name].attrs["sha256"]
     (folder / "mobilenetv2" / "part-00002.h5").unlink()

@@ -10,7 +10,7 @@ from extract import run
 from extract.checks import doctor
 from extract.cli import app
 from extract.networks import backbones, forward
-from extract.store.embeddings import read_attributes
+from extract.store.schema import read_attributes
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -10,10 +12,11 @@ from stub_network import open_stub
 from typer.testing import CliRunner
 
 from extract.cli import app
-from extract.errors import EmbeddingsError, ExtractionError
+from extract.errors import EmbeddingsError, ExtractionError, LockError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from extract.store.backbone_shards import BackboneShards
+from extract.store.checksums import hash_file
 from extract.store.embeddings import Embeddings
 from extract.store.verify import find_damage, move_aside
 from extract.tables.tile_table import read_tiles
@@ -98,6 +101,61 @@ def test_only_what_was_set_aside_is_made_again_and_equals_the_first(made):
         np.testing.assert_array_equal(embeddings.read(AVG), whole)
 
 
+def test_a_shard_that_another_process_writes_to_is_not_set_aside(made):
+    settings, folder = made
+    shard = folder / "part-00001.h5"
+    before = shard.read_bytes()
+    writer = (
+        "import h5py, sys; file = h5py.File(sys.argv[1], 'r+'); print(flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", writer, shard], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    process.stdout.readline()
+    try:
+        with pytest.raises(LockError, match=r"part-00001.h5: another process writes to it"):
+            find_damage(settings)
+    finally:
+        process.communicate()
+    assert shard.read_bytes() == before
+    assert find_damage(settings) == []
+
+
+def test_a_shard_that_may_not_be_opened_is_not_damaged(made, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(h5py, "File", refuse)
+    with pytest.raises(LockError, match=r"part-00000.h5: cannot be opened \(Permission denied\)"):
+        find_damage(made[0])
+
+
+@pytest.mark.parametrize("cut", [AVG, "block_3_expand_relu:map"])
+@pytest.mark.parametrize("rows", [slice(None), slice(5, 7), slice(7, 12), slice(8, 9)])
+def test_rows_of_a_damaged_chunk_are_never_handed_out(made, cut, rows):
+    folder = made[1]
+    flip(folder / "part-00001.h5", f"cuts/{cut}")
+    with Embeddings(folder.parent / "mobilenetv2.h5") as embeddings:
+        assert len(embeddings.read(cut, slice(0, 5))) == 5
+        assert len(embeddings.read(cut, slice(10, 12))) == 2
+        for _ in range(2):
+            with pytest.raises(
+                EmbeddingsError, match=rf"part-00001.h5: damaged: cuts/{cut}: .*--set-aside"
+            ):
+                embeddings.read(cut, rows)
+
+
+@pytest.mark.parametrize("column", ["id", "status", "pictures"])
+def test_columns_that_are_damaged_are_never_handed_out(made, column):
+    virtual = made[1].parent / "mobilenetv2.h5"
+    flip(virtual, column)
+    with (
+        Embeddings(virtual) as embeddings,
+        pytest.raises(EmbeddingsError, match=f"mobilenetv2.h5: damaged: {column}"),
+    ):
+        _ = (embeddings.ids, embeddings.is_ok, embeddings.pictures)
+
+
 def shard_of(path, index):
     """Run with other settings; gives one of its shards."""
     settings = read_settings(path, ExtractSettings)
@@ -130,6 +188,7 @@ def test_a_shard_made_in_another_precision_is_refused(made):
     settings, folder = made
     with h5py.File(folder / "part-00002.h5", "r+") as file:
         file.attrs["precision"] = "bfloat16"
+        file.attrs["sha256"] = hash_file(file)
     with pytest.raises(
         ExtractionError,
         match=r"first: part-00002.h5: precision was bfloat16, float32 in the shards before",
@@ -137,25 +196,22 @@ def test_a_shard_made_in_another_precision_is_refused(made):
         run_extraction(settings, open_forward=open_stub)
 
 
-def test_features_of_another_table_are_whole_but_not_of_this_one(made, experiment):
+EARLIER = "whole, but not of these rows of the table: they are used again"
+
+
+def test_features_of_another_table_are_whole_and_used_again(made, experiment):
     for n in (11, 20):
         settings = read_settings(experiment(n=n), ExtractSettings)
-        with pytest.raises(
-            EmbeddingsError,
-            match=r"whole, but made with other settings: the table had other ids.*FRESH=1",
-        ):
-            find_damage(settings)
-        with pytest.raises(ExtractionError, match="the table had other ids or paths"):
-            run_extraction(settings, open_forward=open_stub)
+        assert names(find_damage(settings))["part-00002.h5"] == EARLIER
+        assert move_aside(find_damage(settings)) == []
 
 
 def test_a_shard_too_many_is_named(made):
     settings, folder = made
     shutil.copy(folder / "part-00001.h5", folder / "part-00007.h5")
-    assert (
-        names(find_damage(settings))["part-00007.h5"]
-        == "one too many: the table's 12 rows need 3 shards"
-    )
+    assert names(find_damage(settings)) == {"part-00007.h5": EARLIER}
+    run_extraction(settings, open_forward=open_stub)
+    assert find_damage(settings) == []
 
 
 def test_fresh_replaces_what_cannot_be_read(made):
@@ -210,15 +266,14 @@ def test_the_command_names_the_damage_and_exits_with_1(made):
     assert (folder / "part-00001.h5.damaged").is_file()
 
 
-def test_shards_whose_names_were_swapped_are_named_and_made_again(made):
+def test_shards_whose_names_were_swapped_are_named_and_put_right(made):
     settings, folder = made
     first, second, aside = (folder / name for name in ("part-00000.h5", "part-00001.h5", "aside"))
     for old, new in ((first, aside), (second, first), (aside, second)):
         old.rename(new)
-    assert names(find_damage(settings)) == dict.fromkeys(
-        ["part-00000.h5", "part-00001.h5"],
-        "id: not those of its rows of the table; was it renamed?",
-    )
-    move_aside(find_damage(settings))
-    assert run_extraction(settings, open_forward=open_stub).stages["mobilenetv2"]["tiles"] == 10
+    damaged = find_damage(settings)
+    assert names(damaged) == dict.fromkeys(["part-00000.h5", "part-00001.h5"], EARLIER)
+    assert move_aside(damaged) == []
+    stages = run_extraction(settings, open_forward=open_stub).stages["mobilenetv2"]
+    assert (stages["tiles"], stages["kept"]) == (0, 10)
     assert find_damage(settings) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -19,6 +20,7 @@ import made_experiment
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from extract.errors import (
     BoundaryError,
@@ -34,6 +36,7 @@ from extract.store.embeddings import Embeddings
 from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import read_tiles
 from extract.timing.clock import Clock
+from models.cli import app
 from models.store.runs import read_prediction_table, read_predictions, run_folder, write_run
 
 
@@ -239,6 +242,34 @@ def test_what_is_no_hdf5_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "net.h5").write_bytes(data)
     with pytest.raises(EmbeddingsError, match="not a readable HDF5 file"):
         Embeddings(tmp_path / "net.h5")
+
+
+def flip_signs(features: Path) -> None:
+    """Turn the sign of every tenth number of a shard, and nothing else of the file."""
+    shard = features.with_suffix("") / "part-00000.h5"
+    with h5py.File(shard) as file:
+        chunk = file["cuts/last:avg"].id.get_chunk_info(0)
+    content = bytearray(shard.read_bytes())
+    for byte in range(chunk.byte_offset + 1, chunk.byte_offset + chunk.size, 20):
+        content[byte] ^= 0x80  # float16, little-endian
+    shard.write_bytes(content)
+
+
+def test_fit_and_predict_end_with_an_error_where_the_signs_of_vectors_were_turned(
+    features: Path,
+) -> None:
+    settings = features.parents[2] / "s.toml"
+    runner = CliRunner()
+    assert runner.invoke(app, ["fit", "--config", str(settings)]).exit_code == 0
+    flip_signs(features)
+    shutil.rmtree(features.parents[1] / "runs")
+    predict = ["predict", "--config", str(settings), "--target", "income", "--model", "ridge"]
+    for command in (predict, ["fit", "--config", str(settings)]):
+        result = runner.invoke(app, command)
+        assert result.exit_code == 1, result.output
+        said = " ".join(result.output.split())
+        assert "part-00000.h5: damaged: cuts/last:avg" in said
+        assert "verify --set-aside" in said
 
 
 CELL = ("area", "none", "mean")

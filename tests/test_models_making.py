@@ -24,7 +24,8 @@ from extract.config.cuts import parse_cut
 from extract.errors import PlaceError
 from extract.run import run_extraction
 from extract.settings import read_settings
-from extract.store.embeddings import Embeddings, read_attributes
+from extract.store.embeddings import Embeddings
+from extract.store.schema import read_attributes
 from models.fit import fit_all
 from models.predicting.extract_features import describe_features, make_missing
 from models.predicting.place_settings import PlaceSettings

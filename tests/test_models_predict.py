@@ -5,6 +5,7 @@ never from other weights.
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 from extract.errors import PlaceError
 from extract.settings import read_settings
 from extract.store.embeddings import Embeddings
+from extract.store.import_vectors import import_embeddings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
 from models.cli import app
@@ -436,3 +438,34 @@ def test_a_killed_prediction_goes_on_and_ends_in_the_same_files(
     for name in names:
         whole, again = ((tmp_path / folder / name).read_bytes() for folder in ("whole", "p"))
         assert whole == again, name
+
+
+def import_vectors(
+    settings: FitSettings | PlaceSettings, folder: Path, X: Any, version: str
+) -> None:
+    np.save(folder / "ids.npy", read_tiles(settings).id.to_numpy())
+    np.save(folder / "x.npy", X)
+    vectors = {"net/last:avg": str(folder / "x.npy")}
+    ids = str(folder / "ids.npy")
+    import_embeddings(settings, vectors, ids=ids, version=version, fresh=True)
+
+
+def test_imports_of_one_version_predict_a_new_place_and_of_another_are_refused(
+    tmp_path: Path,
+) -> None:
+    path = make_experiment(tmp_path / "town", names=["ridge"], keep="all", splits=["area"])
+    settings = read_settings(path, FitSettings)
+    shutil.rmtree(settings.folder / "features")
+    signal = read_signal()[:, None].astype(np.float32)
+    import_vectors(settings, tmp_path / "town", np.hstack([signal, -signal]), "2024-05")
+    fit_all(settings)
+    place = new_place(tmp_path / "new")
+    shutil.rmtree(place.folder / "features")
+    X = np.linspace(-1, 1, 50, dtype=np.float32)[:, None]
+    import_vectors(place, tmp_path / "new", np.hstack([X, -X]), "2024-05")
+    predict_place(settings, place, "income", tmp_path / "p", model="ridge")
+    told = pd.read_parquet(tmp_path / "p/predictions.parquet")["prediction"]
+    np.testing.assert_allclose(told, X[:, 0], atol=0.1)
+    import_vectors(place, tmp_path / "new", np.hstack([X, -X]), "2025-01")
+    with pytest.raises(PlaceError, match=r"imported as version '2025-01'.*same --version"):
+        predict_place(settings, place, "income", tmp_path / "q", model="ridge")

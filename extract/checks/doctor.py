@@ -12,7 +12,7 @@ import psutil
 
 from extract.checks.plan import count_missing, count_row_bytes, list_backbones, nearest_folder
 from extract.config.arrays import Array, Pixels
-from extract.errors import CheckError, EmbeddingsError, ExtractionError
+from extract.errors import CheckError, EmbeddingsError, ExtractionError, ImageSourceError
 from extract.execution.workers import list_gpus
 from extract.loop import OpenForward, choose_forward
 from extract.settings import ExtractSettings
@@ -80,7 +80,7 @@ def check_features(backbone: BackboneShards) -> Check | None:
     name = f"features {backbone.backbone}"
     try:
         backbone.find_missing()
-    except (EmbeddingsError, ExtractionError) as error:
+    except (EmbeddingsError, ExtractionError, ImageSourceError) as error:
         return Check(name, "FAIL", str(error))
     n_shards = len(backbone.shards)
     n_complete = n_shards - len(backbone.missing)

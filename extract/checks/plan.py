@@ -17,7 +17,7 @@ from extract.loop import OpenForward, Pipeline, choose_forward, make_shards, ope
 from extract.pictures.decode import PICTURE
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
-from extract.store.embeddings import open_embeddings
+from extract.store.schema import open_embeddings
 from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.clock import peak_rss_bytes
@@ -104,7 +104,7 @@ def plan_extraction(
         disk_free_bytes=shutil.disk_usage(nearest_folder(features)).free,
         backbones={backbone.backbone: _plan_backbone(backbone) for backbone in backbones},
     )
-    pending = [backbone for backbone in backbones if backbone.missing]
+    pending = [backbone for backbone in backbones if backbone.needs_network and backbone.missing]
     if pending:
         _probe(plan, pending, open_forward, seconds=seconds, allow_random=allow_random)
     for backbone in backbones:
@@ -147,7 +147,8 @@ def _probe(
         plan.verdict = stages[backbone.backbone]["verdict"]
         plan.loop_seconds += part.seconds
     if len({tuple(backbone.missing) for backbone in pending}) == 1:  # one decode, as in the probe
-        plan.loop_seconds = count_missing(pending[0]) * record.seconds / record.n_tiles
+        n_tiles = plan.backbones[pending[0].backbone].missing_tiles
+        plan.loop_seconds = n_tiles * record.seconds / record.n_tiles
     plan.seconds = plan.startup_seconds + plan.loop_seconds
 
 
@@ -165,7 +166,7 @@ def nearest_folder(path: Path) -> Path:
 
 
 def count_missing(backbone: BackboneShards) -> int:
-    """Count the tiles that a backbone lacks."""
+    """Count the tiles of the shards that a backbone lacks."""
     slices = [backbone.slices[index] for index in backbone.missing]
     return sum(rows.stop - rows.start for rows in slices)
 
@@ -177,14 +178,14 @@ def count_row_bytes(shape: Sequence[int], dtype: str) -> int:
 
 def _plan_backbone(backbone: BackboneShards) -> BackbonePlan:
     part = BackbonePlan(
-        missing_tiles=count_missing(backbone),
+        missing_tiles=backbone.count_new() if backbone.missing else 0,
         missing_shards=len(backbone.missing),
         shards=len(backbone.shards),
         is_imported=backbone.is_imported,
     )
-    if not backbone.missing:
-        virtual = backbone.virtual
-        with open_embeddings(virtual if virtual.is_file() else backbone.shards[0]) as file:
+    if not backbone.missing or not backbone.needs_network:
+        there = [backbone.virtual, *backbone.earlier, *backbone.shards]
+        with open_embeddings(next(filter(Path.is_file, there))) as file:
             shapes = {name: tuple(data.shape[1:]) for name, data in file["cuts"].items()}
         part.cuts = _plan_cuts(backbone, shapes)
     return part

@@ -32,6 +32,7 @@ class Order(NamedTuple):
     Attributes
     ----------
     gpus : GPUs of this machine, one a worker; none where the cluster's workers choose.
+    retry : make rows again that were rejected.
     share : workers that share a machine's cores.
     run : identity of the run; no worker goes on with what it opened for another, because
         pictures may have changed.
@@ -42,6 +43,7 @@ class Order(NamedTuple):
     tiles_sha256: str
     allow_random: bool
     strict: bool
+    retry: bool
     open_forward: OpenForward | None
     gpus: list[str]
     share: int
@@ -97,12 +99,14 @@ def make_missing(
         tiles_sha256=backbones[0].tiles_sha256,
         allow_random=allow_random,
         strict=strict,
+        retry=backbones[0].retry,
         open_forward=open_forward,
         gpus=gpus,
         share=n_workers,
         run=uuid4().hex,
     )
-    if extract.engine == "local" and n_workers == 1:
+    is_quick = not any(backbone.needs_network for backbone in backbones)
+    if is_quick or (extract.engine == "local" and n_workers == 1):
         with closing(_open_pipeline(order, tiles, backbones)) as pipeline:
             return [make_shards(pipeline, missing, on_tiles)]
     made_with = {backbone.backbone: backbone.made for backbone in backbones}
@@ -194,7 +198,13 @@ def _open_in_worker(order: Order, made_with: MadeWith) -> Pipeline:
         tiles = read_tiles(order.settings)
         _check_table(order, tiles)
         backbones = [
-            BackboneShards(order.settings, tiles, name, tiles_sha256=order.tiles_sha256)
+            BackboneShards(
+                order.settings,
+                tiles,
+                name,
+                tiles_sha256=order.tiles_sha256,
+                retry=order.retry,
+            )
             for name in order.backbones
         ]
         for backbone in backbones:

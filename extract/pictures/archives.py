@@ -22,6 +22,7 @@ from extract.pictures.image_folder import (
     Images,
     check_size,
     is_macos_double,
+    make_stamp,
     plain_name,
     suggest_file,
 )
@@ -151,6 +152,14 @@ class ImageArchive:
         if location.crc is None:
             return self._read_at(location.start, location.stored)
         return self._inflate(location)
+
+    def stamp(self, name: str) -> int:
+        """Return a number of the member's name and checksum; in a .tar, of the archive's state."""
+        member = self._index.get(plain_name(name))
+        if not isinstance(member, Member):
+            return 0
+        state = self._identity if member.crc is None else (member.crc, member.size)
+        return make_stamp(self._path, name, *state)
 
     def names(self) -> Iterator[str]:
         """Return the name of every member that can be read."""

@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import xxhash
+
 from extract.errors import RejectedTile
 
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
@@ -34,6 +36,9 @@ class Images(Protocol):
         ------
         RejectedTile : missing, empty, too large, or outside the images.
         """
+
+    def stamp(self, name: str) -> int:
+        """Return a number that changes when a picture does, without reading it; 0 if missing."""
 
     def names(self) -> Iterator[str]:
         """Return the name of every file, as paths with `/` from the top of the images."""
@@ -78,20 +83,22 @@ class ImageFolder:
 
     def _read_any_spelling(self, name: str) -> bytes:
         """Read a picture whose name may be spelled otherwise on this disk than in the table."""
+        for path in self._spell(name):
+            with suppress(FileNotFoundError):
+                return self._read(path)
+        raise FileNotFoundError
+
+    def _spell(self, name: str) -> Iterator[str]:
+        """Return the paths under which a picture may lie: as the table has it, in NFC, in NFD."""
         # a Path for each of a million tiles costs more than the read
-        path = os.path.join(self._root, name)  # noqa: PTH118
-        try:
-            return self._read(path)
-        except FileNotFoundError:
-            plain = plain_name(name)
-            if ".." in plain.split("/"):
-                raise
-            for form in ("NFC", "NFD"):
-                spelled = unicodedata.normalize(form, plain)
-                if spelled != name:
-                    with suppress(FileNotFoundError):
-                        return self._read(os.path.join(self._root, spelled))  # noqa: PTH118
-            raise
+        yield os.path.join(self._root, name)  # noqa: PTH118
+        plain = plain_name(name)
+        if ".." in plain.split("/"):
+            return
+        for form in ("NFC", "NFD"):
+            spelled = unicodedata.normalize(form, plain)
+            if spelled != name:
+                yield os.path.join(self._root, spelled)  # noqa: PTH118
 
     def _suggest(self, name: str) -> str:
         """Name a file of another case or in a folder inside; a million files are not listed."""
@@ -110,6 +117,14 @@ class ImageFolder:
             if is_there and other != plain:
                 return suggest_file(other)
         return ""
+
+    def stamp(self, name: str) -> int:
+        """Return a number of the file's name, size and times of change; 0 if it is missing."""
+        for path in self._spell(name):
+            with suppress(OSError, ValueError):
+                info = os.stat(path)  # noqa: PTH116
+                return make_stamp(path, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+        return 0
 
     def _read(self, path: str) -> bytes:
         is_link = os.path.islink(path)  # noqa: PTH114
@@ -169,6 +184,11 @@ def is_macos_double(name: str) -> bool:
 def suggest_file(name: str) -> str:
     """Return the end of a reason that names a file that is there."""
     return f"; did you mean {name!r}?"
+
+
+def make_stamp(*facts: object) -> int:
+    """Return the XXH3 (64 bit) of what tells one state of a picture from another."""
+    return xxhash.xxh3_64_intdigest("\0".join(map(str, facts)).encode(errors="surrogatepass"))
 
 
 def check_size(n_bytes: int, max_bytes: int) -> None:

@@ -2,66 +2,71 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
 
 from extract.errors import EmbeddingsError, ExtractionError
+from extract.pictures.archives import open_images
 from extract.pictures.decode import PICTURE
+from extract.pictures.image_folder import Images
 from extract.settings import ExtractSettings
-from extract.store.embeddings import ShardAttributes, read_attributes, read_rejects
+from extract.store.columns import read_column, read_rejects
+from extract.store.kept_rows import KeptRows, Match, Stamps
+from extract.store.network_info import NetworkInfo
+from extract.store.recipes import IMPORTED, compare_recipes, describe_recipe
+from extract.store.schema import (
+    STAMPED_VERSION,
+    ShardAttributes,
+    open_embeddings,
+    read_attributes,
+)
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import Tiles
 
-IMPORTED = "imported"  # in place of the weights where the vectors come from elsewhere
 MADE_WITH = ("precision", "runtime", "weights_sha256")  # the same in all shards of a backbone
 _START_ANEW = "start anew with --fresh (FRESH=1 for make)"
 
 
-class NetworkInfo(Protocol):
-    """What a shard records of the network that made it."""
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]: ...  # noqa: D102
-    @property
-    def weights(self) -> str: ...  # noqa: D102
-    @property
-    def weights_sha256(self) -> str: ...  # noqa: D102
-    @property
-    def versions(self) -> str: ...  # noqa: D102
-    @property
-    def precision(self) -> str: ...  # noqa: D102
-    @property
-    def runtime(self) -> str: ...  # noqa: D102
-    @property
-    def device(self) -> str: ...  # noqa: D102
-    @property
-    def note(self) -> str: ...  # noqa: D102
-
-
 class BackboneShards:
     """The shards of one backbone.
+
+    A shard is that of its own rows: where the table grew, the shards whose rows are the same stay.
+    The others are renamed to `earlier-….h5`, and their rows are used again (`KeptRows`) until all
+    shards are complete.
 
     Attributes
     ----------
     slices : rows of the table in each shard.
     shards : paths of the shards.
     missing : numbers of the shards to make: all, until `find_missing` or `check` was called.
-    made : what the complete shards were made with, by the names in `MADE_WITH`; empty where there
-        are none.
+    earlier : shards of other rows, from the earliest to the latest.
+    made : what the shards were made with, by the names in `MADE_WITH`; empty where there are none.
     is_imported : whether the features come from elsewhere, so that there is nothing to make.
+    needs_network : whether rows are missing that no earlier shard has.
     """
 
     def __init__(
-        self, settings: ExtractSettings, tiles: Tiles, backbone: str, *, tiles_sha256: str
+        self,
+        settings: ExtractSettings,
+        tiles: Tiles,
+        backbone: str,
+        *,
+        tiles_sha256: str,
+        retry: bool = False,
     ) -> None:
         self.settings = settings
         self.tiles = tiles
         self.backbone = backbone
         self.tiles_sha256 = tiles_sha256
+        self.retry = retry
         features = settings.folder / "features"
         size = settings.extract.shard
         self.folder = features / backbone
@@ -70,23 +75,35 @@ class BackboneShards:
         self.slices = [slice(start, min(start + size, len(tiles))) for start in starts]
         self.shards = [self.folder / f"part-{i:05d}.h5" for i in range(len(starts))]
         self.missing = list(range(len(starts)))
+        self.earlier = self.list_existing("earlier")
         self.made: dict[str, str] = {}
         self.is_imported = False
+        self.needs_network = True
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
-        """What the data of a shard depend on, as JSON: shards of another recipe are refused."""
-        extract = self.settings.extract
-        same = extract.model_dump(mode="json", include={"size", "precision", "runtime", "dtype"})
-        return {
-            "tiles": self.tiles_sha256,
-            "cuts": [str(cut) for cut in extract.cuts_of(self.backbone)],
-            "weights": Path(extract.weights_of(self.backbone)).name,
-            **same,
-            "shard": extract.shard,
-            "max_pixels": self.settings.tiles.max_pixels,
-            **self.settings.tiles.look,
-        }
+        """What the numbers of a row depend on, as JSON: shards of another recipe are refused."""
+        return describe_recipe(self.settings, self.backbone)
+
+    @cached_property
+    def kept(self) -> KeptRows | None:
+        """Rows of earlier shards; None where there are none."""
+        return KeptRows(self.earlier, retry=self.retry) if self.earlier else None
+
+    @cached_property
+    def images(self) -> Images:
+        """The pictures."""
+        return open_images(self.settings.tiles)
+
+    def stamp(self, rows: range | slice) -> Stamps:
+        """Return what tells whether the pictures of some rows of the table have changed."""
+        paths = self.tiles.path.iloc[rows.start : rows.stop]
+        return np.array([self.images.stamp(path) for path in paths], np.uint64)
+
+    def match(self, rows: range | slice, stamps: Stamps) -> Match | None:
+        """Return which rows of the table are kept; None where there are no earlier shards."""
+        ids = self.tiles.id.iloc[rows.start : rows.stop]
+        return self.kept.match(ids, stamps) if self.kept else None
 
     def find_missing(self) -> None:
         """Find the missing shards, changing nothing on disk: a run may be at work in the folder.
@@ -100,11 +117,13 @@ class BackboneShards:
         if self.are_imported(existing):
             self._check_imported(existing)
             return
-        self.made = self._compare(existing)
+        attributes = self._compare([*self.earlier, *existing])
         if self.made:
             self._check_weights(self.made.get("weights_sha256", ""))
-        complete = set(existing)
+        complete = {shard for shard in existing if self._is_current(shard, attributes[shard])}
         self.missing = [i for i, shard in enumerate(self.shards) if shard not in complete]
+        self.earlier += [shard for shard in existing if shard not in complete]
+        self.needs_network = self.count_new() > 0
 
     def check(self, *, fresh: bool) -> None:
         """Find the missing shards, and remove partial ones; with `fresh` all that was made here.
@@ -116,35 +135,78 @@ class BackboneShards:
         self.folder.mkdir(parents=True, exist_ok=True)
         if fresh and not self.are_imported(self.list_existing()):
             self.clear()
+            _remove(self.earlier)
+            self.earlier = []
         self.find_missing()
-        if not self.is_imported:
-            _remove(self.folder.glob("*.partial"))
-
-    def retry(self, is_usable: Callable[[int], bool]) -> None:
-        """Remove the shards with a rejected tile that is usable now, so that they are made again.
-
-        Parameters
-        ----------
-        is_usable : whether the tile of a row of the table can be used.
-        """
         if self.is_imported:
             return
-        for i in sorted(set(range(len(self.shards))) - set(self.missing)):
-            rejected = read_rejects([self.shards[i]])
-            if any(is_usable(self.slices[i].start + row) for row in rejected):
-                _remove([self.shards[i]])
-                self.missing.append(i)
-        self.missing.sort()
+        _remove(self.folder.glob("*.partial"))
+        if not self._is_virtual_current():
+            self.virtual.unlink(missing_ok=True)
+        self.earlier = [_rename_earlier(shard) for shard in self.earlier]
+        self.__dict__.pop("kept", None)
+
+    def count_new(self) -> int:
+        """Count the tiles of missing shards that no earlier shard has."""
+        n_new = 0
+        for index in self.missing:
+            rows = self.slices[index]
+            match = self.match(rows, self.stamp(rows)) if self.kept else None
+            n_rows = rows.stop - rows.start
+            n_new += n_rows - (0 if match is None else int(match.is_same.sum()))
+        return n_new
 
     def clear(self) -> None:
-        """Remove everything that was made here."""
+        """Remove everything that was made here, but earlier shards."""
         if not self.is_imported:
             partial = self.folder.glob("*.partial")
-            _remove([*self.list_existing(), *partial, self.virtual])
+            _remove([self.virtual, *self.list_existing(), *partial])
 
-    def list_existing(self) -> list[Path]:
-        """Return the complete shards in the folder, whoever made them."""
-        return sorted(self.folder.glob("part-*.h5"))
+    def list_existing(self, kind: str = "part") -> list[Path]:
+        """Return the complete shards in the folder, whoever made them, or the earlier ones."""
+        found = sorted(self.folder.glob(f"{kind}-*.h5"))
+        return sorted(found, key=lambda path: path.stat().st_mtime_ns) if kind != "part" else found
+
+    def hash_rows(self, rows: slice) -> str:
+        """Return a hash of the ids and paths of some rows of the table."""
+        ids = self.tiles.id.iloc[rows]
+        texts = [str(ids.dtype), *ids.astype(str), *self.tiles.path.iloc[rows]]
+        return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+    def _is_current(self, shard: Path, attributes: ShardAttributes) -> bool:
+        """Return whether a shard is one of those of the table, with all its pictures as they are.
+
+        Shards of schema versions 1 and 2 tell for which table they were made, and do not tell when
+        pictures changed.
+        """
+        if shard not in self.shards:
+            return False
+        rows = self.slices[self.shards.index(shard)]
+        recipe = json.loads(attributes.get("recipe", "{}"))
+        if recipe.get("cuts") != self.recipe["cuts"]:
+            return False
+        if int(attributes["schema_version"]) < STAMPED_VERSION:
+            is_same_size = recipe.get("shard") == self.settings.extract.shard
+            is_same = is_same_size and recipe.get("tiles") == self.tiles_sha256
+            return is_same and not (self.retry and read_rejects([shard]))
+        if recipe.get("tiles") != self.hash_rows(rows):
+            return False
+        with open_embeddings(shard) as file:
+            then = read_column(file, shard, "stamp")
+        now = self.stamp(rows)
+        is_same = (then == now) | (now == 0)
+        return bool(is_same.all()) and not (self.retry and read_rejects([shard]))
+
+    def _is_virtual_current(self) -> bool:
+        """Return whether the virtual file is that of these shards and this table."""
+        try:
+            attributes = read_attributes(self.virtual)
+        except EmbeddingsError:
+            return False
+        names = [shard.name for shard in self.shards]
+        is_same_table = attributes.get("tiles_sha256") == self.tiles_sha256
+        is_complete = not self.missing and not self.earlier
+        return is_complete and is_same_table and json.loads(attributes["shards"]) == names
 
     def are_imported(self, existing: list[Path]) -> bool:
         """Return whether shards come from elsewhere, by the first that can be read."""
@@ -152,6 +214,13 @@ class BackboneShards:
             with suppress(EmbeddingsError):
                 return read_attributes(shard).get("weights") == IMPORTED
         return False
+
+    def is_whole(self) -> bool:
+        """Return whether the virtual file and all shards that it names are there."""
+        if not self.virtual.is_file():
+            return False
+        names = json.loads(read_attributes(self.virtual).get("shards", "[]"))
+        return all((self.folder / name).is_file() for name in names)
 
     def _check_imported(self, existing: list[Path]) -> None:
         """Check that an import is complete; it is kept with `fresh`: no network makes it again."""
@@ -176,23 +245,23 @@ class BackboneShards:
             )
         self.shards = existing
 
-    def _compare(self, existing: list[Path]) -> dict[str, str]:
-        """Compare every shard with these settings and with the first; return what made them.
+    def _compare(self, existing: list[Path]) -> dict[Path, ShardAttributes]:
+        """Compare every shard with these settings and with the first; note what made them.
 
         A shard may be another's: copied from another folder, or made by another machine.
         """
-        made: dict[str, str] = {}
         others: dict[str, str] = {}
+        found: dict[Path, ShardAttributes] = {}
         for shard in existing:
-            attributes = read_attributes(shard)
-            stated: Mapping[str, Any] = {**attributes}
-            differs = self.difference(attributes) or _compare_makers(made, stated)
+            found[shard] = read_attributes(shard)
+            stated: Mapping[str, Any] = {**found[shard]}
+            differs = self.difference(found[shard]) or _compare_makers(self.made, stated)
             if differs:
                 others[shard.name] = differs
             else:
-                made |= {key: str(stated[key]) for key in MADE_WITH if key in stated}
+                self.made |= {key: str(stated[key]) for key in MADE_WITH if key in stated}
         if not others:
-            return made
+            return found
         name, differs = next(iter(others.items()))
         if len(others) == len(existing):
             raise ExtractionError(
@@ -209,17 +278,7 @@ class BackboneShards:
         """Describe in what a shard's settings differ from these; empty where they agree."""
         if attributes.get("weights") == IMPORTED:
             return "imported"
-        made = {"runtime": "auto", **json.loads(attributes.get("recipe", "{}"))}
-        # once the whole path, which another machine need not have
-        made["weights"] = Path(str(made.get("weights"))).name
-        differs = {
-            key: f"{key} was {made.get(key)!r}, now {value!r}"
-            for key, value in self.recipe.items()
-            if made.get(key) != value
-        }
-        if "tiles" in differs:
-            differs["tiles"] = "the table had other ids or paths, or another order"
-        return "; ".join(differs.values())
+        return compare_recipes(attributes, self.recipe)
 
     def made_in(self) -> dict[str, str | None]:
         """Return precision and runtime of the complete shards; None where there are none."""
@@ -259,13 +318,15 @@ class BackboneShards:
 
     def open_shard(self, index: int, network: NetworkInfo) -> ShardWriter:
         """Begin one shard."""
+        rows = self.slices[index]
+        tiles_sha256 = self.hash_rows(rows)
         attributes = ShardAttributes(
             settings=json.dumps(self.settings.as_json()),
-            recipe=json.dumps(self.recipe),
+            recipe=json.dumps({**self.recipe, "tiles": tiles_sha256}),
             weights=network.weights,
             weights_are_random=network.weights.startswith("random:"),
             weights_sha256=network.weights_sha256,
-            tiles_sha256=self.tiles_sha256,
+            tiles_sha256=tiles_sha256,
             precision=network.precision,
             precision_note=network.note,
             runtime=network.runtime,
@@ -274,7 +335,7 @@ class BackboneShards:
         )
         return ShardWriter(
             self.shards[index],
-            self.tiles.id.iloc[self.slices[index]],
+            self.tiles.id.iloc[rows],
             network.shapes,
             dtype=self.settings.extract.dtype,
             attributes=attributes,
@@ -283,14 +344,21 @@ class BackboneShards:
 
     def finish(self) -> None:
         """Write the virtual file over the complete shards, unless it is there already."""
+        if self.is_imported:
+            return
         if self.missing or not self.virtual.is_file():
-            write_virtual(self.virtual, self.shards)
+            write_virtual(self.virtual, self.shards, tiles_sha256=self.tiles_sha256)
+        _remove(self.earlier)
 
 
 def check_backbone_shards(
-    settings: ExtractSettings, tiles: Tiles, *, fresh: bool = False
+    settings: ExtractSettings, tiles: Tiles, *, fresh: bool = False, retry: bool = False
 ) -> list[BackboneShards]:
     """Return the shards of every backbone, checked.
+
+    Parameters
+    ----------
+    fresh : throw away what is there. `retry` : make rows again that were rejected.
 
     Raises
     ------
@@ -299,9 +367,17 @@ def check_backbone_shards(
     tiles_sha256 = tiles.sha256  # reads every id and path: once
     checked = []
     for backbone in settings.extract.backbones:
-        checked.append(BackboneShards(settings, tiles, backbone, tiles_sha256=tiles_sha256))
-        checked[-1].check(fresh=fresh)
+        shards = BackboneShards(settings, tiles, backbone, tiles_sha256=tiles_sha256, retry=retry)
+        shards.check(fresh=fresh)
+        checked.append(shards)
     return checked
+
+
+def _rename_earlier(shard: Path) -> Path:
+    """Take a shard out of those of the table; its rows are used again."""
+    if shard.name.startswith("earlier-"):
+        return shard
+    return shard.rename(shard.with_name(f"earlier-{uuid4().hex}.h5"))
 
 
 def _remove(paths: Iterable[Path]) -> None:

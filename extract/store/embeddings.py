@@ -1,62 +1,38 @@
-"""Read embeddings files: their schema, and the checks of what a stranger may have written.
-
-Schema `roofline.embeddings`. To raise it: add one to `SCHEMA_VERSION`, teach `open_embeddings` the
-old version, keep a golden file of it under `tests/golden`, and write a line in CHANGELOG.md.
-
-Version 2 added `pictures` (statistics of each picture, without a network) and a checksum of
-everything, not of the cuts alone. Shards of version 1 stay valid: a run goes on beside them, and
-`pictures` is there once every shard has it.
-"""
+"""Read embeddings: every row that is handed out was held against its checksum."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypedDict, cast
+from typing import NamedTuple
 
 import h5py
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from extract.config.arrays import Bools
+from extract.config.arrays import Array, Bools
 from extract.errors import EmbeddingsError
+from extract.store.checksums import CHUNK_SUMS, hash_dataset, sum_chunk
+from extract.store.columns import decode_ids
+from extract.store.schema import (
+    OK,
+    SET_ASIDE,
+    UNREADABLE,
+    check_seal,
+    get_attributes,
+    name_shards,
+    open_embeddings,
+)
 
-SCHEMA = "roofline.embeddings"
-SCHEMA_VERSION = 2
-OK = 1
-REJECTED = 2
-Array = NDArray[Any]
-_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, RuntimeError)
 
+class _Part(NamedTuple):
+    """A shard, and the rows of the whole that lie in it."""
 
-class ShardAttributes(TypedDict, total=False):
-    """Root attributes of an embeddings file; `settings`, `recipe`, `shards`, `imported_from`: JSON.
-
-    `shards` is that of a virtual file alone, `imported_from` that of an import. Version 1 lacks
-    `runtime`.
-    """
-
-    schema: str
-    schema_version: int
-    sha256: str
-    settings: str
-    recipe: str
-    weights: str
-    weights_are_random: bool
-    weights_sha256: str
-    tiles_sha256: str
-    precision: str
-    precision_note: str
-    runtime: str
-    device: str
-    created_with: str
-    imported_from: str
-    shards: str
+    shard: ShardReader
+    start: int
+    stop: int
 
 
 class Embeddings:
@@ -72,23 +48,28 @@ class Embeddings:
 
     Raises
     ------
-    EmbeddingsError : no such file, not an embeddings file, a newer schema, or a shard is missing.
+    EmbeddingsError : no such file, not an embeddings file, a newer schema, or a shard is missing;
+        from every method, data that differ from their checksum.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.backbone = path.stem
         self._file = open_embeddings(path)
-        self.attributes = get_attributes(self._file)
-        self.cuts = list(self._file["cuts"])
-        self._shards = [path.parent / name for name in name_shards(path, self.attributes)]
-        for shard in self._shards:
-            if not shard.is_file():
-                self._file.close()
-                raise EmbeddingsError(
-                    f"{path}: its shard {path.stem}/{shard.name} is missing. "
-                    "Run `make features` again."
-                )
+        self._checked: set[str] = set()
+        self._parts_of: dict[str, list[_Part]] = {}
+        self._open_shard: ShardReader | None = None
+        try:
+            check_seal(self._file, path)
+            self.attributes = get_attributes(self._file)
+            self.cuts = list(self._file["cuts"])
+            named = name_shards(path, self.attributes)
+            self._shards = {name: ShardReader(path.parent / name) for name in named}
+            for shard in self._shards.values():
+                shard.check_there()
+        except EmbeddingsError:
+            self._file.close()
+            raise
 
     @cached_property
     def ids(self) -> Array:
@@ -98,7 +79,7 @@ class Embeddings:
     @cached_property
     def is_ok(self) -> Bools:
         """Whether each tile was accepted."""
-        return np.asarray(self._file["status"][:] == OK)
+        return np.asarray(self._read_column("status", slice(None)) == OK)
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -106,7 +87,7 @@ class Embeddings:
 
     def read_ids(self, rows: slice) -> Array:
         """Read some ids, int64 or text, in the order of the tile table."""
-        return decode_ids(self._file["id"][rows])
+        return decode_ids(self._read_column("id", rows))
 
     @property
     def pictures(self) -> NDArray[np.void] | None:
@@ -118,7 +99,20 @@ class Embeddings:
 
     def read_pictures(self, rows: slice) -> NDArray[np.void] | None:
         """Read some rows of `pictures`."""
-        return self._file["pictures"][rows] if "pictures" in self._file else None
+        return self._read_column("pictures", rows) if "pictures" in self._file else None
+
+    def _read_column(self, name: str, rows: slice) -> Array:
+        """Read rows of a column, the whole of which is checked before the first are read."""
+        try:
+            stated = self._file[name].attrs.get("sha256")
+            if name not in self._checked and stated not in (None, hash_dataset(self._file[name])):
+                raise _damaged(self.path, name)
+            self._checked.add(name)
+            return np.asarray(self._file[name][rows])
+        except EmbeddingsError:
+            raise
+        except UNREADABLE:
+            raise _damaged(self.path, name) from None
 
     def shape(self, cut: str) -> tuple[int, ...]:
         """Return the shape of one row of a cut."""
@@ -126,14 +120,51 @@ class Embeddings:
 
     def read(self, cut: str, rows: slice = slice(None)) -> NDArray[np.float16 | np.float32]:
         """Read rows of a cut, as stored: (n_rows, …), NaN rows for rejected tiles."""
-        return np.asarray(self._file[f"cuts/{cut}"][rows])
+        first, last, _ = rows.indices(len(self))
+        pieces = []
+        for part in self._find_parts(cut):
+            start = max(first, part.start)
+            stop = min(last, part.stop)
+            if start < stop:
+                self._switch_to(part.shard)
+                pieces.append(part.shard.read(cut, start - part.start, stop - part.start))
+        if not pieces:
+            return np.asarray(self._file[f"cuts/{cut}"][:0])
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+    def _find_parts(self, cut: str) -> list[_Part]:
+        """Return where the rows of a cut lie, in order; what is no virtual file is its own part."""
+        if cut not in self._parts_of:
+            data = self._file[f"cuts/{cut}"]
+            parts = [_Part(ShardReader(self.path), 0, len(self))]
+            if data.is_virtual:
+                parts = [self._find_part(source) for source in data.virtual_sources()]
+            parts.sort(key=lambda part: part.start)
+            stops = [0, *(part.stop for part in parts)]
+            if stops[-1] != len(self) or stops[:-1] != [part.start for part in parts]:
+                raise EmbeddingsError(
+                    f"{self.path}: rows of {cut!r} lie in no shard, or in two. {SET_ASIDE}"
+                )
+            self._parts_of[cut] = parts
+        return self._parts_of[cut]
+
+    def _find_part(self, source: h5py._hl.vds.VDSmap) -> _Part:
+        first, last = source.vspace.get_select_bounds()
+        return _Part(self._shards[source.file_name], int(first[0]), int(last[0]) + 1)
+
+    def _switch_to(self, shard: ShardReader) -> None:
+        """Keep one shard open: there may be more of them than a process may open files."""
+        if self._open_shard is not shard:
+            if self._open_shard is not None:
+                self._open_shard.close()
+            self._open_shard = shard
 
     def checksum(self, cut: str) -> str:
         """Return the SHA-256 of a cut's checksums in all shards; the data are not read."""
         digest = hashlib.sha256()
-        for path in self._shards:
-            with h5py.File(path, "r") as shard:
-                digest.update(str(shard[f"cuts/{cut}"].attrs["sha256"]).encode())
+        for shard in self._shards.values():
+            with open_embeddings(shard.path) as file:
+                digest.update(str(file[f"cuts/{cut}"].attrs["sha256"]).encode())
         return digest.hexdigest()
 
     def __enter__(self) -> Embeddings:
@@ -147,160 +178,87 @@ class Embeddings:
         tb: TracebackType | None,
     ) -> None:
         """Close the file."""
+        if self._open_shard is not None:
+            self._open_shard.close()
         self._file.close()
 
 
-def open_embeddings(path: Path) -> h5py.File:
-    """Open a shard or a virtual file to read, after checking its schema and its layout.
+class ShardReader:
+    """Read the cuts of one shard; each chunk is held against its checksum when it is first read.
 
-    Raises
-    ------
-    EmbeddingsError : not there, not HDF5, another or a newer schema, or another layout: a file
-        from elsewhere can name any other file of this machine as its data.
+    Shards of versions 1 and 2 have one checksum a cut: all of it is read first.
     """
-    if not path.is_file():
-        raise EmbeddingsError(f"{path}: no such file. Run `make features` first.")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise EmbeddingsError(
-            f"{path}: not a readable HDF5 file ({error}). `python -m extract verify --set-aside` "
-            "puts damaged files aside; then run `make features` again."
-        ) from None
-    try:
-        _check_schema(file, path)
-        _check_layout(file, set(name_shards(path, get_attributes(file))))
-    except EmbeddingsError:
-        file.close()
-        raise
-    except _UNREADABLE as error:
-        file.close()
-        raise EmbeddingsError(
-            f"{path}: not as `make features` writes it ({error}). Do not trust it; make it anew, "
-            "with FRESH=1."
-        ) from None
-    return file
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: h5py.File | None = None
+        self._sums: dict[str, dict[int, int]] = {}  # of each cut, the chunks that are not checked
+
+    def check_there(self) -> None:
+        """Raise `EmbeddingsError` where the shard is missing."""
+        if not self.path.is_file():
+            raise EmbeddingsError(
+                f"{self.path.parent}.h5: its shard {self.path.parent.name}/{self.path.name} is "
+                "missing. Run `make features` again."
+            )
+
+    @property
+    def file(self) -> h5py.File:
+        """The file, which is opened where it is not."""
+        if self._file is None:
+            self._file = open_embeddings(self.path)
+            check_seal(self._file, self.path)
+        return self._file
+
+    def close(self) -> None:
+        """Close the file; what was checked is remembered."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def read(self, cut: str, start: int, stop: int) -> Array:
+        """Read rows of a cut: (stop − start, …), as stored.
+
+        Raises
+        ------
+        EmbeddingsError : they differ from their checksum, or cannot be read.
+        """
+        file = self.file
+        try:
+            data = file[f"cuts/{cut}"]
+            size = data.chunks[0] if data.chunks else len(data)
+            first = start // size
+            last = -(-stop // size)
+            rows = np.asarray(data[first * size : last * size])
+            self._check(cut, data, rows, first=first)
+        except EmbeddingsError:
+            raise
+        except UNREADABLE:
+            raise _damaged(self.path, f"cuts/{cut}") from None
+        return rows[start - first * size : stop - first * size]
+
+    def _check(self, cut: str, data: h5py.Dataset, rows: Array, *, first: int) -> None:
+        """Check whole chunks of a cut, of which `first` is the number of the first."""
+        if cut not in self._sums:
+            self._sums[cut] = self._read_sums(cut, data)
+        sums = self._sums[cut]
+        size = data.chunks[0] if data.chunks else len(data)
+        for start in range(0, len(rows), size):
+            chunk = first + start // size
+            if chunk in sums:
+                if sum_chunk(rows[start : start + size]) != sums[chunk]:
+                    raise _damaged(self.path, f"cuts/{cut}")
+                del sums[chunk]
+
+    def _read_sums(self, cut: str, data: h5py.Dataset) -> dict[int, int]:
+        """Return the checksum of each chunk; none where all of the cut was checked."""
+        sums = data.attrs.get(CHUNK_SUMS)
+        if sums is not None and data.chunks and len(sums) == -(-len(data) // data.chunks[0]):
+            return dict(enumerate(sums.tolist()))
+        if hash_dataset(data) != data.attrs["sha256"]:
+            raise _damaged(self.path, f"cuts/{cut}")
+        return {}
 
 
-def _check_schema(file: h5py.File, path: Path) -> None:
-    schema = file.attrs.get("schema")
-    stated = str(file.attrs.get("schema_version", 0))
-    version = int(stated) if stated.isdecimal() else 0
-    if schema != SCHEMA or version < 1:
-        raise EmbeddingsError(
-            f"{path}: expected schema {SCHEMA!r}, got {schema!r}. This file was not written by "
-            "`make features`."
-        )
-    if version > SCHEMA_VERSION:
-        raise EmbeddingsError(
-            f"{path}: written by a newer Roofline (schema version {version}; this one reads up to "
-            f"{SCHEMA_VERSION}). Update Roofline."
-        )
-
-
-def _check_layout(file: h5py.File, shards: set[str]) -> None:
-    """Raise ValueError where data are missing, lie outside the file and its shards, or disagree."""
-    if any(name.count("/") != 1 or name.endswith("..") for name in shards):
-        raise ValueError("shards outside their folder")
-    for name in ("id", "status", "cuts"):
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise ValueError("id, status or cuts is missing, or a link")
-    n_rows = len(file["status"])
-    for name in dataset_names(file):
-        link = file.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink) or file[name].external:
-            raise ValueError(f"{name} lies in another file")
-        data = file[name]
-        if data.is_virtual and {source.file_name for source in data.virtual_sources()} - shards:
-            raise ValueError(f"{name} lies in files that are no shards")
-        if len(data) != n_rows:
-            raise ValueError(f"{name} has {len(data)} rows, status {n_rows}")
-    if any(data.dtype.kind != "f" for data in file["cuts"].values()):
-        raise ValueError("cuts that are no floats")
-
-
-def read_attributes(path: Path) -> ShardAttributes:
-    """Read the root attributes of a shard or of a virtual file."""
-    with open_embeddings(path) as file:
-        return get_attributes(file)
-
-
-def get_attributes(file: h5py.File) -> ShardAttributes:
-    """Return the root attributes of an open file."""
-    return cast(ShardAttributes, dict(file.attrs))
-
-
-def name_shards(path: Path, attributes: ShardAttributes) -> list[str]:
-    """Return the shards of a virtual file as it names them, `<backbone>/part-00000.h5`."""
-    return [f"{path.stem}/{name}" for name in json.loads(attributes.get("shards", "[]"))]
-
-
-def dataset_names(file: h5py.File) -> list[str]:
-    """Return the name of every dataset, as `id` or `cuts/<layer>:<pooling>`."""
-    return [name for name in file if name != "cuts"] + [f"cuts/{name}" for name in file["cuts"]]
-
-
-def hash_rows(rows: Array) -> str:
-    """Return the SHA-256 of some rows, as their dataset carries it."""
-    return hashlib.sha256(as_bytes(rows)).hexdigest()
-
-
-def as_bytes(rows: Array) -> bytes:
-    """Return the bytes of some rows that the checksum of their dataset is taken over."""
-    if rows.dtype == object:
-        return "".join(f"{text}\0" for text in rows).encode()
-    return np.ascontiguousarray(rows).tobytes()
-
-
-def hash_file(file: h5py.File) -> str:
-    """Return the SHA-256 of a file's attributes and of the checksums of its datasets."""
-    attributes = {name: str(value) for name, value in file.attrs.items() if name != "sha256"}
-    sums = {name: file[name].attrs.get("sha256") for name in dataset_names(file)}
-    stated = {name: value for name, value in sums.items() if value is not None}
-    return hashlib.sha256(json.dumps([attributes, stated], sort_keys=True).encode()).hexdigest()
-
-
-def read_columns(shards: Sequence[Path]) -> Mapping[str, list[Array]]:
-    """Read what the virtual file copies, shard by shard.
-
-    Returns
-    -------
-    `id`, `status`, and `pictures` where every shard has it; one array a shard.
-    """
-    columns: dict[str, list[Array]] = {"id": [], "status": [], "pictures": []}
-    for shard in shards:
-        with open_embeddings(shard) as file:
-            for name in columns.keys() & file.keys():
-                columns[name].append(file[name][:])
-    if len(columns["pictures"]) < len(shards):
-        del columns["pictures"]
-    return columns
-
-
-def read_rejects(shards: Sequence[Path]) -> dict[int, str]:
-    """Return the reason of each rejected row, rows counted over all shards."""
-    rejects: dict[int, str] = {}
-    start = 0
-    for shard in shards:
-        with open_embeddings(shard) as file:
-            status = file["status"][:]
-            rows = np.flatnonzero(status == REJECTED)
-            reasons = file["reason"].asstr()[:] if len(rows) else []
-        rejects |= {start + int(row): str(reasons[row]) for row in rows}
-        start += len(status)
-    return rejects
-
-
-def encode_ids(ids: pd.Series[Any]) -> Array:
-    """Return ids as HDF5 stores them: int64, or UTF-8 text of fixed width."""
-    if ids.dtype == np.int64:
-        return ids.to_numpy()
-    encoded = np.array([text.encode() for text in ids])
-    return encoded.astype(h5py.string_dtype("utf-8", encoded.dtype.itemsize))
-
-
-def decode_ids(stored: Array) -> Array:
-    """Return ids as the table has them: int64 or text."""
-    if stored.dtype == np.int64:
-        return stored
-    return np.array([text.decode() for text in stored], dtype=object)
+def _damaged(path: Path, name: str) -> EmbeddingsError:
+    return EmbeddingsError(f"{path}: damaged: {name}: data differ from their checksum. {SET_ASIDE}")

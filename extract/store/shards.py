@@ -16,27 +16,23 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from extract.config.arrays import Bools
+from extract.config.arrays import Array, Bools
 from extract.errors import EmbeddingsError
 from extract.files.atomic import publish, write_atomically
-from extract.store.embeddings import (
+from extract.store.checksums import CHUNK_SUMS, ChunkSums, dataset_names, hash_file, hash_rows
+from extract.store.columns import encode_ids, read_columns
+from extract.store.schema import (
     OK,
     REJECTED,
     SCHEMA,
     SCHEMA_VERSION,
-    Array,
     ShardAttributes,
-    dataset_names,
-    encode_ids,
-    hash_file,
-    hash_rows,
     open_embeddings,
-    read_columns,
 )
 
 _CHUNK_BYTES = 1 << 19
 _METADATA_BYTES = 1 << 18
-_INDEX_BYTES = 16  # of the address of a chunk
+_INDEX_BYTES = 32  # of the address of a chunk, and its checksum
 _TEXT_BYTES = 40  # of a text beside its letters: an address in its dataset, and a heap header
 _BLOCK = bytes(1 << 20)
 
@@ -53,9 +49,9 @@ class ShardWriter:
     path : final name, `part-00000.h5`.
     ids : (n_tiles,), int64 or text.
     shapes : shape of one row of each cut, by its dataset name `<layer>:<pooling>`.
-    dtype : float16 or float32.
+    dtype : float16 or float32, of all cuts or of each.
     attributes : root attributes.
-    facts : type of the rows of `pictures`, or None where there are none.
+    facts : type of the rows of `pictures`, or None where there are neither these nor stamps.
 
     Raises
     ------
@@ -68,14 +64,15 @@ class ShardWriter:
         ids: pd.Series[Any],
         shapes: Mapping[str, tuple[int, ...]],
         *,
-        dtype: str,
+        dtype: str | Mapping[str, str],
         attributes: ShardAttributes | Mapping[str, Any],
         facts: np.dtype[Any] | None = None,
     ) -> None:
         self._path = path
         self._partial = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
         self._file = h5py.File(self._partial, "w", libver="v110")
-        self._dtype = np.dtype(dtype)
+        of_each = dict.fromkeys(shapes, dtype) if isinstance(dtype, str) else dtype
+        self._dtypes = {name: np.dtype(of_each[name]) for name in shapes}
         self._n_tiles = len(ids)
         self._n_rows = 0
         self._columns = {
@@ -85,7 +82,9 @@ class ShardWriter:
         }
         if facts is not None:
             self._columns["pictures"] = np.zeros(len(ids), facts)
+            self._columns["stamp"] = np.zeros(len(ids), np.uint64)
         self._digests = {name: hashlib.sha256() for name in shapes}
+        self._chunk_sums: dict[str, ChunkSums] = {}
         try:
             self._create_datasets(shapes)
             _write_attributes(self._file, attributes)
@@ -99,12 +98,15 @@ class ShardWriter:
             kind = h5py.string_dtype() if values.dtype == object else values.dtype
             self._file.create_dataset(name, values.shape, kind)
         for name, shape in shapes.items():
-            fitting = _CHUNK_BYTES // (math.prod(shape) * self._dtype.itemsize)
+            dtype = self._dtypes[name]
+            fitting = _CHUNK_BYTES // (math.prod(shape) * dtype.itemsize)
+            chunk_rows = max(1, min(self._n_tiles, fitting))
+            self._chunk_sums[name] = ChunkSums(chunk_rows)
             self._file.create_dataset(
                 f"cuts/{name}",
                 (self._n_tiles, *shape),
-                self._dtype,
-                chunks=(max(1, min(self._n_tiles, fitting)), *shape),
+                dtype,
+                chunks=(chunk_rows, *shape),
                 fillvalue=np.nan,
             )
 
@@ -113,6 +115,7 @@ class ShardWriter:
         rows: Mapping[str, Array],
         reasons: Sequence[str],
         facts: NDArray[np.void] | None = None,
+        stamps: NDArray[np.uint64] | None = None,
     ) -> None:
         """Write the next rows of every cut; NaN where the tile is rejected.
 
@@ -121,6 +124,7 @@ class ShardWriter:
         rows : cut → (n_rows, …), any float type.
         reasons : (n_rows,), why the tile is rejected; empty where it is not.
         facts : (n_rows,), statistics of each picture; needed where the shard has `pictures`.
+        stamps : (n_rows,), by which a picture that was replaced is noticed; 0 where unknown.
 
         Raises
         ------
@@ -137,6 +141,8 @@ class ShardWriter:
         self._columns["reason"][now] = reasons
         if facts is not None:
             self._columns["pictures"][now] = facts
+        if stamps is not None:
+            self._columns["stamp"][now] = stamps
         for name, values in rows.items():
             self._append_cut(name, values, is_bad, now)
         self._n_rows = now.stop
@@ -146,13 +152,14 @@ class ShardWriter:
         expected = (len(is_bad), *data.shape[1:])
         if values.shape != expected:
             raise ValueError(f"{data.name}: expected rows {expected}, got {values.shape}")
-        stored = saturate(values, self._dtype)
+        stored = saturate(values, self._dtypes[name])
         if is_bad.any():
             stored = stored.copy()
             stored[is_bad] = np.nan
         stored = np.ascontiguousarray(stored)
         data[now] = stored
         self._digests[name].update(stored.reshape(-1).data)
+        self._chunk_sums[name].update(stored)
 
     @property
     def is_full(self) -> bool:
@@ -172,7 +179,9 @@ class ShardWriter:
             self._file[name][:] = values
             self._file[name].attrs["sha256"] = hash_rows(values)
         for name, digest in self._digests.items():
-            self._file[f"cuts/{name}"].attrs["sha256"] = digest.hexdigest()
+            attributes = self._file[f"cuts/{name}"].attrs
+            attributes["sha256"] = digest.hexdigest()
+            attributes[CHUNK_SUMS] = self._chunk_sums[name].finish()
         self._file.attrs["sha256"] = hash_file(self._file)
         self._file.flush()
         n_bytes = self._file.id.get_filesize()
@@ -233,12 +242,18 @@ def _has_infinity(values: Array) -> bool:
     return bool(((values.view(np.uint16) & 0x7FFF) == 0x7C00).any())
 
 
-def write_virtual(path: Path, shards: Sequence[Path]) -> None:
-    """Write the file over all shards: virtual cuts, copies of the rest, the first's attributes."""
+def write_virtual(path: Path, shards: Sequence[Path], **attributes_of_all: str) -> None:
+    """Write the file over all shards: virtual cuts, copies of the rest, the first's attributes.
+
+    Parameters
+    ----------
+    attributes_of_all : in place of the first shard's.
+    """
     with open_embeddings(shards[0]) as first:
         own = ("schema", "schema_version", "sha256")
         attributes = {name: value for name, value in first.attrs.items() if name not in own}
         cuts = {name: (data.shape[1:], data.dtype) for name, data in first["cuts"].items()}
+    attributes |= attributes_of_all
     attributes["shards"] = json.dumps([shard.name for shard in shards])
     columns = read_columns(shards)
     stops = np.cumsum([len(part) for part in columns["id"]]).tolist()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-from collections.abc import Iterator
+import string
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from extract.config.arrays import Ints
+from extract.config.arrays import Array, Ints
 from extract.config.suggestions import suggest
 from extract.errors import VectorFileError
-from extract.store.embeddings import Array
+from extract.tables.parquet_index import list_index_columns, list_ranges
 
 _HDF5 = {".h5", ".hdf5", ".he5"}
 _PARQUET = {".parquet", ".pq"}
@@ -41,6 +41,13 @@ class VectorSource(NamedTuple):
     def suffix(self) -> str:
         """The file's ending, in small letters."""
         return self.path.suffix.lower()
+
+
+class OpenVectors(NamedTuple):
+    """Vectors, and in words what was taken of their file."""
+
+    values: Vectors
+    taken: str
 
 
 def parse_source(text: str) -> VectorSource:
@@ -66,16 +73,6 @@ def parse_source(text: str) -> VectorSource:
     return source
 
 
-def hash_sources(sources: list[VectorSource]) -> str:
-    """Return the SHA-256 of the names and the files."""
-    digest = hashlib.sha256()
-    for source in sources:
-        with source.path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
-        digest.update(f"{source.name}\0{content}\0".encode())
-    return digest.hexdigest()
-
-
 def read_ids(source: VectorSource) -> pd.Index[Any]:
     """Read ids as text, as the tile table writes them.
 
@@ -93,8 +90,12 @@ def read_ids(source: VectorSource) -> pd.Index[Any]:
     else:
         with _open_parquet(source) as file:
             name = source.name or "id"
-            _check_known(source, "column", name, file.schema_arrow.names)
-            values = file.read([name]).column(0).to_numpy()
+            ranges = list_ranges(file.schema_arrow)
+            _check_known(source, "column", name, [*file.schema_arrow.names, *ranges])
+            if name in ranges:
+                values = np.array(ranges[name])
+            else:
+                values = file.read([name]).column(0).to_numpy()
     ids = pd.Index(_as_text(values, source))
     twice: Array = ids[ids.duplicated()].unique().to_numpy()
     if len(twice):
@@ -120,12 +121,12 @@ def _as_text(values: Array, source: VectorSource) -> Array:
 
 
 @contextmanager
-def open_vectors(source: VectorSource, *, ids: VectorSource) -> Iterator[Vectors]:
+def open_vectors(source: VectorSource, *, not_vectors: Set[str]) -> Iterator[OpenVectors]:
     """Open vectors, to be read by `take_rows`; only those of a Parquet file are read as a whole.
 
     Parameters
     ----------
-    ids : its column is no vector.
+    not_vectors : columns that are no dimension of a vector: ids, and those of the tile table.
 
     Raises
     ------
@@ -134,15 +135,20 @@ def open_vectors(source: VectorSource, *, ids: VectorSource) -> Iterator[Vectors
     if source.suffix in _HDF5:
         with _open_dataset(source, default="") as dataset:
             _check_numbers(dataset, source)
-            yield dataset
+            yield OpenVectors(dataset, _describe_shape(dataset))
         return
     if source.suffix == ".npy":
         vectors = _map_array(source)
+        taken = _describe_shape(vectors)
     else:
-        id_column = (ids.name or "id") if ids.path == source.path else ""
-        vectors = _read_columns(source, id_column=id_column)
+        vectors, taken = _read_columns(source, not_vectors=not_vectors)
     _check_numbers(vectors, source)
-    yield vectors
+    yield OpenVectors(vectors, taken)
+
+
+def _describe_shape(vectors: Vectors) -> str:
+    sizes = " × ".join(map(str, vectors.shape[1:]))
+    return f"{sizes} numbers"
 
 
 def take_rows(vectors: Vectors, rows: Ints) -> Array:
@@ -209,38 +215,77 @@ def _open_parquet(source: VectorSource) -> Iterator[pq.ParquetFile]:
         raise VectorFileError(f"{source}: not a readable Parquet file ({error}).") from None
 
 
-def _read_columns(source: VectorSource, *, id_column: str) -> Array:
-    """Read columns of numbers, or one column of lists: (n, d); missing numbers are NaN.
+def _read_columns(source: VectorSource, *, not_vectors: Set[str]) -> tuple[Array, str]:
+    """Read columns of numbers, or one column of lists: (n, d), and what was taken, in words.
 
-    The columns are the one that the source names, those that begin as it says (`e*`), or without
-    a name all of numbers or lists but the ids'.
+    Missing numbers are NaN.
     """
     with _open_parquet(source) as file:
         schema = file.schema_arrow
-        names = [field.name for field in schema if _is_vector(field.type)]
-        if source.name:
-            names = fnmatch.filter(schema.names, source.name)
-        elif id_column in names:
-            names.remove(id_column)
-        has_list = any(_is_list(schema.field(name).type) for name in names)
-        if not names or (has_list and len(names) > 1):
-            raise VectorFileError(
-                f"{source}: expected columns of numbers or one column of lists, got "
-                f"{', '.join(names) or 'none'}; it has {', '.join(schema.names[:20])}. "
-                f"Write {source.path.name}:<column>, or :<beginning>*."
-            )
+        names = _choose_columns(
+            source, schema, not_vectors=not_vectors | list_index_columns(schema)
+        )
         table = file.read(names)
-    if not has_list:
-        return table.to_pandas().to_numpy()
-    lengths = pc.unique(pc.list_value_length(table.column(0))).to_pylist()
+    left_out = [name for name in schema.names if name not in names]
+    column = table.column(0)
+    if not _is_list(column.type):
+        taken = _describe_columns(names, left_out)
+        return table.to_pandas(ignore_metadata=True).to_numpy(), taken
+    lengths = pc.unique(pc.list_value_length(column)).to_pylist()
     if len(lengths) != 1 or None in lengths:
         some = " and ".join(sorted(map(str, lengths))[:3])
         raise VectorFileError(f"{source}: lists of {some} numbers; expected one length.")
-    return pc.list_flatten(table.column(0)).to_numpy().reshape(-1, lengths[0])
+    vectors = pc.list_flatten(column).to_numpy().reshape(-1, lengths[0])
+    return vectors, _describe_columns([f"{names[0]}[0 … {lengths[0] - 1}]"], left_out)
 
 
-def _is_vector(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or _is_list(kind)
+def _choose_columns(source: VectorSource, schema: pa.Schema, *, not_vectors: Set[str]) -> list[str]:
+    """Choose the columns that a source names, or without a name those that are a vector.
+
+    These are one column of lists, or the columns of numbers that are named by one beginning and a
+    number, as e0, e1, e2.
+    """
+    lists = [field.name for field in schema if _is_list(field.type)]
+    numbers = [field.name for field in schema if _is_number(field.type)]
+    usable = [*lists, *(name for name in numbers if name not in not_vectors)]
+    if source.name:
+        names = fnmatch.filter(usable, source.name)
+    elif len(lists) == 1:
+        names = lists
+    else:
+        families = _group_numbered(usable)
+        names = families[0] if len(families) == 1 and not lists else []
+    if not names or (len(names) > 1 and set(names) & set(lists)):
+        raise VectorFileError(
+            f"{source}: expected one column of lists, or columns of numbers with one beginning, as "
+            f"e0 … e511, got {', '.join(usable[:20]) or 'none'} beside ids, index and the columns "
+            f"of the tile table. Write {source.path.name}:<column>, or :<beginning>*."
+        )
+    return names
+
+
+def _group_numbered(names: list[str]) -> list[list[str]]:
+    """Group names that differ in the number at their end alone; a name by itself is no group."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        beginning = name.rstrip(string.digits)
+        if beginning != name:
+            groups.setdefault(beginning, []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _describe_columns(names: list[str], left_out: list[str]) -> str:
+    """Say what was taken, as `512 numbers: e0 … e511; left out: id, income`."""
+    ends = names[0] if len(names) == 1 else f"{names[0]} … {names[-1]}"
+    taken = f"{len(names)} numbers: {ends}" if len(names) > 1 else ends
+    if not left_out:
+        return taken
+    more = f" and {len(left_out) - 10} more" if len(left_out) > 10 else ""
+    return f"{taken}; left out: {', '.join(left_out[:10])}{more}"
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,25 +11,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from extract.errors import EmbeddingsError
+from extract.errors import EmbeddingsError, LockError
 from extract.settings import ExtractSettings
-from extract.store.backbone_shards import IMPORTED, BackboneShards
-from extract.store.embeddings import (
-    as_bytes,
-    dataset_names,
-    decode_ids,
-    encode_ids,
-    get_attributes,
-    hash_file,
-    open_embeddings,
-    read_columns,
-)
+from extract.store.backbone_shards import BackboneShards
+from extract.store.checksums import as_bytes, dataset_names, hash_dataset, hash_file
+from extract.store.columns import decode_ids, encode_ids, read_columns
+from extract.store.recipes import IMPORTED
+from extract.store.schema import UNREADABLE, UNSEALED, get_attributes, is_sealed, open_embeddings
 from extract.tables.tile_table import Tiles, read_tiles
 
-_BLOCK_BYTES = 1 << 23
 _THREADS = 4
-_UNSEALED = "attributes: differ from their checksum"
-_DAMAGE = (EmbeddingsError, OSError, RuntimeError, ValueError, KeyError)  # HDF5 raises any of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +32,14 @@ class Damage:
     path, reason : which, and why.
     is_missing : not there at all.
     is_foreign : whole, but made with other settings.
+    is_earlier : whole, but of other rows of the table: the next run uses its rows again.
     """
 
     path: Path
     reason: str
     is_missing: bool = False
     is_foreign: bool = False
+    is_earlier: bool = False
 
 
 def find_damage(
@@ -111,14 +103,16 @@ def _examine(shard: Path, wanted: BackboneShards) -> Damage | None:
                 return Damage(path=shard, reason=damage)
             if file.attrs.get("weights") == IMPORTED:
                 return None  # compared with the table by the virtual file
-            differs = _compare_settings(shard, file, wanted)
+            differs = wanted.difference(get_attributes(file))
             if differs:
-                return Damage(path=shard, reason=differs, is_foreign=True)
-            rows = wanted.slices[wanted.shards.index(shard)]
-            if decode_ids(file["id"][:]).tolist() != wanted.tiles.id.iloc[rows].tolist():
-                reason = "id: not those of its rows of the table; was it renamed?"
-                return Damage(path=shard, reason=reason)
-    except _DAMAGE as error:
+                reason = f"made with other settings: {differs}"
+                return Damage(path=shard, reason=reason, is_foreign=True)
+            if not _has_ids(shard, file, wanted):
+                reason = "whole, but not of these rows of the table: they are used again"
+                return Damage(path=shard, reason=reason, is_earlier=True)
+    except LockError:
+        raise
+    except UNREADABLE as error:
         return Damage(path=shard, reason=_describe_unreadable(shard, error))
     return None
 
@@ -127,41 +121,22 @@ def _describe_unreadable(path: Path, error: Exception) -> str:
     return f"cannot be read: {str(error).removeprefix(f'{path}: ')}"
 
 
-def _compare_settings(shard: Path, file: h5py.File, wanted: BackboneShards) -> str:
-    """Describe in what a shard is not one of those wanted; empty where it is."""
-    differs = wanted.difference(get_attributes(file))
-    if differs:
-        return f"made with other settings: {differs}"
+def _has_ids(shard: Path, file: h5py.File, wanted: BackboneShards) -> bool:
+    """Return whether a shard has the tiles of its rows of the table."""
     if shard not in wanted.shards:
-        n_tiles = len(wanted.tiles)
-        return f"one too many: the table's {n_tiles} rows need {len(wanted.shards)} shards"
-    return ""
+        return False
+    rows = wanted.slices[wanted.shards.index(shard)]
+    return decode_ids(file["id"][:]).tolist() == wanted.tiles.id.iloc[rows].tolist()
 
 
 def _find_wrong_sums(file: h5py.File) -> Iterator[str]:
     """Describe what differs from its checksum; version 1 has checksums of the cuts alone."""
     for name in dataset_names(file):
         expected = file[name].attrs.get("sha256")
-        if (_is_sealed(file) or expected is not None) and expected != digest(file[name]):
+        if (is_sealed(file) or expected is not None) and expected != hash_dataset(file[name]):
             yield f"{name}: data differ from their checksum"
-    if _is_sealed(file) and file.attrs.get("sha256") != hash_file(file):
-        yield _UNSEALED
-
-
-def _is_sealed(file: h5py.File) -> bool:
-    """Return whether everything has a checksum, as from version 2 on."""
-    return int(file.attrs["schema_version"]) >= 2
-
-
-def digest(dataset: h5py.Dataset) -> str:
-    """Compute a dataset's SHA-256, reading a few MiB at a time."""
-    row_bytes = int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize
-    step = max(1, _BLOCK_BYTES // max(1, row_bytes))
-    rows = dataset.asstr() if dataset.dtype == object else dataset
-    total = hashlib.sha256()
-    for start in range(0, len(dataset), step):
-        total.update(as_bytes(rows[start : start + step]))
-    return total.hexdigest()
+    if is_sealed(file) and file.attrs.get("sha256") != hash_file(file):
+        yield UNSEALED
 
 
 def _examine_virtual(path: Path, shards: list[Path], tiles: Tiles) -> list[Damage]:
@@ -171,7 +146,9 @@ def _examine_virtual(path: Path, shards: list[Path], tiles: Tiles) -> list[Damag
     try:
         with open_embeddings(path) as file:
             reason = "; ".join(_compare_virtual(file, shards, tiles))
-    except _DAMAGE as error:
+    except LockError:
+        raise
+    except UNREADABLE as error:
         reason = _describe_unreadable(path, error)
     return [Damage(path=path, reason=reason)] if reason else []
 
@@ -186,8 +163,8 @@ def _compare_virtual(file: h5py.File, shards: list[Path], tiles: Tiles) -> Itera
     for name, data in file["cuts"].items():
         if sorted(source.file_name for source in data.virtual_sources()) != names:
             yield f"cuts/{name}: does not show the shards"
-    if _is_sealed(file) and file.attrs.get("sha256") != hash_file(file):
-        yield _UNSEALED
+    if is_sealed(file) and file.attrs.get("sha256") != hash_file(file):
+        yield UNSEALED
 
 
 def move_aside(damaged: list[Damage]) -> list[Path]:
@@ -197,7 +174,7 @@ def move_aside(damaged: list[Damage]) -> list[Path]:
     -------
     The new names.
     """
-    there = [damage.path for damage in damaged if not damage.is_missing]
+    there = [one.path for one in damaged if not one.is_missing and not one.is_earlier]
     return [path.replace(path.with_name(f"{path.name}.damaged")) for path in there]
 
 
@@ -215,7 +192,7 @@ def refuse(damaged: list[Damage], *, is_aside: bool) -> None:
     if not damaged:
         return
     remedy = "Run `make features`"
-    if not is_aside and not all(damage.is_missing for damage in damaged):
+    if not is_aside and not all(one.is_missing or one.is_earlier for one in damaged):
         remedy = "Set them aside with --set-aside. Then run `make features`"
     raise EmbeddingsError(
         f"damaged or missing files: {len(damaged)}. {remedy}: it makes these again, and them alone."

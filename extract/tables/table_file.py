@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extract.errors import InputError, TableError
+from extract.tables.parquet_index import list_ranges
 from extract.tables.text_columns import as_text, check_columns
 
 _ROWS = 16384  # read at once: pandas makes a Python object of every field before it packs them
@@ -68,7 +69,8 @@ def list_columns(path: Path, *, what: str = "table") -> list[str]:
     """Return the names of all columns of a table; errors as `read_frame`."""
     with _name_faults(path, what):
         if _is_parquet(path):
-            return list(pq.read_schema(path).names)
+            schema = pq.read_schema(path)
+            return [*schema.names, *list_ranges(schema)]
         with _open_csv(path) as file:
             return _read_header(file, f"{what} {path}")
 
@@ -199,19 +201,26 @@ def _stream_parquet(
     path: Path, columns: list[str], n_rows: int, what: str
 ) -> Iterator[pd.DataFrame]:
     with pq.ParquetFile(path) as file:
-        check_columns(columns, file.schema_arrow.names, f"{what} {path}")
-        for name in columns:
+        ranges = list_ranges(file.schema_arrow)
+        check_columns(columns, [*file.schema_arrow.names, *ranges], f"{what} {path}")
+        stored = [name for name in columns if name not in ranges]
+        for name in stored:
             if pa.types.is_nested(file.schema_arrow.field(name).type):
                 raise TableError(
                     f"{what} {path}: column {name!r} holds lists; expected one value a row. "
                     "Name another column."
                 )
-        fractional = {name for name in columns if _has_fractions(file, name, n_rows)}
-        for batch in file.iter_batches(n_rows, columns=columns):
+        fractional = {name for name in stored if _has_fractions(file, name, n_rows)}
+        n_seen = 0
+        for batch in file.iter_batches(n_rows, columns=stored):
             texts = {}
-            for name in columns:
+            for name in stored:
                 texts[name] = _read_column(batch.column(name), name in fractional)
-            yield pd.DataFrame(texts)
+            for name in ranges.keys() & set(columns):
+                numbers = ranges[name][n_seen : n_seen + len(batch)]
+                texts[name] = as_text(pd.Series(numbers))
+            n_seen += len(batch)
+            yield pd.DataFrame({name: texts[name] for name in columns})
 
 
 def _has_fractions(file: pq.ParquetFile, name: str, n_rows: int) -> bool:

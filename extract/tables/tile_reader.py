@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from extract.pictures.archives import open_images
 from extract.pictures.decode import DecodeOptions
 from extract.pictures.image_folder import PictureLocation
@@ -31,12 +33,10 @@ class TileReader:
         self.source = PictureSource(open_images(said), look)
         self._paths = tiles.path.array
 
-    def find(self, rows: range) -> list[PictureLocation]:
+    def find(self, rows: Sequence[int]) -> list[PictureLocation]:
         """Describe where the pictures of some rows lie."""
-        return [
-            self.source.images.find(path) for path in self._paths[rows.start : rows.stop].tolist()
-        ]
+        return [self.source.images.find(path) for path in self._paths.take(rows).tolist()]
 
-    def read(self, rows: range, clock: Clock) -> Batch:
+    def read(self, rows: Sequence[int], clock: Clock) -> Batch:
         """Read and decode some rows; a tile that cannot be used is a row with its reason."""
         return self.source.read(self.find(rows), clock)

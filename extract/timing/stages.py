@@ -27,7 +27,7 @@ class BackboneRecord:
 
     Attributes
     ----------
-    tiles : tiles embedded.
+    tiles : tiles embedded. `kept` : tiles whose rows were kept from earlier shards.
     clock : seconds by stage, summed over processes; reading and decoding count for every
         backbone that they serve.
     """
@@ -37,6 +37,7 @@ class BackboneRecord:
     runtime: str
     note: str
     tiles: int = 0
+    kept: int = 0
     clock: Clock = field(default_factory=Clock)
 
 
@@ -68,6 +69,7 @@ class BackboneStages(TypedDict):
     """One backbone's entry in `stages.json`."""
 
     tiles: int
+    kept: int
     tiles_per_second: float
     device: str
     precision: str
@@ -112,6 +114,7 @@ def _sum_backbone(name: str, busy: list[list[WorkerRecord]], verdict: str) -> Ba
     n_tiles = sum(part.tiles for part in parts)
     return {
         "tiles": n_tiles,
+        "kept": sum(part.kept for part in parts),
         "tiles_per_second": n_tiles / total,
         "device": parts[0].device,
         "precision": parts[0].precision,

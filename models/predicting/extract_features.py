@@ -22,7 +22,7 @@ import extract
 from extract.config.cuts import PIXELS, Cut, parse_cut
 from extract.errors import PlaceError, PlaceFeaturesError
 from extract.files.atomic import write_atomically
-from extract.store.embeddings import read_attributes
+from extract.store.schema import read_attributes
 from models.predicting.place import check_place, list_features
 from models.predicting.place_settings import PlaceSettings
 from models.settings import FitSettings

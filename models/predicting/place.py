@@ -24,6 +24,7 @@ from extract.errors import PlaceError, TableError
 from extract.pictures.archives import open_images
 from extract.settings import TargetsSection
 from extract.store.embeddings import Embeddings
+from extract.store.recipes import IMPORTED
 from extract.tables.tile_table import Tiles, stream_tiles
 from models.data.features import Features, OnDisk
 from models.predicting.place_settings import PlaceSettings
@@ -265,6 +266,12 @@ def _check_features(embeddings: Embeddings, kept: KeptModel) -> None:
             )
         found = embeddings.attributes.get("weights_sha256")
         stated = kept.facts["training"].get("weights_sha256")
+        if found != stated and embeddings.attributes.get("weights") == IMPORTED:
+            raise PlaceError(
+                f"{path}: imported as version {embeddings.attributes.get('imported_version')!r}, "
+                "and the model was fitted on another version, or before versions were stated. "
+                "Import both with the same --version."
+            )
         if found != stated:
             raise PlaceError(
                 f"{path}: made by other weights than the model was fitted on (expected SHA-256 "

@@ -11,7 +11,7 @@ from typing import Any
 
 from extract.config.cuts import PIXELS, CellCut, Cut, parse_cut
 from extract.networks.registry import Origin
-from extract.store.embeddings import ShardAttributes, read_attributes
+from extract.store.schema import ShardAttributes, read_attributes
 from models.data.model_names import FINETUNE, ModelSpec
 from models.settings import FitSettings
 from models.store.runs import hash_file
