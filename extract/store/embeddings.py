@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -226,7 +227,7 @@ class ShardReader:
         file = self.file
         try:
             data = file[f"cuts/{cut}"]
-            size = data.chunks[0] if data.chunks else len(data)
+            size = _count_chunk_rows(data)
             first = start // size
             last = -(-stop // size)
             rows = np.asarray(data[first * size : last * size])
@@ -237,12 +238,18 @@ class ShardReader:
             raise _damaged(self.path, f"cuts/{cut}") from None
         return rows[start - first * size : stop - first * size]
 
+    def measure_chunk(self, cut: str) -> tuple[int, int]:
+        """Return the number of rows in a chunk of a cut, and its size [bytes]."""
+        data = self.file[f"cuts/{cut}"]
+        n_rows = _count_chunk_rows(data)
+        return n_rows, n_rows * math.prod(data.shape[1:]) * data.dtype.itemsize
+
     def _check(self, cut: str, data: h5py.Dataset, rows: Array, *, first: int) -> None:
         """Check whole chunks of a cut, of which `first` is the number of the first."""
         if cut not in self._sums:
             self._sums[cut] = self._read_sums(cut, data)
         sums = self._sums[cut]
-        size = data.chunks[0] if data.chunks else len(data)
+        size = _count_chunk_rows(data)
         for start in range(0, len(rows), size):
             chunk = first + start // size
             if chunk in sums:
@@ -258,6 +265,10 @@ class ShardReader:
         if hash_dataset(data) != data.attrs["sha256"]:
             raise _damaged(self.path, f"cuts/{cut}")
         return {}
+
+
+def _count_chunk_rows(data: h5py.Dataset) -> int:
+    return data.chunks[0] if data.chunks else max(1, len(data))
 
 
 def _damaged(path: Path, name: str) -> EmbeddingsError:

@@ -18,9 +18,8 @@ from extract.store.embeddings import ShardReader
 from extract.store.schema import OK, open_embeddings
 
 Stamps = NDArray[np.uint64]
-_WHOLE_BYTES = 1 << 22  # a shard's cut of at most so many is read as a whole, and kept in memory
-_MOST_WHOLE = 128
-_NEAR = 4  # rows that lie in no more than so many times their number are read as one piece
+_MOST_CHUNKS = 1 << 11  # that stay in memory in each process: 1 GiB
+_LARGEST_CHUNK = 1 << 19  # [bytes] that stays; a larger one is that of one row, and read once
 
 
 class Match(NamedTuple):
@@ -50,14 +49,14 @@ class KeptRows:
     """
 
     def __init__(self, paths: Sequence[Path], *, retry: bool) -> None:
-        self._shards = [ShardReader(path) for path in paths]
+        self._chunks = _Chunks([ShardReader(path) for path in paths])
         tables = [_read_table(path, number) for number, path in enumerate(paths)]
         table = pd.concat(tables, ignore_index=True)
         if retry:
             table = table[table["is_ok"]]
-        self._table = table.drop_duplicates("id", keep="last").reset_index(drop=True)
+        self._table = table.drop_duplicates("id", keep="last")
         self._index = pd.Index(self._table["id"])
-        self._read_whole = lru_cache(_MOST_WHOLE)(self._read_whole_uncached)
+        self._facts = np.concatenate([_read_facts(path) for path in paths])[self._table.index]
 
     def match(self, ids: pd.Series[Any], stamps: Stamps) -> Match:
         """Find the kept rows of some tiles.
@@ -73,7 +72,7 @@ class KeptRows:
 
     def read_contents(self, rows: Ints) -> NDArray[np.uint64]:
         """Return the hash of the decoded pixels of each row, 0 where it is not known."""
-        return self._table["content"].to_numpy()[rows]
+        return self._facts["content"][rows]
 
     def read_stamps(self, rows: Ints) -> Stamps:
         """Return the stamp that each row's picture had."""
@@ -85,12 +84,7 @@ class KeptRows:
 
     def read_facts(self, rows: Ints) -> NDArray[np.void]:
         """Return what the picture of each row tells without a network."""
-        facts = np.zeros(len(rows), PICTURE)
-        for shard, places, within in self._split(rows):
-            with open_embeddings(shard.path) as file:
-                if "pictures" in file:
-                    facts[places] = read_column(file, shard.path, "pictures")[within]
-        return facts
+        return self._facts[rows]
 
     def read(self, cut: str, rows: Ints) -> Array:
         """Read rows of a cut: (n, …), as stored.
@@ -99,39 +93,55 @@ class KeptRows:
         ------
         EmbeddingsError : they are damaged.
         """
-        pieces = []
-        order = []
-        for shard, places, within in self._split(rows):
-            pieces.append(self._read_shard(shard, cut, within))
-            order.append(places)
-        return np.concatenate(pieces)[np.argsort(np.concatenate(order))]
-
-    def _split(self, rows: Ints) -> list[tuple[ShardReader, Ints, Ints]]:
-        """Return each shard in which rows lie, their places among `rows`, and their rows in it."""
         shards = self._table["shard"].to_numpy()[rows]
         within = self._table["row"].to_numpy()[rows]
-        parts = []
-        for number in np.unique(shards):
-            places = np.flatnonzero(shards == number)
-            parts.append((self._shards[number], places, within[places]))
-        return parts
+        return self._chunks.gather(cut, shards, within)
 
-    def _read_shard(self, shard: ShardReader, cut: str, rows: Ints) -> Array:
-        data = shard.file[f"cuts/{cut}"]
-        n_bytes = data.size * data.dtype.itemsize
-        try:
-            if n_bytes <= _WHOLE_BYTES:
-                return self._read_whole(shard, cut)[rows]
-            first = int(rows.min())
-            stop = int(rows.max()) + 1
-            if stop - first <= _NEAR * len(rows):
-                return shard.read(cut, first, stop)[rows - first]
-            return np.concatenate([shard.read(cut, row, row + 1) for row in rows.tolist()])
-        finally:
-            shard.close()
 
-    def _read_whole_uncached(self, shard: ShardReader, cut: str) -> Array:
-        return shard.read(cut, 0, len(shard.file["status"]))
+class _Chunks:
+    """Chunks of several shards, as they are read and checked; those used last stay in memory.
+
+    Each chunk is read once where tiles were added or removed. Where the table was sorted anew too,
+    up to 1 GiB of vectors.
+    """
+
+    def __init__(self, shards: list[ShardReader]) -> None:
+        self._shards = shards
+        self._open = shards[0]
+        self._read_small = lru_cache(_MOST_CHUNKS)(self._read_chunk)
+        self._size_of = lru_cache(None)(self._read_size)
+
+    def gather(self, cut: str, shards: Ints, rows: Ints) -> Array:
+        """Return the rows of a cut: (n, …), each of its own shard."""
+        pieces = []
+        order = []
+        for shard in np.unique(shards).tolist():
+            size, is_small = self._size_of(shard, cut)
+            read = self._read_small if is_small else self._read_chunk
+            of_shard = np.flatnonzero(shards == shard)
+            chunks = rows[of_shard] // size
+            for chunk in np.unique(chunks).tolist():
+                places = of_shard[chunks == chunk]
+                pieces.append(read(shard, cut, chunk * size)[rows[places] - chunk * size])
+                order.append(places)
+        return np.concatenate(pieces)[np.argsort(np.concatenate(order))]
+
+    def _read_chunk(self, shard: int, cut: str, start: int) -> Array:
+        reader = self._switch_to(shard)
+        stop = start + self._size_of(shard, cut)[0]
+        return reader.read(cut, start, stop)
+
+    def _read_size(self, shard: int, cut: str) -> tuple[int, bool]:
+        """Return the number of rows in a chunk, and whether it is small."""
+        n_rows, n_bytes = self._switch_to(shard).measure_chunk(cut)
+        return n_rows, n_bytes <= _LARGEST_CHUNK
+
+    def _switch_to(self, shard: int) -> ShardReader:
+        """Keep one shard open: there may be more of them than a process may open files."""
+        if self._open is not self._shards[shard]:
+            self._open.close()
+            self._open = self._shards[shard]
+        return self._open
 
 
 def _read_table(path: Path, number: int) -> pd.DataFrame:
@@ -139,11 +149,8 @@ def _read_table(path: Path, number: int) -> pd.DataFrame:
     with open_embeddings(path) as file:
         ids = decode_ids(read_column(file, path, "id"))
         stamp = np.ones(len(ids), np.uint64)
-        content = np.zeros(len(ids), np.uint64)
         if "stamp" in file:
             stamp = read_column(file, path, "stamp")
-        if "pictures" in file:
-            content = read_column(file, path, "pictures")["content"]
         columns = {
             "id": ids.astype(str),
             "shard": number,
@@ -151,6 +158,13 @@ def _read_table(path: Path, number: int) -> pd.DataFrame:
             "is_ok": read_column(file, path, "status") == OK,
             "reason": read_column(file, path, "reason"),
             "stamp": stamp,
-            "content": content,
         }
     return pd.DataFrame(columns)
+
+
+def _read_facts(path: Path) -> NDArray[np.void]:
+    """Read what the pictures of a shard tell; zeros where the shard does not say."""
+    with open_embeddings(path) as file:
+        if "pictures" in file:
+            return read_column(file, path, "pictures")
+        return np.zeros(len(file["status"]), PICTURE)
