@@ -28,7 +28,7 @@ from reports.data.collect import collect
 from reports.settings import ReportSettings
 
 FLIPS = int(os.environ.get("ROOFLINE_FLIPS", "40"))
-KILLS = 20
+KILLS = int(os.environ.get("ROOFLINE_KILLS", "6"))
 ENOUGH = 240.0  # seconds that nothing here takes
 TEXT = """name = "x"
 out = "out"

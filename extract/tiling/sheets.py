@@ -68,7 +68,7 @@ def read_sheet(path: Path, stated_crs: str | None) -> Sheet:
     RasterError : more than one band, cells that are not square, no CRS, or one not in metres on the
         ground.
     """
-    with _open_raster(path) as file:
+    with open_raster(path) as file:
         transform = tuple(file.transform)[:6]
         cell_m, turn, west, other_turn, minus_cell_m, north = transform
         is_on_earth = np.abs(transform) <= _FARTHEST_M  # NaN is not either
@@ -138,7 +138,7 @@ def _check_metres(crs: Any, path: Path) -> None:
 
 
 @contextmanager
-def _open_raster(path: Path) -> Iterator[Any]:
+def open_raster(path: Path) -> Iterator[Any]:
     """Open a raster as what its suffix says, running no code and reading only files here."""
     rasterio = load_geo("rasterio")
     driver = DRIVERS[path.suffix.lower()]
@@ -183,7 +183,7 @@ def read_heights(
     ------
     RasterError : it cannot be read, or holds values that are no heights.
     """
-    with _open_raster(path) as file:
+    with open_raster(path) as file:
         if file.driver == "AAIGrid":
             _read_lines_before(file, top)
         window = _window(left, top, columns, rows)

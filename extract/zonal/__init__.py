@@ -1,0 +1,1 @@
+"""Zonal statistics: any raster as an embedding of tiles or areas."""

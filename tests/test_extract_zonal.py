@@ -1,0 +1,197 @@
+"""Rasters pooled inside tiles and areas."""
+
+from pathlib import Path
+from typing import Any
+
+import exactextract
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+import shapely
+
+from extract.errors import RasterError
+from extract.zonal.pool_rasters import Reading, check_place, pool_rasters
+from extract.zonal.pooling import parse_pools, pool_cells
+from extract.zonal.rasters import decode, read_rasters
+from extract.zonal.zones import Zones, make_squares
+
+OSGB = pyproj.CRS("EPSG:27700")
+WEST, NORTH = 530_000.0, 180_000.0
+
+
+def write(path: Path, cells: np.ndarray, *, cell: float = 10.0, **profile: Any) -> Path:
+    """Write (bands, rows, columns) in the national grid, 16 by 16 cells a block."""
+    bands, rows, columns = cells.shape
+    facts = {
+        "driver": "GTiff",
+        "count": bands,
+        "height": rows,
+        "width": columns,
+        "dtype": cells.dtype,
+        "crs": "EPSG:27700",
+        "transform": rasterio.Affine(cell, 0, WEST, 0, -cell, NORTH),
+        "tiled": True,
+        "blockxsize": 16,
+        "blockysize": 16,
+    } | profile
+    with rasterio.open(path, "w", **facts) as file:
+        file.write(cells)
+    return path
+
+
+def draw(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def squares(n: int, size_m: float = 73.0, **options: int) -> Zones:
+    """Return tiles at odd places inside 600 m by 600 m."""
+    inside = np.random.default_rng(1).uniform(50, 550, (n, 2))
+    xy = np.column_stack([WEST + inside[:, 0], NORTH - inside[:, 1]])
+    return make_squares(xy, size_m, OSGB, **options)
+
+
+def test_statistics_are_those_of_exactextract(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.tif", draw((3, 60, 60)))
+    zones = squares(20)
+    pools = ("mean", "sd", "min", "max", "p10", "p50")
+    pooled = pool_rasters(read_rasters(path), zones, Reading(pools))
+    features = [
+        {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(shape)}
+        for shape in zones.shapes
+    ]
+    ops = ["mean", "stdev", "min", "max", "quantile(q=0.1)", "median"]
+    names = ["mean", "stdev", "min", "max", "quantile_10", "median"]
+    expected = exactextract.exact_extract(str(path), features, ops)
+    for zone, found in enumerate(expected):
+        right = [[found["properties"][f"band_{b}_{name}"] for b in (1, 2, 3)] for name in names]
+        np.testing.assert_allclose(pooled.values[zone], right, atol=1e-5)
+    np.testing.assert_allclose(pooled.share, 1, atol=1e-6)
+
+
+def test_areas_of_any_shape_are_those_of_exactextract(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.tif", draw((2, 60, 60)))
+    corners = np.array([[53, 71], [480, 130], [333, 520], [90, 400]])
+    area = shapely.Polygon(corners * [1, -1] + [WEST, NORTH])
+    pooled = pool_rasters(read_rasters(path), Zones(np.array([area]), OSGB), Reading(("mean",)))
+    feature = {"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(area)}
+    right = exactextract.exact_extract(str(path), [feature], ["mean"])[0]["properties"]
+    for band in (0, 1):
+        assert pooled.values[0, 0, band] == pytest.approx(right[f"band_{band + 1}_mean"], abs=1e-6)
+
+
+def test_edges_count_by_the_ground_that_they_share(tmp_path: Path) -> None:
+    cells = np.array([[[1, 2, 4]]], np.float32)
+    path = write(tmp_path / "r.tif", cells, blockxsize=16, blockysize=16)
+    zones = make_squares(np.array([[WEST + 12.5, NORTH - 5.0]]), 10.0, OSGB)  # 2.5 and 7.5 m
+    pooled = pool_rasters(read_rasters(path), zones, Reading(("mean", "sd")))
+    np.testing.assert_allclose(pooled.values[0, :, 0], [1.75, np.sqrt(0.25 * 0.75)], atol=1e-6)
+
+
+def test_a_raster_in_degrees_gives_the_same(tmp_path: Path) -> None:
+    to_degrees = pyproj.Transformer.from_crs(OSGB, 4326, always_xy=True)
+    to_metres = pyproj.Transformer.from_crs(4326, OSGB, always_xy=True)
+
+    def height(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.sin(x / 150) + np.cos(y / 90)
+
+    west, south = to_degrees.transform(WEST, NORTH - 700)
+    east, north = to_degrees.transform(WEST + 700, NORTH)
+    n = 400
+    step_x, step_y = (east - west) / n, (north - south) / n
+    lon = west + step_x * (np.arange(n) + 0.5)
+    lat = north - step_y * (np.arange(n) + 0.5)
+    x, y = to_metres.transform(*np.meshgrid(lon, lat))
+    degrees = write(
+        tmp_path / "d.tif",
+        height(x, y)[None].astype(np.float32),
+        crs="EPSG:4326",
+        transform=rasterio.Affine(step_x, 0, west, 0, -step_y, north),
+    )
+    inside = WEST + 2 * (np.arange(350) + 0.5)
+    down = NORTH - 2 * (np.arange(350) + 0.5)
+    values = height(*np.meshgrid(inside, down))[None].astype(np.float32)
+    metres = write(tmp_path / "m.tif", values, cell=2.0)
+    zones = squares(10)
+    reading = Reading(("mean", "sd"))
+    one = pool_rasters(read_rasters(metres), zones, reading)
+    other = pool_rasters(read_rasters(degrees), zones, reading)
+    np.testing.assert_allclose(other.values, one.values, atol=1e-3)
+
+
+def test_two_sheets_give_what_one_gives_and_cells_without_data_are_left_out(
+    tmp_path: Path,
+) -> None:
+    cells = draw((4, 60, 60))
+    cells[:, 20:30, 20:30] = -9
+    whole = write(tmp_path / "whole.tif", cells, nodata=-9)
+    (tmp_path / "sheets").mkdir()
+    write(tmp_path / "sheets/a.tif", cells[:, :, :24], nodata=-9)
+    east = rasterio.Affine(10, 0, WEST + 240, 0, -10, NORTH)
+    write(tmp_path / "sheets/b.tif", cells[:, :, 24:], nodata=-9, transform=east)
+    zones = squares(30)
+    reading = Reading(("mean", "sd", "p90"))
+    one = pool_rasters(read_rasters(whole), zones, reading)
+    other = pool_rasters(read_rasters(tmp_path / "sheets"), zones, reading)
+    np.testing.assert_allclose(other.values, one.values, atol=1e-9)
+    np.testing.assert_allclose(other.share, one.share, atol=1e-6)
+    hole = shapely.box(WEST + 200, NORTH - 300, WEST + 300, NORTH - 200)
+    right = 1 - shapely.area(shapely.intersection(zones.shapes, hole)) / 73**2
+    np.testing.assert_allclose(one.share, right, atol=1e-5)
+    assert (np.isnan(one.values).all(axis=(1, 2)) == (right < 1e-9)).all()
+
+
+def test_bands_in_groups_and_zones_in_pieces_give_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rasters = read_rasters(write(tmp_path / "r.tif", draw((5, 60, 60))))
+    reading = Reading(("mean", "max"))
+    whole = pool_rasters(rasters, squares(9), reading)
+    seen: list[int] = []
+    monkeypatch.setattr("extract.zonal.pool_rasters._MOST_NUMBERS", 130)
+    parts = pool_rasters(rasters, squares(9), reading, on_zones=seen.append)
+    np.testing.assert_allclose(parts.values, whole.values, rtol=1e-12)
+    assert len(seen) > 3
+    assert sum(seen) == 9
+
+
+def test_parts_of_a_tile_run_row_by_row_from_the_north_west(tmp_path: Path) -> None:
+    cells = np.arange(16, dtype=np.float32).reshape(1, 4, 4)
+    path = write(tmp_path / "r.tif", cells)
+    zones = make_squares(np.array([[WEST + 20, NORTH - 20]]), 40.0, OSGB, n_parts=4)
+    pooled = pool_rasters(read_rasters(path), zones, Reading(("mean",)))
+    np.testing.assert_allclose(pooled.values[:, 0, 0], np.arange(16), atol=1e-6)
+
+
+def test_scale_offset_and_the_code_of_alphaearth(tmp_path: Path) -> None:
+    stored = np.array([[[-127, 0, 64]]], np.int8)
+    path = write(tmp_path / "r.tif", stored, nodata=-128)
+    with rasterio.open(path, "r+") as file:
+        file.scales = (0.5,)
+        file.offsets = (3.0,)
+    zones = make_squares(np.array([[WEST + 25, NORTH - 5]]), 10.0, OSGB)
+    pooled = pool_rasters(read_rasters(path), zones, Reading(("mean",)))
+    assert pooled.values.item() == pytest.approx(64 * 0.5 + 3)
+    np.testing.assert_allclose(
+        decode(np.array([-127.5, 0, 63.75]), "alphaearth"), [-1, 0, 0.25], atol=1e-12
+    )
+
+
+def test_percentiles_of_equal_weights_are_numpys() -> None:
+    cells = draw((1, 37)).astype(np.float64)
+    names = tuple(f"p{q}" for q in (0, 10, 25, 50, 90, 100))
+    pooled = pool_cells(cells, np.full(37, 1 / 37), names)[:, 0]
+    np.testing.assert_allclose(pooled, np.percentile(cells, [0, 10, 25, 50, 90, 100]), atol=1e-12)
+
+
+@pytest.mark.parametrize("text", ["", "mean,median", "mean,mean", "p101", "p-1"])
+def test_what_is_no_statistic_is_refused(text: str) -> None:
+    with pytest.raises(RasterError, match="--pool"):
+        parse_pools(text)
+
+
+def test_a_raster_of_another_place_is_refused_with_both_extents(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.tif", draw((1, 60, 60)))
+    elsewhere = make_squares(np.array([[100_000.0, 200_000.0]]), 200.0, OSGB)
+    with pytest.raises(RasterError, match=r"spans 530000 .* and they span 99900 199900"):
+        check_place(read_rasters(path), elsewhere)
