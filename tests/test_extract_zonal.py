@@ -1,18 +1,26 @@
 """Rasters pooled inside tiles and areas."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import exactextract
+import geopandas
+import h5py
 import numpy as np
+import pandas as pd
 import pyproj
 import pytest
 import rasterio
 import shapely
 
-from extract.errors import RasterError
+from extract.errors import RasterError, RooflineError, VectorFileError
+from extract.settings import ExtractSettings, read_settings
+from extract.store.embeddings import Embeddings
+from extract.store.incoming import ImportSummary
 from extract.zonal.pool_rasters import Reading, check_place, pool_rasters
 from extract.zonal.pooling import parse_pools, pool_cells
+from extract.zonal.raster_embeddings import RasterRequest, embed_rasters
 from extract.zonal.rasters import decode, read_rasters
 from extract.zonal.zones import Zones, make_squares
 
@@ -195,3 +203,115 @@ def test_a_raster_of_another_place_is_refused_with_both_extents(tmp_path: Path) 
     elsewhere = make_squares(np.array([[100_000.0, 200_000.0]]), 200.0, OSGB)
     with pytest.raises(RasterError, match=r"spans 530000 .* and they span 99900 199900"):
         check_place(read_rasters(path), elsewhere)
+
+
+def write_table(folder: Path, **tiles: str) -> Path:
+    """Write a table of 9 tiles of 100 m in three areas, and settings."""
+    xy = [(WEST + 100 * i + 50, NORTH - 100 * j - 50) for j in range(3) for i in range(3)]
+    frame = pd.DataFrame(xy, columns=["x", "y"])
+    frame["id"] = range(9)
+    frame["area"] = np.repeat(["a", "b", "c"], 3)
+    frame["income"] = np.arange(9.0)
+    frame.to_csv(folder / "t.csv", index=False)
+    keys = {"x": "x", "y": "y", "crs": "EPSG:27700"} | tiles
+    lines = "".join(f'{key} = "{value}"\n' for key, value in keys.items() if value)
+    path = folder / "s.toml"
+    path.write_text(
+        f'name = "s"\nout = "out"\n[tiles]\ntable = "t.csv"\nimages = "."\narea = "area"\n{lines}'
+        'size_m = 100\n[targets]\ncolumns = ["income"]\n[extract]\ncuts = ["dem/2024:flat"]\n'
+    )
+    return path
+
+
+def embed(path: Path, raster: Path, **request: Any) -> ImportSummary:
+    fresh = request.pop("fresh", False)
+    made = RasterRequest(
+        sources={request.pop("name", "dem/2024"): raster},
+        reading=Reading(request.pop("pools", ("mean", "sd"))),
+        **request,
+    )
+    return embed_rasters(read_settings(path, ExtractSettings), made, fresh=fresh)
+
+
+def read_vectors(summary: ImportSummary) -> tuple[np.ndarray, np.ndarray]:
+    with Embeddings(summary.path) as embeddings:
+        return embeddings.read(embeddings.cuts[0]), embeddings.is_ok
+
+
+def test_statistics_become_a_cut_and_tiles_without_data_are_rejected(tmp_path: Path) -> None:
+    cells = draw((2, 30, 30))
+    cells[:, :10, :6] = -9  # 60 % of the first tile
+    raster = write(tmp_path / "dem.tif", cells, nodata=-9)
+    done = embed(write_table(tmp_path), raster)
+    values, is_ok = read_vectors(done)
+    assert np.flatnonzero(~is_ok).tolist() == [0]
+    assert done.n_absent == 1
+    tile = cells[:, 10:20, 20:30].reshape(2, -1)  # the sixth
+    np.testing.assert_allclose(values[5], [*tile.mean(axis=1), *tile.std(axis=1)], atol=2e-3)
+    with h5py.File(next((tmp_path / "out/features/dem").glob("*.h5"))) as file:
+        facts = json.loads(file.attrs["imported_from"])
+        assert facts["2024:flat"]["bands"] == ["B1", "B2"]
+        assert "EPSG:27700" in facts["2024:flat"]["crs"]
+        assert b"has data for 40 % of it" in b"".join(file["reason"][:])
+    with pytest.raises(VectorFileError, match="--fresh"):
+        embed(tmp_path / "s.toml", raster)
+    assert embed(tmp_path / "s.toml", raster, least=0.3, fresh=True).n_absent == 0
+
+
+def test_a_map_holds_the_means_of_parts(tmp_path: Path) -> None:
+    cells = draw((3, 30, 30))
+    raster = write(tmp_path / "dem.tif", cells)
+    done = embed(write_table(tmp_path), raster, pools=("mean",), n_parts=5)
+    values, _ = read_vectors(done)
+    assert values.shape == (9, 5, 5, 3)
+    right = cells[:, 10:20, 20:30].reshape(3, 5, 2, 5, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(values[5], np.moveaxis(right, 0, 2), atol=2e-3)
+
+
+def test_rows_of_an_area_have_the_statistics_of_its_polygon(tmp_path: Path) -> None:
+    cells = draw((1, 30, 30))
+    raster = write(tmp_path / "dem.tif", cells)
+    shapes = [shapely.box(WEST, NORTH - 100 * j - 100, WEST + 300, NORTH - 100 * j) for j in (0, 1)]
+    frame = geopandas.GeoDataFrame({"code": ["a", "b"]}, geometry=shapes, crs="EPSG:27700")
+    frame.to_file(tmp_path / "areas.gpkg")
+    path = write_table(tmp_path, x="", y="", crs="")
+    done = embed(path, raster, areas=(str(tmp_path / "areas.gpkg"), "code"))
+    values, is_ok = read_vectors(done)
+    assert np.flatnonzero(~is_ok).tolist() == [6, 7, 8]
+    np.testing.assert_allclose(values[3:6, 0], cells[0, 10:20].mean(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("tiles", "request_", "message"),
+    [
+        ({"crs": ""}, {}, r"\[tiles\] x and y, size_m, crs: not all are set"),
+        ({}, {"name": "dem"}, "--as dem: expected <product>/<version>"),
+        ({}, {"n_parts": 2}, "a map holds means alone"),
+        ({}, {"areas": ("none.gpkg", "code")}, "none.gpkg"),
+    ],
+)
+def test_what_cannot_be_pooled_is_refused(
+    tmp_path: Path, tiles: dict[str, str], request_: dict[str, Any], message: str
+) -> None:
+    raster = write(tmp_path / "dem.tif", draw((1, 30, 30)))
+    path = write_table(tmp_path, **tiles)
+    with pytest.raises(RooflineError, match=message):
+        embed(path, raster, **request_)
+    assert not (tmp_path / "out/features/dem.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ({"crs": None}, "does not say what its coordinates mean"),
+        ({"transform": rasterio.Affine(10, 1, WEST, 0, -10, NORTH)}, "rows from north to south"),
+        ({"dtype": "complex64"}, "real numbers"),
+    ],
+)
+def test_headers_that_are_no_map_are_refused(
+    tmp_path: Path, profile: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "dem.tif"
+    write(path, draw((1, 30, 30)), **profile)
+    with pytest.raises(RasterError, match=message):
+        read_rasters(path)

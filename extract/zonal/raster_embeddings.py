@@ -15,8 +15,16 @@ import pandas as pd
 from extract.config.arrays import Array, Float32s, Ints
 from extract.config.cuts import Cut, parse_cut
 from extract.errors import RasterError
+from extract.files.locks import locked
 from extract.settings import ExtractSettings
-from extract.store.import_vectors import ImportSummary, Origin, store_vectors
+from extract.store.backbone_shards import BackboneShards
+from extract.store.incoming import (
+    ImportSummary,
+    Incoming,
+    Origin,
+    check_absent,
+    write_incoming,
+)
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.tiling.boundaries import read_areas
 from extract.tiling.geo import load_geo, read_crs
@@ -92,28 +100,35 @@ def embed_rasters(
     """
     cuts = _parse_names(request)
     tiles = read_tiles(settings)
+    target = BackboneShards(settings, tiles, cuts[0].backbone, tiles_sha256=tiles.sha256)
+    check_absent(target, fresh=fresh)
     rasters = {
         cut: read_rasters(path, stated_crs=request.crs)
         for cut, path in zip(cuts, request.sources.values(), strict=True)
     }
-    rows = _find_zones(settings, tiles, request, next(iter(rasters.values())))
+    rows = _find_zones(settings, tiles, request, rasters[cuts[0]])
     vectors = {}
     reasons = np.full(len(tiles), "", object)
+    taken = {}
     for cut, sheets in rasters.items():
         check_place(sheets, rows.zones)
         pooled = pool_rasters(sheets, rows.zones, request.reading, on_zones=on_zones)
         vectors[cut.dataset] = _arrange(pooled, request.n_parts)
         reasons = np.where(reasons == "", _judge(cut, pooled, rows, request), reasons)
-    return store_vectors(
-        settings,
-        tiles,
-        cuts[0].backbone,
-        vectors=vectors,
-        rows=np.where(reasons == "", rows.place, -1),
-        reasons=reasons,
-        origin=_describe(rasters, request),
-        fresh=fresh,
-    )
+        taken[str(cut)] = _tell_taken(sheets, request)
+    place = np.where(reasons == "", rows.place, -1)
+    summary = ImportSummary(path=target.virtual, n_tiles=len(tiles), n_extra=0, taken=taken)
+    with locked(settings.folder / "features"):
+        incoming = Incoming(vectors, place, reasons)
+        write_incoming(target, incoming, _describe(rasters, request), summary)
+    return summary
+
+
+def _tell_taken(rasters: list[Raster], request: RasterRequest) -> str:
+    pools = ", ".join(request.reading.pools)
+    n_bands = len(rasters[0].bands)
+    parts = f" in {request.n_parts} × {request.n_parts} parts" if request.n_parts > 1 else ""
+    return f"{pools} of {n_bands} bands{parts}, from {len(rasters)} files"
 
 
 def _parse_names(request: RasterRequest) -> list[Cut]:
