@@ -30,6 +30,7 @@ from extract.store.shards import ShardWriter
 from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles
 from extract.timing.clock import Clock, peak_rss_bytes
+from extract.timing.device_meter import DeviceMeter
 from extract.timing.stages import BackboneRecord, WorkerRecord
 
 _MOST_DECODERS = 32  # processes
@@ -112,7 +113,7 @@ class BatchInFlight:
     backbone: BackboneShards
     index: int
     batch: MixedBatch
-    pending: PendingBatch | None
+    computed: Future[dict[str, Array]] | None
     decoding: Decoding | None
 
 
@@ -204,13 +205,14 @@ def make_shards(
     in_flight: deque[BatchInFlight] = deque()
     with (
         closing(WriteQueue(pipeline, record)) as queue,
+        closing(DeviceMeter()) as meter,
         closing(_decode_ahead(pipeline, indices, record)) as batches,
     ):
         for planned, batch in batches:
             mixed = _mix(planned, batch)
             n_rejected = _count_rejected(mixed[0], strict=pipeline.strict)
             for backbone, part in zip(planned.backbones, mixed, strict=True):
-                in_flight.append(_submit(pipeline, planned, part, backbone, record))
+                in_flight.append(_submit(pipeline, planned, part, backbone, record, meter))
                 while len(in_flight) > _IN_FLIGHT:
                     _finish(pipeline, in_flight.popleft(), queue, record)
             record.n_tiles += len(planned.rows)
@@ -270,17 +272,20 @@ def _submit(
     batch: MixedBatch,
     backbone: BackboneShards,
     record: WorkerRecord,
+    meter: DeviceMeter,
 ) -> BatchInFlight:
     name = backbone.backbone
-    pending = None
+    computed = None
     if len(batch.new):
-        with record.backbones[name].clock.time("forward"):
-            pending = pipeline.networks[name].submit(batch.pictures)
+        sent = time.perf_counter()
+        pending = pipeline.networks[name].submit(batch.pictures)
+        clock = record.backbones[name].clock
+        computed = meter.fetch(name, pending.result, clock, sent=sent)
     return BatchInFlight(
         backbone=backbone,
         index=planned.shard,
         batch=batch,
-        pending=pending,
+        computed=computed,
         decoding=planned.decoding if backbone is planned.backbones[-1] else None,
     )
 
@@ -290,9 +295,8 @@ def _finish(
 ) -> None:
     part = record.backbones[step.backbone.backbone]
     computed: dict[str, Array] = {}
-    if step.pending:
-        with part.clock.time("forward"):
-            computed = step.pending.result()
+    if step.computed:
+        computed = step.computed.result()
     if step.decoding:
         pipeline.decoders.release(step.decoding)
     part.tiles += len(step.batch.new)

@@ -143,7 +143,10 @@ def _own_seconds(name: str, records: list[WorkerRecord]) -> float:
 
 
 def describe_bottleneck(records: Sequence[WorkerRecord]) -> str:
-    """Return what bounded a run, as `forward-bound: 97 % of the time`, and what would help."""
+    """Return what bounded a run, as `forward-bound: 97 % of the time`, and what would help.
+
+    Where several networks ran, the rate of the run and each one's share of the device stand behind.
+    """
     spent = Clock()
     waited = Clock()
     for record in records:
@@ -159,7 +162,29 @@ def describe_bottleneck(records: Sequence[WorkerRecord]) -> str:
     bound = max(shares, key=lambda stage: shares[stage])
     total = sum(record.seconds for record in records) or 1e-9
     percent = 100 * min(1.0, shares[bound] / total)
-    return f"{bound}-bound: {percent:.0f} % of the time{_REMEDIES[bound]}"
+    return (
+        f"{bound}-bound: {percent:.0f} % of the time{_REMEDIES[bound]}{_describe_shares(records)}"
+    )
+
+
+def _describe_shares(records: Sequence[WorkerRecord]) -> str:
+    """Return the rate of a run of several networks, and which share of the device each had."""
+    forward: defaultdict[str, float] = defaultdict(float)
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for record in records:
+        seconds[record.worker] += record.seconds
+        for name, part in record.backbones.items():
+            forward[name] += part.clock.seconds["forward"]
+    total = sum(forward.values())
+    if len(forward) < 2 or total == 0:
+        return ""
+    n_tiles = sum(record.n_tiles for record in records)
+    longest = max(seconds.values())
+    rate = n_tiles / max(longest, 1e-9)
+    shares = ", ".join(f"{name} {100 * part / total:.0f} %" for name, part in forward.items())
+    return (
+        f"; {n_tiles} tiles in {longest:.1f} s: {rate:.1f} tiles/s; of the device's time {shares}"
+    )
 
 
 def write_stages(features: Path, stages: dict[str, BackboneStages], backbones: list[str]) -> None:
