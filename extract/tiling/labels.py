@@ -7,6 +7,7 @@ import pandas as pd
 
 from extract.config.arrays import Array
 from extract.errors import TableError
+from extract.tables.deprivation_indices import recognise
 from extract.tables.numbers import are_meant_as_numbers, parse_numbers
 from extract.tables.table_file import list_columns, read_frame
 from extract.tables.text_columns import check_columns
@@ -15,6 +16,9 @@ from extract.tiling.options import Request
 
 def read_labels(request: Request, area: Array) -> pd.DataFrame | None:
     """Read the labels of the areas as text; None where none were named.
+
+    The published files of the English Indices of Deprivation are taken as they are: targets are
+    then called `income` or `imd_decile`, and the column of the codes is found.
 
     Parameters
     ----------
@@ -35,7 +39,15 @@ def read_labels(request: Request, area: Array) -> pd.DataFrame | None:
     code = str(request.area_code)
     known = list(filter(None, list_columns(request.labels, what="labels")))
     columns = [*request.groups, *request.targets]
-    check_columns([code, *columns], known, where)
+    published = recognise(known)
+    named: dict[str, str] = {}
+    if published is not None:
+        named = published.columns
+        known = [*named, *known]
+        if code not in known:
+            code = published.code
+    stored = [named.get(name, name) for name in columns]
+    check_columns([code, *stored], known, where)
     if not request.targets:
         raise TableError(
             f"{where}: say what is to be predicted, as --targets {known[-1]}; "
@@ -46,7 +58,8 @@ def read_labels(request: Request, area: Array) -> pd.DataFrame | None:
             raise TableError(
                 f"{where}: the column {name!r} has a name that the tile table needs. Rename it."
             )
-    frame = read_frame(request.labels, [code, *columns], what="labels")
+    frame = read_frame(request.labels, [code, *stored], what="labels")
+    frame.columns = pd.Index([code, *columns])
     labels = frame.set_index(frame[code].str.strip())
     twice = labels.index[labels.index.duplicated()]
     if len(twice):

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from extract.tables.deprivation_indices import find_direction, recognise
+from extract.tables.table_file import list_columns
 from extract.tiling.options import Request
 
 FOLDS = 5
@@ -45,7 +47,7 @@ def render_settings(
     if request.targets:
         sections["targets"] = {"columns": request.targets}
         sections["models"] = _choose_models(table)
-        sections["reports"] = _find_boundaries(request)
+        sections["reports"] = _find_boundaries(request) | _find_direction(request)
     lines = [
         "# Made by `python -m extract tiles`; tiles.json says from what. "
         f"0 and 255 in every tile: {'; '.join(stretch)}.",
@@ -101,3 +103,11 @@ def _find_boundaries(request: Request) -> dict[str, Any]:
     source = Path(request.areas).resolve()
     path = os.path.relpath(source, request.out.resolve())
     return {"boundaries": path, "boundaries_code": request.area_code}
+
+
+def _find_direction(request: Request) -> dict[str, Any]:
+    """Say what higher values mean, where the labels are a published file that says so."""
+    if request.labels is None or recognise(list_columns(request.labels, what="labels")) is None:
+        return {}
+    direction = find_direction(request.targets)
+    return {"higher_is": direction} if direction else {}
