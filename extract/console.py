@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +19,28 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML).")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
+UNCHANGED = "stopped; nothing was changed."
+
+
+def make_app(help_text: str, *, add_completion: bool = False) -> typer.Typer:
+    """Return an app without commands; what its help needs is all that it loads."""
+    return typer.Typer(
+        rich_markup_mode="markdown",
+        no_args_is_help=True,
+        add_completion=add_completion,
+        pretty_exceptions_enable=False,
+        help=help_text,
+    )
+
+
+def run_app(app: typer.Typer, name: str) -> None:
+    """Run a command line as the process's own.
+
+    TensorFlow reads how much it may say from the environment alone, when it is loaded; a level
+    that the user has set stays.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    app(prog_name=name)
 
 
 def print_line(text: str, *, console: Console = out, style: str = "") -> None:
@@ -29,6 +51,27 @@ def print_line(text: str, *, console: Console = out, style: str = "") -> None:
 def print_note(text: str) -> None:
     """Print what the user should know on standard error."""
     print_line(f"note: {text}", console=err, style="yellow")
+
+
+def print_next(command: str) -> None:
+    """Print the command to give next on standard error, where no pipe takes it for data."""
+    print_line(f"next: {command}", console=err, style="cyan")
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> None:
+    """Print a table that fits the width and loses nothing; with tabs between in a pipe."""
+    if not out.is_terminal:
+        for row in (columns, *rows):
+            typer.echo("\t".join(row))
+        return
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table, markup=False)
 
 
 def print_warning(text: str) -> None:

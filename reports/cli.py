@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from extract.console import Config, Traceback, err, guarded, out
-from extract.errors import PdfError
-from extract.settings import read_settings
+from extract.console import Config, Traceback, err, guarded, make_app, out, print_next, run_app
 
 Experiment = Annotated[Path, typer.Argument(help="Settings file, or folder of artifacts.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the table there as well.")]
@@ -18,13 +15,7 @@ Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open a browser.")]
 
 # Each command imports what it runs: all together take over a second to load.
-app = typer.Typer(
-    rich_markup_mode="markdown",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Scores in, one page out.",
-)
+app = make_app("Scores in, one page out.")
 
 
 @app.command()
@@ -33,6 +24,7 @@ def check(config: Config, traceback: Traceback = False) -> None:
 
     Example: python -m reports check --config examples/london.toml
     """
+    from extract.settings import read_settings
     from extract.tables.tile_table import read_tiles
     from reports.data.boundaries import open_boundaries
     from reports.settings import ReportSettings
@@ -58,6 +50,8 @@ def build(config: Config, traceback: Traceback = False) -> None:
 
     Example: python -m reports build --config examples/london.toml
     """
+    from extract.errors import PdfError
+    from extract.settings import read_settings
     from reports.build import build_report, print_report
     from reports.settings import ReportSettings
 
@@ -68,6 +62,7 @@ def build(config: Config, traceback: Traceback = False) -> None:
         except PdfError as error:
             err.print(str(error), soft_wrap=True, highlight=False, markup=False)
         out.print(f"report: {page}", soft_wrap=True, highlight=False, markup=False)
+        print_next(f"roofline serve --config {config}")
 
 
 @app.command()
@@ -97,6 +92,7 @@ def serve(
 
     Example: python -m reports serve --config examples/london.toml
     """
+    from extract.settings import read_settings
     from reports.serve import open_server
     from reports.settings import ReportSettings
 
@@ -109,10 +105,12 @@ def serve(
         address = f"http://127.0.0.1:{server.server_port}/"
         out.print(f"serving {address}; Ctrl-C ends it", soft_wrap=True, highlight=False)
         if browser:
+            import webbrowser
+
             webbrowser.open(address)
         server.serve_forever()
 
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="python -m reports")
+    run_app(app, "python -m reports")

@@ -419,7 +419,7 @@ def test_the_command_says_what_came_of_it_and_what_is_next(survey: Path, tmp_pat
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 0, done.stderr
     assert "tiles: 16; left out: 0 for want of data, 0 in no area" in done.stdout
-    assert f"next: make features CONFIG={tmp_path / 'town' / 'town.toml'}" in done.stdout
+    assert f"next: roofline all --config {tmp_path / 'town' / 'town.toml'}" in done.stderr
     words += ["--format", "pgn"]
     done = CliRunner().invoke(app, [str(word) for word in words])
     assert done.exit_code == 1

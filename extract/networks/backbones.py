@@ -29,7 +29,7 @@ except ValueError as _error:
 
 from extract.networks.batchnorm_folding import fold_batch_norms
 from extract.networks.graph import cuttable_layers, numbered_from_one
-from extract.networks.registry import REGISTRY, Backbone
+from extract.networks.registry import REGISTRY, find_backbone
 from extract.networks.weight_files import load_weights
 from extract.networks.weights import draw_weights, hash_weights
 
@@ -82,23 +82,6 @@ class FrozenNetwork:
         names = [cut.dataset for cut in self.cuts]
         shapes = [tuple(output.shape[1:]) for output in self.model.outputs]
         return dict(zip(names, shapes, strict=True))
-
-
-def find_backbone(name: str) -> Backbone:
-    """Look a backbone up.
-
-    Raises
-    ------
-    NetworkError : unknown; names the nearest.
-    """
-    if name not in REGISTRY:
-        known = ", ".join(REGISTRY)
-        hint = suggest(name, REGISTRY)
-        raise NetworkError(
-            f"backbone {name!r}: unknown; known: {known}.{hint} "
-            "Vectors from elsewhere are brought in by `python -m extract import` first."
-        )
-    return REGISTRY[name]
 
 
 def find_preprocess(name: str) -> Callable[[Any], Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from extract.config.suggestions import suggest
+from extract.errors import NetworkError
+
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
@@ -44,6 +47,23 @@ REGISTRY: dict[str, Backbone] = {
         for s in ("Tiny", "Small", "Base", "Large", "XLarge")
     },
 }
+
+
+def find_backbone(name: str) -> Backbone:
+    """Look a backbone up.
+
+    Raises
+    ------
+    NetworkError : unknown; names the nearest.
+    """
+    if name not in REGISTRY:
+        known = ", ".join(REGISTRY)
+        hint = suggest(name, REGISTRY)
+        raise NetworkError(
+            f"backbone {name!r}: unknown; known: {known}.{hint} "
+            "Vectors from elsewhere are brought in by `python -m extract import` first."
+        )
+    return REGISTRY[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,11 @@ from extract.errors import NetworkError
 from extract.networks.backbones import (
     Preprocess,
     build_base,
-    find_backbone,
     load_base,
     needs_top,
 )
 from extract.networks.graph import cuttable_layers, find_gates
-from extract.networks.registry import Origin
+from extract.networks.registry import Origin, find_backbone
 from extract.networks.weight_files import load_weights
 from extract.networks.weights import hash_weights
 

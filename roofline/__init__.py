@@ -1,0 +1,1 @@
+"""One command over the three packages: `roofline`."""
