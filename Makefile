@@ -78,7 +78,7 @@ bench-scores: $(READY)  ## Measure the scoring of a full-size grid: 36,723 tiles
 bench-report: $(READY)  ## Measure the report of a full-size grid: seconds to build, bytes, seconds to open.
 	$(PYTHON) -m benchmarks.report $(if $(QUICK),--quick)
 
-bench-tiles: $(READY)  ## Measure tiles from a made 1 m mosaic.
+bench-tiles: $(READY)  ## Measure tiles from a made 1 m mosaic, and 64 bands pooled inside tiles.
 	$(PYTHON) -m benchmarks.rasters
 
 bench-predict: $(READY)  ## Measure predicting features: tiles/s, and the peak of memory at ten times the tiles (QUICK=1 for a look).

@@ -128,7 +128,8 @@ class BandReader:
                 cells[band][stored[band] == value] = np.nan
         if self._has_mask:
             cells[self._file.read_masks(self._numbers, window=place) == 0] = np.nan
-        cells[np.isinf(cells)] = np.nan
+        if stored.dtype.kind == "f":
+            cells[np.isinf(cells)] = np.nan
         return cells
 
 
