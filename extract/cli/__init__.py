@@ -1,8 +1,8 @@
-"""The commands of `python -m extract`: run, verify, plan, doctor, import, tiles, sample, layers."""
+"""The commands of `python -m extract`, from tiles to embeddings."""
 
 from __future__ import annotations
 
-from extract.cli.importing import import_
+from extract.cli.importing import import_, raster
 from extract.cli.looking import doctor, layers, plan
 from extract.cli.running import run, verify
 from extract.cli.tiling import sample, tiles
@@ -15,6 +15,7 @@ __all__ = [
     "layers",
     "main",
     "plan",
+    "raster",
     "run",
     "sample",
     "tiles",
@@ -27,6 +28,7 @@ app.command()(verify)
 app.command()(plan)
 app.command()(doctor)
 app.command("import")(import_)
+app.command()(raster)
 app.command()(tiles)
 app.command()(sample)
 app.command()(layers)

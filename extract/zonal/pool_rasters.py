@@ -56,7 +56,7 @@ def pool_rasters(
     zones: Zones,
     reading: Reading,
     *,
-    on_zones: Callable[[int], None] | None = None,
+    on_zones: Callable[[int, int], None] | None = None,
 ) -> Pooled:
     """Compute statistics of every band inside every zone, weighted by the ground in each cell.
 
@@ -65,7 +65,7 @@ def pool_rasters(
 
     Parameters
     ----------
-    on_zones : called with the number of zones that were pooled since.
+    on_zones : called with the number of zones that are done, and to do in all.
 
     Raises
     ------
@@ -75,6 +75,7 @@ def pool_rasters(
     plan = _plan(rasters, zones)
     values = np.full((len(zones.shapes), len(reading.pools), n_bands), np.nan)
     share = np.zeros(len(zones.shapes))
+    n_done = 0
     for piece in _cut_pieces(plan, n_bands):
         covered = _measure(rasters, plan, piece)
         share[piece] = 1.0
@@ -85,8 +86,9 @@ def pool_rasters(
                 values[zone, :, bands.start : bands.stop] = pooled
                 filled = ~np.isnan(band_values) @ weight
                 share[zone] = min(share[zone], filled.min())
+        n_done += len(piece)
         if on_zones:
-            on_zones(len(piece))
+            on_zones(n_done, len(plan.order))
     return Pooled(values, share)
 
 

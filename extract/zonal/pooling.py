@@ -9,7 +9,7 @@ import numpy as np
 from extract.config.arrays import Floats
 from extract.errors import RasterError
 
-DEFAULT = ("mean", "sd")
+DEFAULT = "mean,sd"
 _NAMES = ("mean", "sd", "min", "max")
 _PERCENTILE = re.compile(r"p(\d{1,2}|100)")
 

@@ -78,7 +78,7 @@ def embed_rasters(
     request: RasterRequest,
     *,
     fresh: bool = False,
-    on_zones: Callable[[int], None] | None = None,
+    on_zones: Callable[[int, int], None] | None = None,
 ) -> ImportSummary:
     """Write `features/<product>.h5`: statistics of rasters inside the tile or area of each row.
 
@@ -88,7 +88,7 @@ def embed_rasters(
     Parameters
     ----------
     fresh : replace what is there.
-    on_zones : called with the number of zones that were pooled since.
+    on_zones : called with the number of zones of a raster that are done, and to do in all.
 
     Raises
     ------
@@ -126,9 +126,14 @@ def embed_rasters(
 
 def _tell_taken(rasters: list[Raster], request: RasterRequest) -> str:
     pools = ", ".join(request.reading.pools)
-    n_bands = len(rasters[0].bands)
     parts = f" in {request.n_parts} × {request.n_parts} parts" if request.n_parts > 1 else ""
-    return f"{pools} of {n_bands} bands{parts}, from {len(rasters)} files"
+    bands = _count(len(rasters[0].bands), "band")
+    files = _count(len(rasters), "file")
+    return f"{pools} of {bands}{parts}, from {files}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _parse_names(request: RasterRequest) -> list[Cut]:
