@@ -130,7 +130,7 @@ def measure_case(case: Case, folder: Path) -> dict[str, float]:
     folder = ensure_written(case, folder)
     with np.load(folder / "labels.npz") as labels:
         Y, area = labels["Y"][:, : case.n_targets], labels["area"]
-    X = open_features(folder / "net.h5", CUT, np.arange(len(Y)), memory=None)
+    X = open_features([(folder / "net.h5", CUT)], np.arange(len(Y)), memory=None)
     seconds, fitted = _cross_fit(
         case.model, X, Y, _folds(area), **({"n_estimators": case.n_rounds} if case.n_rounds else {})
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from extract.config.cuts import JOINED, CellCut, Cut, CutField
 from extract.config.sections import Strict, check_once
 from extract.config.suggestions import suggest
 from extract.settings import ExtractSettings
@@ -58,6 +60,7 @@ class ModelsSection(Strict):
     params: dict[str, dict[str, Any]] = Field(default={})
     trust: list[str] = Field(default=[])
     estimators: dict[str, EstimatorSection] = Field(default={})
+    joined: dict[str, list[CutField]] = Field(default={})
 
     @field_validator("names", "keep")
     @classmethod
@@ -76,6 +79,23 @@ class ModelsSection(Strict):
     def _check_estimators(cls, value: dict[str, EstimatorSection]) -> dict[str, EstimatorSection]:
         for name in value:
             check_estimator_name(name)
+        return value
+
+    @field_validator("joined")
+    @classmethod
+    def _check_joined(cls, value: dict[str, list[Cut]]) -> dict[str, list[Cut]]:
+        for name, cuts in value.items():
+            if re.fullmatch(r"[a-z][a-z0-9_]*", name) is None:
+                raise ValueError(
+                    f"{name!r}: expected a name of small letters, digits and _, as 'both'"
+                )
+            if len(set(cuts)) < max(2, len(cuts)):
+                raise ValueError(f"{name}: expected two different cuts or more")
+            maps = [str(cut) for cut in cuts if cut.pooling == "map"]
+            if maps:
+                raise ValueError(
+                    f"{name}: expected vectors, got {maps[0]!r}; take ':flat' or ':avg'"
+                )
         return value
 
     @field_validator("splits", "accept", "trust")
@@ -158,6 +178,7 @@ class FitSettings(ExtractSettings):
     @model_validator(mode="after")
     def _check_names(self) -> FitSettings:
         self._check_estimators()
+        self._check_joined()
         self._check_known("names", self.models.names)
         self._check_known("keep", self.models.keep)
         groups = self.tiles.groups
@@ -189,6 +210,17 @@ class FitSettings(ExtractSettings):
                 except ValueError as error:
                     raise ValueError(f"[models.estimators.{name}] {error}") from None
 
+    def _check_joined(self) -> None:
+        """Check that the cuts that are joined are made."""
+        for name, cuts in self.models.joined.items():
+            for cut in cuts:
+                if cut not in self.extract.cuts:
+                    known = [str(one) for one in self.extract.cuts]
+                    raise ValueError(
+                        f"[models] joined: {name}: {str(cut)!r} is none of [extract] cuts "
+                        f"({', '.join(known)}).{suggest(str(cut), known)}"
+                    )
+
     def _check_known(self, key: str, names: list[str] | str | None) -> None:
         """Check that every family that a key of [models] names is there."""
         if not isinstance(names, list):
@@ -201,7 +233,7 @@ class FitSettings(ExtractSettings):
 
     def _check_feed(self, name: str, spec: ModelSpec) -> None:
         """Check that the settings have what a model is fed with."""
-        if not any(spec.suits(cut) for cut in self.extract.cuts):
+        if not any(spec.suits(cut) for cut in self.cuts):
             kind, example = _MAP_EXAMPLES[spec.family]
             raise ValueError(
                 f"[models] names: {name!r} is fed with {kind}, and no cut is one: add one to "
@@ -218,6 +250,18 @@ class FitSettings(ExtractSettings):
                 "[models] names: 'location' needs coordinates, and the settings name none: set x "
                 "and y (or grid) in [tiles], or remove 'location'"
             )
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """The cuts that models are fitted on: those that are made, and those that are joined."""
+        joined = [Cut(JOINED, name, "flat") for name in self.models.joined]
+        return [*self.extract.cuts, *joined]
+
+    def parts_of(self, cut: CellCut) -> list[Cut]:
+        """Return the cuts whose columns stand side by side in one; none of `NO_CUT`."""
+        if not isinstance(cut, Cut):
+            return []
+        return self.models.joined[cut.layer] if cut.backbone == JOINED else [cut]
 
     @property
     def _has_places(self) -> bool:

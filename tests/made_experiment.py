@@ -96,9 +96,10 @@ def write_features(
     dataset: tuple[str, ...] = ("last:avg", "first:avg", "mid:avg"),
     *,
     rejected: Collection[int] = (3,),
+    backbone: str = "net",
 ) -> None:
     rng, tiles = np.random.default_rng(seed), read_tiles(settings)
-    shard = settings.folder / "features/net/part-00000.h5"
+    shard = settings.folder / f"features/{backbone}/part-00000.h5"
     shard.parent.mkdir(parents=True, exist_ok=True)
     signal = tiles.targets.iloc[:, [0]].to_numpy()
     X = {
@@ -110,11 +111,14 @@ def write_features(
         tiles.id,
         dict.fromkeys(dataset, (6,)),
         dtype="float16",
-        attributes={"weights": "random:0", "weights_sha256": "w"},
+        attributes={
+            "weights": "random:0",
+            "weights_sha256": "w" if backbone == "net" else backbone,
+        },
     )
     writer.append(X, ["not an image" if i in rejected else "" for i in range(N)])
     writer.close()
-    write_virtual(settings.folder / "features/net.h5", [shard])
+    write_virtual(settings.folder / f"features/{backbone}.h5", [shard])
 
 
 def state_scores(settings: FitSettings) -> None:

@@ -46,7 +46,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("memory", [None, 100])
 def test_rows_and_chunks_are_those_of_the_file(path: Path, memory: int | None) -> None:
-    X = open_features(path, CUT, USABLE, memory=memory)
+    X = open_features([(path, CUT)], USABLE, memory=memory)
     assert X.shape == (len(USABLE), 20)
     for view, expected in (
         (X, FLAT[USABLE]),
@@ -61,11 +61,11 @@ def test_rows_and_chunks_are_those_of_the_file(path: Path, memory: int | None) -
 
 
 def test_what_does_not_fit_stays_on_disk_and_is_refused_whole(path: Path) -> None:
-    X = open_features(path, CUT, USABLE, memory=100)
+    X = open_features([(path, CUT)], USABLE, memory=100)
     assert isinstance(X.stored, OnDisk)
     with pytest.raises(FeaturesError, match=r"expected at most .* GiB as float32"):
         X.array()
-    assert not isinstance(open_features(path, CUT, USABLE, memory=10_000).stored, OnDisk)
+    assert not isinstance(open_features([(path, CUT)], USABLE, memory=10_000).stored, OnDisk)
 
 
 def test_a_model_from_disk_is_the_model_from_memory(path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_model_from_disk_is_the_model_from_memory(path: Path) -> None:
         near=np.zeros((len(USABLE), 0), dtype=np.bool_),
     )
     Y, weight = FLAT[USABLE][:, :2] + 1, np.ones(len(USABLE))
-    X = [open_features(path, CUT, USABLE, memory=memory) for memory in (100, 10_000)]
+    X = [open_features([(path, CUT)], USABLE, memory=memory) for memory in (100, 10_000)]
     fits = [
         SharedRidge(exact_limit=limit).cross_fit(x, Y, folds=folds, weight=weight)
         for limit in (4096, 4)
@@ -87,11 +87,13 @@ def test_a_model_from_disk_is_the_model_from_memory(path: Path) -> None:
 
 def test_damaged_rows_are_an_error_and_rejected_ones_are_not_read(path: Path) -> None:
     with pytest.raises(FeaturesError, match="NaN or infinity in 'last:map'"):
-        open_features(path, CUT, np.arange(N), memory=None)
+        open_features([(path, CUT)], np.arange(N), memory=None)
 
 
 def test_features_on_disk_can_be_sent_to_another_process(path: Path) -> None:
-    X = pickle.loads(pickle.dumps(open_features(path, CUT, USABLE, memory=100).rows(np.arange(4))))
+    X = pickle.loads(
+        pickle.dumps(open_features([(path, CUT)], USABLE, memory=100).rows(np.arange(4)))
+    )
     np.testing.assert_array_equal(np.vstack([chunk for _, chunk in X.chunks()]), FLAT[USABLE[:4]])
 
 

@@ -173,7 +173,7 @@ def test_a_checkpoint_of_other_shapes_is_removed_and_nothing_of_it_is_taken(
     expected = whole.predict(pictures)
     model = whole.fresh()
     context = FitContext(folder=tmp_path, keys=("key",), held="fold 1")
-    path = checkpoint_path(context, 0)
+    path = checkpoint_path(context, [0])
     assert path is not None
     wide = fit(pictures, warm_epochs=1, epochs=0).networks_[0].weights
     write_state(path, TrainingState(epoch=7, best_weights=wide))

@@ -96,8 +96,8 @@ def test_a_target_fitted_beside_others_is_the_one_fitted_alone() -> None:
         alone = head.fit(X, Y[:, [t]], folds=folds, weight=weight).predict(X)[:, 0]
         assert np.abs(together[:, t] - alone).max() < 1e-3 * np.nanstd(Y[:, t])
         assert head.chosen_ == [ended[t]]
-    other = Head(epochs=6, seed=1).fit(X, Y, folds=folds, weight=weight).predict(X)
-    assert (np.abs(together - other).max(axis=0) > 0.05 * np.nanstd(Y, axis=0)).all()
+    other = Head(epochs=6, seed=1).fit(X, Y[:, [0]], folds=folds, weight=weight).predict(X)
+    assert np.abs(together[:, 0] - other[:, 0]).max() > 0.05 * np.std(Y[:, 0])
 
 
 def test_a_target_without_labels_in_the_first_inner_fold_stops_on_another_and_learns_as_well() -> (

@@ -13,6 +13,7 @@ from extract.config.suggestions import suggest
 Pooling = Literal["avg", "max", "flat", "map"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
 PIXELS = "pixels"  # no network: a cut's layer is the side that pictures are resized to
+JOINED = "joined"  # no network: a cut's layer names cuts whose columns stand side by side
 
 _CUT = re.compile(r"^(?P<backbone>[a-z0-9_]+)/(?P<layer>[^/:]+):(?P<pooling>[a-z]+)$")
 

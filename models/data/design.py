@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,8 +110,10 @@ def check_same_tiles(embeddings: Embeddings, tiles: Tiles) -> None:
         )
 
 
-def read_source(folder: Path, tiles: Tiles, cut: CellCut, backbones: list[str]) -> dict[str, str]:
-    """Return the hashes of what a cut is read from, without reading it.
+def read_source(
+    folder: Path, tiles: Tiles, parts: Sequence[Cut], backbones: list[str]
+) -> dict[str, str]:
+    """Return the hashes of what cuts side by side are read from, without reading them.
 
     Without a cut there are no features; the tiles are those that every backbone accepted, so that
     baselines are scored on the same.
@@ -120,17 +122,24 @@ def read_source(folder: Path, tiles: Tiles, cut: CellCut, backbones: list[str]) 
     ------
     FitError : no file, no such cut in it, or other tiles than those of the table.
     """
-    with _open_backbones(folder, tiles, cut, backbones) as opened:
-        return _hash_source(opened, tiles, cut)
+    with _open_backbones(folder, tiles, parts, backbones) as opened:
+        return _hash_source(opened, tiles, parts)
 
 
 def read_cut(
-    folder: Path, tiles: Tiles, cut: CellCut, backbones: list[str], *, memory: int | None = None
+    folder: Path,
+    tiles: Tiles,
+    cut: CellCut,
+    parts: Sequence[Cut],
+    backbones: list[str],
+    *,
+    memory: int | None = None,
 ) -> CutData:
     """Join the table and one cut; rejected tiles are left out.
 
     Parameters
     ----------
+    parts : the cuts whose columns stand side by side in this one; none of the baselines' cut.
     memory : what the features may fill [bytes], as stored or as float32; None for half of what is
         free. What is larger as stored stays on disk, and is read in the file's order each time.
 
@@ -139,15 +148,16 @@ def read_cut(
     FitError : as `read_source`; no usable tile.
     FeaturesError : features that are not finite.
     """
-    with _open_backbones(folder, tiles, cut, backbones) as opened:
-        source = _hash_source(opened, tiles, cut)
+    with _open_backbones(folder, tiles, parts, backbones) as opened:
+        source = _hash_source(opened, tiles, parts)
         is_usable = _find_usable(opened)
         usable = np.flatnonzero(is_usable)
         if not len(usable):
             raise FitError(f"{cut}: every tile was rejected; features/rejects.csv says why")
         pictures = _find_pictures(opened)
-        if isinstance(cut, Cut):
-            embedding = open_features(opened[0].path, cut.dataset, usable, memory=memory)
+        if parts:
+            sources = [(opened[part.backbone].path, part.dataset) for part in parts]
+            embedding = open_features(sources, usable, memory=memory)
         else:
             embedding = Features(np.zeros((len(usable), 0), np.float32))
     return CutData(
@@ -161,49 +171,55 @@ def read_cut(
 
 @contextmanager
 def _open_backbones(
-    folder: Path, tiles: Tiles, cut: CellCut, backbones: list[str]
-) -> Iterator[list[Embeddings]]:
-    """Open the features of the cut's backbone, or without a cut those of all backbones."""
-    if isinstance(cut, Cut):
-        backbones = [cut.backbone]
+    folder: Path, tiles: Tiles, parts: Sequence[Cut], backbones: list[str]
+) -> Iterator[dict[str, Embeddings]]:
+    """Open the features of the cuts' backbones, or without a cut those of all backbones."""
+    if parts:
+        backbones = [part.backbone for part in parts]
     with ExitStack() as stack:
-        opened = []
-        for backbone in backbones:
+        opened = {}
+        for backbone in dict.fromkeys(backbones):
             embeddings = stack.enter_context(Embeddings(features_path(folder, backbone)))
             check_same_tiles(embeddings, tiles)
-            opened.append(embeddings)
+            opened[backbone] = embeddings
         yield opened
 
 
-def _hash_source(opened: list[Embeddings], tiles: Tiles, cut: CellCut) -> dict[str, str]:
+def _hash_source(
+    opened: dict[str, Embeddings], tiles: Tiles, parts: Sequence[Cut]
+) -> dict[str, str]:
     usable = _find_usable(opened)
     source = {"tiles_sha256": tiles.sha256, "usable_sha256": hash_array(usable)}
-    if not isinstance(cut, Cut):
+    if not parts:
         pictures = _find_pictures(opened)
         source["pictures_sha256"] = "" if pictures is None else hash_array(pictures)
         return source
-    embeddings = opened[0]
-    if cut.dataset not in embeddings.cuts:
-        known = ", ".join(embeddings.cuts)
-        raise FitError(
-            f"{embeddings.path}: no cut {cut.dataset!r}; it has {known}. Run `make features` with "
-            "these settings."
-        )
-    weights_sha256 = embeddings.attributes.get("weights_sha256", "")
-    source["weights_sha256"] = str(weights_sha256)
-    source["features_sha256"] = embeddings.checksum(cut.dataset)
+    weights = []
+    features = []
+    for part in parts:
+        embeddings = opened[part.backbone]
+        if part.dataset not in embeddings.cuts:
+            known = ", ".join(embeddings.cuts)
+            raise FitError(
+                f"{embeddings.path}: no cut {part.dataset!r}; it has {known}. Run `make features` "
+                "with these settings."
+            )
+        weights.append(str(embeddings.attributes.get("weights_sha256", "")))
+        features.append(embeddings.checksum(part.dataset))
+    source["weights_sha256"] = " ".join(weights)
+    source["features_sha256"] = " ".join(features)
     return source
 
 
-def _find_usable(opened: list[Embeddings]) -> Bools:
+def _find_usable(opened: dict[str, Embeddings]) -> Bools:
     """Return which tiles every backbone accepted: (n_tiles,)."""
-    is_ok = [embeddings.is_ok for embeddings in opened]
+    is_ok = [embeddings.is_ok for embeddings in opened.values()]
     return np.all(is_ok, axis=0)
 
 
-def _find_pictures(opened: list[Embeddings]) -> NDArray[np.void] | None:
+def _find_pictures(opened: dict[str, Embeddings]) -> NDArray[np.void] | None:
     """Return what the first features that describe their pictures say of them."""
-    for embeddings in opened:
+    for embeddings in opened.values():
         if embeddings.pictures is not None:
             return embeddings.pictures
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -88,13 +88,36 @@ class OnDisk:
         return out
 
 
+class SideBySide:
+    """The columns of several matrices of the same rows; a matrix for `Features`.
+
+    Parameters
+    ----------
+    matrices : (n_rows, n_features) each, in memory or `OnDisk`; of maps the values as a vector.
+    """
+
+    grid = None
+
+    def __init__(self, matrices: Sequence[Array | OnDisk]) -> None:
+        self._matrices = matrices
+        self.dtype = np.result_type(*(matrix.dtype for matrix in matrices))
+        self.shape = (len(matrices[0]), sum(matrix.shape[1] for matrix in matrices))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Ints | slice) -> Array:
+        """Read rows: (n_asked, n_features) as stored; raises FeaturesError as `OnDisk` does."""
+        return np.hstack([matrix[index] for matrix in self._matrices])
+
+
 @dataclass(frozen=True, eq=False)
 class Features:
     """A matrix (n_rows, n_features) that never has to be float32 as a whole.
 
     Attributes
     ----------
-    stored : (n_all, n_core) of any float type, in memory or `OnDisk`; never changed.
+    stored : (n_all, n_core) of any float type, in memory or on disk; never changed.
     index : (n_rows,), rows of `stored` that these features are; None for all.
     beside : (n_all, n_beside), columns after those of `stored`: group columns, which no PCA mixes.
     limit : most that `array` may take [bytes]; None for half of the memory that is free then.
@@ -103,7 +126,7 @@ class Features:
     cache : results computed once for all views of the same `stored`, as principal axes.
     """
 
-    stored: Array | OnDisk
+    stored: Array | OnDisk | SideBySide
     index: Ints | None = None
     beside: Array | None = None
     limit: int | None = None
@@ -233,19 +256,32 @@ class Features:
         return np.hstack([core, self.beside[index]], dtype=np.float32, casting="same_kind")
 
 
-def open_features(path: Path, cut: str, rows: Ints, *, memory: int | None) -> Features:
-    """Open rows of a cut: in memory as stored where they fit, else read when they are needed.
+def open_matrix(sources: Sequence[tuple[Path, str]], rows: Ints | None) -> OnDisk | SideBySide:
+    """Open rows of a cut, or of several side by side, on disk.
 
     Parameters
     ----------
-    path, cut, rows : as for `OnDisk`.
+    sources : the backbone's file and the dataset in it, of each cut. rows : as for `OnDisk`.
+    """
+    matrices = [OnDisk(path, cut, rows) for path, cut in sources]
+    return matrices[0] if len(matrices) == 1 else SideBySide(matrices)
+
+
+def open_features(
+    sources: Sequence[tuple[Path, str]], rows: Ints, *, memory: int | None
+) -> Features:
+    """Open rows of cuts: in memory as stored where they fit, else read when they are needed.
+
+    Parameters
+    ----------
+    sources, rows : as for `open_matrix`.
     memory : what they may take [bytes]; None for half of what is free.
 
     Raises
     ------
     FeaturesError : NaN or infinity among rows that are read into memory.
     """
-    stored = OnDisk(path, cut, rows)
+    stored = open_matrix(sources, rows)
     size = math.prod(stored.shape) * stored.dtype.itemsize
     limit = free_memory() if memory is None else memory
     if size > limit:

@@ -83,6 +83,7 @@ class ExperimentData:
                 self.settings.folder,
                 self.tiles,
                 cut,
+                self.settings.parts_of(cut),
                 self.settings.extract.backbones,
                 memory=self.settings.models.memory_bytes,
             )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from extract.config.cuts import ALL_CUTS, Cut, parse_cell_cut
+from extract.config.cuts import ALL_CUTS, parse_cell_cut
 from extract.errors import FitError, KeptModelError
 from models.data.classes import list_classes, spread_classes
 from models.data.design import Design, features_path
@@ -160,7 +160,7 @@ def keep_model(data: ExperimentData, one: KeptCell, key: str) -> bool:
         "training": {**run["inputs"], **depends, "n_rows": len(design.X)},
         "versions": run["versions"],
         "is_refitted": not has_safe_form(model),
-        "licence": read_licence(settings.folder, cell.cut),
+        "licence": read_licence(settings.folder, settings.parts_of(cell.cut)),
         **_describe_features(settings, cell),
         **describe_intervals(settings.folder, cell, one.rivals, one.target, tiles),
     }
@@ -262,6 +262,9 @@ def _describe_feed(data: ExperimentData, cell: Cell, design: Design) -> dict[str
         "n_features": design.X.shape[1],
         "names": names,
     }
+    parts = data.settings.parts_of(cell.cut)
+    if len(parts) > 1:
+        feed["joined"] = [str(part) for part in parts]
     if spec.groups or spec.feed == "groups":
         columns = names
         if spec.area:
@@ -280,9 +283,11 @@ def _describe_feed(data: ExperimentData, cell: Cell, design: Design) -> dict[str
 def _describe_features(settings: FitSettings, cell: Cell) -> dict[str, Any]:
     """Describe how pictures became features: `look`, and of a network's cut `made`."""
     folder = settings.folder
-    if isinstance(cell.cut, Cut):
-        path = features_path(folder, cell.cut.backbone)
-        return {"look": read_look(path), "made": read_made(path)}
+    parts = settings.parts_of(cell.cut)
+    if parts:
+        path = features_path(folder, parts[0].backbone)
+        made = read_made(path) if len(parts) == 1 else {}
+        return {"look": read_look(path), "made": made}
     look: dict[str, Any] = {}
     if cell.spec.feed == "metadata":
         path = features_path(folder, settings.extract.backbones[0])

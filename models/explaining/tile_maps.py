@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from extract.config.arrays import Array, Float32s, Ints, Pixels
-from extract.config.cuts import PIXELS, Cut, Pooling
+from extract.config.cuts import JOINED, PIXELS, Cut, Pooling
 from extract.errors import ExplainError, NoFeatureMapError
 from extract.networks.pixels import resize
 from extract.networks.registry import REGISTRY
@@ -69,6 +69,11 @@ class TileMaps:
         NoFeatureMapError : a layer without places, or vectors that were imported.
         ExplainError : other features than the network gives now.
         """
+        if self.cut.backbone == JOINED:
+            raise NoFeatureMapError(
+                f"cut '{self.cut}': cuts side by side, whose maps have no places in common. "
+                "Explain a model on one of them."
+            )
         if self.cut.pooling == "map":
             return self._read_stored(rows).astype(np.float32)
         pictures = self.read_pictures(rows)

@@ -19,7 +19,7 @@ from typing import Any
 import tomli_w
 
 import extract
-from extract.config.cuts import PIXELS, Cut, parse_cut
+from extract.config.cuts import JOINED, PIXELS, Cut, parse_cut
 from extract.errors import PlaceError, PlaceFeaturesError
 from extract.files.atomic import write_atomically
 from extract.store.schema import read_attributes
@@ -66,7 +66,8 @@ def make_missing(
         check_sealed(one.path, one.facts)
     needed: set[str] = set()
     for target in settings.targets.names:
-        needed |= {str(one.cell.cut) for one in list_kept(settings.folder, target)}
+        for one in list_kept(settings.folder, target):
+            needed.update(map(str, one.parts))
     document = describe_features(place, lacking, needed)
     path = place.folder / "features.toml"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +116,13 @@ def describe_features(
     for backbone, one in by_backbone.items():
         made = one.facts["made"]
         look = one.facts["look"]
+        if backbone == JOINED:
+            parts = ", ".join(f'"{part}"' for part in one.parts)
+            raise PlaceError(
+                f"{one.cell.cut}: features of several cuts are not made here. Make those of this "
+                "place by `python -m extract run`, with the [extract] section of the experiment "
+                f"and cuts = [{parts}], and ask again."
+            )
         if made.get("weights") == _IMPORTED:
             raise PlaceError(
                 f"{one.cell.cut}: these features came from elsewhere. Make those of this place in "

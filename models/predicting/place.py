@@ -26,7 +26,7 @@ from extract.settings import TargetsSection
 from extract.store.embeddings import Embeddings
 from extract.store.recipes import IMPORTED
 from extract.tables.tile_table import Tiles, stream_tiles
-from models.data.features import Features, OnDisk
+from models.data.features import Features, open_matrix
 from models.predicting.place_settings import PlaceSettings
 from models.store.feature_origin import read_look
 from models.store.kept_models import KeptModel
@@ -34,6 +34,7 @@ from models.store.runs import hash_file
 
 PIECE_TILES = 65_536
 _PIECE_BYTES = 128 << 20  # of the features of a piece in float32
+_REMEDY = "Remove them, and such as the model needs are made; or fit the models on such as these."
 _HASH_TILES = 16_384  # of the table at once, where only its hash is asked for
 
 
@@ -188,13 +189,29 @@ def list_features(settings: PlaceSettings, kept: KeptModel) -> list[Path]:
     """
     folder = settings.folder / "features"
     cell = kept.cell
-    if isinstance(cell.cut, Cut):
-        return [folder / f"{cell.cut.backbone}.h5"]
+    if kept.parts:
+        return [folder / f"{backbone}.h5" for backbone in _name_backbones(kept)]
     paths = [folder / f"{name}.h5" for name in settings.extract.backbones]
     found = [path for path in paths if path.is_file()]
     if not found and cell.spec.feed == "metadata":
         return [folder / f"{PIXELS}.h5"]
     return found
+
+
+def _name_backbones(kept: KeptModel) -> list[str]:
+    """Return the backbones of a model's cuts, each once."""
+    return list(dict.fromkeys(part.backbone for part in kept.parts))
+
+
+def _pair_parts(features: list[Embeddings], kept: KeptModel) -> list[tuple[Embeddings, Cut]]:
+    """Return each cut of a model with the features that have it.
+
+    Parameters
+    ----------
+    features : those of each of the model's backbones, in their order.
+    """
+    by_backbone = dict(zip(_name_backbones(kept), features, strict=True))
+    return [(by_backbone[part.backbone], part) for part in kept.parts]
 
 
 def open_place(source: PlaceSettings | Path, kept: KeptModel, stack: ExitStack) -> Place:
@@ -213,17 +230,17 @@ def open_place(source: PlaceSettings | Path, kept: KeptModel, stack: ExitStack) 
     """
     features = []
     for path in _choose_features(source, kept):
-        embeddings = stack.enter_context(Embeddings(path))
-        _check_features(embeddings, kept)
-        features.append(embeddings)
+        features.append(stack.enter_context(Embeddings(path)))
+        _check_look(path, kept)
+    _check_parts(features, kept)
     is_ok = None
     if features:
         is_ok = np.logical_and.reduce([embeddings.is_ok for embeddings in features])
     embedding = None
-    cut = kept.cell.cut
-    if isinstance(cut, Cut):
-        on_disk = OnDisk(features[0].path, cut.dataset, None)
-        embedding = Features(on_disk)
+    if kept.parts:
+        pairs = _pair_parts(features, kept)
+        sources = [(embeddings.path, part.dataset) for embeddings, part in pairs]
+        embedding = Features(open_matrix(sources, None))
     settings = None
     if not isinstance(source, Path):
         groups = kept.facts["feed"].get("group_columns", [])
@@ -250,40 +267,51 @@ def _choose_features(source: PlaceSettings | Path, kept: KeptModel) -> list[Path
             "have no areas, coordinates or descriptors. Name the settings of the place with "
             "--tiles."
         )
-    return [source / f"{cell.cut.backbone}.h5" if source.is_dir() else source]
+    backbones = _name_backbones(kept)
+    if source.is_dir():
+        return [source / f"{backbone}.h5" for backbone in backbones]
+    if len(backbones) > 1:
+        raise PlaceError(
+            f"{source}: model {cell.model!r} is fed the features of {' and '.join(backbones)}. "
+            "Name the folder that has them."
+        )
+    return [source]
 
 
-def _check_features(embeddings: Embeddings, kept: KeptModel) -> None:
-    path = embeddings.path
-    remedy = (
-        "Remove them, and such as the model needs are made; or fit the models on such as these."
-    )
-    if isinstance(kept.cell.cut, Cut):
-        dataset = kept.cell.cut.dataset
-        if dataset not in embeddings.cuts:
+def _check_parts(features: list[Embeddings], kept: KeptModel) -> None:
+    """Check that features have the model's cuts, by the weights that it was fitted on."""
+    if not kept.parts:
+        return
+    stated = str(kept.facts["training"].get("weights_sha256")).split(" ")
+    for (embeddings, part), expected in zip(_pair_parts(features, kept), stated, strict=True):
+        path = embeddings.path
+        if part.dataset not in embeddings.cuts:
             raise PlaceError(
-                f"{path}: no cut {dataset!r}; it has {', '.join(embeddings.cuts)}. {remedy}"
+                f"{path}: no cut {part.dataset!r}; it has {', '.join(embeddings.cuts)}. {_REMEDY}"
             )
-        found = embeddings.attributes.get("weights_sha256")
-        stated = kept.facts["training"].get("weights_sha256")
-        if found != stated and embeddings.attributes.get("weights") == IMPORTED:
+        found = str(embeddings.attributes.get("weights_sha256"))
+        if found != expected and embeddings.attributes.get("weights") == IMPORTED:
             raise PlaceError(
                 f"{path}: imported as version {embeddings.attributes.get('imported_version')!r}, "
                 "and the model was fitted on another version, or before versions were stated. "
                 "Import both with the same --version."
             )
-        if found != stated:
+        if found != expected:
             raise PlaceError(
                 f"{path}: made by other weights than the model was fitted on (expected SHA-256 "
-                f"{stated}, got {found}; it counts all layers up to the cuts that are asked for). "
-                f"{remedy}"
+                f"{expected}, got {found}; it counts all layers up to the cuts that are asked "
+                f"for). {_REMEDY}"
             )
+
+
+def _check_look(path: Path, kept: KeptModel) -> None:
+    """Check that pictures were read as those that the model was fitted on."""
     look = read_look(path)
     for name, value in kept.facts["look"].items():
         if look.get(name) != value:
             raise PlaceError(
                 f"{path}: made with {name} = {look.get(name)!r}, and the model was fitted on "
-                f"{name} = {value!r}. {remedy}"
+                f"{name} = {value!r}. {_REMEDY}"
             )
 
 
@@ -304,8 +332,9 @@ def hash_place(place: Place, kept: KeptModel) -> str:
 
 
 def _hash_features(features: list[Embeddings], kept: KeptModel) -> list[str]:
-    if isinstance(kept.cell.cut, Cut):
-        return [features[0].checksum(kept.cell.cut.dataset)]
+    if kept.parts:
+        pairs = _pair_parts(features, kept)
+        return [embeddings.checksum(part.dataset) for embeddings, part in pairs]
     # of ids, statuses and pictures
     return [str(embeddings.attributes.get("sha256", "")) for embeddings in features]
 
@@ -314,8 +343,8 @@ def _is_training(
     settings: PlaceSettings | None, features: list[Embeddings], kept: KeptModel
 ) -> bool:
     stated = kept.facts["training"]
-    if isinstance(kept.cell.cut, Cut):
-        return _hash_features(features, kept) == [stated.get("features_sha256")]
+    if kept.parts:
+        return " ".join(_hash_features(features, kept)) == stated.get("features_sha256")
     tiles_sha256 = stated.get("tiles_sha256")
     if features or settings is None:
         return any(one.attributes.get("tiles_sha256") == tiles_sha256 for one in features)

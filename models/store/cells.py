@@ -116,7 +116,7 @@ def list_cells(settings: FitSettings) -> list[Cell]:
     blind = [spec for spec in specs if spec.is_baseline]
     seeing = [spec for spec in specs if not spec.is_baseline and spec.family != STACK]
     cells = [Cell(split, NO_CUT, str(spec)) for split, spec in product(splits, blind)]
-    for cut in settings.extract.cuts:
+    for cut in settings.cuts:
         suited = [str(spec) for spec in seeing if spec.suits(cut, maps=settings.models.maps)]
         cells += [Cell(split, cut, model) for split, model in product(splits, suited)]
     if STACK in settings.model_names:
@@ -272,7 +272,9 @@ class CurrentInputs:
     def _source(self, cut: CellCut) -> dict[str, str]:
         if cut not in self._sources:
             settings = self._settings
-            source = read_source(settings.folder, self._tiles, cut, settings.extract.backbones)
+            parts = settings.parts_of(cut)
+            backbones = settings.extract.backbones
+            source = read_source(settings.folder, self._tiles, parts, backbones)
             self._sources[cut] = source
         return self._sources[cut]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,14 @@ _IMAGENET = {
 _LOOK = ("size", "scale", "nodata", "background")
 
 
-def read_licence(folder: Path, cut: CellCut) -> str:
-    """Return the licence of the weights that made a cut, from what its features say of them."""
-    if not isinstance(cut, Cut) or cut.backbone == PIXELS:
-        return "none: no network was used"
-    path = folder / "features" / f"{cut.backbone}.h5"
-    weights = read_attributes(path).get("weights", "")
-    return find_licence(cut.backbone, str(weights))
+def read_licence(folder: Path, cuts: Sequence[Cut]) -> str:
+    """Return the licence of the weights that made cuts, from what their features say of them."""
+    backbones = [cut.backbone for cut in cuts if cut.backbone != PIXELS]
+    licences = []
+    for backbone in dict.fromkeys(backbones):
+        weights = read_attributes(folder / "features" / f"{backbone}.h5").get("weights", "")
+        licences.append(find_licence(backbone, str(weights)))
+    return "; ".join(dict.fromkeys(licences)) or "none: no network was used"
 
 
 def read_look(path: Path) -> dict[str, Any]:

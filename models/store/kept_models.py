@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from extract.config.cuts import CellCut, Cut, parse_cell_cut
+from extract.config.cuts import CellCut, Cut, parse_cell_cut, parse_cut
 from extract.errors import KeptModelError, RunFileError
 from extract.files.names import encode_name
 from models.data.model_names import ModelSpec, parse_model
@@ -77,6 +77,14 @@ class KeptModel(NamedTuple):
                 f"{self.path}: expected a model that sees pictures, got {self.cell}."
             )
         return cut
+
+    @property
+    def parts(self) -> list[Cut]:
+        """The cuts whose columns the model is fed side by side; none of a baseline."""
+        cut = self.cell.cut
+        if not isinstance(cut, Cut):
+            return []
+        return [parse_cut(text) for text in self.facts["feed"].get("joined", [str(cut)])]
 
     @property
     def rank(self) -> float:

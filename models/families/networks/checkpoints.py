@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,32 +55,35 @@ class TrainingState:
     ----------
     phase : index of the current phase; the number of phases when the training is done.
     epoch : epochs done in all phases. epoch_in_phase : epochs done in the current phase.
-    wait : epochs of the current phase since the held-out loss was lowest.
-    best_loss, best_epoch : lowest held-out loss and its epoch, from 1; 0 before the first.
-    curve : training loss and held-out loss of each epoch.
-    best_weights : weights of the best epoch.
+    wait : for each tower, epochs of the current phase since its held-out loss was lowest.
+    best_loss, best_epoch : lowest held-out loss of each tower and its epoch, from 1; 0 before the
+        first.
+    curves : for each tower, training loss and held-out loss of each epoch until it ended.
+    best_weights : weights of the best epoch, of each tower its own.
     variables : variables of the model and its optimizer; empty when the training is done.
     """
 
     phase: int = 0
     epoch: int = 0
     epoch_in_phase: int = 0
-    wait: int = 0
-    best_loss: float = float("inf")
-    best_epoch: int = 0
-    curve: list[tuple[float, float]] = field(default_factory=list)
+    wait: list[int] = field(default_factory=list)
+    best_loss: list[float] = field(default_factory=list)
+    best_epoch: list[int] = field(default_factory=list)
+    curves: list[list[tuple[float, float]]] = field(default_factory=list)
     best_weights: Arrays = field(default_factory=list)
     variables: Arrays = field(default_factory=list)
 
 
-def checkpoint_path(context: FitContext, column: int) -> Path | None:
-    """Return the checkpoint of one target's training, or None where none is kept.
+def checkpoint_path(context: FitContext, columns: Sequence[int]) -> Path | None:
+    """Return the checkpoint of the training of some targets, or None where none is kept.
 
     The name holds the hash of all that the training depends on: with other inputs, another file.
+    It begins with that of the first target.
     """
-    if context.folder is None or column >= len(context.keys):
+    if context.folder is None or max(columns) >= len(context.keys):
         return None
-    name = f"{_digest(context.keys[column])}-{_digest(context.held)}.npz"
+    first, *others = (context.keys[column] for column in columns)
+    name = f"{_digest(first)}-{_digest(' '.join([context.held, *others]))}.npz"
     return context.folder / "checkpoints" / name
 
 

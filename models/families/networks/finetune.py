@@ -95,7 +95,7 @@ class Finetune(NetworkFamily):
 
         from extract.networks.tails import build_preprocess, build_tail
         from models.families.networks import layers
-        from models.families.networks.training import compile_model
+        from models.families.networks.compiling import compile_model
 
         with layers.training_policy():
             body = build_tail(origin)

@@ -14,19 +14,23 @@ from extract.config.arrays import Float32s
 from extract.networks.runtimes.selection import find_gpu
 from models.data.features import Features
 from models.families.networks.checkpoints import Arrays
-from models.families.networks.training import read_variables, write_variables
+from models.families.networks.towers import read_variables, repeat_weight, shape_of_one
+from models.families.networks.training import write_variables
 
 Pool = Literal["flat", "avg"]
 
 
-def draw_start(model: Any, given: Arrays, seed: int) -> Arrays:
+def draw_start(model: Any, given: Arrays, seed: int, n_towers: int = 1) -> Arrays:
     """Return the values that all variables of a model start from: given weights, others drawn.
 
-    They are drawn by NumPy, so that they are the same on every backend of Keras. The seeds of
-    dropout and augmentation begin anew.
+    They are drawn by NumPy, so that they are the same on every backend of Keras, and the same for
+    every tower. The seeds of dropout and augmentation begin anew.
     """
     rng = np.random.default_rng(seed)
-    drawn = [draw_weights(tuple(v.shape), rng) for v in model.weights[len(given) :]]
+    drawn = []
+    for variable in model.weights[len(given) :]:
+        one = draw_weights(shape_of_one(variable, n_towers), rng)
+        drawn.append(repeat_weight(one, variable, n_towers))
     write_variables(model.weights, [*given, *drawn])
     seeds = [variable for variable in model.variables if "seed_generator" in variable.path]
     for number, variable in enumerate(seeds):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from dataclasses import asdict, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -25,7 +26,8 @@ from models.families.networks.checkpoints import (
 )
 
 NO_ORIGIN = Origin(backbone="", layer="", size=0)  # of features that no network can go on from
-_PREDICT_BATCH = 64
+_FORWARD_ROWS = 1024
+_FORWARD_BYTES = 4 << 20
 
 
 class TrainedNetwork(NamedTuple):
@@ -37,6 +39,9 @@ class TrainedNetwork(NamedTuple):
 
 class NetworkFamily(Family):
     """A network for each target, or with `joint` one for all; one for all classes of a target.
+
+    With `side_by_side` the networks of targets that have labels in the same rows are trained
+    together, as towers of one model.
 
     Training stops by the loss on the first inner fold that has labels of most targets, and the
     weights with the lowest loss are kept. There is no second training on all rows, so that no
@@ -55,6 +60,7 @@ class NetworkFamily(Family):
     seed: int
     min_delta: float = 0.0
     joint: bool = False
+    side_by_side: bool = False
     _compiled_networks: dict[tuple[Any, ...], tuple[list[Phase], Arrays]]
 
     batch: int
@@ -80,10 +86,10 @@ class NetworkFamily(Family):
         """Compile a network to be trained in one phase."""
         import keras
 
-        from models.families.networks.training import compile_model
+        from models.families.networks.compiling import compile_model
 
         model = keras.Model(inputs, outputs)
-        compile_model(model, self.rate, self.task)
+        compile_model(model, self.rate, self.task, self.count_towers(outputs.shape[-1]))
         return [Phase(model, self.epochs, self.patience)]
 
     def check(self, X: Features) -> None:
@@ -116,46 +122,61 @@ class NetworkFamily(Family):
         labels = Y
         if self.task == "number":
             labels = (Y - self.y_mean_) / np.where(self.y_scale_ > 1e-12, self.y_scale_, 1.0)
-        phases, pretrained = self._compiled(len(groups[0]))
-        given = pretrained or layers.measure_scales(X)
-        model = phases[-1].model
-        start = layers.draw_start(model, given, self.seed)
+        n_targets = 1 if self.task == "class" else Y.shape[1]
+        scales: Arrays = []
         self.networks_: list[TrainedNetwork] = []
-        self.chosen_: list[Chosen] = []
-        self.curves_: list[list[Epoch]] = []
+        self.chosen_: list[Chosen] = [{} for _ in range(n_targets)]
+        self.curves_: list[list[Epoch]] = [[] for _ in range(n_targets)]
         for columns in groups:
             mine = labels[:, columns]
             train_rows, held_rows = training.split_rows(folds, np.isfinite(mine))
-            training.write_variables(model.variables, start)
+            phases, pretrained = self._compiled(len(columns))
+            if not pretrained and not scales:
+                scales = layers.measure_scales(X)
+            n_towers = self.count_towers(len(columns))
+            layers.draw_start(phases[-1].model, pretrained or scales, self.seed, n_towers)
+            firsts = columns[:n_towers]
             state = training.train(
                 phases,
                 training.Batches(
                     X, train_rows, self.batch, labels=mine, weight=weight, seed=self.seed
                 ),
-                training.Batches(X, held_rows, self.batch, labels=mine, weight=weight),
+                training.Batches(X, held_rows, self._forward_batch(X), labels=mine, weight=weight),
                 min_delta=self.min_delta,
-                name=context.describe(columns[0]),
-                path=checkpoint_path(context, columns[0]),
+                names=[context.describe(column) for column in firsts],
+                path=checkpoint_path(context, columns),
             )
             self.networks_.append(TrainedNetwork(columns, state.best_weights))
-            n_targets = 1 if self.task == "class" else len(columns)
-            self.chosen_ += [{"epochs": state.best_epoch}] * n_targets
-            self.curves_ += [_learning_curve(state)] * n_targets
+            for number, column in enumerate(columns[:n_targets]):
+                tower = min(number, n_towers - 1)
+                self.chosen_[column] = {"epochs": state.best_epoch[tower]}
+                self.curves_[column] = _learning_curve(state, tower)
         return self
 
     def _group_columns(self, Y: Floats) -> list[list[int]]:
         """Return the columns of each network; raises ValueError for a target without a label."""
-        groups = [columns for _, columns in labelled_groups(Y)]
-        columns: list[int] = np.sort(np.concatenate(groups)).tolist()
+        groups: list[list[int]] = [columns.tolist() for _, columns in labelled_groups(Y)]
+        if self.side_by_side and self.task == "number":
+            return groups
+        columns = sorted(chain.from_iterable(groups))
         if self.joint or self.task == "class":
             return [columns]
         return [[column] for column in columns]
+
+    def count_towers(self, n_outputs: int) -> int:
+        """Return how many networks a model of so many outputs is."""
+        return n_outputs if self.side_by_side and self.task == "number" else 1
+
+    def _forward_batch(self, X: Features) -> int:
+        """Return the rows of a batch that is predicted, or that a training is stopped by."""
+        by_memory = _FORWARD_BYTES // (4 * X.shape[1])
+        return max(self.batch, min(_FORWARD_ROWS, by_memory))
 
     def predict(self, X: Features) -> Floats:
         """Predict every target, or the probability of every class: (n_rows, n_targets)."""
         from models.families.networks.training import Batches
 
-        batches = Batches(X, np.arange(len(X)), _PREDICT_BATCH)
+        batches = Batches(X, np.arange(len(X)), self._forward_batch(X))
         outputs = np.zeros((len(X), len(self.y_mean_)))
         for trained in self.networks_:
             network = self._load_network(trained)
@@ -173,10 +194,12 @@ class NetworkFamily(Family):
 
     def _compiled(self, n_outputs: int) -> tuple[list[Phase], Arrays]:
         """Build the network, or take the one that another fold built: to compile takes long."""
-        key = (n_outputs, self.shape_, self.origin_, str(self.get_params()))
+        form = (self.shape_, self.origin_, str(self.get_params()))
         held = vars(self).setdefault("_compiled_networks", {})
-        if key not in held:
+        if any(key[1:] != form for key in held):
             held.clear()
+        key = (n_outputs, *form)
+        if key not in held:
             held[key] = self.build(n_outputs, self.origin_)
         found: tuple[list[Phase], Arrays] = held[key]
         return found
@@ -263,8 +286,9 @@ def check_is_map(X: Features, name: str) -> None:
         )
 
 
-def _learning_curve(state: TrainingState) -> list[Epoch]:
+def _learning_curve(state: TrainingState, tower: int) -> list[Epoch]:
+    best = state.best_epoch[tower]
     return [
-        Epoch(epoch, loss, held, epoch == state.best_epoch)
-        for epoch, (loss, held) in enumerate(state.curve, 1)
+        Epoch(epoch, loss, held, epoch == best)
+        for epoch, (loss, held) in enumerate(state.curves[tower], 1)
     ]

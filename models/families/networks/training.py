@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ from extract.config.arrays import Bools, Float32s, Floats, Ints
 from extract.errors import DivergedError
 from models.data.features import Features
 from models.data.folds import Folds
-from models.families.family import Task
 from models.families.networks.checkpoints import (
     Arrays,
     Phase,
@@ -23,13 +23,10 @@ from models.families.networks.checkpoints import (
     read_state,
     write_state,
 )
+from models.families.networks.towers import copy_towers, read_variables
 
 LOG = logging.getLogger(__name__)
 CHECKPOINT_SECONDS = 60.0  # a shorter training is repeated sooner than written and read
-# Steps of a small network that TensorFlow and JAX run in one call: with 12,000 tiles of 512
-# features and batches of 32, an epoch of a head takes 0.6 s instead of 1.5 s.
-_STEPS_PER_CALL = 16
-_SMALL = 1_000_000  # weights
 
 
 class Batches(keras.utils.PyDataset):
@@ -89,71 +86,84 @@ class Batches(keras.utils.PyDataset):
         self.start(self._epoch + 1)
 
 
-class ResumableStopping(keras.callbacks.EarlyStopping):
-    """Early stopping that goes on from a state, and brings it up to date after each epoch.
+class ResumableStopping(keras.callbacks.Callback):
+    """Early stopping of each tower, that goes on from a state and keeps it up to date.
 
-    It keeps the learning curve, refuses losses that are not finite, and writes checkpoints.
+    It keeps the learning curves and the best weights, refuses losses that are not finite, and
+    writes checkpoints. The training ends when every tower has.
 
     Parameters
     ----------
     state : of an earlier phase, of a killed training, or new.
-    name : of target and fold, for progress and errors. path : of the checkpoint, or None.
+    names : of target and fold of each tower, for progress and errors.
+    path : of the checkpoint, or None.
     """
 
     def __init__(
-        self, state: TrainingState, patience: int, min_delta: float, *, name: str, path: Path | None
+        self,
+        state: TrainingState,
+        patience: int,
+        min_delta: float,
+        *,
+        names: Sequence[str],
+        path: Path | None,
     ) -> None:
-        super().__init__(
-            min_delta=min_delta, patience=patience, mode="min", restore_best_weights=True
-        )
+        super().__init__()
         self._state = state
-        self._name = name
+        self._patience = patience
+        self._min_delta = min_delta
+        self._names = names
         self._path = path
         self._written = time.monotonic()
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        """Take over what earlier epochs found."""
-        super().on_train_begin(logs)
-        state = self._state
-        self.wait = state.wait
-        if state.best_epoch:
-            self.best = state.best_loss
-            self.best_epoch = state.best_epoch - 1
-            self.best_weights = state.best_weights
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Take in the losses of an epoch.
 
         Raises
         ------
-        DivergedError : a loss is not finite.
+        DivergedError : a loss of a tower that has not ended is not finite.
         """
-        super().on_epoch_end(epoch, logs)
         state = self._state
-        loss = float(logs["loss"])
-        held = float(logs["val_loss"])
-        where = f"{self._name}, epoch {epoch + 1}"
-        if not np.isfinite([loss, held]).all():
-            best = state.best_epoch
-            before = f"; the best weights were those of epoch {best}" if best else ""
-            raise DivergedError(
-                f"{where}: the training diverged: expected a finite loss, got {loss} on the "
-                f"training rows and {held} on the held ones{before}. Lower its rate in "
-                "[models.params], or look for extreme labels or features."
-            )
+        losses = np.atleast_1d(logs["errors"]).tolist()
+        held_losses = np.atleast_1d(logs["val_errors"]).tolist()
+        is_better = np.zeros(len(self._names), bool)
+        for tower, (loss, held) in enumerate(zip(losses, held_losses, strict=True)):
+            if state.wait[tower] >= self._patience:
+                continue
+            self._check_finite(tower, epoch, loss, held)
+            state.curves[tower].append((loss, held))
+            state.wait[tower] += 1
+            if held < state.best_loss[tower] - self._min_delta:
+                is_better[tower] = True
+                state.best_loss[tower] = held
+                state.best_epoch[tower] = epoch + 1
+                state.wait[tower] = 0
+        if is_better.any():
+            copy_towers(state.best_weights, self.model, is_better)
         state.epoch = epoch + 1
         state.epoch_in_phase += 1
-        state.curve.append((loss, held))
-        state.wait = self.wait
-        state.best_loss = float(self.best)
-        state.best_epoch = self.best_epoch + 1
-        state.best_weights = self.best_weights
-        LOG.info("%s: loss %.4f, held %.4f (best %.4f)", where, loss, held, state.best_loss)
+        self._log(epoch, losses, held_losses)
+        self.model.stop_training = min(state.wait) >= self._patience
         is_due = time.monotonic() - self._written >= CHECKPOINT_SECONDS
         if self._path is not None and is_due:
             state.variables = read_variables(_variables(self.model))
             write_state(self._path, state)
             self._written = time.monotonic()
+
+    def _check_finite(self, tower: int, epoch: int, loss: float, held: float) -> None:
+        if np.isfinite([loss, held]).all():
+            return
+        best = self._state.best_epoch[tower]
+        before = f"; the best weights were those of epoch {best}" if best else ""
+        raise DivergedError(
+            f"{self._names[tower]}, epoch {epoch + 1}: the training diverged: expected a finite "
+            f"loss, got {loss} on the training rows and {held} on the held ones{before}. Lower its "
+            "rate in [models.params], or look for extreme labels or features."
+        )
+
+    def _log(self, epoch: int, losses: list[float], held_losses: list[float]) -> None:
+        texts = [f"{loss:.4f}/{held:.4f}" for loss, held in zip(losses, held_losses, strict=True)]
+        LOG.info("%s, epoch %d: loss/held %s", self._names[0], epoch + 1, " ".join(texts))
 
 
 def train(
@@ -162,10 +172,10 @@ def train(
     held: Batches,
     *,
     min_delta: float,
-    name: str,
+    names: Sequence[str],
     path: Path | None,
 ) -> TrainingState:
-    """Train through all phases and keep the weights with the lowest held-out loss.
+    """Train through all phases and keep each tower's weights with the lowest held-out loss.
 
     Order of the rows and dropout follow from seed and epoch, so that a resumed training ends as
     if it had not been stopped. Each phase starts from the best weights so far.
@@ -175,7 +185,7 @@ def train(
     phases : their model holds the weights to start from.
     batches, held : to train on, and to stop by.
     min_delta : a held-out loss counts as lower when it is lower by this.
-    name : of target and fold. path : of the checkpoint; None to keep none.
+    names : of target and fold of each tower. path : of the checkpoint; None to keep none.
 
     Raises
     ------
@@ -183,15 +193,22 @@ def train(
     """
     began = time.monotonic()
     state = _resume(phases, path)
+    n_towers = len(names)
     if state is None:
-        state = TrainingState(best_weights=phases[-1].model.get_weights())
+        state = TrainingState(
+            wait=[0] * n_towers,
+            best_loss=[math.inf] * n_towers,
+            best_epoch=[0] * n_towers,
+            curves=[[] for _ in names],
+            best_weights=read_variables(phases[-1].model.weights),
+        )
     for phase in phases[state.phase :]:
         phase.set_trainable()
         if not state.epoch_in_phase:
             phase.model.set_weights(state.best_weights)
             clear_optimizer(phase.model)
-        stopping = ResumableStopping(state, phase.patience, min_delta, name=name, path=path)
-        if state.epoch_in_phase < phase.epochs and state.wait < phase.patience:
+        stopping = ResumableStopping(state, phase.patience, min_delta, names=names, path=path)
+        if state.epoch_in_phase < phase.epochs and min(state.wait) < phase.patience:
             batches.start(state.epoch)
             phase.model.fit(
                 batches,
@@ -200,11 +217,11 @@ def train(
                 epochs=state.epoch - state.epoch_in_phase + phase.epochs,
                 shuffle=False,
                 verbose=0,
-                callbacks=[keras.callbacks.TerminateOnNaN(), stopping],
+                callbacks=[stopping],
             )
         state.phase += 1
         state.epoch_in_phase = 0
-        state.wait = 0
+        state.wait = [0] * n_towers
     state.variables = []
     if path is not None and (path.is_file() or time.monotonic() - began >= CHECKPOINT_SECONDS):
         write_state(path, state)
@@ -229,11 +246,6 @@ def _resume(phases: Sequence[Phase], path: Path | None) -> TrainingState | None:
 
 def _variables(model: Any) -> list[Any]:
     return [*model.variables, *model.optimizer.variables]
-
-
-def read_variables(variables: Sequence[Any]) -> Arrays:
-    """Copy the values of Keras variables."""
-    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def write_variables(variables: Sequence[Any], values: Arrays) -> None:
@@ -267,28 +279,3 @@ def split_rows(folds: Folds, is_known: Bools) -> tuple[Ints, Ints]:
             most = int(is_in_both.sum())
             best = (np.intersect1d(train_rows, usable), np.intersect1d(held_rows, usable))
     return best
-
-
-def compile_model(model: Any, rate: float, task: Task) -> None:
-    """Compile a model for Adam: squared error for numbers, cross entropy for classes."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":  # it warns of several compiled networks, which are meant here
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    loss: Any = masked_squared_error
-    if task == "class" and model.output_shape[-1] > 1:  # one class alone needs no training
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True)
-    is_small = model.count_params() < _SMALL and backend != "torch"
-    model.compile(
-        keras.optimizers.Adam(rate),
-        loss,
-        jit_compile=False if backend == "tensorflow" else "auto",
-        steps_per_execution=_STEPS_PER_CALL if is_small else 1,
-    )
-    model.optimizer.build(model.trainable_variables)
-
-
-def masked_squared_error(labels: Any, outputs: Any) -> Any:
-    """Return the squared error of each row, (n_rows,); a missing label (NaN) counts nothing."""
-    is_known = keras.ops.isfinite(labels)
-    errors = keras.ops.where(is_known, outputs - labels, 0.0)
-    return keras.ops.mean(keras.ops.square(errors), axis=-1)
