@@ -194,6 +194,12 @@ def test_percentiles_of_equal_weights_are_numpys() -> None:
     np.testing.assert_allclose(pooled, np.percentile(cells, [0, 10, 25, 50, 90, 100]), atol=1e-12)
 
 
+def test_a_zone_without_cells_has_no_statistics() -> None:
+    pooled = pool_cells(np.empty((3, 0)), np.empty(0), ("mean", "sd", "min", "p50"))
+    assert pooled.shape == (4, 3)
+    assert np.isnan(pooled).all()
+
+
 @pytest.mark.parametrize("text", ["", "mean,median", "mean,mean", "p101", "p-1"])
 def test_what_is_no_statistic_is_refused(text: str) -> None:
     with pytest.raises(RasterError, match="--pool"):

@@ -11,11 +11,12 @@ import string
 from urllib.parse import unquote_to_bytes
 
 LONGEST = 96  # characters of a name on disk
+_EDGES = (".", " ")  # letters that no name may begin or end with
 _PLAIN = frozenset(string.ascii_letters + string.digits + "._-+@ ()")
-_RESERVED = frozenset(
-    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
-    + [f"{device}{number}" for device in ("COM", "LPT") for number in range(10)]
-)  # on Windows, with any ending
+_CONSOLE = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}
+_SERIAL = {f"COM{number}" for number in range(10)}
+_PARALLEL = {f"LPT{number}" for number in range(10)}
+_RESERVED = _CONSOLE | _SERIAL | _PARALLEL  # on Windows, with any ending
 _HASH_DIGITS = 16
 
 
@@ -32,14 +33,20 @@ def encode_name(name: str, *, longest: int = LONGEST) -> str:
     >>> encode_name("income"), encode_name("pop/km2"), encode_name("IMD")
     ('income', 'pop%2Fkm2', 'IMD=7')
     """
-    parts = [letter if letter in _PLAIN else _quote(letter) for letter in name]
-    stem = name.partition(".")[0].strip().upper()
-    if stem in _RESERVED or name.startswith((".", " ")):
+    parts = []
+    capitals = 0
+    for i, letter in enumerate(name):
+        is_plain = letter in _PLAIN
+        parts.append(letter if is_plain else _quote(letter))
+        if letter in string.ascii_uppercase:
+            capitals |= 1 << i
+    stem = name.partition(".")[0]
+    is_reserved = stem.strip().upper() in _RESERVED
+    if is_reserved or name.startswith(_EDGES):
         parts[0] = _quote(name[0])
-    if name.endswith((".", " ")):
+    if name.endswith(_EDGES):
         parts[-1] = _quote(name[-1])
     encoded = "".join(parts)
-    capitals = sum(1 << i for i, letter in enumerate(name) if letter in string.ascii_uppercase)
     if capitals or not name:
         encoded += f"={capitals:x}"
     if len(encoded) <= longest:
@@ -63,7 +70,8 @@ def decode_name(encoded: str) -> str:
 
 
 def _quote(letter: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in _to_bytes(letter))
+    codes = [f"%{byte:02X}" for byte in _to_bytes(letter)]
+    return "".join(codes)
 
 
 def _to_bytes(text: str) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from extract.config.arrays import Array, Floats, Ints
+from extract.config.arrays import Array, Bools, Floats, Ints
 from extract.errors import RasterError
 from extract.tiling.geo import load_geo, name_crs
 from extract.tiling.sheets import open_raster
@@ -84,7 +84,8 @@ def pool_rasters(
             for zone, (band_values, weight) in cells.items():
                 pooled = pool_cells(band_values, weight, reading.pools)
                 values[zone, :, bands.start : bands.stop] = pooled
-                filled = ~np.isnan(band_values) @ weight
+                has_value = ~np.isnan(band_values)
+                filled = has_value @ weight
                 share[zone] = min(share[zone], filled.min())
         n_done += len(piece)
         if on_zones:
@@ -105,41 +106,66 @@ class _Plan(NamedTuple):
 
     order: Ints
     shapes: list[Array]
-    is_in: Any
+    is_in: Bools
     n_cells: Floats
 
 
 def _plan(rasters: list[Raster], zones: Zones) -> _Plan:
-    shapely = load_geo("shapely")
     n_zones = len(zones.shapes)
-    is_in = np.zeros((len(rasters), n_zones), bool)
-    first = np.full(n_zones, len(rasters))
-    block = np.zeros((2, n_zones))
+    nowhere = len(rasters)
+    first = np.full(n_zones, nowhere)
+    row = np.zeros(n_zones)
+    column = np.zeros(n_zones)
     n_cells = np.zeros(n_zones)
+    is_in = np.zeros((len(rasters), n_zones), bool)
     brought: dict[str, Array] = {}
     shapes = []
     for i, raster in enumerate(rasters):
         key = name_crs(raster.crs)
         if key not in brought:
             brought[key] = zones.bring_into(raster.crs)
-        mine = brought[key]
-        shapes.append(mine)
-        bounds = shapely.bounds(mine)
-        west, south, east, north = raster.bounds
-        is_beside = (bounds[:, 0] >= east) | (bounds[:, 2] <= west)
-        is_beside |= (bounds[:, 1] >= north) | (bounds[:, 3] <= south)
-        is_in[i] = ~is_beside & np.isfinite(bounds).all(axis=1)
-        is_first = is_in[i] & (first == len(rasters))
+        shapes.append(brought[key])
+        place = _locate(raster, brought[key])
+        is_in[i] = place.is_in
+        n_cells[place.is_in] += place.n_cells[place.is_in]
+        is_first = place.is_in & (first == nowhere)
         first[is_first] = i
-        row = (north - bounds[:, 3]) / raster.cell_y // raster.block[0]
-        column = (bounds[:, 0] - west) / raster.cell_x // raster.block[1]
-        block[:, is_first] = np.stack([row, column])[:, is_first]
-        width = np.minimum(bounds[:, 2], east) - np.maximum(bounds[:, 0], west)
-        height = np.minimum(bounds[:, 3], north) - np.maximum(bounds[:, 1], south)
-        area = width * height / (raster.cell_x * raster.cell_y)
-        n_cells[is_in[i]] += area[is_in[i]]
-    order = np.lexsort((block[1], block[0], first))
-    return _Plan(order[first[order] < len(rasters)], shapes, is_in, n_cells)
+        row[is_first] = place.row[is_first]
+        column[is_first] = place.column[is_first]
+    order = np.lexsort((column, row, first))
+    is_somewhere = first[order] < nowhere
+    return _Plan(order[is_somewhere], shapes, is_in, n_cells)
+
+
+class _Place(NamedTuple):
+    """Where zones lie in a raster: (n_zones,) each.
+
+    Attributes
+    ----------
+    is_in : whether a zone reaches into it.
+    row, column : of the file's blocks, of the zone's north-west corner.
+    n_cells : about how many cells of the raster it has.
+    """
+
+    is_in: Bools
+    row: Floats
+    column: Floats
+    n_cells: Floats
+
+
+def _locate(raster: Raster, shapes: Array) -> _Place:
+    shapely = load_geo("shapely")
+    west, south, east, north = shapely.bounds(shapes).T
+    left, lowest, right, highest = raster.bounds
+    width = np.minimum(east, right) - np.maximum(west, left)
+    height = np.minimum(north, highest) - np.maximum(south, lowest)
+    block_rows, block_columns = raster.block
+    return _Place(
+        is_in=(width > 0) & (height > 0),  # NaN of an empty shape is neither
+        row=(highest - north) // (raster.cell_y * block_rows),
+        column=(west - left) // (raster.cell_x * block_columns),
+        n_cells=width * height / (raster.cell_x * raster.cell_y),
+    )
 
 
 def _cut_pieces(plan: _Plan, n_bands: int) -> Iterator[Ints]:
@@ -224,23 +250,22 @@ def check_place(rasters: list[Raster], zones: Zones) -> None:
     ------
     RasterError : with both extents, in the CRS of the zones.
     """
-    shapely = load_geo("shapely")
     if _plan(rasters, zones).is_in.any():
         return
-    corners = []
+    shapely = load_geo("shapely")
+    corners: list[Any] = []
     for raster in rasters:
         outline = Zones(np.array([shapely.box(*raster.bounds)]), raster.crs)
-        corners.append(shapely.bounds(outline.bring_into(zones.crs))[0])
-    there = np.array(corners)
-    theirs = [*there[:, :2].min(axis=0), *there[:, 2:].max(axis=0)]
-    bounds = shapely.bounds(zones.shapes)
-    ours = [*np.nanmin(bounds[:, :2], axis=0), *np.nanmax(bounds[:, 2:], axis=0)]
+        corners.extend(outline.bring_into(zones.crs))
+    theirs = _name_extent(np.array(corners))
+    ours = _name_extent(zones.shapes)
     raise RasterError(
         f"{rasters[0].path}: covers none of the table's places. In {name_crs(zones.crs)} it spans "
-        f"{_name_extent(theirs)}, and they span {_name_extent(ours)} (west, south, east, north). "
+        f"{theirs}, and they span {ours} (west, south, east, north). "
         "Is it the raster of that place, and are the CRS of both right?"
     )
 
 
-def _name_extent(corners: list[float]) -> str:
+def _name_extent(shapes: Array) -> str:
+    corners = load_geo("shapely").total_bounds(shapes)
     return " ".join(f"{value:.8g}" for value in corners)

@@ -45,16 +45,18 @@ def pool_cells(cells: Floats, weight: Floats, pools: tuple[str, ...]) -> Floats:
     (n_pools, n_bands), NaN where no cell has a value.
     """
     is_empty = np.isnan(cells)
-    if not is_empty.any():
-        pooled = [_pool(name, cells, weight) for name in pools]
-        return np.stack(pooled)
-    result = np.full((len(pools), len(cells)), np.nan)
-    for band, has_value in enumerate(~is_empty & (weight > 0)):
-        if has_value.any():
-            values = cells[band : band + 1, has_value]
-            for i, name in enumerate(pools):
-                result[i, band] = _pool(name, values, weight[has_value]).item()
-    return result
+    if cells.size and not is_empty.any():
+        return np.stack([_pool(name, cells, weight) for name in pools])
+    pooled = np.full((len(pools), len(cells)), np.nan)
+    has_weight = weight > 0
+    for band, values in enumerate(cells):
+        is_in = ~is_empty[band] & has_weight
+        if not is_in.any():
+            continue
+        mine = values[np.newaxis, is_in]
+        for i, name in enumerate(pools):
+            pooled[i, band] = _pool(name, mine, weight[is_in]).item()
+    return pooled
 
 
 def _pool(name: str, cells: Floats, weight: Floats) -> Floats:
@@ -64,16 +66,22 @@ def _pool(name: str, cells: Floats, weight: Floats) -> Floats:
         pooled = cells.min(axis=1)
     elif name == "max":
         pooled = cells.max(axis=1)
-    elif name in ("mean", "sd"):
-        mean = cells @ weight / weight.sum()
-        if name == "mean":
-            return mean
-        square = (cells - mean[:, None]) ** 2
-        pooled = np.sqrt(square @ weight / weight.sum())
+    elif name == "mean":
+        pooled = _average(cells, weight)
+    elif name == "sd":
+        mean = _average(cells, weight)
+        square = (cells - mean[:, np.newaxis]) ** 2
+        pooled = np.sqrt(_average(square, weight))
     else:
-        percentiles = [_find_percentile(band, weight, float(name[1:])) for band in cells]
+        percent = float(name[1:])
+        percentiles = [_find_percentile(band, weight, percent) for band in cells]
         pooled = np.array(percentiles)
     return pooled
+
+
+def _average(cells: Floats, weight: Floats) -> Floats:
+    mean: Floats = cells @ weight / weight.sum()
+    return mean
 
 
 def _find_percentile(values: Floats, weight: Floats, percent: float) -> float:

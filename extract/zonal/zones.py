@@ -10,6 +10,7 @@ from extract.config.arrays import Array, Floats
 from extract.tiling.geo import is_same_crs, load_geo
 
 _PARTS = 8  # pieces of a side, each of which is straight in any CRS
+_SHORTEST = 1e-9  # piece of a zone without area
 
 
 class Zones(NamedTuple):
@@ -30,8 +31,9 @@ class Zones(NamedTuple):
             return self.shapes
         shapely = load_geo("shapely")
         transformer = load_geo("pyproj").Transformer.from_crs(self.crs, crs, always_xy=True)
-        longest = np.sqrt(shapely.area(self.shapes)) / _PARTS
-        pieces = shapely.segmentize(self.shapes, np.maximum(longest, 1e-9))
+        side = np.sqrt(shapely.area(self.shapes))
+        longest = np.maximum(side / _PARTS, _SHORTEST)
+        pieces = shapely.segmentize(self.shapes, longest)
         shapes: Array = shapely.transform(pieces, transformer.transform, interleaved=False)
         return shapes
 
@@ -47,9 +49,14 @@ def make_squares(xy: Floats, size_m: float, crs: Any, *, n_parts: int = 1) -> Zo
     """
     shapely = load_geo("shapely")
     side = size_m / n_parts
-    west = xy[:, :1] - size_m / 2 + side * np.arange(n_parts)
-    north = xy[:, 1:] + size_m / 2 - side * np.arange(n_parts)
-    wests = np.broadcast_to(west[:, None, :], (len(xy), n_parts, n_parts)).ravel()
-    norths = np.broadcast_to(north[:, :, None], (len(xy), n_parts, n_parts)).ravel()
-    squares: Array = shapely.box(wests, norths - side, wests + side, norths)
+    half = size_m / 2
+    steps = side * np.arange(n_parts)
+    x = xy[:, 0, np.newaxis, np.newaxis]
+    y = xy[:, 1, np.newaxis, np.newaxis]
+    shape = (len(xy), n_parts, n_parts)
+    wests = np.broadcast_to(x - half + steps, shape).ravel()
+    norths = np.broadcast_to(y + half - steps[:, np.newaxis], shape).ravel()
+    souths = norths - side
+    easts = wests + side
+    squares: Array = shapely.box(wests, souths, easts, norths)
     return Zones(squares, crs)

@@ -36,7 +36,8 @@ class ShiftedGradients:
 
     def norms(self) -> Floats:
         """Return the norm of every residual: (n_alphas, n_right)."""
-        norms: Floats = np.abs(self._zeta) * np.sqrt(self._square)
+        smallest = np.sqrt(self._square)
+        norms: Floats = np.abs(self._zeta) * smallest
         return norms
 
     def step(self, product: Float32s, is_open: Bools) -> None:
@@ -49,19 +50,24 @@ class ShiftedGradients:
         """
         p = self.direction
         sigma = self._sigma
-        curvature = _dots(p, product) + sigma * _dots(p, p)
+        curvature = _dots(p, product)
+        curvature += sigma * _dots(p, p)
         a = _divide(self._square, curvature)
         reached = self._next_zeta(a)
         ratio = _divide(reached, self._zeta)
         zeta = np.where(is_open, reached, self._zeta)
-        change = a * (product + sigma * p)
+        shifted = product + sigma * p
+        change = a * shifted
         self._r -= change.astype(np.float32)
         square = _dots(self._r, self._r)
         b = _divide(square, self._square)
-        lengths = np.where(is_open, a * ratio, 0).astype(np.float32)
-        kept = (b * ratio**2).astype(np.float32)
+        steps = np.where(is_open, a * ratio, 0)
+        lengths = steps.astype(np.float32)
+        kept = b * ratio**2
+        kept = kept.astype(np.float32)
         residuals = zeta.astype(np.float32)
-        for i in np.flatnonzero(is_open.any(axis=1)):
+        is_any_open = is_open.any(axis=1)
+        for i in np.flatnonzero(is_any_open):
             direction = self._directions[i]
             self.solution[i] += lengths[i] * direction
             direction *= kept[i]
@@ -79,8 +85,9 @@ class ShiftedGradients:
         zeta = self._zeta
         before = self._zeta_before
         scaled = before * self._a_before
+        growth = 1 + self._gap * a
         below = a * self._b_before * (before - zeta)
-        below += scaled * (1 + self._gap * a)
+        below += scaled * growth
         return _divide(zeta * scaled, below)
 
 
