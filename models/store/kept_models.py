@@ -25,6 +25,7 @@ from models.families.pca import Reduced
 from models.families.registry import BASELINES, FAMILIES
 from models.store.cells import Cell
 from models.store.model_folder import check_seal, check_sealed
+from models.store.model_readme import describe_model
 from models.store.runs import describe_file, place_cell, read_document, write_json
 from models.store.seal import seal
 
@@ -242,14 +243,16 @@ def save_model(
     *,
     applicability: Savable | None = None,
 ) -> None:
-    """Write the model, then `model.json` with the hashes of its files: without it the model is
-    unfinished.
+    """Write the model and its card, then `model.json` with the hashes of its files: without it the
+    model is unfinished.
     """
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     _save_files(path, model)
     if applicability is not None:
         applicability.save(path)
+    card = describe_model(name, facts)
+    (path / "README.md").write_text(card, encoding="utf-8")
     files = {file.name: describe_file(file) for file in sorted(path.iterdir())}
     header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name}
     write_json(path / "model.json", seal({**header, **facts, "files": files}))

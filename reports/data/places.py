@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from extract.config.arrays import Floats
 from extract.tables.tile_table import Tiles
 from models.store.kept_models import list_kept
+from models.uncertainty.conformal import NOMINAL, Errors, find_half_width
 from reports.data.boundaries import Boundaries
 from reports.data.collect import Collected
 
@@ -32,8 +33,8 @@ class Places:
     crs : of the coordinates, as geopandas takes it; None where it is not known.
     truth, prediction : one row a place and one column a target; NaN where there is none.
     models : the model and cut of each target.
-    half_widths : by target and nominal coverage, as `{"income": {"0.95": 4.2}}`; without those that
-        are not known, as of a model that was not kept.
+    half_widths : by target and nominal coverage, as `{"income": {"0.95": 4.2}}`; without those for
+        which there are too few areas.
     """
 
     kind: str
@@ -56,18 +57,12 @@ class Places:
 
 def build_places(collected: Collected) -> Places | None:
     """Return the places of the page's best models; None without coordinates or predictions."""
-    tiles = collected.tiles
+    places = _locate(collected)
+    if places is None:
+        return None
     predictions = collected.tile_predictions
-    if tiles is None or predictions.empty:
-        return None
-    places: dict[str, Any]
-    if collected.boundaries is not None:
+    if places["kind"] == "area":
         predictions = collected.predictions
-        places = _place_areas(collected.boundaries)
-    elif tiles.xy is not None and np.ptp(tiles.xy, axis=0).max() > 0:
-        places = _place_tiles(tiles, tiles.xy, collected)
-    else:
-        return None
     found = {}
     for column in ("truth", "prediction"):
         wide = predictions.pivot(index="unit", columns="target", values=column)
@@ -75,25 +70,36 @@ def build_places(collected: Collected) -> Places | None:
     is_predicted = found["prediction"].notna().any(axis=1).to_numpy()
     if not is_predicted.any():
         return None
-    kept = {name: places[name][is_predicted] for name in ("names", "areas", "xy")}
-    if places["polygons"] is not None:
-        places["polygons"] = places["polygons"][is_predicted]
-    keys = predictions.drop_duplicates("target").set_index("target")
-    models = {
-        target: (str(keys["model"][target]), str(keys["cut"][target]))
-        for target in collected.targets
-        if target in keys.index
+    for name in ("names", "areas", "xy", "polygons"):
+        if places[name] is not None:
+            places[name] = places[name][is_predicted]
+    truth = found["truth"][is_predicted]
+    prediction = found["prediction"][is_predicted]
+    shown = predictions.drop_duplicates("target")[["target", "model", "cut"]].astype(str)
+    models = {target: (model, cut) for target, model, cut in shown.to_numpy().tolist()}
+    errors = (prediction - truth).abs()
+    half_widths = {
+        target: _find_half_widths(collected, target, models[target], errors[target], places)
+        for target in models
     }
     return Places(
-        **places | kept,
-        truth=found["truth"][is_predicted],
-        prediction=found["prediction"][is_predicted],
-        models=models,
-        half_widths={
-            target: _read_half_widths(collected, target, places["kind"], *models[target])
-            for target in models
-        },
+        **places,
+        truth=truth,
+        prediction=prediction,
+        models={target: models[target] for target in collected.targets if target in models},
+        half_widths=half_widths,
     )
+
+
+def _locate(collected: Collected) -> dict[str, Any] | None:
+    tiles = collected.tiles
+    if tiles is None or collected.tile_predictions.empty:
+        return None
+    if collected.boundaries is not None:
+        return _place_areas(collected.boundaries)
+    if tiles.xy is not None and np.ptp(tiles.xy, axis=0).max() > 0:
+        return _place_tiles(tiles, tiles.xy, collected)
+    return None
 
 
 def _place_areas(boundaries: Boundaries) -> dict[str, Any]:
@@ -130,16 +136,25 @@ def measure_spacing(xy: Floats) -> float:
     return float(np.median(distances[:, 1]))
 
 
-def _read_half_widths(
-    collected: Collected, target: str, kind: str, model: str, cut: str
+def _find_half_widths(
+    collected: Collected,
+    target: str,
+    model: tuple[str, str],
+    errors: pd.Series[float],
+    places: dict[str, Any],
 ) -> dict[str, float]:
-    """Return the half widths of a kept model's intervals; empty where it was not kept.
+    """Return the half widths of a kept model's intervals, or else those that its errors give.
 
-    A model of areas (`@area`) predicts areas, and every tile of one the same.
+    The errors of a model that was chosen by them are a little too small.
     """
-    level = "area" if model.endswith("@area") else kind
+    level = "area" if model[0].endswith("@area") else places["kind"]
     for kept in list_kept(collected.settings.folder, target):
-        if (kept.facts.get("model"), kept.facts.get("cut")) == (model, cut):
+        if (kept.facts.get("model"), kept.facts.get("cut")) == model:
             widths = kept.facts.get("intervals", {}).get(level, {})
-            return {nominal: float(half) for nominal, half in widths.items() if half is not None}
-    return {}
+            return {nominal: half for nominal, half in widths.items() if half is not None}
+    is_known = errors.notna().to_numpy()
+    area, _ = pd.factorize(places["areas"][is_known])
+    size = np.asarray(errors, np.float64)[is_known]
+    known = Errors(size, area, np.zeros_like(area))
+    found = {str(nominal): find_half_width(known, nominal) for nominal in NOMINAL}
+    return {nominal: half for nominal, half in found.items() if np.isfinite(half)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any, NamedTuple
 
+from models.store.model_readme import LIMITS, USES
 from reports.data.collect import Collected
 from reports.data.formats import DASH, format_count, format_figures
 
@@ -13,24 +14,6 @@ LICENCES = {
     "the pictures are for research that is not commercial",
     "random": "drawn from a seed, without a licence and without knowledge",
 }
-USES = (
-    "To ask how much of an index the look of places explains, beside location and classification.",
-    "To choose, among many cheap models, one whose out-of-sample error is known.",
-)
-LIMITS = (
-    "It speaks of areas, never of people: two households under one roof line can live very "
-    "differently.",
-    "Not for decisions about individuals or households: no credit, insurance, policing, benefits "
-    "or hiring.",
-    "Learned from the areas listed here at the time of their labels. Elsewhere and later the error "
-    "is not known.",
-    "Predictions are drawn towards the mean: extremes are predicted less extreme than they are. "
-    "See the errors by group.",
-    "What pictures show of deprivation is partly what a place was built for: a model carries its "
-    "past forward.",
-    "The intervals say how much a score would differ had other areas been drawn. Other folds, "
-    "seeds or training areas are not in them.",
-)
 SOURCE = "Mitchell et al. 2019, Model Cards for Model Reporting, doi:10.1145/3287560.3287596"
 
 
@@ -86,14 +69,15 @@ def build_card(collected: Collected) -> ModelCard:
 def _describe_kept(collected: Collected) -> str:
     keep = collected.settings.models.keep
     if keep == "best":
-        which = "the best model of each index that sees pictures"
+        which = "the best model of each index, be it a baseline"
     elif keep == "all":
         which = "every model"
     else:
         which = f"the best of {', '.join(keep)} of each index"
     return (
-        f"For prediction we keep {which}, by R² on the split “{collected.split}”. "
-        "It is refitted on all tiles; scores are of the fits that held tiles out."
+        f"For prediction we keep {which}, by its error on the split “{collected.split}”. "
+        "It is refitted on all tiles; scores are of the fits that held tiles out. "
+        "A card lies beside each kept model (README.md)."
     )
 
 
