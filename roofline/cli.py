@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +13,17 @@ import typer
 import extract.cli
 import models.cli
 import reports.cli
-from extract.console import Config, Traceback, make_app, run_app
+from extract.console import (
+    UNCHANGED,
+    Config,
+    Traceback,
+    guarded,
+    make_app,
+    print_line,
+    print_next,
+    print_note,
+    run_app,
+)
 
 _STAGES = "The way from tiles to a report"
 _BEFORE = "Before you start"
@@ -68,12 +79,38 @@ def all_(
             raise typer.Exit(code)
 
 
+def init(
+    tiles: Annotated[Path, typer.Option(help="Folder of pictures, or a .tar or .zip of them.")],
+    table: Annotated[Path, typer.Option(help="CSV or Parquet table, one row a tile.")],
+    out: Annotated[Path, typer.Option(help="Settings file to write.")] = Path("town.toml"),
+    traceback: Traceback = False,
+) -> None:
+    """Look at pictures and a table, and write a settings file with what they seem to mean.
+
+    Example: roofline init --tiles tiles --table tiles.csv
+    """
+    with guarded(traceback=traceback, interrupted=UNCHANGED):
+        from roofline.init_settings import write_settings
+
+        guess = write_settings(out, tiles=tiles, table=table)
+        print_line(f"pictures: {guess.path}, {guess.n_found} of {guess.n_rows} rows have one")
+        print_line(f"id: {guess.id}; area: {guess.area}")
+        print_line(f"coordinates: {', '.join(guess.places) or 'none'}")
+        print_line(f"targets: {', '.join(guess.targets) or 'none: name them in [targets]'}")
+        print_line(f"groups: {', '.join(guess.groups) or 'none'}")
+        for note in guess.notes:
+            print_note(note)
+        print_line(f"settings: {out}")
+        print_next(f"look at {out}, then roofline check --config {out}")
+
+
 app.command("all", rich_help_panel=_STAGES)(all_)
 app.command("features", rich_help_panel=_STAGES)(extract.cli.run)
 app.command("models", rich_help_panel=_STAGES)(models.cli.fit)
 app.command("explain", rich_help_panel=_STAGES)(models.cli.explain_)
 app.command("report", rich_help_panel=_STAGES)(reports.cli.build)
 
+app.command("init", rich_help_panel=_BEFORE)(init)
 app.command("sample", rich_help_panel=_BEFORE)(extract.cli.sample)
 app.command("tiles", rich_help_panel=_BEFORE)(extract.cli.tiles)
 app.command("import", rich_help_panel=_BEFORE)(extract.cli.import_)
