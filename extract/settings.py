@@ -72,6 +72,8 @@ class TilesSection(Strict):
         if not isinstance(section, dict):
             return section
         layout = section.get("layout", "table")
+        if section.keys() - cls.model_fields.keys():
+            return section  # a misspelt key is to blame, not the one that is then missing
         if layout == "table":
             for key in ("table", "area"):
                 if key not in section:
@@ -268,7 +270,7 @@ class ExtractSettings(Strict):
             if backbone not in known and backbone not in trained:
                 raise ValueError(
                     f"[extract] weights: no cut uses the backbone {backbone!r}; the cuts use "
-                    f"{', '.join(known)}.{suggest(backbone, known)}"
+                    f"{', '.join(known)}. Spell both alike.{suggest(backbone, known)}"
                 )
         return self
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from extract.console import Config, Traceback, err, guarded, make_app, out, print_next, run_app
+from extract.console import (
+    Config,
+    Traceback,
+    err,
+    guarded,
+    make_app,
+    out,
+    print_next,
+    print_note,
+    run_app,
+)
 
 Experiment = Annotated[Path, typer.Argument(help="Settings file, or folder of artifacts.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write the table there as well.")]
@@ -20,12 +30,13 @@ app = make_app("Scores in, one page out.")
 
 @app.command()
 def check(config: Config, traceback: Traceback = False) -> None:
-    """Check the whole settings file and the tile table before the extraction.
+    """Check settings, table, pictures, layers and splits before the extraction, in seconds.
 
     Example: python -m reports check --config examples/london.toml
     """
     from extract.settings import read_settings
     from extract.tables.tile_table import read_tiles
+    from reports.checking import list_notes
     from reports.data.boundaries import open_boundaries
     from reports.settings import ReportSettings
 
@@ -34,6 +45,8 @@ def check(config: Config, traceback: Traceback = False) -> None:
         tiles = read_tiles(settings)
         asked = settings.models
         open_boundaries(settings, tiles)
+        for note in list_notes(settings, tiles):
+            print_note(note)
         n_targets = len(settings.targets.names)
         n_cuts = len(settings.extract.cuts)
         out.print(
@@ -42,6 +55,7 @@ def check(config: Config, traceback: Traceback = False) -> None:
             soft_wrap=True,
             highlight=False,
         )
+        print_next(f"roofline features --config {config}")
 
 
 @app.command()

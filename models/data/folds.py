@@ -11,6 +11,8 @@ import pandas as pd
 from extract.config.arrays import Array, Bools, Floats, Ints
 from models.data.fold_balance import balance_groups, weigh_groups
 
+_SIDES_M = (5000, 2000, 1000, 500, 200, 100, 50)  # of blocks that are offered [m]
+
 Held = frozenset[int]  # parts that a model must not see
 
 
@@ -177,7 +179,7 @@ def assign_folds(
         noun = {"random": "tiles", "area": "areas", "block": f"blocks of {block_m:g} m"}[kind]
         raise ValueError(
             f"split {kind!r}: expected at least {n_folds} {noun} for {n_folds} folds, got "
-            f"{n_groups}. Lower folds in [models], or give more tiles."
+            f"{n_groups}. {_advise(kind, area, xy, block_m, n_folds)}"
         )
     loads = np.ones((n_groups, 1)) if kind == "random" else weigh_groups(group, targets)
     return balance_groups(loads, n_folds, seed)[group]
@@ -225,6 +227,15 @@ def block_numbers(area: Ints, xy: Floats | None, block_m: float) -> Ints:
     squares = np.floor(centroids / block_m)
     _, block = np.unique(squares, axis=0, return_inverse=True)
     return block[area]
+
+
+def _advise(kind: str, area: Array, xy: Floats | None, block_m: float, n_folds: int) -> str:
+    """Return what gives enough units for the folds."""
+    smaller = [side for side in _SIDES_M if side < block_m]
+    for side in smaller if kind == "block" else ():
+        if unit_numbers(kind, area, xy, side).max() + 1 >= n_folds:
+            return f"Set block_m = {side} in [models]."
+    return "Lower folds in [models], or give more tiles."
 
 
 def build_folds(
