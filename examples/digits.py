@@ -32,7 +32,7 @@ splits = ["random"]                   # there is no place, and no label that pic
 n_neighbors = [1, 3, 5]
 
 [models.params.cnn]
-rate = 0.003
+learning_rate = 0.003
 batch = 64
 patience = 5
 """

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-_HEAD = {"hidden": (16,), "dropout": 0.0, "rate": 1e-2, "epochs": 2}
+_HEAD = {"hidden": (16,), "dropout": 0.0, "learning_rate": 1e-2, "epochs": 2}
 _QUICK: dict[str, dict[str, Any]] = {
     "head": _HEAD,
     "head:joint": _HEAD,

@@ -29,7 +29,13 @@ PICTURES = np.clip(COLOURS, 0, 255).astype(np.uint8)
 Y = np.column_stack([50 + 4 * SIGNAL, np.where(np.arange(N) % 5, -SIGNAL, np.nan)])
 PARAMS = {"hidden": (8,), "dropout": 0.0, "epochs": 2, "batch": 8}
 # each backend draws its own augmentation
-WHOLE = {"warm_rate": 1e-2, "rate": 1e-3, "warm_epochs": 1, "zoom": (1.0, 1.0), "flips": False}
+WHOLE = {
+    "warm_learning_rate": 1e-2,
+    "learning_rate": 1e-3,
+    "warm_epochs": 1,
+    "zoom": (1.0, 1.0),
+    "flips": False,
+}
 
 
 def build_tiny(
@@ -86,10 +92,10 @@ def run(settings: ExtractSettings) -> dict[str, np.ndarray]:
     pictures = Features(
         PICTURES.reshape(N, -1).astype(np.float32), grid=(SIDE, SIDE, 3), origin=of[""]
     )
-    tail = Tail(**PARAMS, rate=1e-2)
+    tail = Tail(**PARAMS, learning_rate=1e-2)
     seen = Features(maps.reshape(N, -1), grid=shape, origin=of["relu2"])
     found = {
-        "head": fit(Head(**PARAMS, rate=1e-2), Features(rows["relu3:avg"])),
+        "head": fit(Head(**PARAMS, learning_rate=1e-2), Features(rows["relu3:avg"])),
         "tail": fit(tail, seen),
         "finetune": fit(Finetune(**PARAMS, **WHOLE), pictures),
     }

@@ -61,8 +61,8 @@ def make(**params: object) -> Finetune:
         **{
             "hidden": (16,),
             "dropout": 0.0,
-            "warm_rate": 1e-3,
-            "rate": 1e-5,
+            "warm_learning_rate": 1e-3,
+            "learning_rate": 1e-5,
             "warm_epochs": 10,
             "epochs": 2,
             "batch": 12,

@@ -127,7 +127,7 @@ def test_grad_cam_of_a_linear_prediction_is_its_exact_map() -> None:
     [
         ("ridge", SharedRidge(), "exact"),
         # seeds 0 to 3 give shares of 0.56 to 0.64: of places 0.19
-        ("head", Head(epochs=60, rate=3e-3, dropout=0.0, seed=3), "gradients"),
+        ("head", Head(epochs=60, learning_rate=3e-3, dropout=0.0, seed=3), "gradients"),
         ("xgboost", Boosting(n_estimators=60, n_jobs=2), "occlusion"),
         ("forest", Forest(n_estimators=30, n_jobs=2), "occlusion"),
     ],

@@ -108,7 +108,7 @@ def test_a_target_without_labels_in_the_first_inner_fold_stops_on_another_and_le
     y = X[:, 0] - X[:, 1] + 0.3 * rng.normal(size=300)
     Y = np.column_stack([y, np.where(part == 0, np.nan, y), y])
     folds = Folds(kind="random", part=part, near=np.zeros((300, 0), bool))
-    head = Head(dropout=0.0, rate=1e-2).fit(
+    head = Head(dropout=0.0, learning_rate=1e-2).fit(
         Features(X.astype(np.float32)), Y, folds=folds, weight=np.ones(300)
     )
     assert min(one["epochs"] for one in head.chosen_) > 3
@@ -156,7 +156,7 @@ def test_every_kept_network_is_explained_end_to_end(
         + '[models]\nnames = ["mean", "tail", "finetune:tiny"]\nfolds = 3\nworkers = 1\n'
         'keep = ["tail", "finetune:tiny"]\naccept = '
         '["labels-differ"]\n[models.params.tail]\nepochs = 2\n'
-        'rate = 1e-2\npool = "avg"\n[models.params.finetune]\nepochs = 1\nwarm_rate = 1e-2\npool = '
+        'learning_rate = 1e-2\npool = "avg"\n[models.params.finetune]\nepochs = 1\nwarm_rate = 1e-2\npool = '
         '"avg"\n'
     )
     run_extraction(read_settings(path, ExtractSettings))

@@ -19,8 +19,8 @@ from models.families.registry import BASELINES, FAMILIES, find_family
         ("head", "batch", 0),
         ("head", "patience", 0),
         ("head", "dropout", 1.0),
-        ("head", "rate", -1e-3),
-        ("head", "rate", float("nan")),
+        ("head", "learning_rate", -1e-3),
+        ("head", "learning_rate", float("nan")),
         ("head:joint", "hidden", [64, 0]),
         ("finetune", "zoom", [0.0, 1.2]),
         ("forest", "n_estimators", 0),
@@ -84,6 +84,8 @@ def test_a_parameter_that_was_renamed_is_refused_with_its_new_name() -> None:
         "forest": ("min_leaf", "min_samples_leaf"),
         "knn": ("k_choices", "n_neighbors"),
         "location": ("weightings", "weights"),
+        "head": ("rate", "learning_rate"),
+        "finetune": ("warm_rate", "warm_learning_rate"),
     }
     for family, (before, now) in old.items():
         with pytest.raises(ValueError, match=rf"^{family}: '{before}' is called '{now}' now"):

@@ -53,7 +53,7 @@ def make_tail(**params: object) -> Tail:
         **{
             "hidden": (16,),
             "pool": "avg",
-            "rate": 3e-4,
+            "learning_rate": 3e-4,
             "epochs": 20,
             "patience": 20,
             "dropout": 0.0,
@@ -131,9 +131,14 @@ def test_twenty_steps_equal_training_the_same_layers_behind_the_frozen_network()
     cut, random = parse_cut("vgg16/block5_conv1:map"), "random:0"
     cached = np.asarray(build_network([cut], size=32, weights=random).model(pictures))
     whole = Finetune(
-        hidden=(16,), dropout=0.0, rate=1e-4, frozen=cut.layer, zoom=(1.0, 1.0), flips=False
+        hidden=(16,),
+        dropout=0.0,
+        learning_rate=1e-4,
+        frozen=cut.layer,
+        zoom=(1.0, 1.0),
+        flips=False,
     )
-    tail = make_tail(pool="flat", rate=1e-4)
+    tail = make_tail(pool="flat", learning_rate=1e-4)
     before, after = [], []
     for family, layer, inputs in (
         (whole, "", pictures.astype(np.float32)),
@@ -154,8 +159,8 @@ def test_twenty_steps_equal_training_the_same_layers_behind_the_frozen_network()
 
 
 def test_a_loss_that_is_no_number_names_target_and_epoch(maps: Features) -> None:
-    model = make_tail(rate=1e30, epochs=3)
-    with pytest.raises(DivergedError, match=r"target 0, epoch \d.*Lower its rate"):
+    model = make_tail(learning_rate=1e30, epochs=3)
+    with pytest.raises(DivergedError, match=r"target 0, epoch \d.*Lower its learning_rate"):
         model.fit(maps, Y[:, :1], folds=make_folds(), weight=np.ones(N))
 
 

@@ -49,7 +49,7 @@ def city(tmp_path_factory) -> Path:
     text = re.sub(r"cuts = .*", 'cuts = ["vgg16/block2_pool:avg"]', text).replace(
         '"imagenet"', '"random:0"'
     )
-    text = text.replace("[extract]\n", "[extract]\nsize = 64\n")
+    text = re.sub(r"^size = .*", "size = 64", text, flags=re.MULTILINE)
     text = re.sub(
         r"names = .*",
         'names = ["mean", "location", "ridge", "ridge@area", "knn", "forest", "xgboost", "stack"]',

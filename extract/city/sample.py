@@ -179,6 +179,7 @@ ceiling = "ceiling.csv"
 [extract]
 cuts = [{cuts}]
 weights = "imagenet"
+size = {pixels}
 
 [models]
 names = ["mean", "region", "location", "geodemographic", "metadata", "ridge", "ridge@area", \
@@ -194,15 +195,17 @@ higher_is = "more deprived"
 """
 
 _FEW_TREES = """
-# Few trees, so that two cores end within minutes. For a forest in earnest remove this table.
+# Few trees and small pictures (size), so that two cores end within minutes. For a fit in earnest
+# remove this table, and set size to 224.
 [models.params.forest]
 n_estimators = 20
 """
 _SHALLOW = {
     "name": "demo",
-    "cuts": '"vgg16/block3_pool:avg", "mobilenetv2/block_13_expand_relu:avg"',
+    "cuts": '"vgg16/block4_pool:avg", "resnet50v2/conv4_block6_out:avg"',
+    "pixels": 112,
     "targets": ", ".join(f'"{name}"' for name in TARGETS),
-    "names": '"forest", "head:joint", "stack"',
+    "names": '"forest", "head", "stack"',
     "splits": '"random", "area", "block"',
     "folds": 5,
     "more": _FEW_TREES,
@@ -218,7 +221,7 @@ pool = "avg"
 hidden = [64]
 dropout = 0.2
 batch = 8
-rate = 1e-3
+learning_rate = 1e-3
 epochs = 8
 
 [models.params.finetune]
@@ -227,14 +230,15 @@ pool = "avg"
 hidden = [64]
 dropout = 0.2
 batch = 16
-warm_rate = 3e-3
-rate = 3e-4
+warm_learning_rate = 3e-3
+learning_rate = 3e-4
 epochs = 2
 """
 _DEEP = {
     "name": "demo-deep",
     "cuts": '"mobilenetv2/block_13_expand_relu:avg", "mobilenetv2/out_relu:avg", '
     '"mobilenetv2/block_15_add:map", "pixels/96:map"',
+    "pixels": 224,
     "targets": '"income", "living_environment"',
     "names": '"head", "tail", "finetune:mobilenetv2"',
     "splits": '"area"',

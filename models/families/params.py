@@ -51,7 +51,7 @@ _AT_LEAST_1 = (
     "hidden batch epochs patience filters dense n_estimators min_samples_leaf max_depth "
     "early_stopping_rounds n_neighbors max_search sample n_centres exact_limit"
 )
-_ABOVE_0 = "C rate warm_rate learning_rate zoom lengths alphas noise"
+_ABOVE_0 = "C learning_rate warm_learning_rate zoom lengths alphas noise"
 _SHARES = "max_features subsample colsample_bytree colsample_bynode"
 _BOUNDS = {
     **dict.fromkeys(_AT_LEAST_1.split(), Bounds(least=1)),
@@ -63,7 +63,9 @@ _BOUNDS = {
 }
 _TREES = {"n_trees": "n_estimators", "min_leaf": "min_samples_leaf", "features": "max_features"}
 _NEIGHBOURS = {"k_choices": "n_neighbors", "weightings": "weights"}
+_NETWORKS = {"rate": "learning_rate", "warm_rate": "warm_learning_rate"}
 _RENAMED = {
+    **dict.fromkeys(("head", "head:joint", "cnn", "tail", "finetune"), _NETWORKS),
     "forest": _TREES,
     "knn": _NEIGHBOURS,
     "location": _NEIGHBOURS,

@@ -19,7 +19,7 @@ class Convolutional(NetworkFamily):
     Parameters
     ----------
     filters : of each convolution. dense : width of the dense layer.
-    dropout : share of the values that is dropped. rate : of Adam. batch : rows of a step.
+    dropout : share of the values that is dropped. learning_rate : of Adam. batch : rows of a step.
     epochs : maximum number. patience : epochs without a lower held-out loss before it stops.
     seed : of weights, batches and dropout; the same for every target.
     """
@@ -32,7 +32,7 @@ class Convolutional(NetworkFamily):
         filters: int = 32,
         dense: int = 64,
         dropout: float = 0.3,
-        rate: float = 1e-3,
+        learning_rate: float = 1e-3,
         batch: int = 32,
         epochs: int = 100,
         patience: int = 8,
@@ -42,7 +42,7 @@ class Convolutional(NetworkFamily):
         self.filters = filters
         self.dense = dense
         self.dropout = dropout
-        self.rate = rate
+        self.learning_rate = learning_rate
         self.batch = batch
         self.epochs = epochs
         self.patience = patience

@@ -24,8 +24,8 @@ class Finetune(NetworkFamily):
     ----------
     hidden, pool, dropout, batch, min_delta, patience, joint, seed :
         as those of `models.families.networks.tail.Tail`.
-    warm_epochs, warm_rate : epochs of the head alone, and Adam's rate in them.
-    epochs, rate : maximum number of epochs of all layers after that, and their rate.
+    warm_epochs, warm_learning_rate : epochs of the head alone, and Adam's rate in them.
+    epochs, learning_rate : maximum number of epochs of all layers after that, and their rate.
     frozen : last layer of the network that stays as it is; none if empty.
     zoom : training pictures are drawn larger or smaller by a factor between these.
     flips : training pictures are mirrored at random, left to right and top to bottom.
@@ -39,8 +39,8 @@ class Finetune(NetworkFamily):
         hidden: tuple[int, ...] = (64, 64),
         pool: Literal["flat", "avg"] = "flat",
         dropout: float = 0.5,
-        warm_rate: float = 1e-5,
-        rate: float = 1e-6,
+        warm_learning_rate: float = 1e-5,
+        learning_rate: float = 1e-6,
         warm_epochs: int = 2,
         epochs: int = 50,
         batch: int = 32,
@@ -56,8 +56,8 @@ class Finetune(NetworkFamily):
         self.hidden = hidden
         self.pool = pool
         self.dropout = dropout
-        self.warm_rate = warm_rate
-        self.rate = rate
+        self.warm_learning_rate = warm_learning_rate
+        self.learning_rate = learning_rate
         self.warm_epochs = warm_epochs
         self.epochs = epochs
         self.batch = batch
@@ -108,8 +108,8 @@ class Finetune(NetworkFamily):
             outputs = layers.add_dense(
                 flow, self.hidden, n_outputs, dropout=self.dropout, seed=self.seed
             )
-        warm = (self.warm_rate, self.warm_epochs, self.warm_epochs + 1, frozenset[str]())
-        whole = (self.rate, self.epochs, self.patience, self._trainable(origin, body))
+        warm = (self.warm_learning_rate, self.warm_epochs, self.warm_epochs + 1, frozenset[str]())
+        whole = (self.learning_rate, self.epochs, self.patience, self._trainable(origin, body))
         phases = []
         for rate, epochs, patience, trainable in (warm, whole):
             model = keras.Model(given, outputs)

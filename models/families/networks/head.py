@@ -16,7 +16,7 @@ class Head(NetworkFamily):
     Parameters
     ----------
     hidden : widths of the ReLU layers. dropout : share of their values that is dropped.
-    rate : of Adam. batch : rows of a step. epochs : maximum number.
+    learning_rate : of Adam. batch : rows of a step. epochs : maximum number.
     min_delta, patience : training stops after `patience` epochs in which the held-out loss, in
         squared standard deviations of the target, does not fall by `min_delta`.
     seed : of weights, batches and dropout; the same for every target.
@@ -30,7 +30,7 @@ class Head(NetworkFamily):
         self,
         hidden: tuple[int, ...] = (64, 64),
         dropout: float = 0.5,
-        rate: float = 1e-3,
+        learning_rate: float = 1e-3,
         batch: int = 32,
         epochs: int = 200,
         min_delta: float = 1e-5,
@@ -40,7 +40,7 @@ class Head(NetworkFamily):
     ) -> None:
         self.hidden = hidden
         self.dropout = dropout
-        self.rate = rate
+        self.learning_rate = learning_rate
         self.batch = batch
         self.epochs = epochs
         self.min_delta = min_delta

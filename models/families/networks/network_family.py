@@ -66,7 +66,7 @@ class NetworkFamily(Family):
     batch: int
     epochs: int
     patience: int
-    rate: float
+    learning_rate: float
 
     @abstractmethod
     def build(self, n_outputs: int, origin: Origin) -> tuple[list[Phase], Arrays]:
@@ -89,7 +89,7 @@ class NetworkFamily(Family):
         from models.families.networks.compiling import compile_model
 
         model = keras.Model(inputs, outputs)
-        compile_model(model, self.rate, self.task, self.count_towers(outputs.shape[-1]))
+        compile_model(model, self.learning_rate, self.task, self.count_towers(outputs.shape[-1]))
         return [Phase(model, self.epochs, self.patience)]
 
     def check(self, X: Features) -> None:

@@ -24,7 +24,7 @@ class Tail(NetworkFamily):
     hidden : widths of the head's ReLU layers.
     pool : the last map as it is (`flat`), or its mean over the places (`avg`).
     dropout : share of the head's values that is dropped.
-    rate : of Adam, for all layers. batch : rows of a step. epochs : maximum number.
+    learning_rate : of Adam, for all layers. batch : rows of a step. epochs : maximum number.
     min_delta, patience : training stops after `patience` epochs in which the held-out loss, in
         squared standard deviations of the target, does not fall by `min_delta`.
     joint : one network for all targets, with an output each, instead of one network a target.
@@ -39,7 +39,7 @@ class Tail(NetworkFamily):
         hidden: tuple[int, ...] = (64, 64),
         pool: Literal["flat", "avg"] = "flat",
         dropout: float = 0.5,
-        rate: float = 1e-4,
+        learning_rate: float = 1e-4,
         batch: int = 32,
         epochs: int = 50,
         min_delta: float = 1e-5,
@@ -51,7 +51,7 @@ class Tail(NetworkFamily):
         self.hidden = hidden
         self.pool = pool
         self.dropout = dropout
-        self.rate = rate
+        self.learning_rate = learning_rate
         self.batch = batch
         self.epochs = epochs
         self.min_delta = min_delta

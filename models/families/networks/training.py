@@ -158,7 +158,7 @@ class ResumableStopping(keras.callbacks.Callback):
         raise DivergedError(
             f"{self._names[tower]}, epoch {epoch + 1}: the training diverged: expected a finite "
             f"loss, got {loss} on the training rows and {held} on the held ones{before}. Lower its "
-            "rate in [models.params], or look for extreme labels or features."
+            "learning_rate in [models.params], or look for extreme labels or features."
         )
 
     def _log(self, epoch: int, losses: list[float], held_losses: list[float]) -> None:
