@@ -7,8 +7,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from extract.config.arrays import ColourScale
 from extract.config.cuts import PIXELS, Cut, CutField
 from extract.config.sections import (
     OnceEach,
@@ -22,6 +24,10 @@ from extract.errors import SettingsError
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Names = Annotated[list[str], OnceEach]
+Band = Annotated[int, Field(ge=1)]
+LooseRange = Annotated[tuple[float, float], Field(strict=False)]
+ColourRanges = Annotated[tuple[LooseRange, LooseRange, LooseRange], Field(strict=False)]
+ColourBands = Annotated[tuple[Band, Band, Band], Field(strict=False)]
 
 _FOLDERS = {"area": "id", "path": "{id}", "id": "id"}  # with `layout = "folders"`
 _RANDOM = re.compile(r"^random:\d+$")
@@ -59,7 +65,9 @@ class TilesSection(Strict):
     missing: Names = Field(default=[])  # what stands in the table for no value, besides nothing
     crs: str | None = Field(default=None, min_length=1)  # of x and y, as "EPSG:27700"
     groups: Names = Field(default=[])
-    scale: Annotated[tuple[float, float], Field(strict=False)] | None = None
+    scale: LooseRange | None = None
+    scales: ColourRanges | None = None  # of R, G and B
+    bands: ColourBands | None = None  # of a TIFF, from 1
     nodata: float | None = None
     background: Annotated[tuple[Byte, Byte, Byte], Field(strict=False)] | None = None
     follow_links: bool = False
@@ -99,6 +107,12 @@ class TilesSection(Strict):
             raise ValueError("either x and y or grid says where a tile lies, not both: remove one")
         return self
 
+    @model_validator(mode="after")
+    def _check_one_scale(self) -> TilesSection:
+        if self.scale is not None and self.scales is not None:
+            raise ValueError("either scale, for all colours, or scales, one a colour: remove one")
+        return self
+
     @field_validator("path")
     @classmethod
     def _check_path(cls, value: str) -> str:
@@ -113,20 +127,25 @@ class TilesSection(Strict):
             )
         return value
 
-    @field_validator("scale")
+    @field_validator("scale", "scales")
     @classmethod
-    def _check_scale(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
-        if value is not None and value[0] >= value[1]:
-            raise ValueError(
-                f"expected [low, high] with low < high, got {list(value)}: "
-                "low becomes 0, high becomes 255"
-            )
+    def _check_scale(cls, value: ColourScale | None) -> ColourScale | None:
+        if value is None:
+            return None
+        for low, high in np.reshape(value, (-1, 2)).tolist():
+            if low >= high:
+                raise ValueError(
+                    f"expected [low, high] with low < high, got {[low, high]}: "
+                    "low becomes 0, high becomes 255"
+                )
         return value
 
     @property
     def look(self) -> dict[str, Any]:
         """What decides how pictures become colours; embeddings of other values are others."""
-        return self.model_dump(mode="json", include={"scale", "nodata", "background"})
+        return self.model_dump(
+            mode="json", include={"scale", "nodata", "background", "bands", "scales"}
+        )
 
     @property
     def source(self) -> Path:

@@ -27,6 +27,21 @@ from extract.tables.tile_table import read_tiles
         ),
         (
             'area = "area"',
+            'area = "area"\nscales = [[0, 1], [5, 5], [0, 1]]',
+            r"\[tiles\] scales: expected \[low, high\] with low < high, got \[5\.0, 5\.0\]",
+        ),
+        (
+            'area = "area"',
+            'area = "area"\nscale = [0, 1]\nscales = [[0, 1], [0, 1], [0, 1]]',
+            "either scale, for all colours, or scales",
+        ),
+        (
+            'area = "area"',
+            'area = "area"\nbands = [0, 1, 2]',
+            r"\[tiles\] bands: .* greater than or equal to 1, got 0",
+        ),
+        (
+            'area = "area"',
             'area = "area"\nscale = ["0", 100]',
             r"\[tiles\] scale: expected a number, without quotes, got '0'",
         ),

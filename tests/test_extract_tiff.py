@@ -221,3 +221,37 @@ def test_the_end_of_a_thumbnail_is_not_that_of_its_picture() -> None:
     assert np.array_equal(decode(whole), decode(data))
     with pytest.raises(RejectedTile, match="truncated"):
         decode(whole[:-2])
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+def test_bands_of_a_multispectral_picture_are_chosen_and_scaled_by_colour(
+    dtype: str, interleave: str
+) -> None:
+    bands = RNG.uniform(0, 200, (13, SIDE, SIDE)).astype(dtype)
+    ranges = ((0.0, 100.0), (50.0, 250.0), (10.0, 20.0))
+    rgb = decode(by_gdal(bands, interleave=interleave), bands=(4, 3, 12), scale=ranges)
+    for i, (band, (low, high)) in enumerate(zip((4, 3, 12), ranges, strict=True)):
+        stretched = (bands[band - 1].astype(np.float32) - low) * (255 / (high - low))
+        np.testing.assert_allclose(rgb[..., i], stretched.clip(0, 255), atol=0.51)
+
+
+def test_bands_without_a_scale_keep_8_bit_and_the_upper_byte_of_16() -> None:
+    eight = RNG.integers(0, 256, (5, SIDE, SIDE)).astype(np.uint8)
+    chosen = np.moveaxis(eight[[4, 0, 2]], 0, -1)
+    np.testing.assert_array_equal(decode(by_gdal(eight), bands=(5, 1, 3)), chosen)
+    sixteen = eight.astype(np.uint16) << 8
+    np.testing.assert_array_equal(decode(by_gdal(sixteen), bands=(5, 1, 3)), chosen)
+
+
+@pytest.mark.parametrize(
+    ("data", "bands", "reason"),
+    [
+        (by_gdal(np.zeros((4, SIDE, SIDE), np.uint8)), (5, 1, 2), "of 4 bands.* names 5"),
+        (cv2.imencode(".png", np.zeros((SIDE, SIDE, 3), np.uint8))[1].tobytes(), (1, 2, 3), "no T"),
+        (by_gdal(np.zeros((80, SIDE, SIDE), np.uint8)), (1, 2, 3), "larger than"),
+    ],
+)
+def test_bands_that_are_not_there_are_a_reject(data: bytes, bands: Any, reason: str) -> None:
+    with pytest.raises(RejectedTile, match=reason):
+        decode(data, bands=bands)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from extract.config.arrays import Array, Bools, Ints, Pixels
+from extract.config.arrays import Array, Bools, ColourScale, Ints, Pixels
 from extract.errors import RejectedTile
 from extract.pictures.fast_png import decode_png, drop_animation
 from extract.pictures.headers import read_header
@@ -77,7 +77,8 @@ class DecodeOptions:
     size : side of the result [pixels].
     max_pixels : largest width × height that is decoded.
     scale : (low, high), values that become 0 and 255; of single bands, and of any picture of 16
-        bit or more.
+        bit or more. Or three such pairs, for R, G and B of any picture.
+    bands : which bands of a TIFF become R, G and B, from 1; None for colours as its tags say.
     nodata : value of pixels without data, beside NaN and what a GeoTIFF states itself.
     background : colour under transparent pixels and of those without data; None drops
         transparency and takes black.
@@ -85,7 +86,8 @@ class DecodeOptions:
 
     size: int
     max_pixels: int
-    scale: tuple[float, float] | None = None
+    scale: ColourScale | None = None
+    bands: tuple[int, int, int] | None = None
     nodata: float | None = None
     background: tuple[int, int, int] | None = None
 
@@ -132,14 +134,17 @@ def decode_tile(data: bytes, options: DecodeOptions) -> tuple[Pixels, float]:
 
 
 def _read_samples(data: bytes, options: DecodeOptions) -> Samples:
-    tags = read_header(data, max_pixels=options.max_pixels).tiff
+    has_bands = options.bands is not None
+    tags = read_header(data, max_pixels=options.max_pixels, has_bands=has_bands).tiff
+    if has_bands and tags is None:
+        raise RejectedTile("no TIFF, of which [tiles] bands could choose")
     if tags is not None:
         if tags.is_multiplied and options.background is not None:
             raise RejectedTile(
                 "TIFF tag 338 (ExtraSamples) is 1: its colours are multiplied by alpha already, and"
                 " [tiles] background would count it twice; expected 2"
             )
-        found = decode_tiff(data, tags)
+        found = decode_tiff(data, tags, options.bands)
         return Samples(found.image, _FROM_RGB, found.alpha, found.is_negative, tags.nodata)
     to_rgb = _FROM_RGB
     image: Values | None = decode_png(data)
@@ -232,10 +237,13 @@ def _find_nodata(image: Values, stated: tuple[float | None, ...]) -> Mask | None
     return empty if empty.any() else None
 
 
-def _as_uint8(image: Values, scale: tuple[float, float] | None) -> Pixels:
+def _as_uint8(image: Values, scale: ColourScale | None) -> Pixels:
     """Map values to 0 … 255: by the scale, else 8 bit unchanged and 16 bit by the upper byte."""
-    if scale is not None and (image.ndim == 2 or image.dtype != np.uint8):
-        low, high = scale
+    is_by_band = isinstance(scale, tuple) and len(scale) == 3
+    if scale is not None and (is_by_band or image.ndim == 2 or image.dtype != np.uint8):
+        if is_by_band and image.ndim == 2:
+            raise RejectedTile("one band; [tiles] scales has three ranges")
+        low, high = np.array(scale, np.float32).T
         exact: Values = image.astype(np.result_type(image.dtype, np.float32))
         with np.errstate(over="ignore", invalid="ignore"):
             stretched = (exact - low) * (255 / (high - low))

@@ -11,6 +11,7 @@ from PIL import Image
 from extract.errors import RejectedTile
 from extract.pictures.tiff import TiffTags, is_tiff, read_tags
 
+_MOST_CHANNELS = 4  # of a picture; more take as much memory as more pixels
 _PNG = b"\x89PNG\r\n\x1a\n"
 _JPEG = b"\xff\xd8"
 _START_OF_SCAN = 0xDA
@@ -35,15 +36,19 @@ class Header(NamedTuple):
     tiff: TiffTags | None = None
 
 
-def read_header(data: bytes, *, max_pixels: int) -> Header:
+def read_header(data: bytes, *, max_pixels: int, has_bands: bool = False) -> Header:
     """Read a picture's header.
+
+    Parameters
+    ----------
+    has_bands : whether the bands of a TIFF may be any number, and no colours.
 
     Raises
     ------
     RejectedTile : no image, too large, visibly cut off, or a TIFF of channels that are no colours.
     """
     try:
-        header = _read(data)
+        header = _read(data, has_bands=has_bands)
     except RejectedTile:
         raise
     except Image.DecompressionBombError:
@@ -54,6 +59,7 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
     n_pixels = header.width * header.height
     if header.tiff is not None:
         n_pixels = max(n_pixels, header.tiff.tile_pixels)
+        n_pixels *= max(1, header.tiff.samples // _MOST_CHANNELS)
     if n_pixels > max_pixels:
         raise RejectedTile(f"{size}, larger than [tiles] max_pixels = {max_pixels}")
     if min(header.width, header.height) < 1:
@@ -61,12 +67,12 @@ def read_header(data: bytes, *, max_pixels: int) -> Header:
     return header
 
 
-def _read(data: bytes) -> Header:
+def _read(data: bytes, *, has_bands: bool) -> Header:
     if data.startswith(_PNG) and data[12:16] == b"IHDR":
         _check_end(data, b"IEND", start=16)
         return Header(*struct.unpack(">II", data[16:24]))
     if is_tiff(data):
-        tags = read_tags(data)
+        tags = read_tags(data, has_bands=has_bands)
         return Header(tags.width, tags.height, tags)
     if data.startswith(_JPEG):
         # OpenCV fills the missing part of a JPEG with grey, silently

@@ -42,6 +42,7 @@ _MIN_IS_BLACK = 1
 _PALETTE = 3
 _YCBCR = 6
 _COLOURS = {_MIN_IS_WHITE, _MIN_IS_BLACK, 2, _PALETTE, _YCBCR}  # 2: RGB
+_PLAIN = {_MIN_IS_BLACK, 2}  # whose samples are what is meant
 _BITS = {8, 16, 32, 64}
 _FEW_BITS = {1, 2, 4}  # spread over 0 … 255, as PNG's
 _REAL_FORMATS = {1, 2, 3, 4}  # unsigned, signed, floating point, unstated
@@ -97,8 +98,12 @@ def is_tiff(data: bytes) -> bool:
     return data[:4] in _HEADER_BYTES
 
 
-def read_tags(data: bytes) -> TiffTags:
+def read_tags(data: bytes, *, has_bands: bool = False) -> TiffTags:
     """Read the tags of the first picture.
+
+    Parameters
+    ----------
+    has_bands : whether samples may be any number, and no colours.
 
     Raises
     ------
@@ -123,11 +128,14 @@ def read_tags(data: bytes) -> TiffTags:
         photometric=int(tags.get(262, _MIN_IS_BLACK)),
         compression=int(tags.get(259, 1)),
         planar=int(tags.get(284, 1)),
-        alpha=alphas[-1] if alphas else 0,
+        alpha=alphas[-1] if alphas and not has_bands else 0,
         palette=_as_tuple(tags.get(320, ())),
         nodata=_read_nodata(tags),
     )
-    _check_colours(found, orientation=int(tags.get(274, 1)))
+    if has_bands:
+        _check_bands(found)
+    else:
+        _check_colours(found, orientation=int(tags.get(274, 1)))
     return found
 
 
@@ -157,6 +165,13 @@ def _read_nodata(tags: Any) -> float | None:
     return None
 
 
+def _check_bands(tags: TiffTags) -> None:
+    if tags.photometric not in _PLAIN:
+        raise _reject(262, tags.photometric, "grey or RGB, 1 or 2, where [tiles] bands chooses")
+    if tags.bits in _FEW_BITS:
+        raise _reject(258, tags.bits, "8 or more where [tiles] bands chooses")
+
+
 def _check_colours(tags: TiffTags, *, orientation: int) -> None:
     photometric = tags.photometric
     if photometric not in _COLOURS:
@@ -172,16 +187,19 @@ def _check_colours(tags: TiffTags, *, orientation: int) -> None:
         raise _reject(258, tags.bits, "8 or more beside several channels")
 
 
-def decode_tiff(data: bytes, tags: TiffTags) -> TiffSamples:
+def decode_tiff(
+    data: bytes, tags: TiffTags, bands: tuple[int, int, int] | None = None
+) -> TiffSamples:
     """Decode the first picture; alpha and a fourth channel are parted from the colours.
 
     Parameters
     ----------
     tags : from `read_tags`.
+    bands : which become R, G and B, from 1; None for those that the tags say.
 
     Raises
     ------
-    RejectedTile : damaged, or packed in a way that is not read.
+    RejectedTile : damaged, packed in a way that is not read, or without such a band.
     """
     codecs = load_codecs()
     try:
@@ -198,7 +216,12 @@ def decode_tiff(data: bytes, tags: TiffTags) -> TiffSamples:
         stored = stored[..., np.newaxis]
     if stored.shape != (*size, tags.samples):
         raise RejectedTile(f"TIFF of shape {stored.shape}; its tags say {(*size, tags.samples)}")
-    return _part(stored, tags)
+    if bands is None:
+        return _part(stored, tags)
+    if max(bands) > tags.samples:
+        raise RejectedTile(f"TIFF of {tags.samples} bands; [tiles] bands names {max(bands)}")
+    chosen = stored[..., np.array(bands) - 1]
+    return TiffSamples(np.ascontiguousarray(chosen), alpha=None, is_negative=False)
 
 
 def _part(stored: Array, tags: TiffTags) -> TiffSamples:

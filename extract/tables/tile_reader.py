@@ -26,7 +26,8 @@ class TileReader:
         look = DecodeOptions(
             size=settings.extract.size,
             max_pixels=said.max_pixels,
-            scale=said.scale,
+            scale=said.scales or said.scale,
+            bands=said.bands,
             nodata=said.nodata,
             background=said.background,
         )
