@@ -32,7 +32,7 @@ def test_every_command_of_the_makefile_that_is_named_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     named = set()
     for page in PAGES:
-        named |= set(re.findall(r"\bmake ([a-z]+(?:-[a-z]+)*)\b[^`\n]*`", page.read_text()))
+        named |= set(re.findall(r"`make ([a-z]+(?:-[a-z]+)*)\b[^`\n]*`", page.read_text()))
     assert named <= targets
 
 

@@ -56,8 +56,8 @@ def test_the_side_of_blocks_that_is_offered_works(check) -> None:
     done = check(SPLITS)
     assert done.exit_code == 1
     assert "expected at least 5 blocks of 2000 m for 5 folds" in done.stderr
-    assert "Set block_m = 200 in [models]." in done.stderr
-    assert check(SPLITS + "block_m = 200\n").exit_code == 0
+    assert "Set block_m = 500 in [models]." in done.stderr
+    assert check(SPLITS + "block_m = 500\n").exit_code == 0
 
 
 def test_overlapping_tiles_without_a_buffer_are_a_note(check) -> None:
