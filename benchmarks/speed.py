@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from benchmarks.million import StubNetwork
 from benchmarks.rows import Row
 from benchmarks.tiles import CUTS, Site
-from extract.loop import ForwardNetwork
+from extract.loop.pipeline import ForwardNetwork
 from extract.networks.backbones import build_network
 from extract.networks.forward import Forward, least_cosine, open_forward
 from extract.networks.registry import REGISTRY

@@ -18,7 +18,7 @@ from extract.execution.engine import make_missing
 from extract.execution.workers import list_gpus
 from extract.files.atomic import write_atomically
 from extract.files.locks import locked
-from extract.loop import OpenForward
+from extract.loop.pipeline import OpenForward
 from extract.pictures.archives import open_images
 from extract.pictures.image_folder import Images, plain_name
 from extract.settings import ExtractSettings

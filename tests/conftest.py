@@ -89,7 +89,7 @@ def decoders_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode in the test's process, which saves the start of others."""
     from stub_decoders import DecodersHere
 
-    monkeypatch.setattr("extract.loop.DecoderPool", DecodersHere)
+    monkeypatch.setattr("extract.loop.pipeline.DecoderPool", DecodersHere)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,7 @@ from extract.settings import ExtractSettings, read_settings
 
 _IMPORTED = [
     "made_processes",
-    "extract.loop",
+    "extract.loop.make_shards",
     "models.predicting.predict",
     "models.explaining.explain",
     "reports.build",

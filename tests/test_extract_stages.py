@@ -10,7 +10,8 @@ import pytest
 from stub_network import open_stub
 
 from extract.errors import ExtractionError
-from extract.loop import make_shards, open_pipeline
+from extract.loop.make_shards import make_shards
+from extract.loop.pipeline import open_pipeline
 from extract.pictures.decoder_pool import DecoderPool
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings

@@ -14,7 +14,7 @@ from extract.checks.plan import count_missing, count_row_bytes, list_backbones, 
 from extract.config.arrays import Array, Pixels
 from extract.errors import CheckError, EmbeddingsError, ExtractionError, ImageSourceError
 from extract.execution.workers import list_gpus
-from extract.loop import OpenForward, choose_forward
+from extract.loop.pipeline import OpenForward, choose_forward
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
 from extract.tables.tile_reader import TileReader

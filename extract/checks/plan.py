@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from extract.files.locks import make_folder
-from extract.loop import OpenForward, Pipeline, choose_forward, make_shards, open_pipeline
+from extract.loop.make_shards import make_shards
+from extract.loop.pipeline import OpenForward, Pipeline, choose_forward, open_pipeline
 from extract.pictures.decode import PICTURE
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards

@@ -15,7 +15,8 @@ from joblib import delayed
 from extract.errors import ExtractionError
 from extract.execution.workers import Cluster, Processes, list_gpus, open_cluster, show_only_gpu
 from extract.files.locks import DeviceClaim, claim_device
-from extract.loop import OnTiles, OpenForward, Pipeline, choose_forward, make_shards, open_pipeline
+from extract.loop.make_shards import OnTiles, make_shards
+from extract.loop.pipeline import OpenForward, Pipeline, choose_forward, open_pipeline
 from extract.settings import ExtractSection, ExtractSettings
 from extract.store.backbone_shards import MADE_WITH, BackboneShards
 from extract.tables.tile_table import Tiles, read_tiles

@@ -1,0 +1,1 @@
+"""The loop of an extraction: pictures decoded ahead, batches in flight, shards written behind."""
