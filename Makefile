@@ -13,7 +13,7 @@ RANDOM := --allow-random-weights
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sample test test-fast features models explain report all check packages clean \
+.PHONY: help setup demo sample test test-fast features models explain report all check docs reference packages clean \
 	bench-extract bench-explain bench-scores bench-report bench-fit bench-heads bench-tiles bench-predict
 
 help:  ## List the commands.
@@ -54,14 +54,21 @@ report: $(READY) $(SAMPLE)  ## Write the report (CONFIG=settings.toml).
 
 all: features models explain report  ## Run the four stages above one after the other (CONFIG=settings.toml).
 
-check: $(READY)  ## Check layout, lint, types and import contracts.
+check: $(READY)  ## Check layout, lint, types, import contracts and the documentation's links.
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+	PYTHONPATH=. .venv/bin/mkdocs build --quiet --strict
+
+docs: $(READY)  ## Write the documentation as pages into site/.
+	PYTHONPATH=. .venv/bin/mkdocs build --quiet --strict
+
+reference: $(READY)  ## Write docs/commands.md and docs/keys.md from the commands and the settings.
+	PYTHONPATH=. $(PYTHON) docs/write_reference.py
 
 packages: $(READY)  ## Draw the packages and their imports into docs/architecture.md.
-	$(PYTHON) docs/draw_packages.py
+	PYTHONPATH=. $(PYTHON) docs/draw_packages.py
 
 bench-extract: $(READY)  ## Measure the extraction beside its goals (ARGS="--quick --only pipeline").
 	$(PYTHON) -m benchmarks.extract $(ARGS)

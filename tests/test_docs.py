@@ -43,3 +43,32 @@ def test_the_picture_of_the_packages_is_current(monkeypatch: pytest.MonkeyPatch)
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert draw_packages.draw() in text
     sys.modules.pop("draw_packages", None)
+
+
+def test_the_reference_is_that_of_the_commands_and_the_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import write_reference
+
+    docs = ROOT / "docs"
+    remedy = "run `make reference`"
+    assert write_reference.render_commands() == (docs / "commands.md").read_text("utf-8"), remedy
+    assert write_reference.render_keys() == (docs / "keys.md").read_text("utf-8"), remedy
+    sys.modules.pop("write_reference", None)
+
+
+def test_every_command_of_roofline_that_is_named_exists() -> None:
+    from roofline.cli import app
+
+    known = {one.name for one in app.registered_commands}
+    named = set()
+    for page in PAGES:
+        named |= set(re.findall(r"\broofline ([a-z]+)(?= --| `|`| [A-Z])", page.read_text()))
+    assert named <= known
+
+
+def test_every_page_stands_in_the_menu() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if f": {page.name}" not in menu]
+    assert missing == []
