@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from made_experiment import make_experiment
+from nbclient import NotebookClient
 from sklearn.linear_model import Ridge
 
 import extract
@@ -19,6 +21,7 @@ from extract.settings import read_settings
 from models.fit import fit_all
 from models.settings import FitSettings
 
+ROOT = Path(__file__).resolve().parents[1]
 CUT = "net/last:avg"
 
 
@@ -121,3 +124,15 @@ def test_a_report_is_a_frame_with_the_whole_page(tmp_path: Path) -> None:
     frame = shown._repr_html_()
     assert 'srcdoc="&lt;p class=&quot;a&quot;&gt;R² &amp; more&lt;/p&gt;"' in frame
     assert 'height="300"' in frame
+
+
+@pytest.mark.slow  # starts a process of its own
+def test_the_notebook_runs(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notebook = nbformat.read(ROOT / "examples" / "notebook.ipynb", as_version=4)
+    codes = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    codes[0].source = f"experiment = {str(town)!r}"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    listed = codes[1].outputs[0]["data"]["text/plain"]
+    assert listed == "['net/first:avg', 'net/last:avg', 'net/mid:avg']"
+    assert "for income>" in codes[-1].outputs[0]["data"]["text/plain"]
