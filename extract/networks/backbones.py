@@ -18,8 +18,9 @@ try:
     import keras
 except ModuleNotFoundError as _error:  # Keras takes TensorFlow unless it is told otherwise
     raise ModuleNotFoundError(
-        f"Keras cannot load its backend: {_error}. Install TensorFlow, or name the backend that is "
-        "installed: KERAS_BACKEND=jax or KERAS_BACKEND=torch."
+        f"Keras cannot load its backend: {_error}. In the folder of Roofline, give pip install "
+        "'.[cpu]' (or '.[gpu]'); or name a backend that is installed: KERAS_BACKEND=jax or "
+        "KERAS_BACKEND=torch."
     ) from None
 except ValueError as _error:
     raise ValueError(
