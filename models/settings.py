@@ -45,7 +45,7 @@ class ModelsSection(Strict):
     folds: int = Field(default=5, ge=2)
     block_m: float = Field(default=2000, gt=0)
     buffer_m: float = Field(default=0, ge=0)
-    weights: Literal["tile", "area"] = "tile"
+    weights: Literal["tile", "area"] = "area"
     maps: Literal["all", "networks"] = "all"
     region: str | None = None
     seed: int = Field(default=0, ge=0, lt=2**31)

@@ -279,7 +279,7 @@ def test_a_changed_grid_or_version_makes_its_cells_stale(
 
 def test_a_class_of_ones_own_is_fitted_again_when_it_is_asked_for(tmp_path: Path, own: str) -> None:
     sections = f'trust = ["{own}"]\n[models.estimators.nearest]\nestimator = "{own}.Nearest"\n'
-    path = experiment(tmp_path / "e", sections, names=["nearest"], keep="all")
+    path = experiment(tmp_path / "e", sections, names=["nearest"], keep="all", weights="tile")
     heard = fit(path)
     assert any("no file can hold it" in note for note in heard.notes)
     settings = change(path)
@@ -298,7 +298,7 @@ def test_a_stranger_names_nothing_that_is_imported(
     tmp_path: Path, own: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sections = f'trust = ["{own}"]\n[models.estimators.nearest]\nestimator = "{own}.Nearest"\n'
-    path = experiment(tmp_path / "e", sections, names=["nearest"], keep="all")
+    path = experiment(tmp_path / "e", sections, names=["nearest"], keep="all", weights="tile")
     fit(path)
     folder = find_kept(change(path).folder, "income", model="nearest").path
     sys.modules.pop(own)
@@ -348,7 +348,7 @@ def test_an_estimator_that_fails_is_named_in_one_line(
     tmp_path: Path, own: str, kind: str, message: str
 ) -> None:
     sections = f'trust = ["{own}"]\n[models.estimators.bad]\nestimator = "{own}.{kind}"\n'
-    path = experiment(tmp_path / "e", sections, names=["bad"])
+    path = experiment(tmp_path / "e", sections, names=["bad"], weights="tile")
     with pytest.raises(
         FitError, match=rf"area net/last:avg bad: {own}.{kind}: .*{message}|{message}"
     ) as error:

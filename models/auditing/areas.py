@@ -185,7 +185,7 @@ def uneven_areas(inputs: AuditInputs) -> Iterator[Finding]:
             f"{effective:,.0f} areas, not of {len(n):,}",
             int(effective),
             [f"{area}: {n_tiles:,.0f} tiles" for area, n_tiles in n.nlargest(5).items()],
-            "Read the scores at level 'area', and try [models] weights = \"area\".",
+            "Read the scores at level 'area', and keep [models] weights at \"area\".",
         )
 
 

@@ -255,7 +255,8 @@ def targets_that_follow_tile_count(inputs: AuditInputs) -> Iterator[Finding]:
         inputs,
         inputs.tiles_of_area.astype(np.float64),
         "the number of the area's tiles",
-        "Read R² beside the baselines, and scores by tile count: dense places have small areas.",
+        'Keep [models] weights at "area": weights by tile draw predictions to the areas of many '
+        "tiles. Read R² beside the baselines, and scores by tile count.",
     )
 
 
