@@ -14,7 +14,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo sample test test-fast features models explain report all check docs reference packages clean \
-	bench-extract bench-explain bench-scores bench-report bench-fit bench-heads bench-tiles bench-predict
+	bench-extract bench-explain bench-scores bench-report bench-fit bench-heads bench-tiles bench-predict bench-statistics
 
 help:  ## List the commands.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ bench-fit: $(READY)  ## Measure the fitting beside a careful user's loop, and it
 
 bench-scores: $(READY)  ## Measure the scoring of a full-size grid: 36,723 tiles, 207 runs, 7 targets.
 	$(PYTHON) -m benchmarks.scores
+
+bench-statistics: $(READY)  ## Simulate what scores, intervals and verdicts say beside what is true (QUICK=1 for a look).
+	$(PYTHON) -m benchmarks.statistics $(if $(QUICK),--quick)
 
 bench-report: $(READY)  ## Measure the report of a full-size grid: seconds to build, bytes, seconds to open.
 	$(PYTHON) -m benchmarks.report $(if $(QUICK),--quick)

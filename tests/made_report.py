@@ -201,6 +201,8 @@ class Experiment:
                 "score": "r2",
                 "value": 0.51,
                 "value_corrected": 0.44,
+                "low_corrected": 0.33,
+                "high_corrected": 0.55,
                 "n_cells": 6,
                 "n_not_distinguishable": 1,
             }

@@ -373,9 +373,9 @@ def test_the_hash_of_the_inputs_tells_every_field(tmp_path: Path) -> None:
     [
         ("{", "not JSON"),
         ('{"schema": "roofline.run", "schema_version": 1}', "expected schema 'roofline.audit'"),
-        ('{"schema": "roofline.audit", "schema_version": 3}', "newer Roofline"),
+        ('{"schema": "roofline.audit", "schema_version": 4}', "newer Roofline"),
         (
-            '{"schema": "roofline.audit", "schema_version": 2, "findings": [{"code": "x"}]}',
+            '{"schema": "roofline.audit", "schema_version": 3, "findings": [{"code": "x"}]}',
             "not as `make models` writes it",
         ),
     ],
@@ -390,7 +390,7 @@ def test_data_that_an_older_audit_passed_are_audited_anew(tmp_path: Path) -> Non
     inputs = put("area", FIRST[:3], "\u041501000000")(clean())
     path = write_audit(tmp_path, inputs, [], [])
     assert run_audit(tmp_path, inputs, []) == []
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 2'))
     assert [finding.code for finding in run_audit(tmp_path, inputs, [])] == ["area-variants"]
 
 

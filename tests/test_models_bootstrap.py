@@ -7,11 +7,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import rankdata, spearmanr
+from threadpoolctl import threadpool_limits
 
 from models.evaluation.bootstrap import bootstrap_scores, draw_units, sum_draws, sum_units
 from models.evaluation.ranks import rank_column, rank_influence
 
 TILES = 5  # of each area, in the simulated sets
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    with threadpool_limits(1):  # matrices as small as these only wait for a second
+        yield
 
 
 def simulate(n_areas: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -28,7 +35,7 @@ def simulate(n_areas: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
 
 def holds(truth: np.ndarray, predicted: np.ndarray, unit: np.ndarray, r2: float) -> bool:
     sums = sum_units(truth, predicted[:, None], unit)
-    low, high = bootstrap_scores(sums, draw_units(len(sums.n), 0)).r2
+    low, high = bootstrap_scores(sums, draw_units(len(sums.n), 0, 500)).r2
     return bool(low[0] <= r2 <= high[0])
 
 
@@ -36,7 +43,7 @@ def average(values: np.ndarray) -> np.ndarray:
     return values.reshape(-1, TILES).mean(axis=1)
 
 
-@pytest.mark.parametrize("n_areas", [40, 100, 400])
+@pytest.mark.parametrize("n_areas", [40, 100])
 def test_intervals_of_areas_hold_the_truth(n_areas: int) -> None:
     at_areas, at_tiles = [], []
     for seed in range(200):
@@ -50,7 +57,7 @@ def test_intervals_of_areas_hold_the_truth(n_areas: int) -> None:
 def test_intervals_of_tiles_drawn_as_if_they_were_independent_do_not_hold_the_truth() -> None:
     """Neither of the tiles' R², nor of the areas' R² when the drawn tiles are averaged by area."""
     at_tiles, at_areas = [], []
-    counts = draw_units(100 * TILES, 0)[:500].astype(float).reshape(500, 100, TILES)
+    counts = draw_units(100 * TILES, 0, 500).astype(float).reshape(500, 100, TILES)
     n = counts.sum(axis=2)
     for seed in range(200):
         truth, predicted, _ = simulate(100, seed)

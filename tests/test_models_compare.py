@@ -20,6 +20,7 @@ from models.evaluation.comparisons import (
 )
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
 from models.evaluation.levels import tile_level
+from models.evaluation.training_variance import TRAINING_VARIANCE
 
 CELLS = [CellName(f"net/l{i}:avg", "ridge") for i in range(60)]
 
@@ -87,6 +88,20 @@ def test_embeddings_that_tell_as_much_are_seldom_told_apart(
     alone, corrected = shares.values()
     assert alone > 0.12
     assert corrected <= 0.07
+
+
+@pytest.mark.usefixtures("few_replicates")
+def test_intervals_of_fitted_models_hold_what_they_are_over_data_sets() -> None:
+    """The bootstrap alone, √3 narrower on the scale of log errors, does not."""
+    sets = [fit_out_of_fold(seed, 1) for seed in range(80)]
+    columns = ("r2", "r2_low", "r2_high")
+    values = np.array([[one.scores[name][0] for name in columns] for one in sets])
+    truth = values[:, 0].mean()
+    assert np.mean((values[:, 1] <= truth) & (truth <= values[:, 2])) >= 0.9
+    errors = np.log(1 - values)
+    alone = errors[:, :1] + (errors[:, 1:] - errors[:, :1]) / np.sqrt(TRAINING_VARIANCE)
+    of_truth = np.log(1 - truth)
+    assert np.mean((alone[:, 0] >= of_truth) & (of_truth >= alone[:, 1])) < 0.85
 
 
 @pytest.mark.usefixtures("few_replicates")

@@ -98,6 +98,10 @@ def test_two_areas(city):
 def test_interval_that_is_not_known_is_not_written(city):
     city.write(("income",), ("area",))
     city.change_scores(r2_low=float("nan"), r2_high=float("nan"))
+    winners = city.out / "winners.csv"
+    text = winners.read_text()
+    assert ",0.44,0.33,0.55," in text
+    winners.write_text(text.replace(",0.44,0.33,0.55,", ",,,,"))
     assert "They explain 51\u202f%, the best baseline" in city.render()
 
 

@@ -42,7 +42,7 @@ neighbours-alike           note                 labels of nearest areas correlat
 inferred-tile-size         note                 no tile size is set
 =========================  ===================  ==================================================
 
-Schema `roofline.audit`, version 2: `label-variants`, and look-alikes in `area-variants`. To raise
+Schema `roofline.audit`, version 3: ranges in `neighbours-alike`. To raise
 it: add one to `SCHEMA_VERSION`, and write a line in CHANGELOG.md; the data are then audited anew.
 """
 
@@ -74,7 +74,7 @@ from models.store.runs import read_document, write_json
 from models.store.seal import SEAL, is_sealed, seal
 
 SCHEMA = "roofline.audit"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 CHECKS: dict[str, Check] = {
     check.code: check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import pandas as pd
 from extract.config.arrays import Bools, Floats, Ints
 from models.auditing.areas import FEW_AREAS
 from models.auditing.findings import AuditInputs, Finding, check, count_of, list_texts
+from models.auditing.variogram import fit_variogram
 
 EDGE = 0.01  # share of the side by which neighbours may overlap: coordinates are rounded
 # share of the tiles whose nearest neighbour lies at the same distance, for that to be a spacing
@@ -191,10 +193,17 @@ def neighbours_alike(inputs: AuditInputs) -> Iterator[Finding]:
     centres = places.groupby(inputs.area_number).mean().to_numpy()
     _, neighbours = _tree(centres).query(centres, k=2)
     examples = []
+    ranges = []
     for name, y in inputs.labels.items():
         alike = likeness(y.to_numpy(), neighbours[:, 1])
-        if alike.rho > ALIKE:
-            examples.append(f"{name}: {alike.rho:.2f} over {alike.n:,} areas")
+        if alike.rho <= ALIKE:
+            continue
+        example = f"{name}: {alike.rho:.2f} over {alike.n:,} areas"
+        variogram = fit_variogram(centres, y.to_numpy(np.float64))
+        if variogram is not None and variogram.is_clear:
+            ranges.append(variogram.range_m)
+            example += f", alike up to {variogram.range_m:,.0f} m"
+        examples.append(example)
     if examples:
         yield Finding(
             "note",
@@ -204,8 +213,25 @@ def neighbours_alike(inputs: AuditInputs) -> Iterator[Finding]:
             len(examples),
             examples,
             "Add 'block' to [models] splits: on 'area' a model can be good by knowing the "
-            "neighbourhood.",
+            f"neighbourhood.{_propose_blocks(ranges)}",
         )
+
+
+def _propose_blocks(ranges: list[float]) -> str:
+    """Propose blocks and buffers by the ranges within which areas tell of each other [m]."""
+    if not ranges:
+        return ""
+    median_m = round_up(float(np.median(ranges)))
+    return (
+        f" Set block_m to {median_m}, the median range within which areas are alike; blocks still "
+        "touch training tiles, and buffer_m of that width keeps these out."
+    )
+
+
+def round_up(metres: float) -> int:
+    """Return the next number with two figures."""
+    step = 10.0 ** max(math.floor(math.log10(max(metres, 1.0))) - 1, 0)
+    return int(math.ceil(metres / step) * step)
 
 
 def likeness(y: Floats, nearest: Ints) -> Likeness:

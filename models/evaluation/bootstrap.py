@@ -2,9 +2,8 @@
 
 Tiles of one area share a label, so that areas (or blocks) are drawn and never single tiles.
 Every score here is made of sums over units, so that all replicates of all cells are one matrix
-product; nothing is fitted again. An interval says how much a score would differ had other areas
-been measured. It does not cover what other training data, other folds or another seed would have
-done to the models.
+product; nothing is fitted again. An interval here says how much a score would differ had other
+areas been measured by the same models; `models.evaluation.training_variance` widens it.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ import pandas as pd
 
 from extract.config.arrays import Floats
 from models.evaluation.evaluate import Evaluated, Sees
+from models.evaluation.training_variance import TRAINING_VARIANCE, shrink, stretch
 
 Row = dict[str, Any]
 COMPARISON_COLUMNS = (
@@ -63,6 +64,8 @@ WINNER_COLUMNS = (
     "best_model",
     "value",
     "value_corrected",
+    "low_corrected",
+    "high_corrected",
     "n_cells",
     "n_not_distinguishable",
 )
@@ -76,10 +79,6 @@ QUESTIONS: dict[str, tuple[Sees, Sees]] = {
     FUSED_PICTURES: ("pictures and groups", "pictures"),
 }
 ALPHA = 0.05
-TRAINING_VARIANCE = 3.0
-"""Variance of a difference over data sets, beside that of its bootstrap: 1.8 to 3.0 where equal
-embeddings were compared (`make bench-statistics`); Nadeau and Bengio 2003 (Machine Learning 52:239,
-doi:10.1023/A:1024068626366) predict 2.25 for five folds: 1/J + n_test / n_train beside 1/J."""
 NORMAL = 1.959964  # what a normal deviate exceeds in 5 % of cases
 _LEAST_SPREAD = 1e-9  # below it a standard deviation is rounding
 _LARGEST = 700.0  # of what an exponential is taken
@@ -134,13 +133,27 @@ def compare_cells(evaluated: Evaluated) -> tuple[list[Row], list[Row]]:
     winner = {
         **_name_best(evaluated, best),
         "value": float(values[best]),
-        "value_corrected": evaluated.correct(),
+        **_correct_winner(evaluated, best),
         "n_cells": len(values),
         "n_not_distinguishable": sum(row["verdict"] != "better" for row in rows),
     }
     for kind in QUESTIONS:
         rows += _ask(evaluated, kind, largest)
     return rows, [winner]
+
+
+def _correct_winner(evaluated: Evaluated, best: int) -> Row:
+    """Return what the best cell can be expected to keep, with its interval moved there."""
+    score = evaluated.score
+    corrected = evaluated.correct()
+    ends = [evaluated.scores[f"{score}_{end}"][best] for end in ("low", "high")]
+    moved = stretch(np.array([corrected, evaluated.values[best], *ends]), score)
+    low, high = shrink(moved[2:] + moved[0] - moved[1], score)
+    return {
+        "value_corrected": corrected,
+        "low_corrected": float(low),
+        "high_corrected": float(high),
+    }
 
 
 def _ask(evaluated: Evaluated, kind: str, largest: Largest) -> list[Row]:
@@ -229,15 +242,6 @@ def judge(row: Row) -> Row:
         low, high = 2 * error * np.sinh(np.clip([low, high], -_LARGEST, _LARGEST) / 2)
     ends = {"low": float(low), "high": float(high), "verdict": verdict}
     return {**row, "difference": float(values[0] - values[1]), **ends}
-
-
-def stretch(values: Floats, score: str) -> Floats:
-    """Return scores on the scale on which they are compared: R² as −log(1 − R²), whose differences
-    are those of log errors; balanced accuracy as it is.
-    """
-    if score != "r2":
-        return values
-    return -np.log(np.maximum(1 - values, _LEAST_SPREAD))
 
 
 def find_quantile(freedom: int, alpha: float) -> float:

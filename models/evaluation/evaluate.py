@@ -14,6 +14,7 @@ from models.data.model_names import parse_model
 from models.evaluation.bootstrap import (
     TAILS,
     Counts,
+    Interval,
     UnitSums,
     bootstrap_scores,
     draw_units,
@@ -23,6 +24,7 @@ from models.evaluation.bootstrap import (
 from models.evaluation.class_scores import ClassSums, sum_classes
 from models.evaluation.levels import Level
 from models.evaluation.scores import score_columns
+from models.evaluation.training_variance import widen
 
 Sees = Literal["none", "pictures", "pictures and groups"]
 ENOUGH = 500  # replicates of a mean; the ends of an interval need more
@@ -99,8 +101,7 @@ def _evaluate_numbers(rows: Level, cells: list[CellName], counts: Counts) -> Eva
     scores["spearman"] = sums.rho
     intervals = {"r2": drawn.r2, "rmse": drawn.rmse, "spearman": drawn.spearman}
     for name, interval in intervals.items():
-        scores[f"{name}_low"] = interval.low
-        scores[f"{name}_high"] = interval.high
+        _add_interval(scores, name, interval)
     return Evaluated(
         rows=rows,
         cells=cells,
@@ -123,8 +124,7 @@ def _evaluate_classes(rows: Level, cells: list[CellName], counts: Counts) -> Eva
     for name in observed[0]:
         scores[name] = np.concatenate([one[name] for one in observed])
         ends = np.array([np.quantile(one[name], TAILS) for one in drawn])
-        scores[f"{name}_low"] = ends[:, 0]
-        scores[f"{name}_high"] = ends[:, 1]
+        _add_interval(scores, name, Interval(ends[:, 0], ends[:, 1]))
     replicates = np.column_stack([one["balanced_accuracy"] for one in drawn])
     return Evaluated(
         rows=rows,
@@ -135,6 +135,12 @@ def _evaluate_classes(rows: Level, cells: list[CellName], counts: Counts) -> Eva
         correct=partial(correct_balanced_accuracy, sums, counts, replicates),
         n_units=n_units,
     )
+
+
+def _add_interval(scores: dict[str, Floats], name: str, interval: Interval) -> None:
+    widened = widen(interval, scores[name], name)
+    scores[f"{name}_low"] = widened.low
+    scores[f"{name}_high"] = widened.high
 
 
 def correct_r2(sums: UnitSums, counts: Counts, replicates: Floats) -> float:

@@ -34,7 +34,8 @@ HELD_OUT = {
 }
 UNITS = {"random": "areas", "area": "areas", "block": "blocks"}
 VERDICT_READING = (
-    "95 %: {units} drawn again {replicates:,} times, with the models and folds as they are.",
+    "95 %: {units} drawn again {replicates:,} times; three times that variance, since other data",
+    "    train other models.",
     "verdict: '=' is not distinguishable from the best, 'worse' is (p < 0.05, corrected for other",
     "    training sets, for all pairs of cells, and for having picked the winner).",
 )
@@ -254,7 +255,8 @@ def list_findings(folder: Path, shown: dict[str, str]) -> list[str]:
     for row in winners.to_dict("records"):
         found.append(
             f"Best of {row['n_cells']} cells: {SCORE_WORDS[row['score']]} {_number(row['value'])}; "
-            f"where it was not chosen, about {_number(row['value_corrected'])}. "
+            f"where it was not chosen, about {_number(row['value_corrected'])} "
+            f"({_number(row['low_corrected'])} … {_number(row['high_corrected'])}). "
             f"Not distinguishable from it: {row['n_not_distinguishable']}."
         )
     rows = _select(read_table(folder / "comparisons.csv"), **shown)

@@ -32,7 +32,8 @@ class Answer:
     ----------
     score : `r2`, or `balanced_accuracy` of classes.
     value, low, high : of the best model that sees pictures and nothing else, and its 95 % interval.
-    corrected : the value where the model was not chosen, where it is the best of all.
+    corrected, corrected_low, corrected_high : the same where the model was not chosen, where it is
+        the best of all.
     gain, gain_low, gain_high : above the best baseline, paired over the same resamples.
     decision : `better`, `worse` or `not distinguishable` (p < 0.05 after correction); empty where
         it was not compared.
@@ -48,6 +49,8 @@ class Answer:
     low: float
     high: float
     corrected: float
+    corrected_low: float
+    corrected_high: float
     baseline: str
     baseline_value: float
     gain: float
@@ -60,6 +63,15 @@ class Answer:
     def is_known(self) -> bool:
         """Whether a model that sees pictures has a score."""
         return not self.is_baseline and math.isfinite(self.value)
+
+    @property
+    def kept(self) -> tuple[float, float, float]:
+        """The value that can be expected to stay, with its interval: corrected for the choice where
+        the model was chosen as the best.
+        """
+        if math.isfinite(self.corrected):
+            return self.corrected, self.corrected_low, self.corrected_high
+        return self.value, self.low, self.high
 
     @property
     def verdict(self) -> str:
@@ -136,7 +148,8 @@ def _build(
         baseline = {} if row["is_baseline"] else baselines.get(target, {})
         pair = {} if row["is_baseline"] else pairs.get(target, {})
         winner = winners.get(target, {})
-        is_winner = (winner.get("best_cut"), winner.get("best_model")) == (row["cut"], row["model"])
+        if (winner.get("best_cut"), winner.get("best_model")) != (row["cut"], row["model"]):
+            winner = {}
         value = float(row[score])
         baseline_value = float(baseline.get(score, math.nan))
         answer = Answer(
@@ -148,7 +161,9 @@ def _build(
             value=value,
             low=float(row[f"{score}_low"]),
             high=float(row[f"{score}_high"]),
-            corrected=float(winner["value_corrected"]) if is_winner else math.nan,
+            corrected=float(winner.get("value_corrected", math.nan)),
+            corrected_low=float(winner.get("low_corrected", math.nan)),
+            corrected_high=float(winner.get("high_corrected", math.nan)),
             baseline=baseline.get("model", DASH),
             baseline_value=baseline_value,
             gain=float(pair.get("difference", value - baseline_value)),
@@ -203,9 +218,10 @@ def describe_exceptions(answers: list[Answer], collected: Collected) -> list[str
 def _describe_pictures(answer: Answer) -> str:
     """Describe what pictures and the best baseline explain, or find of classes."""
     verb = "find" if answer.score == "balanced_accuracy" else "explain"
-    share = _describe_share(answer.value)
-    if answer.value > 0 and math.isfinite(answer.low):
-        share += f" ({format_percent(answer.low)} to {format_percent(answer.high)})"
+    value, low, high = answer.kept
+    share = _describe_share(value)
+    if value > 0 and math.isfinite(low):
+        share += f" ({format_percent(max(low, 0))} to {format_percent(high)})"
     baseline = _describe_share(answer.baseline_value)
     return (
         f"{answer.target}: pictures are {answer.decision}. They {verb} {share}, the best baseline "

@@ -64,7 +64,12 @@ def _describe_best(best: Answer) -> str:
     score = names[best.score]
     if math.isfinite(best.corrected):
         value = format_number(best.corrected)
-        return f"The best predicted is {best.target}: {score} {value} where it was not chosen."
+        low = format_number(best.corrected_low)
+        high = format_number(best.corrected_high)
+        return (
+            f"The best predicted is {best.target}: {score} {value} ({low} to {high}) where it was "
+            "not chosen."
+        )
     return f"The best predicted is {best.target}: {score} {format_number(best.value)}."
 
 
