@@ -13,8 +13,9 @@ from models.evaluation.bootstrap import Interval
 
 TRAINING_VARIANCE = 3.0
 """Variance over data sets beside that of the bootstrap: 1.5 to 3.0 of differences between models,
-2.4 to 2.9 of scores, in simulations with ridges of 64 to 512 columns on 60 and 200 areas. Nadeau and Bengio 2003 (Machine Learning 52:239,
-doi:10.1023/A:1024068626366) predict 2.25 for five folds: 1/J + n_test / n_train beside 1/J."""
+2.4 to 2.9 of scores, in simulations with ridges of 64 to 512 columns on 60 and 200 areas. Nadeau
+and Bengio 2003 (Machine Learning 52:239, doi:10.1023/A:1024068626366) predict 2.25 for five folds:
+1/J + n_test / n_train beside 1/J."""
 _LEAST = 1e-9  # error whose logarithm is taken
 _LARGEST = 700.0  # of what an exponential is taken
 
