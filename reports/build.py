@@ -26,7 +26,7 @@ PACKAGE = "map.gpkg"
 LINKS = (
     Link("leaderboard.csv", "every score"),
     Link("errors.csv", "errors by group"),
-    Link("report.json", "the numbers of the sentences"),
+    Link("report.json", "the numbers of the sentences, to cite"),
 )
 
 
@@ -58,12 +58,13 @@ def build_content(collected: Collected) -> PageContent:
     targets = collected.targets
     maps = {target: build_maps(collected, target) for target in targets}
     group_errors = {target: build_group_errors(collected, target) for target in targets}
-    links = list(LINKS)
+    links = []
     places = build_places(collected)
     if places is not None:
         links.append(Link(MAP, f"every {places.kind} on a map"))
         if can_package(places):
             links.append(Link(PACKAGE, "that map for QGIS"))
+    links += LINKS
     if find_browser() is not None:
         links.append(Link("report.pdf", "this page on paper"))
     return PageContent(

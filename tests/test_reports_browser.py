@@ -64,6 +64,44 @@ def shared_map(built: Any) -> Any:
     return built.with_name("map.html")
 
 
+CONTRAST = """() => {
+  const light = (colour) => {
+    const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((c) => c / 255);
+    const linear = parts.map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  };
+  const paper = light(getComputedStyle(document.body).backgroundColor);
+  const found = [];
+  for (const text of document.querySelectorAll("[data-figure] svg text")) {
+    const style = getComputedStyle(text), name = text.closest("[data-figure]").dataset.figure;
+    const ends = [light(style.fill), paper].sort((a, b) => a - b);
+    const onCell = /^(heat|correlations)/.test(name) && style.textAnchor === "middle" && /^[−\\d.]+$/.test(text.textContent);
+    const ratio = onCell ? 21 : (ends[1] + 0.05) / (ends[0] + 0.05);
+    if (!text.textContent.trim()) continue;
+    if (ratio < 4.5 || parseFloat(style.fontSize) < 12) found.push([name, text.textContent, style.fill, style.fontSize]);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (420, "dark")])
+@pytest.mark.parametrize("name", ["index.html", "map.html"])
+def test_axe_finds_nothing_and_text_of_figures_stands_out(browser, built, name, width, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page, _ = open_page(
+        browser,
+        built.with_name(name),
+        viewport={"width": width, "height": 900},
+        color_scheme=scheme,
+    )
+    # axe can tell no contrast of what lies on a gradient or in a figure
+    page.add_style_tag(content=".scroll { background: none !important }")
+    assert page.evaluate(CONTRAST) == []
+    found = axe.run(page, context={"exclude": [["[data-figure]"]]}).response
+    assert len(found["passes"]) > 20
+    assert [one["id"] for one in found["violations"]] == []
+
+
 def test_map_is_read_with_the_keyboard_alone(browser, shared_map):
     page, heard = open_page(browser, shared_map, viewport={"width": 420, "height": 900})
     assert page.evaluate("document.documentElement.scrollWidth") <= 420

@@ -55,6 +55,7 @@ def test_page_has_the_numbers_of_the_strictest_split(page):
     )
     assert "The best predicted is income: R² 0.44 (0.33 to 0.55) where it was not chosen." in page
     assert "They explain 44\u202f% (33\u202f% to 55\u202f%), the best baseline" in page
+    assert "Pictures beat the best baseline on 2 of 2 indices" in page
     assert "12.5" in page
     assert "Random weights" not in page
 
@@ -70,7 +71,7 @@ def test_verdict_is_that_of_the_paired_comparison_not_of_the_interval(city):
 
 def test_winners_that_do_not_stand_out_are_counted(page):
     assert (
-        "One cell is better than all others on 0 of 2 indices. Elsewhere 1 others cannot be told "
+        "One cell is better than all others on 0 of 2 indices. Elsewhere 1 other cannot be told "
         "from the best."
     ) in page
 
@@ -240,7 +241,10 @@ def test_no_sentence_is_longer_than_25_words(city):
         ("With which weights and version?", "Roofline"),
         ("What does R² mean?", "The share of what differs between places"),
         ("How much is luck?", "where it was not chosen"),
-        ("Which file do I cite?", "leaderboard.csv"),
+        ("Which file do I cite?", "the numbers of the sentences, to cite"),
+        ("Where is it wrong?", "Where it is wrong</a>: "),
+        ("Can I use it for another city?", "For another city the error is not known"),
+        ("Where is that on a map?", '<a href="map.html">every tile on a map</a>'),
     ],
 )
 def test_question_is_answered_on_the_first_screens(first_screens, question, answer):

@@ -12,7 +12,7 @@ import pandas as pd
 import vl_convert
 
 from reports.data.collect import Collected
-from reports.sections.answer import build_answer_chart
+from reports.sections.answer import build_answer_chart, title_answer
 from reports.sections.charts import Spec
 from reports.sections.comparison import build_heat, title_heat
 from reports.sections.cost import build_cost, build_pareto
@@ -30,10 +30,10 @@ PADDING = {"left": 24, "right": 12, "top": 5, "bottom": 5}
 
 
 class Kind(NamedTuple):
-    """A figure of the whole experiment."""
+    """A figure of the whole experiment; its title is what it shows, where that is a function."""
 
     build: Callable[[Collected], Spec | None]
-    title: str
+    title: str | Callable[[Collected], str]
     alt: str
 
 
@@ -48,7 +48,7 @@ class TargetKind(NamedTuple):
 KINDS = {
     "answer": Kind(
         build_answer_chart,
-        "What pictures explain, beside the best baseline",
+        title_answer,
         "For each index, R² of the best model that sees pictures with its 95 % interval, and of "
         "the best baseline. The numbers are in the table of this section.",
     ),
@@ -113,7 +113,8 @@ def build_figures(collected: Collected) -> dict[str, Figure]:
     for name, kind in KINDS.items():
         spec = kind.build(collected)
         if spec is not None:
-            figures[name] = Figure(spec=spec, title=kind.title, alt=kind.alt, file=name)
+            title = kind.title if isinstance(kind.title, str) else kind.title(collected)
+            figures[name] = Figure(spec=spec, title=title, alt=kind.alt, file=name)
     for name, by_target in TARGET_KINDS.items():
         for i, target in enumerate(collected.all_targets):
             spec = by_target.build(collected, target)

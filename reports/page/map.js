@@ -92,7 +92,8 @@
     const size = Math.max(1, view.k * data.side);
     context.strokeStyle = style.getPropertyValue("--paper");
     if (paths.length) context.setTransform(view.k, 0, 0, view.k, view.x, view.y);
-    context.lineWidth = 0.4 * pixels / view.k;
+    // lines between many small areas would hide their colours
+    context.lineWidth = 0.4 * pixels * Math.min(1, 30 * view.k / (least * Math.sqrt(n))) / view.k;
     for (let i = 0; i < n; i++) {
       if (colour[i] < 0) continue;
       context.fillStyle = palette[colour[i]];

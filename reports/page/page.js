@@ -39,28 +39,30 @@
   const contents = document.querySelector(".contents");
   contents.open = !matchMedia("(max-width: 64rem)").matches;
 
+  const isTable = (spec) => spec.encoding?.x?.type === "nominal";  // heat maps, whose rows leave no room above
+
   // Figures, those in sight first, one at a time, so that the page answers while it draws.
-  function style() {
+  function style(spec) {
     const of = getComputedStyle(document.body), ink = of.color, line = of.getPropertyValue("--line").trim();
     const text = { labelColor: ink, titleColor: ink };
     const above = { labelAlign: "left", labelBaseline: "bottom", labelPadding: 0, labelOffset: -6, ticks: false, domain: false };
     return { background: "transparent", view: { stroke: line }, title: { color: ink }, header: text, style: { "guide-label": { fill: ink } },
       axis: { ...text, gridColor: line, domainColor: line, tickColor: line }, legend: text, text: { fill: ink },
-      ...(narrow.matches ? { axisYDiscrete: above } : {}) };
+      ...(narrow.matches ? { axisYDiscrete: isTable(spec) ? { labelLimit: 110 } : above } : {}) };
   }
   const specs = JSON.parse(document.getElementById("figures").textContent);
   // Charts take the width that there is, small multiples as many columns as fit.
   const room = document.querySelector("main section").clientWidth;
   const count = (spec, channel) => new Set(Object.values(spec.datasets)[0].map((row) => row[spec.encoding[channel].field])).size;
   function fit(spec, place) {
-    const fitted = structuredClone(spec), isHalf = place.closest(".grid") && room > 760;
+    const fitted = structuredClone(spec), isHalf = Boolean(place.closest(".grid")) && room > 760;
     const here = isHalf ? Math.min(500, room / 2 - 20) : room;
-    if (fitted.facet) fitted.columns = Math.max(1, Math.min(fitted.columns, Math.floor(here / (fitted.spec.width + 60))));
+    if (fitted.facet) fitted.columns = Math.max(1, Math.min(fitted.columns, Math.floor(here / (fitted.spec.width + 75))));
     else if (typeof fitted.width === "number") {
       fitted.width = Math.min(here, fitted.width < 400 ? fitted.width + 100 : 860);
       fitted.autosize = { type: "fit-x", contains: "padding" };
       if (fitted.height.step) fitted.height = (narrow.matches ? 46 : fitted.height.step) * count(spec, "y");
-    } else fitted.width.step = Math.max(46, Math.min(fitted.width.step, (room - 340) / count(spec, "x")));
+    } else fitted.width.step = Math.max(isHalf ? 36 : 46, Math.min(fitted.width.step, (here - (isHalf ? 170 : 340)) / count(spec, "x")));
     return fitted;
   }
   const drawn = new Set();
@@ -73,7 +75,8 @@
       const place = waiting.find((one) => !one.closest(".away")) ?? waiting[0];
       if (!place) break;
       drawn.add(place);
-      await vegaEmbed(place, fit(specs[place.dataset.figure], place), { mode: "vega-lite", actions: false, renderer: "svg", config: style() });
+      const spec = specs[place.dataset.figure];
+      await vegaEmbed(place, fit(spec, place), { mode: "vega-lite", actions: false, renderer: "svg", config: style(spec) });
       await new Promise((done) => setTimeout(done));
       document.body.dataset.usable = "yes";  // the first figure is drawn; the menus were ready before
     }

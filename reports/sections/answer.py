@@ -198,6 +198,17 @@ def build_answer_chart(collected: Collected) -> Spec | None:
     )
 
 
+def title_answer(collected: Collected) -> str:
+    """Return on how many targets that are numbers pictures are better, and on how many worse."""
+    decisions = [answer.decision for answer in build_answers(collected) if answer.decision]
+    if not decisions:
+        return "What pictures explain, beside the best baseline"
+    n_better = decisions.count(BETTER)
+    n_worse = decisions.count(WORSE)
+    text = f"Pictures beat the best baseline on {n_better} of {plural(len(decisions), 'index')}"
+    return f"{text}, and lose on {n_worse}" if n_worse else text
+
+
 def describe_exceptions(answers: list[Answer], collected: Collected) -> list[str]:
     """Describe where pictures are better or worse, and what they add or lack beside descriptors.
 

@@ -53,7 +53,7 @@ def describe_winners(collected: Collected) -> str:
     text = f"One cell is better than all others on {n_alone} of {plural(len(winners), 'index')}."
     if not tied:
         return text
-    others = format_count(tied[0])
+    others = plural(tied[-1], "other")
     if len(tied) > 1:
-        others += f" to {format_count(tied[-1])}"
-    return text + f" Elsewhere {others} others cannot be told from the best."
+        others = f"{format_count(tied[0])} to {others}"
+    return text + f" Elsewhere {others} cannot be told from the best."
