@@ -142,7 +142,10 @@ def test_map_tells_the_place_below_the_pointer(browser, shared_map, built):
     )
     tiles = pd.read_csv(built.parents[2] / "tiles.csv")
     truth = tiles["income"][0]
-    shown = {name: float(text.replace("−", "-")) for name, text in facts.items() if name != "area"}
+    low, high = (float(end.replace("−", "-")) for end in facts["80 % interval"].split(" … "))
+    assert (low + high) / 2 == pytest.approx(truth / 2, abs=0.01 * (high - low))
+    names = ("truth", "prediction", "residual")
+    shown = {name: float(facts[name].replace("−", "-")) for name in names}
     assert shown == pytest.approx(
         {"truth": truth, "prediction": truth / 2, "residual": -truth / 2}, rel=0.01
     )
