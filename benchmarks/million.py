@@ -49,6 +49,7 @@ class StubNetwork:
     """
 
     precision, runtime, device, note = "float32", "none", "none", ""
+    float32_cuts = ""
     weights, weights_sha256, versions = "random:0", "0" * 64, "stub"
 
     def __init__(self, shapes: dict[str, tuple[int, ...]]) -> None:

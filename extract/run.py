@@ -24,6 +24,7 @@ from extract.pictures.image_folder import Images, plain_name
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards, check_backbone_shards
 from extract.store.columns import read_rejects
+from extract.tables.spreadsheets import quote_formulas
 from extract.tables.text_columns import pack_texts, release_freed_memory
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.timing.stages import (
@@ -233,4 +234,4 @@ def _write_csv(table: pd.DataFrame, path: Path) -> None:
     has_returns = any(texts[name].str.contains("\r", regex=False).any() for name in texts)
     quoting = csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL  # pandas quotes no \r
     with write_atomically(path) as partial:
-        table.to_csv(partial, index=False, quoting=quoting)
+        quote_formulas(table).to_csv(partial, index=False, quoting=quoting)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from extract.files.atomic import write_atomically
+from extract.tables.spreadsheets import quote_formulas
 from models.evaluation.current import open_current
 from reports.data.collect import Collected, collect
 from reports.data.places import Places, build_places
@@ -40,12 +41,12 @@ def build_report(settings: ReportSettings) -> Path:
     write_leaderboard(content.board, folder)
     if len(collected.class_scores):
         classes = build_class_leaderboard(collected)
-        _write_text(folder / "leaderboard_classes.csv", classes.to_csv(index=False))
+        _write_text(folder / "leaderboard_classes.csv", quote_formulas(classes).to_csv(index=False))
     write_figures(content.figures, folder)
     _write_maps(content, folder)
     tables = [errors.table for errors in content.group_errors.values()]
     errors = pd.concat([pd.DataFrame(columns=COLUMNS), *tables])
-    _write_text(folder / "errors.csv", errors.to_csv(index=False))
+    _write_text(folder / "errors.csv", quote_formulas(errors).to_csv(index=False))
     _write_text(folder / "report.json", build_document(content))
     if content.places is not None:
         _write_shared_map(content.places, collected, folder)
@@ -106,7 +107,7 @@ def _write_maps(content: PageContent, folder: Path) -> None:
         }
         for what, png in pictures.items():
             (folder / f"map-{what}-{name}.png").write_bytes(png)
-        maps.table.round(6).to_csv(folder / f"map-{name}.csv", index=False)
+        quote_formulas(maps.table.round(6)).to_csv(folder / f"map-{name}.csv", index=False)
 
 
 def _write_shared_map(places: Places, collected: Collected, folder: Path) -> None:

@@ -17,6 +17,7 @@ class StubNetwork:
     precision = "float32"
     runtime = "stub"
     device = "cpu"
+    float32_cuts = ""
     note = ""
     weights = "random:0"
     weights_sha256 = 64 * "0"
@@ -39,7 +40,14 @@ class StubNetwork:
 
 
 def open_stub(
-    settings: ExtractSettings, backbone, probe, *, allow_random, precision=None, runtime=None
+    settings: ExtractSettings,
+    backbone,
+    probe,
+    *,
+    allow_random,
+    precision=None,
+    runtime=None,
+    float32_cuts=None,
 ):
     seconds = float(os.environ.get("STUB_SECONDS", "0"))
     return StubNetwork(settings.extract.cuts_of(backbone), seconds)

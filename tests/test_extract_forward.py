@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -342,6 +344,31 @@ def test_values_come_in_the_stored_type_and_never_infinite():
     stored = keras.ops.convert_to_numpy(store(np.float32([[1e6, -1e6, 0.5, np.nan]]), "float16"))
     assert stored.dtype == np.float16
     np.testing.assert_array_equal(stored, np.float16([[65504, -65504, 0.5, np.nan]]))
+
+
+def test_cuts_that_float16_would_lose_are_stored_as_float32_and_said(settings, monkeypatch):
+    build = forward_module.build_network
+
+    def build_small(*args, **said):
+        """Build the network, the second cut's rows divided by 1e9."""
+        network = build(*args, **said)
+        first, second, *others = network.exact.outputs
+        small = keras.Model(network.exact.input, [first, second * 1e-9, *others])
+        return replace(network, exact=small)
+
+    settings = with_extract(settings, dtype="float16", weights="random:0")
+    monkeypatch.setattr(forward_module, "build_network", build_small)
+    forward = open_forward(settings, "mobilenetv2", PICTURES, allow_random=False)
+    first, second, *_ = forward.shapes
+    assert forward.float32_cuts == second
+    assert re.fullmatch(f"{second}: .* columns are lost .*; stored as float32", forward.note)
+    types = [str(rows.dtype) for rows in forward(PICTURES).values()]
+    assert types == ["float16", "float32", "float16", "float16"]
+    recorded = open_forward(
+        settings, "mobilenetv2", PICTURES, allow_random=False, float32_cuts=first
+    )
+    types = [str(rows.dtype) for rows in recorded(PICTURES).values()]
+    assert types == ["float32", "float16", "float16", "float16"]
 
 
 @pytest.mark.parametrize("name", ["mobilenet", "mobilenetv2", "xception"])

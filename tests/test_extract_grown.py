@@ -20,7 +20,7 @@ from made_processes import start_extraction
 from stub_network import StubNetwork, open_stub
 
 from extract.checks.plan import plan_extraction
-from extract.errors import EmbeddingsError
+from extract.errors import EmbeddingsError, ExtractionError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from extract.store.checksums import hash_file
@@ -217,6 +217,44 @@ def test_retry_looks_again_at_rejected_pictures_that_did_not_change(experiment, 
     summary, n_pictures = extract(path, retry=True)
     assert (summary.n_rejected, n_pictures) == (0, 1)
     check_equals_fresh(path)
+
+
+ONE = '"mobilenetv2/block_1_expand_relu:avg"'
+TWO = f'{ONE}, "mobilenetv2/block_3_expand_relu:map"'
+
+
+def test_a_further_cut_of_a_backbone_is_embedded_and_that_of_others_stays(experiment):
+    cuts = f'{ONE}, "vgg16/block1_pool:avg"'
+    path = experiment(n=N, replace={TWO: cuts})
+    assert extract(path)[1] == 2 * N
+    path.write_text(path.read_text().replace(cuts, f'{TWO}, "vgg16/block1_pool:avg"'))
+    assert plan_new(path) == {"mobilenetv2": N, "vgg16": 0}
+    summary, n_pictures = extract(path)
+    assert (summary.done, n_pictures) == (["mobilenetv2"], N)
+    check_equals_fresh(path)
+
+
+def test_a_further_backbone_leaves_the_first_as_it_is(experiment):
+    path = experiment(n=N, replace={TWO: ONE})
+    extract(path)
+    path.write_text(path.read_text().replace(ONE, f'{ONE}, "vgg16/block1_pool:avg"'))
+    summary, n_pictures = extract(path)
+    assert (summary.done, n_pictures) == (["vgg16"], N)
+    check_equals_fresh(path)
+
+
+def test_a_cut_that_is_no_longer_asked_for_is_not_thrown_away(experiment):
+    path = experiment(n=N)
+    extract(path)
+    path.write_text(path.read_text().replace(TWO, ONE))
+    with pytest.raises(ExtractionError, match=r"cuts was \[.*map.*Restore that setting"):
+        extract(path)
+
+
+def plan_new(path: Path) -> dict[str, int]:
+    settings = read_settings(path, ExtractSettings)
+    plan = plan_extraction(settings, seconds=0.1, open_forward=open_counting)
+    return {name: part.missing_tiles for name, part in plan.backbones.items()}
 
 
 def test_shards_of_another_length_are_made_without_a_network(experiment):

@@ -23,6 +23,7 @@ class Stub:
         self.shapes = {"block_1_expand_relu:avg": (96,), "block_3_expand_relu:map": (4, 4, 144)}
         self.weights, self.weights_sha256, self.versions = "random:0", "0" * 64, "stub"
         self.precision, self.runtime, self.device, self.note = "float32", "stub", "cpu", ""
+        self.float32_cuts = ""
 
     def __call__(self, settings, backbone, probe, **said):
         return self

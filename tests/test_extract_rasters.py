@@ -23,7 +23,7 @@ from extract.errors import OptionError, RasterError, TableError
 from extract.settings import ExtractSettings, read_settings
 from extract.tables.tile_table import read_tiles
 from extract.tiling.make_tiles import make_tiles
-from extract.tiling.options import Request, parse_stretch
+from extract.tiling.options import Request, name_columns, parse_stretch
 from extract.timing.clock import Clock
 
 pytest.importorskip("rasterio")
@@ -384,6 +384,19 @@ def test_labels_that_cannot_be_used_say_why(
             targets=targets,
         )
     assert not (tmp_path / "town").exists()
+
+
+def test_codes_of_another_name_and_targets_with_commas_are_found(survey: Path) -> None:
+    labels = write_labels(survey.parent, 'LSOA code,"Education, Skills",income\nW,1,3\nE,2,4\n')
+    targets = name_columns(["Education, Skills", "income"], labels)
+    assert targets == name_columns(['"Education, Skills",income'], labels)
+    said = {"areas": halves(survey.parent), "area_code": "code", "labels": labels}
+    with pytest.raises(TableError, match=r"no column 'code', as the polygons have.*--label-code"):
+        make(survey, targets=targets, **said)
+    folder = make(survey, targets=targets, label_code="LSOA code", **said)
+    table = pd.read_csv(folder / "tiles.csv").groupby("area")
+    assert table["Education, Skills"].first().to_dict() == {"E": 2.0, "W": 1.0}
+    assert table["income"].first().to_dict() == {"E": 4.0, "W": 3.0}
 
 
 def test_spaces_and_a_byte_order_mark_in_labels_are_no_part_of_them(survey: Path) -> None:

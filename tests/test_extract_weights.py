@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,14 @@ def save(model: Any, path: Path) -> Path:
     else:
         model.save(path)
     return path
+
+
+def test_a_file_that_unpacks_to_a_thousand_times_its_size_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "w.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", bytes(1 << 22))
+    with pytest.raises(NetworkError, match=r"w.keras: 4194304 bytes are packed into it"):
+        load_weights(build(0), path)
 
 
 @pytest.mark.parametrize("pattern", FORMATS)

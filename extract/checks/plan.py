@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -130,15 +129,13 @@ def _probe(
     settings = pending[0].settings
     features = settings.folder / "features"
     make_folder(features)
-    began = time.perf_counter()
     forward = choose_forward(open_forward)
-    loading = time.perf_counter() - began
     with tempfile.TemporaryDirectory(prefix=".plan-", dir=features) as folder:
         probe = Probe(settings, pending[0].tiles, pending, Path(folder))
         pipeline, record = probe.run(forward, seconds, allow_random=allow_random)
     plan.peak_rss_bytes = pipeline.decoders.count_bytes()
     pipeline.close()
-    plan.startup_seconds = record.startup_seconds + loading
+    plan.startup_seconds = record.startup_seconds
     plan.probe_tiles = record.n_tiles
     stages = sum_records([record])
     for backbone in pending:

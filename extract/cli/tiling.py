@@ -31,11 +31,16 @@ def tiles(
         str | None, typer.Option(help="Column of the area codes, in polygons and labels.")
     ] = None,
     labels: Annotated[Path | None, typer.Option(help="CSV of labels, one row an area.")] = None,
+    label_code: Annotated[
+        str | None, typer.Option(help="Column of the area codes in the labels, if another.")
+    ] = None,
     targets: Annotated[
-        str | None, typer.Option(help="Columns of the labels to predict: income,health.")
+        list[str] | None,
+        typer.Option(help="Columns of the labels to predict: income,health. May be repeated."),
     ] = None,
     groups: Annotated[
-        str | None, typer.Option(help="Columns of the labels that describe areas.")
+        list[str] | None,
+        typer.Option(help="Columns of the labels that describe areas. May be repeated."),
     ] = None,
     size_m: Annotated[float, typer.Option(help="Side of a tile [m].")] = 200.0,
     stride_m: Annotated[
@@ -86,7 +91,13 @@ def tiles(
         interrupted="stopped. Every complete block is kept; the same command goes on from there.",
     ):
         from extract.tiling.make_tiles import make_tiles
-        from extract.tiling.options import Request, check_choice, parse_stretch, split_list
+        from extract.tiling.options import (
+            Request,
+            check_choice,
+            name_columns,
+            parse_stretch,
+            split_list,
+        )
 
         request = Request(
             surface=surface,
@@ -95,8 +106,9 @@ def tiles(
             areas=areas,
             area_code=area_code,
             labels=labels,
-            targets=split_list(targets),
-            groups=split_list(groups),
+            label_code=label_code,
+            targets=name_columns(targets or [], labels),
+            groups=name_columns(groups or [], labels),
             size_m=size_m,
             stride_m=size_m if stride_m is None else stride_m,
             pixels=pixels,

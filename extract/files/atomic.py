@@ -17,10 +17,15 @@ def write_atomically(path: Path) -> Iterator[Path]:
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
+        publish(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        if error.errno and not error.filename:  # a full disk does not say where
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    publish(partial, path)
 
 
 def publish(partial: Path, path: Path) -> None:

@@ -143,6 +143,6 @@ def _finish(
     part.tiles += len(step.batch.new)
     part.kept += len(step.batch.kept)
     shapes = pipeline.networks[step.backbone.backbone].shapes
-    rows = step.batch.merge(computed, pipeline.settings.extract.dtype, list(shapes))
+    rows = step.batch.merge(computed, list(shapes))
     with record.waited.time("write"):
         queue.put(step, rows)

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from joblib import cpu_count
 
 from extract.config.arrays import Array, Pixels
+from extract.config.cuts import PIXELS
 from extract.errors import DecoderError, ExtractionError
+from extract.networks.pixels import PixelForward
 from extract.pictures.decoder_pool import DecoderPool
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
@@ -41,15 +43,22 @@ OpenForward = Callable[..., ForwardNetwork]
 
 
 def choose_forward(open_forward: OpenForward | None) -> OpenForward:
-    """Return what opens networks: what is given, or that of this package.
+    """Return what opens networks: what is given, or that of this package."""
+    return open_forward or _open_frozen
 
-    Keras takes seconds to load, and a finished run does not need it.
+
+def _open_frozen(
+    settings: ExtractSettings, backbone: str, probe: Pixels, **said: Any
+) -> ForwardNetwork:
+    """Open a network of this package; see `extract.networks.forward.open_forward`.
+
+    Keras takes seconds to load, and neither a finished run nor the pictures themselves need it.
     """
-    if open_forward is not None:
-        return open_forward
-    from extract.networks.forward import open_forward as open_frozen
+    if backbone == PIXELS:
+        return PixelForward(cuts=settings.extract.cuts_of(PIXELS), stored=settings.extract.dtype)
+    from extract.networks.forward import open_forward
 
-    return open_frozen
+    return open_forward(settings, backbone, probe, **said)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,7 +118,7 @@ def open_pipeline(
             probe = reader.read(rows, Clock()).pictures
             for backbone in backbones:
                 if not backbone.needs_network:
-                    networks[backbone.backbone] = StatedNetwork(backbone.earlier[-1])
+                    networks[backbone.backbone] = StatedNetwork(backbone.latest)
                     continue
                 network = open_forward(
                     settings,

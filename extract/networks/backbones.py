@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,14 @@ class FrozenNetwork:
     Attributes
     ----------
     model : (n, size, size, 3) uint8 → the stored rows of each cut.
+    exact : the same in float32.
     body : its part between preprocessing and pooling: scaled pictures → the map of each cut.
     cuts : in the order of the outputs.
     weights, weights_sha256 : `imagenet`, `random:<seed>` or a file; hash of those that are used.
     """
 
     model: keras.Model
+    exact: keras.Model
     body: keras.Model
     cuts: list[Cut]
     weights: str
@@ -144,6 +146,7 @@ def build_network(
     weights: str,
     dtype: str = "float32",
     stored: str = "float32",
+    float32_cuts: Collection[str] = (),
 ) -> FrozenNetwork:
     """Build the one model that computes every cut of a backbone, truncated at the deepest.
 
@@ -155,6 +158,7 @@ def build_network(
         layers that the cuts need.
     dtype : what the network computes in; weights and pooling stay float32.
     stored : type of the outputs; converted where the network runs, so that less is copied back.
+    float32_cuts : dataset names of cuts that stay float32.
 
     Raises
     ------
@@ -179,14 +183,17 @@ def build_network(
         maps = keras.tree.flatten(body(scaled, training=False))
         poolings = [cut.pooling for cut in cuts]
         outputs = list(map(_pool, maps, poolings))
-        if stored != "float32":
-            outputs = [store(values, stored) for values in outputs]
+        exact = keras.Model(pictures, outputs, name=name)
+        for i, cut in enumerate(cuts):
+            if stored != "float32" and cut.dataset not in float32_cuts:
+                outputs[i] = store(outputs[i], stored)
         model = keras.Model(pictures, outputs, name=name)
     finally:
         keras.config.set_dtype_policy(policy)
     model.trainable = False
     return FrozenNetwork(
         model=model,
+        exact=exact,
         body=body,
         cuts=list(cuts),
         weights=weights,

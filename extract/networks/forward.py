@@ -9,13 +9,14 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
+import keras
 import numpy as np
 
 from extract.config.arrays import Array, Pixels
-from extract.config.cuts import PIXELS, Cut
+from extract.config.cuts import Cut
+from extract.config.stored_type import describe_loss
 from extract.errors import NetworkError
 from extract.networks.backbones import FrozenNetwork, build_network
-from extract.networks.pixels import PixelForward
 from extract.networks.registry import REGISTRY
 from extract.networks.runtimes.selection import (
     Runtime,
@@ -26,6 +27,10 @@ from extract.networks.runtimes.selection import (
 from extract.settings import ExtractSettings
 
 _LEAST_COSINE = 0.9999
+_LOSS_ROWS = 8  # pictures of the probe by which the stored type is judged
+# share of a cut's columns that the stored type may lose: some hardly vary from picture to picture,
+# on 8 LiDAR tiles 1 of 1280 of MobileNetV2's out_relu:max
+_MOST_LOST = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +59,8 @@ class Forward:
     weights, weights_sha256 : `imagenet`, `random:<seed>` or a file; hash of those that are used.
     batch : pictures a pass; black ones fill up smaller batches, so that one shape is compiled.
     precision : what it computes in: `float32`, `bfloat16` or `float16`.
-    note : what the user should know of how the precision was chosen; mostly empty.
+    float32_cuts : dataset names of cuts that the stored type would lose, separated by blanks.
+    note : what the user should know of how precision and types were chosen; mostly empty.
     """
 
     compiled: Runtime
@@ -63,6 +69,7 @@ class Forward:
     weights_sha256: str
     batch: int
     precision: str
+    float32_cuts: str = ""
     note: str = ""
 
     @property
@@ -109,27 +116,36 @@ def open_forward(
     allow_random: bool,
     precision: str | None = None,
     runtime: str | None = None,
-) -> Forward | PixelForward:
+    float32_cuts: str | None = None,
+) -> Forward:
     """Build a backbone's network, choose its precision and runtime, and compile it.
 
     Where the machine has bfloat16, `auto` takes it if the probe's embeddings agree with float32 at
     every cut; otherwise it takes float32 and `Forward.note` says so. One of the two is in memory at
-    a time. For the backbone `pixels` there is no network.
+    a time.
 
     Parameters
     ----------
     probe : (n, size, size, 3) uint8, pictures to compile with, and to compare precisions on.
     allow_random : take `random:0` where ImageNet's weights cannot be had.
-    precision, runtime : what earlier shards of this backbone were computed in and by, or None.
+    precision, runtime, float32_cuts : what earlier shards of this backbone were computed in, by and
+        with; None where there are none. Cuts whose numbers [extract] dtype would lose are then
+        found by the probe, and stored as float32.
 
     Raises
     ------
     NetworkError : unknown backbone or layer, weights that cannot be used.
     NetworkError : a runtime or a precision that cannot be had here.
     """
-    if backbone == PIXELS:
-        return PixelForward(cuts=settings.extract.cuts_of(PIXELS), stored=settings.extract.dtype)
-    build = partial(_open, settings, backbone, probe, recorded=runtime, allow_random=allow_random)
+    build = partial(
+        _open,
+        settings,
+        backbone,
+        probe,
+        recorded=runtime,
+        allow_random=allow_random,
+        float32_cuts=float32_cuts,
+    )
     asked = precision or settings.extract.precision
     if asked != "auto":
         return build(precision=asked)[0]
@@ -148,7 +164,8 @@ def open_forward(
         f"bfloat16 refused: cosine {cosine:.6f} to float32 at {cut}, {_LEAST_COSINE} is the least; "
         "float32 used"
     )
-    return replace(build(precision="float32")[0], note=note)
+    chosen = build(precision="float32")[0]
+    return replace(chosen, note="; ".join(filter(None, [note, chosen.note])))
 
 
 def _open(
@@ -159,6 +176,7 @@ def _open(
     precision: str,
     recorded: str | None,
     allow_random: bool,
+    float32_cuts: str | None,
 ) -> tuple[Forward, dict[str, Array]]:
     """Build, compile and run on the probe, so that every compilation is done; return its rows too.
 
@@ -172,7 +190,15 @@ def _open(
         is_recorded=recorded is not None,
     )
     dtype = "float32" if runtime == "openvino" else precision
-    network = _build(settings, backbone, dtype, allow_random=allow_random)
+    build = partial(_build, settings, backbone, dtype, allow_random=allow_random)
+    losses: dict[str, str] = {}
+    names = (float32_cuts or "").split()
+    network = build(float32_cuts=names)
+    if float32_cuts is None:
+        losses = find_losses(network, probe[:_LOSS_ROWS], extract.dtype)
+        names = list(losses)
+    if losses:
+        network = build(float32_cuts=names)
     forward = Forward(
         compiled=compile_network(runtime, network, batch=extract.batch, precision=precision),
         shapes=network.shapes,
@@ -180,8 +206,29 @@ def _open(
         weights_sha256=network.weights_sha256,
         batch=extract.batch,
         precision=precision,
+        float32_cuts=" ".join(names),
+        note="; ".join(f"{cut}: {loss}; stored as float32" for cut, loss in losses.items()),
     )
     return forward, forward(probe[: extract.batch])
+
+
+def find_losses(network: FrozenNetwork, probe: Pixels, dtype: str) -> dict[str, str]:
+    """Return, for each cut of which a stored type would lose numbers, what it loses, in words.
+
+    Parameters
+    ----------
+    probe : (n, size, size, 3) uint8, some pictures.
+    """
+    if dtype == "float32":
+        return {}
+    outputs = keras.tree.flatten(network.exact(probe, training=False))
+    losses = {}
+    for cut, values in zip(network.cuts, outputs, strict=True):
+        rows = keras.ops.convert_to_numpy(values)
+        loss = describe_loss(rows, dtype, most_lost=_MOST_LOST)
+        if loss:
+            losses[cut.dataset] = loss
+    return losses
 
 
 def _is_chain(cuts: list[Cut]) -> bool:
@@ -193,7 +240,12 @@ def _is_chain(cuts: list[Cut]) -> bool:
 
 
 def _build(
-    settings: ExtractSettings, backbone: str, dtype: str, *, allow_random: bool
+    settings: ExtractSettings,
+    backbone: str,
+    dtype: str,
+    *,
+    allow_random: bool,
+    float32_cuts: list[str],
 ) -> FrozenNetwork:
     extract = settings.extract
     weights = extract.weights_of(backbone)
@@ -203,6 +255,7 @@ def _build(
         size=extract.size,
         dtype=dtype,
         stored=extract.dtype,
+        float32_cuts=float32_cuts,
     )
     try:
         return build(weights=weights)

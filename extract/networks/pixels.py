@@ -38,6 +38,7 @@ class PixelForward:
     precision: str = "uint8"
     runtime: str = "opencv"
     device: str = "cpu"
+    float32_cuts: str = ""
     note: str = ""
 
     @property

@@ -16,6 +16,7 @@ from extract.errors import NetworkError
 
 _IN_ZIP = "model.weights.h5"  # what a .keras file holds beside its configuration
 _OPTIMIZER = "optimizer"
+_MOST_TIMES = 4  # its size, of weights unpacked: Keras packs nothing, and numbers hardly shrink
 
 Arrays = list[h5py.Dataset]
 
@@ -55,6 +56,12 @@ def _open_hdf5(path: Path) -> Iterator[h5py.File]:
             yield file
         return
     with zipfile.ZipFile(path) as archive:
+        n_bytes = archive.getinfo(_IN_ZIP).file_size
+        if n_bytes > _MOST_TIMES * path.stat().st_size:
+            raise NetworkError(
+                f"weights {path}: {n_bytes} bytes are packed into it, more than weights can be. "
+                "Do not trust it; fetch it again."
+            )
         content = archive.read(_IN_ZIP)
     with h5py.File(io.BytesIO(content)) as file:
         yield file

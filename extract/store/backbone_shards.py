@@ -21,7 +21,7 @@ from extract.settings import ExtractSettings
 from extract.store.columns import read_column, read_rejects
 from extract.store.kept_rows import KeptRows, Match, Stamps
 from extract.store.network_info import NetworkInfo
-from extract.store.recipes import IMPORTED, compare_recipes, describe_recipe
+from extract.store.recipes import IMPORTED, compare_recipes, describe_recipe, list_lacking
 from extract.store.schema import (
     STAMPED_VERSION,
     ShardAttributes,
@@ -31,7 +31,8 @@ from extract.store.schema import (
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import Tiles
 
-MADE_WITH = ("precision", "runtime", "weights_sha256")  # the same in all shards of a backbone
+# the same in all shards of a backbone
+MADE_WITH = ("precision", "runtime", "weights_sha256", "float32_cuts")
 _START_ANEW = "start anew with --fresh (FRESH=1 for make)"
 
 
@@ -40,7 +41,8 @@ class BackboneShards:
 
     A shard is that of its own rows: where the table grew, the shards whose rows are the same stay.
     The others are renamed to `earlier-….h5`, and their rows are used again (`KeptRows`) until all
-    shards are complete.
+    shards are complete. Where a cut was added, nothing is used again: one pass through the network
+    makes all of its cuts.
 
     Attributes
     ----------
@@ -87,8 +89,18 @@ class BackboneShards:
 
     @cached_property
     def kept(self) -> KeptRows | None:
-        """Rows of earlier shards; None where there are none."""
-        return KeptRows(self.earlier, retry=self.retry) if self.earlier else None
+        """Rows of earlier shards that have every cut; None where there are none."""
+        whole = self._list_whole()
+        return KeptRows(whole, retry=self.retry) if whole else None
+
+    @property
+    def latest(self) -> Path:
+        """The latest of the earlier shards that have every cut."""
+        return self._list_whole()[-1]
+
+    def _list_whole(self) -> list[Path]:
+        attributes = {shard: read_attributes(shard) for shard in self.earlier}
+        return [shard for shard in self.earlier if not list_lacking(attributes[shard], self.recipe)]
 
     @cached_property
     def images(self) -> Images:
@@ -182,9 +194,9 @@ class BackboneShards:
         if shard not in self.shards:
             return False
         rows = self.slices[self.shards.index(shard)]
-        recipe = json.loads(attributes.get("recipe", "{}"))
-        if recipe.get("cuts") != self.recipe["cuts"]:
+        if list_lacking(attributes, self.recipe):
             return False
+        recipe = json.loads(attributes.get("recipe", "{}"))
         if int(attributes["schema_version"]) < STAMPED_VERSION:
             is_same_size = recipe.get("shard") == self.settings.extract.shard
             is_same = is_same_size and recipe.get("tiles") == self.tiles_sha256
@@ -255,10 +267,13 @@ class BackboneShards:
         for shard in existing:
             found[shard] = read_attributes(shard)
             stated: Mapping[str, Any] = {**found[shard]}
-            differs = self.difference(found[shard]) or _compare_makers(self.made, stated)
+            is_whole = not list_lacking(found[shard], self.recipe)
+            differs = self.difference(found[shard])
+            if is_whole and not differs:
+                differs = _compare_makers(self.made, stated)
             if differs:
                 others[shard.name] = differs
-            else:
+            elif is_whole:
                 self.made |= {key: str(stated[key]) for key in MADE_WITH if key in stated}
         if not others:
             return found
@@ -281,11 +296,12 @@ class BackboneShards:
         return compare_recipes(attributes, self.recipe)
 
     def made_in(self) -> dict[str, str | None]:
-        """Return precision and runtime of the complete shards; None where there are none."""
+        """Return what complete shards were made with, for `open_forward`; None without shards."""
         return {
             "precision": self.made.get("precision"),
             # schema version 1 did not say
             "runtime": self.made.get("runtime", "keras" if self.made else None),
+            "float32_cuts": self.made.get("float32_cuts", "" if self.made else None),
         }
 
     def check_network(self, network: NetworkInfo) -> None:
@@ -329,6 +345,7 @@ class BackboneShards:
             tiles_sha256=tiles_sha256,
             precision=network.precision,
             precision_note=network.note,
+            float32_cuts=network.float32_cuts,
             runtime=network.runtime,
             device=network.device,
             created_with=network.versions,
@@ -337,10 +354,15 @@ class BackboneShards:
             self.shards[index],
             self.tiles.id.iloc[rows],
             network.shapes,
-            dtype=self.settings.extract.dtype,
+            dtype=self._choose_types(network),
             attributes=attributes,
             facts=PICTURE,
         )
+
+    def _choose_types(self, network: NetworkInfo) -> dict[str, str]:
+        exact = network.float32_cuts.split()
+        dtype = self.settings.extract.dtype
+        return {name: "float32" if name in exact else dtype for name in network.shapes}
 
     def finish(self) -> None:
         """Write the virtual file over the complete shards, unless it is there already."""

@@ -14,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 
 from extract.config.arrays import Array, Float32s, Ints
+from extract.config.stored_type import describe_loss
 from extract.errors import VectorFileError
 from extract.store.backbone_shards import BackboneShards
 from extract.store.recipes import IMPORTED
 from extract.store.schema import ShardAttributes
 from extract.store.shards import ShardWriter, write_virtual
-from extract.store.stored_type import describe_loss
 from extract.store.vector_files import Vectors, take_rows
 
 _BATCH_BYTES = 1 << 26

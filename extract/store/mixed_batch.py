@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from extract.config.arrays import Array, Ints, Pixels
+from extract.config.stored_type import saturate
 from extract.pictures.decode import PICTURE
 from extract.pictures.picture_source import Batch
 from extract.store.kept_rows import KeptRows, Match, Stamps
-from extract.store.shards import saturate
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class MixedBatch:
     facts: NDArray[np.void]
     stamps: Stamps
 
-    def merge(self, rows: Mapping[str, Array], dtype: str, cuts: list[str]) -> Mapping[str, Array]:
+    def merge(self, rows: Mapping[str, Array], cuts: list[str]) -> Mapping[str, Array]:
         """Return the rows of every cut, in the order of the batch: cut → (n, …).
 
         Parameters
@@ -48,10 +48,10 @@ class MixedBatch:
         merged = {}
         for cut in cuts:
             kept = self.source.read(cut, self.kept_rows)
-            out = np.empty((len(self.reasons), *kept.shape[1:]), dtype)
+            out = np.empty((len(self.reasons), *kept.shape[1:]), kept.dtype)
             out[self.kept] = kept
             if len(self.new):
-                out[self.new] = saturate(rows[cut], np.dtype(dtype))
+                out[self.new] = saturate(rows[cut], kept.dtype)
             merged[cut] = out
         return merged
 

@@ -26,6 +26,8 @@ class NetworkInfo(Protocol):
     @property
     def runtime(self) -> str: ...  # noqa: D102
     @property
+    def float32_cuts(self) -> str: ...  # noqa: D102
+    @property
     def device(self) -> str: ...  # noqa: D102
     @property
     def note(self) -> str: ...  # noqa: D102
@@ -44,6 +46,7 @@ class StatedNetwork:
         self.precision = stated["precision"]
         self.runtime = stated.get("runtime", "keras")
         self.device = stated["device"]
+        self.float32_cuts = stated.get("float32_cuts", "")
         self.note = stated.get("precision_note", "")
 
     def submit(self, pictures: Pixels) -> NoReturn:

@@ -26,9 +26,20 @@ def describe_recipe(settings: ExtractSettings, backbone: str) -> dict[str, Any]:
     }
 
 
+def list_lacking(attributes: ShardAttributes, recipe: dict[str, Any]) -> list[str]:
+    """Return the cuts of a recipe that a file was made without."""
+    made = json.loads(attributes.get("recipe", "{}")).get("cuts", [])
+    return [cut for cut in recipe["cuts"] if cut not in made]
+
+
 def compare_recipes(attributes: ShardAttributes, recipe: dict[str, Any]) -> str:
-    """Describe in what a file was made otherwise than by a recipe; empty where they agree."""
+    """Describe in what a file was made otherwise than by a recipe; empty where they agree.
+
+    Cuts that the recipe has beside those of the file are no difference: `list_lacking` lists them.
+    """
     made = {"runtime": "auto", **json.loads(attributes.get("recipe", "{}"))}
+    if set(made.get("cuts", [])) <= set(recipe.get("cuts", [])):
+        made["cuts"] = recipe.get("cuts")
     # once the whole path, which another machine need not have
     made["weights"] = Path(str(made.get("weights"))).name
     return "; ".join(

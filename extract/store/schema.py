@@ -44,7 +44,8 @@ class ShardAttributes(TypedDict, total=False):
     """Root attributes of an embeddings file; `settings`, `recipe`, `shards`, `imported_from`: JSON.
 
     `shards` is that of a virtual file alone, `imported_from` and `imported_version` are those of an
-    import. Version 1 lacks `runtime`.
+    import; `float32_cuts` are cuts that float16 would lose, separated by blanks. Version 1 lacks
+    `runtime`.
     """
 
     schema: str
@@ -58,6 +59,7 @@ class ShardAttributes(TypedDict, total=False):
     tiles_sha256: str
     precision: str
     precision_note: str
+    float32_cuts: str
     runtime: str
     device: str
     created_with: str

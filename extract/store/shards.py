@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from extract.config.arrays import Array, Bools
+from extract.config.stored_type import saturate
 from extract.errors import EmbeddingsError
 from extract.files.atomic import publish, write_atomically
 from extract.store.checksums import CHUNK_SUMS, ChunkSums, dataset_names, hash_file, hash_rows
@@ -225,21 +226,6 @@ def _count_bytes(data: h5py.Dataset) -> int:
         return int(data.size) * itemsize
     n_chunks = math.ceil(data.shape[0] / data.chunks[0])
     return n_chunks * (math.prod(data.chunks) * itemsize + _INDEX_BYTES)
-
-
-def saturate(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Convert to the stored type; values beyond its range become its largest, never infinity."""
-    if values.dtype == dtype and not _has_infinity(values):
-        return values
-    largest = float(np.finfo(dtype).max)
-    return np.clip(values, -largest, largest).astype(dtype)
-
-
-def _has_infinity(values: Array) -> bool:
-    if values.dtype != np.float16:
-        return bool(np.isinf(values).any())
-    # NumPy takes float16 one by one, ten times as long
-    return bool(((values.view(np.uint16) & 0x7FFF) == 0x7C00).any())
 
 
 def write_virtual(path: Path, shards: Sequence[Path], **attributes_of_all: str) -> None:

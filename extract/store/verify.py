@@ -16,7 +16,7 @@ from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
 from extract.store.checksums import as_bytes, dataset_names, hash_dataset, hash_file
 from extract.store.columns import decode_ids, encode_ids, read_columns
-from extract.store.recipes import IMPORTED
+from extract.store.recipes import IMPORTED, list_lacking
 from extract.store.schema import UNREADABLE, UNSEALED, get_attributes, is_sealed, open_embeddings
 from extract.tables.tile_table import Tiles, read_tiles
 
@@ -107,6 +107,10 @@ def _examine(shard: Path, wanted: BackboneShards) -> Damage | None:
             if differs:
                 reason = f"made with other settings: {differs}"
                 return Damage(path=shard, reason=reason, is_foreign=True)
+            lacking = list_lacking(get_attributes(file), wanted.recipe)
+            if lacking:
+                reason = f"whole, but without {', '.join(lacking)}: it is made anew"
+                return Damage(path=shard, reason=reason, is_earlier=True)
             if not _has_ids(shard, file, wanted):
                 reason = "whole, but not of these rows of the table: they are used again"
                 return Damage(path=shard, reason=reason, is_earlier=True)

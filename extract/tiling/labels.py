@@ -36,7 +36,7 @@ def read_labels(request: Request, area: Array) -> pd.DataFrame | None:
     if request.labels is None:
         return None
     where = f"labels {request.labels}"
-    code = str(request.area_code)
+    code = request.label_code or str(request.area_code)
     known = list(filter(None, list_columns(request.labels, what="labels")))
     columns = [*request.groups, *request.targets]
     published = recognise(known)
@@ -46,6 +46,11 @@ def read_labels(request: Request, area: Array) -> pd.DataFrame | None:
         known = [*named, *known]
         if code not in known:
             code = published.code
+    if len(known) > 1 and code not in known and request.label_code is None:
+        raise TableError(
+            f"{where}: no column {code!r}, as the polygons have; it has {', '.join(known)}. Name "
+            "the column of the area codes: --label-code."
+        )
     stored = [named.get(name, name) for name in columns]
     check_columns([code, *stored], known, where)
     if not request.targets:

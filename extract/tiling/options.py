@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from extract.config.suggestions import suggest
 from extract.errors import OptionError
+from extract.tables.table_file import list_columns
 from extract.tiling.boundaries import Rule
 from extract.tiling.relief import CHANNELS, COLOURS
 
@@ -24,6 +26,8 @@ class Request:
 
     Attributes
     ----------
+    area_code, label_code : columns of the codes, in the polygons, and in the labels where they have
+        another name there.
     stretch : channel → (low, high) that become 0 and 255, where not the limits of `CHANNELS`.
     max_nodata : largest share of a tile without data, 0 … 1.
     opening_m : side of the square that finds the ground.
@@ -37,6 +41,7 @@ class Request:
     areas: str | None = None
     area_code: str | None = None
     labels: Path | None = None
+    label_code: str | None = None
     targets: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
     size_m: float = 200.0
@@ -108,12 +113,26 @@ def check_choice(option: str, value: str, *known: Any) -> Any:
     return value
 
 
-def split_list(text: str | None) -> tuple[str, ...]:
-    """Split `a,b,c` at its commas."""
-    if text is None:
-        return ()
-    parts = map(str.strip, text.split(","))
+def split_list(text: str) -> tuple[str, ...]:
+    """Split `a,b,c` at its commas; a name that holds one may stand in double quotes."""
+    fields = next(csv.reader([text], skipinitialspace=True), [])
+    parts = map(str.strip, fields)
     return tuple(filter(None, parts))
+
+
+def name_columns(texts: Sequence[str], labels: Path | None) -> tuple[str, ...]:
+    """Return the columns that some texts name: each a column of the labels, or several by commas.
+
+    Raises
+    ------
+    TableError : the labels cannot be read.
+    """
+    known = list_columns(labels, what="labels") if labels and texts else []
+    names: list[str] = []
+    for text in texts:
+        whole = text.strip()
+        names += [whole] if whole in known else split_list(text)
+    return tuple(names)
 
 
 def parse_stretch(texts: Sequence[str]) -> dict[str, tuple[float, float]]:
@@ -189,6 +208,8 @@ def _check_columns(request: Request) -> None:
         raise OptionError(
             "--labels: labels are joined by area; name the polygons with --areas and --area-code."
         )
+    if request.labels is None and request.label_code is not None:
+        raise OptionError("--label-code: a column of the labels; name that file with --labels.")
     if request.labels is None and names:
         raise OptionError(
             "--targets, --groups: columns of the labels; name that file with --labels."
@@ -199,7 +220,7 @@ def _check_columns(request: Request) -> None:
                 f"--targets, --groups: {name!r} stands there twice. Name each column once; "
                 "what is to be predicted cannot be a group."
             )
-        if name == request.area_code:
+        if name == (request.label_code or request.area_code):
             raise OptionError(
                 f"--targets, --groups: {name!r} is the column of the area codes; nothing can be "
                 "learnt of what no two areas share. Leave it out."

@@ -33,6 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extract.files.atomic import publish
+from extract.tables.spreadsheets import quote_formulas
 from models.predicting.geojson import GeoJson, open_geojson
 from models.predicting.geopackage import GeoPackage
 from models.predicting.place import Place
@@ -76,7 +77,7 @@ def write_predictions(
         area_table = areas.build()
         n_areas = len(area_table)
         area_table.to_parquet(out / "areas.parquet.partial", index=False)
-        area_table.to_csv(out / "areas.csv.partial", index=False)
+        quote_formulas(area_table).to_csv(out / "areas.csv.partial", index=False)
         names = [*names, "areas.parquet", "areas.csv"]
         if package is not None:
             package.write_areas(area_table)
@@ -181,7 +182,7 @@ class TileFiles:
             self._parquet = self._stack.enter_context(pq.ParquetWriter(path, schema))
         schema = self._parquet.schema
         self._parquet.write_table(pa.Table.from_pandas(table, schema, preserve_index=False))
-        table.to_csv(self._csv, index=False, header=is_first)
+        quote_formulas(table).to_csv(self._csv, index=False, header=is_first)
         if self._geojson is not None:
             self._geojson.write(table)
         if self._package is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from extract.files.atomic import write_atomically
+from extract.tables.spreadsheets import quote_formulas
 from models.evaluation.comparisons import AGAINST_OTHERS
 from models.settings import STRICTNESS
 from reports.data.collect import Collected
@@ -103,7 +104,7 @@ def write_leaderboard(board: pd.DataFrame, folder: Path) -> None:
     """Write `leaderboard.csv` (all digits), `.md` and `.tex` (three decimals)."""
     text = board.map(format_value)
     contents = {
-        "csv": board.to_csv(index=False),
+        "csv": quote_formulas(board).to_csv(index=False),
         "md": render_markdown(text),
         "tex": text.to_latex(index=False, escape=True),
     }

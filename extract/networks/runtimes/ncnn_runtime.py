@@ -73,7 +73,7 @@ class NcnnRuntime:
         self._outputs = sorted(outputs, key=lambda output: depths.index(output[1]))
         self._picture = tuple(network.model.input_shape[1:])
         self._shapes = network.shapes.values()
-        self._dtype = np.dtype(network.model.outputs[0].dtype)
+        self._dtypes = [np.dtype(output.dtype) for output in network.model.outputs]
         self._pool = ThreadPoolExecutor(cpu_count(), "ncnn")
 
     def submit(self, pictures: Pixels) -> PictureBatch:
@@ -81,7 +81,8 @@ class NcnnRuntime:
         if pictures.shape[1:] != self._picture:
             expected = ", ".join(map(str, self._picture))
             raise ValueError(f"pictures: expected shape (n, {expected}), got {pictures.shape}")
-        rows = [np.empty((len(pictures), *shape), self._dtype) for shape in self._shapes]
+        types = zip(self._shapes, self._dtypes, strict=True)
+        rows = [np.empty((len(pictures), *shape), dtype) for shape, dtype in types]
         running = []
         for i, picture in enumerate(pictures):
             of_picture = [values[i] for values in rows]
@@ -100,13 +101,13 @@ class NcnnRuntime:
         planes = np.ascontiguousarray(scaled.transpose(2, 0, 1))
         run = self._net.create_extractor()
         run.input("pictures", ncnn.Mat(planes))
-        largest = np.finfo(self._dtype).max
         for i, layer, pooling in self._outputs:
             code, map_ = run.extract(layer)
             if code != 0:
                 raise RuntimeError(f"ncnn ended with code {code} at layer {layer!r}")
             channels_last = np.asarray(map_).transpose(1, 2, 0)
             pooled = pool(channels_last[np.newaxis], pooling)
+            largest = np.finfo(self._dtypes[i]).max
             rows[i][...] = np.clip(pooled[0], -largest, largest)  # as `store` does
 
 
