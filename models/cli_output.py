@@ -165,8 +165,8 @@ def print_findings(findings: Sequence[Finding], accept: Sequence[str]) -> None:
 
 
 def print_best(scores: pd.DataFrame, settings: FitSettings) -> None:
-    """Print the best model of each target on the strictest split."""
-    split = settings.models.strictest
+    """Print the best model of each target on the split held out farthest."""
+    split = settings.models.farthest
     title = f"Best of each target, split {split}"
     numbers = Table("target", "cut", "model", "RMSE", "R²", "95 %", title=title)
     classes = Table("target", "cut", "model", "accuracy", "balanced accuracy", "95 %", title=title)

@@ -164,7 +164,7 @@ class ModelsSection(Strict):
         return None if self.memory_gib is None else int(self.memory_gib * 2**30)
 
     @property
-    def strictest(self) -> Split:
+    def farthest(self) -> Split:
         """The hardest of the asked splits: block, then area, then random."""
         return max(self.splits, key=STRICTNESS.index)
 

@@ -90,7 +90,7 @@ def _settings_of(folder: Path) -> ReportSettings:
 
 
 def compare_experiments(first: Path, second: Path) -> pd.DataFrame:
-    """Compare two experiments on the strictest split that both have, over areas.
+    """Compare two experiments on the split held out farthest that both have, over areas.
 
     Returns
     -------

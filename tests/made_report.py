@@ -32,7 +32,7 @@ BLIND = (("mean", -0.01), ("location", 0.1234))
 
 class Experiment:
     """20 areas of 3 tiles; `ridge` on the first cut is the best of every target, with R² 0.51 on
-    the strictest split.
+    the split held out farthest.
     """
 
     def __init__(self, folder: Path) -> None:

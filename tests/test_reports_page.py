@@ -32,7 +32,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return Experiment(tmp_path_factory.mktemp("default") / "city").write().render()
 
 
-def test_page_has_the_numbers_of_the_strictest_split(page):
+def test_page_has_the_numbers_of_the_farthest_split(page):
     row = row_of(page, "income")
     for text in (
         "ridge",

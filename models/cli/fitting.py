@@ -39,7 +39,7 @@ def fit(
             cli_output.print_plan(planned, progress)
             print_next(f"roofline models --config {config}")
             return
-        with FitDisplay(err, settings.models.strictest) as display:
+        with FitDisplay(err, settings.models.farthest) as display:
             scores = fit_all(settings, display)
         cli_output.print_best(scores, settings)
         seconds = [f"{stage} {seconds:.1f} s" for stage, seconds in display.seconds.items()]

@@ -22,7 +22,9 @@ def scores(
     target: Annotated[str, typer.Option(help="The target to rank models for.")],
     split: Annotated[
         str | None,
-        typer.Option(help="Split that ranks: random, area or block; the strictest else."),
+        typer.Option(
+            help="Split that ranks: random, area or block; else the one held out farthest."
+        ),
     ] = None,
     level: Annotated[
         Level, typer.Option(help="What is scored: areas, or single tiles.")

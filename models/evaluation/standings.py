@@ -82,7 +82,7 @@ def build_standings(folder: Path, target: str, *, split: str | None, level: str)
 
     Parameters
     ----------
-    split : that ranks; None for the strictest that was scored. level : `area` or `tile`.
+    split : that ranks; None for the one held out farthest. level : `area` or `tile`.
 
     Returns
     -------

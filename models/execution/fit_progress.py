@@ -67,15 +67,15 @@ class FitProgress:
 
 
 class FitDisplay(FitProgress):
-    """Show a live table of the best of each target on the strictest split, and a bar under it.
+    """Show a live table of the best of each target on the farthest split, and a bar under it.
 
     It is a context manager.
     """
 
-    def __init__(self, console: Console, strictest: str) -> None:
+    def __init__(self, console: Console, farthest: str) -> None:
         super().__init__()
         self._console = console
-        self._strictest = strictest
+        self._farthest = farthest
         self._bar = Progress(
             TextColumn("cells {task.fields[cells]}"),
             BarColumn(),
@@ -157,7 +157,7 @@ class FitDisplay(FitProgress):
         self._bar.update(self._task, description=f"{running}: {epoch}")
 
     def _rank(self, cell: Cell, area_r2: dict[str, float]) -> None:
-        if cell.split != self._strictest:
+        if cell.split != self._farthest:
             return
         for target, r2 in area_r2.items():
             best, _ = self._best.get(target, (-np.inf, cell))
@@ -177,7 +177,7 @@ class FitDisplay(FitProgress):
         if not self._best:
             self._live.update(self._bar)
             return
-        title = f"split {self._strictest}"
+        title = f"split {self._farthest}"
         table = Table("target", "best so far", "R² over areas", title=title)
         for target, (r2, cell) in self._best.items():
             table.add_row(target, f"{cell.model} on {cell.cut}", f"{r2:.3f}")

@@ -50,20 +50,20 @@ class KeptCell(NamedTuple):
 def choose_kept(settings: FitSettings, scores: pd.DataFrame) -> list[KeptCell]:
     """Return the cells to keep of each target: the best, or all, or those of the named models.
 
-    They are ranked by their areas on the strictest split: numbers by RMSE, classes by balanced
+    They are ranked by their areas on the farthest split: numbers by RMSE, classes by balanced
     accuracy. Stacks are not kept.
     """
     asked = settings.models
-    is_strictest = scores["split"] == asked.strictest
+    is_farthest = scores["split"] == asked.farthest
     is_stack = scores["backbone"] == str(ALL_CUTS)
-    frame = scores[is_strictest & ~is_stack]
+    frame = scores[is_farthest & ~is_stack]
     if isinstance(asked.keep, list):
         frame = frame[frame["model"].isin(asked.keep)]
     kept = []
     for target in settings.targets.names:
         of_target = frame[frame["target"] == target]
         rows = rank_cells(of_target)[_CELL_COLUMNS].to_dict("records")
-        ranked = [_name_cell(asked.strictest, row) for row in rows]
+        ranked = [_name_cell(asked.farthest, row) for row in rows]
         if asked.keep == "best":
             best = [(cell, ranked) for cell in ranked[:1]]
         else:

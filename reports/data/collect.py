@@ -23,7 +23,7 @@ from reports.data.learning_curves import read_best_curves
 from reports.data.runs_table import read_runs
 from reports.settings import ReportSettings
 
-SPLITS = STRICTNESS[::-1]  # the strictest first
+SPLITS = STRICTNESS[::-1]  # the farthest first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,7 @@ class Collected:
     scores : rows of scores.csv of numeric targets, with `cut`, `is_baseline` and `is_fused` added;
         one row a (split, cut, model, target, level).
     class_scores : those of targets that are classes.
-    split : the strictest split that was scored.
+    split : the split held out farthest that was scored.
     level : `area` where areas were scored, else `tile`.
     best : one row a target: its best model that sees pictures alone, or the best baseline where
         there is none.
@@ -104,7 +104,7 @@ class Collected:
         return [*self.targets, *classes]
 
     def select_reported(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """Return the rows of the strictest split at the reported level."""
+        """Return the rows of the split held out farthest at the reported level."""
         return rows[(rows["split"] == self.split) & (rows["level"] == self.level)]
 
     @property

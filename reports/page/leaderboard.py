@@ -52,7 +52,7 @@ COLUMNS = [
 
 
 def build_leaderboard(collected: Collected) -> pd.DataFrame:
-    """Return one row a cell: by target, strictest split first, then by R², NaN last.
+    """Return one row a cell: by target, split held out farthest first, then by R², NaN last.
 
     `verdict` is how a cell compares to the best of its target and split: `best`, `worse`,
     `not distinguishable`, or empty where they were not compared.
@@ -71,7 +71,7 @@ def build_class_leaderboard(collected: Collected) -> pd.DataFrame:
 
 
 def _rank(scores: pd.DataFrame, score: str, collected: Collected) -> pd.DataFrame:
-    """Sort by target, strictest split and score, and add `rank` and `verdict`."""
+    """Sort by target, farthest split and score, and add `rank` and `verdict`."""
     rows = scores[scores["level"] == collected.level]
     rows = rows.assign(
         order=rows["target"].map(collected.all_targets.index),

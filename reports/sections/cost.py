@@ -27,7 +27,7 @@ def build_cost(collected: Collected) -> Spec | None:
 
 
 def build_pareto_table(collected: Collected) -> pd.DataFrame:
-    """Compare seconds and mean R² over the targets of each cell on the strictest split.
+    """Compare seconds and mean R² over the targets of each cell on the split held out farthest.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The ladder of splits: R² of each model from the loosest split to the strictest."""
+"""The ladder of splits: R² of each model from the loosest split to the farthest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ladder(NamedTuple):
     ----------
     splits : those that were scored, the loosest first.
     table : target, model, cut, is_baseline, R² on each split, and `optimism`: by how much the
-        loosest exceeds the strictest. One row a target and model, at its best cut on the strictest
+        loosest exceeds the farthest. One row a target and model, at its best cut on the farthest
         split.
     """
 
@@ -53,13 +53,13 @@ def build_ladder_table(collected: Collected) -> Ladder:
     )
     table = table.reindex(columns=splits)
     table = table.reset_index()
-    loosest, *_, strictest = splits
-    table["optimism"] = table[loosest] - table[strictest]
+    loosest, *_, farthest = splits
+    table["optimism"] = table[loosest] - table[farthest]
     if loosest == "random":
         of_areas = table["model"].str.contains("@area", regex=False)
         table["optimism"] = table["optimism"].mask(of_areas)
     table["order"] = table["target"].map(collected.targets.index)
-    table = table.sort_values(["order", strictest], ascending=[True, False])
+    table = table.sort_values(["order", farthest], ascending=[True, False])
     table = table.drop_duplicates(["target", "model"], ignore_index=True)
     table = table.drop(columns="order")
     return Ladder(splits, table)
@@ -112,7 +112,7 @@ def title_ladder(collected: Collected, target: str) -> str:
 def describe_ladder(collected: Collected) -> str | None:
     """Describe by how much looser splits score higher, on average over the targets.
 
-    Each target counts with its best model that sees pictures on the strictest split, and whose
+    Each target counts with its best model that sees pictures on the farthest split, and whose
     splits can be compared. No cause is claimed. None for one split, or where the loosest R² is not
     positive: then there is nothing to lose.
     """
@@ -121,17 +121,17 @@ def describe_ladder(collected: Collected) -> str | None:
     table = table.drop_duplicates("target")
     if table.empty:
         return None
-    loosest, *_, strictest = splits
+    loosest, *_, farthest = splits
     loose = float(table[loosest].mean())
-    strict = float(table[strictest].mean())
+    strict = float(table[farthest].mean())
     if loose <= 0:
         return "No split gives the best models a positive R², on average over the indices."
     levels = (
         f"R² of the best models is {format_number(loose)} on “{loosest}” and "
-        f"{format_number(strict)} on “{strictest}”, on average over the indices."
+        f"{format_number(strict)} on “{farthest}”, on average over the indices."
     )
     if loose - strict <= NOTABLE:
         return levels + " The way of holding out makes little difference here."
     cause = SHARED if loosest == "random" else ""
-    distance = FAR if strictest == "block" else ""
+    distance = FAR if farthest == "block" else ""
     return " ".join(part for part in (levels, cause, distance) if part)
