@@ -15,24 +15,8 @@ from extract.errors import RooflineError
 from models.data.features import Features
 from models.data.folds import Folds
 from models.families.estimator_classes import build_estimator
+from models.families.estimator_forms import FittedTarget, write_fitted
 from models.families.family import NO_CONTEXT, Chosen, Family, FitContext, Task, list_labels
-
-
-class FittedTarget(NamedTuple):
-    """The estimator of one target.
-
-    Attributes
-    ----------
-    estimator : fitted; None where all training rows have one class.
-    codes : of the classes that training rows had, in the order of the estimator's; empty of
-        numbers.
-    mean, scale : (n_features,), what features are standardised by; empty where they are not.
-    """
-
-    estimator: Any
-    codes: Ints
-    mean: Float32s
-    scale: Float32s
 
 
 class Rows(NamedTuple):
@@ -251,10 +235,13 @@ class Estimator(Family):
             raise ValueError(f"{self.class_name}: {type(error).__name__}: {said}") from error
 
     def save(self, folder: Path) -> None:
-        """Write the estimators in a form that runs no code when it is read; see `has_form`."""
-        from models.families.estimator_files import write_estimators
-
-        write_estimators(folder, self)
+        """Write the estimators in a form that runs no code when it is read."""
+        facts = {
+            "params": self.get_params(),
+            "chosen": self.chosen_,
+            "n_outputs": self.n_outputs_,
+        }
+        write_fitted(folder, self.class_name, self.fitted_, facts)
 
 
 def _measure_scales(X: Matrix) -> tuple[Float32s, Float32s]:
