@@ -65,6 +65,8 @@ class ChosenC(Family):
     seed : of the solver.
     """
 
+    is_parallel = True  # whether targets may be fitted side by side
+
     def __init__(
         self,
         C: tuple[float, ...] = CS,
@@ -112,7 +114,9 @@ class ChosenC(Family):
         for rows, y in labels:
             own = _Rows(matrix[rows], y, weight[rows], folds.take(rows))
             jobs.append(delayed(self._fit_target)(own, n_columns))
-        beside = self.n_jobs if self.n_jobs > 0 else cpu_count()
+        beside = 1
+        if self.is_parallel:
+            beside = self.n_jobs if self.n_jobs > 0 else cpu_count()
         with warnings.catch_warnings():  # said below, of what was chosen
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = Parallel(n_jobs=min(beside, len(jobs)), require="sharedmem")(jobs)
@@ -254,6 +258,8 @@ class SupportVectors(ChosenC):
     "On calibration of modern neural networks"), which leaves the likeliest class as it is: that of
     `CalibratedClassifierCV(method="temperature", ensemble=False)`.
     """
+
+    is_parallel = False  # liblinear draws from one stream for all threads of a process
 
     def _build(self, C: float) -> Any:
         from sklearn.svm import LinearSVC, LinearSVR

@@ -90,7 +90,9 @@ class Forest(Family):
             X = X[rows]
         own = weight[rows]
         is_weighted = bool(np.ptp(own) > 0)  # equal weights would draw other rows than none
-        return forest.fit(X, y, sample_weight=own if is_weighted else None)
+        forest.fit(X, y, sample_weight=own if is_weighted else None)
+        forest.n_jobs = 1  # threads add the trees up in any order, and round each time otherwise
+        return forest
 
     def _choose_kind(self, n_features: int) -> tuple[type[BaseForest], MaxFeatures, int]:
         """Return the class, and the defaults of `max_features` and `min_samples_leaf`.
