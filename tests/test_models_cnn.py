@@ -122,7 +122,12 @@ def test_what_only_a_convolution_sees_is_found(fitted: Convolutional) -> None:
 
 def test_a_kept_network_predicts_the_same(fitted: Convolutional, tmp_path: Path) -> None:
     save_model(tmp_path / "kept", "cnn", fitted, {})
-    assert {p.name for p in (tmp_path / "kept").iterdir()} == {"cnn.npz", "cnn.json", "model.json"}
+    assert {p.name for p in (tmp_path / "kept").iterdir()} == {
+        "cnn.npz",
+        "cnn.json",
+        "model.json",
+        "README.md",
+    }
     np.testing.assert_allclose(
         load_model(tmp_path / "kept").predict(MAPS), fitted.predict(MAPS), atol=1e-6
     )

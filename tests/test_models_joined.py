@@ -45,7 +45,9 @@ def write_other(path: Path, seed: int) -> None:
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fit an experiment in which the cuts of two networks are joined."""
-    path = make_experiment(tmp_path_factory.mktemp("joined"), names=["ridge"], keep="all")
+    path = make_experiment(
+        tmp_path_factory.mktemp("joined"), names=["ridge"], keep="all", weights="tile"
+    )
     path.write_text(path.read_text().replace('["net/last:avg"]', str(CUTS)) + JOINED)
     write_other(path, seed=2)
     assert {cut for _, cut, _, _ in fit(path).fitted} == {*CUTS, CUT}

@@ -30,7 +30,7 @@ def path(tmp_path_factory):
     (folder.parent / "x" / "net").mkdir(parents=True)
     (folder.parent / "x" / "net" / "precious").write_text("mine")
     (folder / "out").rename(folder / "unused")
-    settings = change(path, columns=targets, names=["mean", "ridge"], keep="all")
+    settings = change(path, columns=targets, names=["mean", "ridge"], keep="all", weights="tile")
     write_features(settings)
     before = list_files(folder.parent)
     fit(path)

@@ -156,7 +156,7 @@ def test_every_kept_network_is_explained_end_to_end(
         + '[models]\nnames = ["mean", "tail", "finetune:tiny"]\nfolds = 3\nworkers = 1\n'
         'keep = ["tail", "finetune:tiny"]\naccept = '
         '["labels-differ"]\n[models.params.tail]\nepochs = 2\n'
-        'learning_rate = 1e-2\npool = "avg"\n[models.params.finetune]\nepochs = 1\nwarm_rate = 1e-2\npool = '
+        'learning_rate = 1e-2\npool = "avg"\n[models.params.finetune]\nepochs = 1\nwarm_learning_rate = 1e-2\npool = '
         '"avg"\n'
     )
     run_extraction(read_settings(path, ExtractSettings))

@@ -102,6 +102,7 @@ def test_a_kept_tail_predicts_the_same_without_the_weight_file(
         "tail.npz",
         "tail.json",
         "model.json",
+        "README.md",
     }
     loaded = load_model(tmp_path / "kept")
     assert loaded.origin_.weights == ""

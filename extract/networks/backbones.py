@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from extract.config.arrays import Float32s, Pixels
 from extract.config.cuts import Cut
 from extract.config.suggestions import suggest
 from extract.errors import NetworkError
@@ -85,6 +86,13 @@ class FrozenNetwork:
         names = [cut.dataset for cut in self.cuts]
         shapes = [tuple(output.shape[1:]) for output in self.model.outputs]
         return dict(zip(names, shapes, strict=True))
+
+    def embed_exactly(self, pictures: Pixels) -> dict[str, Float32s]:
+        """Embed (n, size, size, 3) uint8 pictures in float32: dataset name → (n, …)."""
+        outputs = keras.tree.flatten(self.exact(pictures, training=False))
+        names = [cut.dataset for cut in self.cuts]
+        rows = [keras.ops.convert_to_numpy(values) for values in outputs]
+        return dict(zip(names, rows, strict=True))
 
 
 def find_preprocess(name: str) -> Callable[[Any], Any]:

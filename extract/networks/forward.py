@@ -9,7 +9,6 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import keras
 import numpy as np
 
 from extract.config.arrays import Array, Pixels
@@ -221,13 +220,11 @@ def find_losses(network: FrozenNetwork, probe: Pixels, dtype: str) -> dict[str, 
     """
     if dtype == "float32":
         return {}
-    outputs = keras.tree.flatten(network.exact(probe, training=False))
     losses = {}
-    for cut, values in zip(network.cuts, outputs, strict=True):
-        rows = keras.ops.convert_to_numpy(values)
+    for name, rows in network.embed_exactly(probe).items():
         loss = describe_loss(rows, dtype, most_lost=_MOST_LOST)
         if loss:
-            losses[cut.dataset] = loss
+            losses[name] = loss
     return losses
 
 
