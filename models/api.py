@@ -154,7 +154,7 @@ class LoadedModel:
 def load_model(
     experiment: str | Path, target: str, *, model: str | None = None, cut: str | None = None
 ) -> LoadedModel:
-    """Load the best kept model of a target that predicts from embeddings alone.
+    """Load the best kept model of a target, to predict from embeddings of single tiles.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def load_model(
 
     Raises
     ------
-    KeptModelError : there is none, or it needs more than embeddings.
+    KeptModelError : there is none, or it takes group columns or the means of areas: name another.
     RunFileError : damaged, of an older Roofline, or not trusted.
 
     Examples
@@ -172,10 +172,15 @@ def load_model(
     >>> kept.predict(extract.open_embeddings("artifacts/town")[kept.cut].frame)  # doctest: +SKIP
     """
     kept = find_kept(find_experiment(experiment), target, model=model, cut=cut)
+    lacking = ""
     if kept.cell.spec.groups:
+        lacking = "group columns of the table beside embeddings"
+    elif kept.cell.spec.area:
+        lacking = "the mean of all tiles of an area"
+    if lacking:
         raise KeptModelError(
-            f"{kept.path}: needs group columns of the table beside embeddings. Predict with "
-            "`roofline predict`."
+            f"{kept.path}: takes {lacking}. Predict with `roofline predict`, or name a kept model "
+            "that takes single tiles, as model='ridge'."
         )
     path = Path(experiment)
     if path.suffix == ".toml":

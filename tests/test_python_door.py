@@ -136,3 +136,15 @@ def test_the_notebook_runs(town: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = codes[1].outputs[0]["data"]["text/plain"]
     assert listed == "['net/first:avg', 'net/last:avg', 'net/mid:avg']"
     assert "for income>" in codes[-1].outputs[0]["data"]["text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("model", "taken"), [("ridge@area", "the mean of all tiles"), ("ridge+groups", "group columns")]
+)
+def test_models_that_take_more_than_single_tiles_are_refused(
+    tmp_path: Path, model: str, taken: str
+) -> None:
+    path = make_experiment(tmp_path / "town", names=[model], keep="all", splits=["area"])
+    fit_all(read_settings(path, FitSettings))
+    with pytest.raises(extract.RooflineError, match=f"takes {taken}.*name a kept model"):
+        models.load_model(path.parent / "out", "income")
