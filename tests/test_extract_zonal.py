@@ -183,8 +183,30 @@ def test_scale_offset_and_the_code_of_alphaearth(tmp_path: Path) -> None:
     pooled = pool_rasters(read_rasters(path), zones, Reading(("mean",)))
     assert pooled.values.item() == pytest.approx(64 * 0.5 + 3)
     np.testing.assert_allclose(
-        decode(np.array([-127.5, 0, 63.75]), "alphaearth"), [-1, 0, 0.25], atol=1e-12
+        decode(np.array([-127.5, 0, 63.75, -128]), "alphaearth"), [-1, 0, 0.25, np.nan], atol=1e-12
     )
+
+
+def test_rows_that_run_to_the_north_give_the_same(tmp_path: Path) -> None:
+    cells = draw((2, 60, 50))
+    to_south = write(tmp_path / "a.tif", cells)
+    upwards = rasterio.Affine(10, 0, WEST, 0, 10, NORTH - 600)
+    to_north = write(tmp_path / "b.tif", cells[:, ::-1], transform=upwards)
+    zones = squares(12)
+    reading = Reading(("mean", "max"))
+    one = pool_rasters(read_rasters(to_south), zones, reading)
+    other = pool_rasters(read_rasters(to_north), zones, reading)
+    assert read_rasters(to_north)[0].bounds == read_rasters(to_south)[0].bounds
+    np.testing.assert_allclose(other.values, one.values, rtol=1e-12)
+    np.testing.assert_allclose(other.share, one.share)
+
+
+def test_a_code_beside_a_scale_is_refused(tmp_path: Path) -> None:
+    raster = write(tmp_path / "dem.tif", draw((1, 30, 30)))
+    with rasterio.open(raster, "r+") as file:
+        file.scales = (0.5,)
+    with pytest.raises(RasterError, match=r"states a scale.*Leave --code out"):
+        embed(write_table(tmp_path), raster, code="alphaearth")
 
 
 def test_percentiles_of_equal_weights_are_numpys() -> None:
@@ -235,7 +257,7 @@ def embed(path: Path, raster: Path, **request: Any) -> ImportSummary:
     fresh = request.pop("fresh", False)
     made = RasterRequest(
         sources={request.pop("name", "dem/2024"): raster},
-        reading=Reading(request.pop("pools", ("mean", "sd"))),
+        reading=Reading(request.pop("pools", ("mean", "sd")), request.pop("code", "stored")),
         **request,
     )
     return embed_rasters(read_settings(path, ExtractSettings), made, fresh=fresh)
@@ -312,7 +334,7 @@ def test_what_cannot_be_pooled_is_refused(
     ("profile", "message"),
     [
         ({"crs": None}, "does not say what its coordinates mean"),
-        ({"transform": rasterio.Affine(10, 1, WEST, 0, -10, NORTH)}, "rows from north to south"),
+        ({"transform": rasterio.Affine(10, 1, WEST, 0, -10, NORTH)}, "rows from west to east"),
         ({"dtype": "complex64"}, "real numbers"),
     ],
 )

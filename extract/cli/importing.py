@@ -107,7 +107,7 @@ def raster(
 ) -> None:
     """Pool the cells of a raster inside each tile or area: any raster becomes an embedding.
 
-    Example: python -m extract raster -c town.toml --raster ae.tif --as alphaearth/2024
+    Example: python -m extract raster -c town.toml --raster dsm.tif --as surface/2024
     """
     with guarded(traceback=traceback, interrupted="stopped. Run it again."):
         from extract.errors import RasterError

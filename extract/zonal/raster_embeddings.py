@@ -106,6 +106,7 @@ def embed_rasters(
         cut: read_rasters(path, stated_crs=request.crs)
         for cut, path in zip(cuts, request.sources.values(), strict=True)
     }
+    _check_code(rasters[cuts[0]], request)
     rows = _find_zones(settings, tiles, request, rasters[cuts[0]])
     vectors = {}
     reasons = np.full(len(tiles), "", object)
@@ -122,6 +123,15 @@ def embed_rasters(
         incoming = Incoming(vectors, place, reasons)
         write_incoming(target, incoming, _describe(rasters, request), summary)
     return summary
+
+
+def _check_code(rasters: list[Raster], request: RasterRequest) -> None:
+    code = request.reading.code
+    if code != "stored" and any(raster.is_scaled for raster in rasters):
+        raise RasterError(
+            f"{rasters[0].path}: states a scale, by which its numbers are read; --code {code} "
+            "would change them twice. Leave --code out."
+        )
 
 
 def _tell_taken(rasters: list[Raster], request: RasterRequest) -> str:

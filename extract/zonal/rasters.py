@@ -14,6 +14,7 @@ from extract.tiling.sheets import DRIVERS, open_raster
 
 Code = Literal["stored", "alphaearth"]
 _MOST_BANDS = 4096
+_NO_EMBEDDING = -128  # of AlphaEarth
 
 
 class Raster(NamedTuple):
@@ -26,6 +27,7 @@ class Raster(NamedTuple):
     cell_x, cell_y : sides of a cell, in units of the CRS.
     block : rows and columns that the file stores together.
     bands : name of each band.
+    is_scaled : whether the file states a scale or an offset.
     license : what the file's tags say, or nothing.
     """
 
@@ -39,6 +41,7 @@ class Raster(NamedTuple):
     rows: int
     block: tuple[int, int]
     bands: tuple[str, ...]
+    is_scaled: bool
     license: str
 
     @property
@@ -50,7 +53,7 @@ class Raster(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A rectangle of cells, from the north-west corner of the file."""
+    """A rectangle of cells, from the north-west corner of the raster."""
 
     top: int
     left: int
@@ -99,6 +102,8 @@ def read_rasters(path: Path, *, stated_crs: str | None = None) -> list[Raster]:
 class BandReader:
     """Some bands of an open raster, in the unit that the file states.
 
+    Rows run from north to south, also where those of the file run to the north, as AlphaEarth's.
+
     Parameters
     ----------
     file : an open raster of rasterio.
@@ -114,11 +119,15 @@ class BandReader:
         self._is_scaled = bool((self._scale != 1).any() or (self._offset != 0).any())
         self._empty = [{file.nodatavals[band], nodata} - {None} for band in bands]
         self._has_mask = _has_mask(file)
+        self._is_south_first = file.transform.e > 0
 
     def read(self, window: Window) -> Float32s:
         """Read a window: (n_bands, rows, columns), NaN where there is no data."""
+        top = window.top
+        if self._is_south_first:
+            top = self._file.height - window.top - window.rows
         windows = load_geo("rasterio.windows")
-        place = windows.Window(window.left, window.top, window.columns, window.rows)
+        place = windows.Window(window.left, top, window.columns, window.rows)
         stored = self._file.read(self._numbers, window=place)
         cells: Float32s = stored.astype(np.float32)
         if self._is_scaled:
@@ -130,18 +139,20 @@ class BandReader:
             cells[self._file.read_masks(self._numbers, window=place) == 0] = np.nan
         if stored.dtype.kind == "f":
             cells[np.isinf(cells)] = np.nan
-        return cells
+        return cells[:, ::-1] if self._is_south_first else cells
 
 
 def decode(cells: Floats, code: Code) -> Floats:
     """Return the numbers that the cells of a product stand for.
 
     ``alphaearth`` are the 8-bit embeddings of AlphaEarth Foundations as they are published:
-    sign(v) (v / 127.5)², in −1 to 1.
+    sign(v) (v / 127.5)², in −1 to 1; −128 is no data.
     """
     if code == "stored":
         return cells
-    return np.sign(cells) * (cells / 127.5) ** 2
+    decoded = np.sign(cells) * (cells / 127.5) ** 2
+    decoded[cells == _NO_EMBEDDING] = np.nan
+    return decoded
 
 
 def _list_files(path: Path) -> list[Path]:
@@ -163,11 +174,11 @@ def _list_files(path: Path) -> list[Path]:
 
 def _read_header(path: Path, stated_crs: str | None) -> Raster:
     with open_raster(path) as file:
-        cell_x, turn, west, other_turn, minus_cell_y, north = tuple(file.transform)[:6]
-        is_north_up = turn == 0 and other_turn == 0 and cell_x > 0 and minus_cell_y < 0
-        if not is_north_up:
+        cell_x, turn, west, other_turn, step_y, first_y = tuple(file.transform)[:6]
+        is_straight = turn == 0 and other_turn == 0 and cell_x > 0 and step_y != 0
+        if not is_straight:
             raise RasterError(
-                f"{path}: expected rows from north to south, got the transform "
+                f"{path}: expected rows from west to east, got the transform "
                 f"{tuple(file.transform)[:6]}. Bring it on such a grid with gdalwarp."
             )
         wrong = [name for name in file.dtypes if np.dtype(name).kind not in "fiu"]
@@ -189,13 +200,14 @@ def _read_header(path: Path, stated_crs: str | None) -> Raster:
             path=path,
             crs=crs,
             west=west,
-            north=north,
+            north=max(first_y, first_y + file.height * step_y),
             cell_x=cell_x,
-            cell_y=-minus_cell_y,
+            cell_y=abs(step_y),
             columns=file.width,
             rows=file.height,
             block=file.block_shapes[0],
             bands=tuple(bands),
+            is_scaled=set(file.scales) != {1.0} or set(file.offsets) != {0.0},
             license=tags.get("license", tags.get("tifftag_copyright", "")),
         )
 
