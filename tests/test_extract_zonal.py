@@ -18,7 +18,7 @@ from extract.errors import RasterError, RooflineError, VectorFileError
 from extract.settings import ExtractSettings, read_settings
 from extract.store.embeddings import Embeddings
 from extract.store.incoming import ImportSummary
-from extract.zonal.pool_rasters import Reading, check_place, pool_rasters
+from extract.zonal.pool_rasters import Reading, pool_rasters
 from extract.zonal.pooling import parse_pools, pool_cells
 from extract.zonal.raster_embeddings import RasterRequest, embed_rasters
 from extract.zonal.rasters import decode, read_rasters
@@ -232,7 +232,7 @@ def test_a_raster_of_another_place_is_refused_with_both_extents(tmp_path: Path) 
     path = write(tmp_path / "r.tif", draw((1, 60, 60)))
     elsewhere = make_squares(np.array([[100_000.0, 200_000.0]]), 200.0, OSGB)
     with pytest.raises(RasterError, match=r"spans 530000 .* and they span 99900 199900"):
-        check_place(read_rasters(path), elsewhere)
+        pool_rasters(read_rasters(path), elsewhere, Reading(("mean",)))
 
 
 def write_table(folder: Path, **tiles: str) -> Path:

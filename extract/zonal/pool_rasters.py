@@ -69,10 +69,13 @@ def pool_rasters(
 
     Raises
     ------
-    RasterError : no zone lies in a raster, or a file cannot be read.
+    RasterError : no zone lies in a raster (with both extents, in the CRS of the zones), or a file
+        cannot be read.
     """
     n_bands = len(rasters[0].bands)
     plan = _plan(rasters, zones)
+    if len(plan.order) == 0:
+        raise RasterError(_describe_elsewhere(rasters, zones))
     values = np.full((len(zones.shapes), len(reading.pools), n_bands), np.nan)
     share = np.zeros(len(zones.shapes))
     n_done = 0
@@ -243,15 +246,7 @@ def _group_zones(found: _Covered, n_bands: int) -> Iterator[tuple[Window, list[i
         yield window, together
 
 
-def check_place(rasters: list[Raster], zones: Zones) -> None:
-    """Refuse rasters that lie beside all zones.
-
-    Raises
-    ------
-    RasterError : with both extents, in the CRS of the zones.
-    """
-    if _plan(rasters, zones).is_in.any():
-        return
+def _describe_elsewhere(rasters: list[Raster], zones: Zones) -> str:
     shapely = load_geo("shapely")
     corners: list[Any] = []
     for raster in rasters:
@@ -259,7 +254,7 @@ def check_place(rasters: list[Raster], zones: Zones) -> None:
         corners.extend(outline.bring_into(zones.crs))
     theirs = _name_extent(np.array(corners))
     ours = _name_extent(zones.shapes)
-    raise RasterError(
+    return (
         f"{rasters[0].path}: covers none of the table's places. In {name_crs(zones.crs)} it spans "
         f"{theirs}, and they span {ours} (west, south, east, north). "
         "Is it the raster of that place, and are the CRS of both right?"

@@ -28,7 +28,7 @@ from extract.store.incoming import (
 from extract.tables.tile_table import Tiles, read_tiles
 from extract.tiling.boundaries import read_areas
 from extract.tiling.geo import load_geo, read_crs
-from extract.zonal.pool_rasters import Pooled, Reading, check_place, pool_rasters
+from extract.zonal.pool_rasters import Pooled, Reading, pool_rasters
 from extract.zonal.rasters import Raster, read_rasters
 from extract.zonal.zones import Zones, make_squares
 
@@ -112,7 +112,6 @@ def embed_rasters(
     reasons = np.full(len(tiles), "", object)
     taken = {}
     for cut, sheets in rasters.items():
-        check_place(sheets, rows.zones)
         pooled = pool_rasters(sheets, rows.zones, request.reading, on_zones=on_zones)
         vectors[cut.dataset] = _arrange(pooled, request.n_parts)
         reasons = np.where(reasons == "", _judge(cut, pooled, rows, request), reasons)
