@@ -215,7 +215,8 @@
   // The address holds what is shown: #target=health&show=residual.
   function show() {
     target = data.targets.find((one) => one.name === menu.value);
-    element("verdict").textContent = `${target.name}, pictures beside the best baseline: ${target.verdict}. Model: ${[target.model, target.cut].filter(Boolean).join(" on ")}.`;
+    const beside = target.verdict ? `, pictures beside the best baseline: ${target.verdict}` : "";
+    element("verdict").textContent = `${target.name}${beside}. Model: ${[target.model, target.cut].filter(Boolean).join(" on ")}.`;
     paint();
     describe();
     ask();

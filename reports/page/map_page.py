@@ -101,8 +101,9 @@ def _list_rings(polygons: Any, origin: Floats, unit: float) -> list[list[list[in
     simple = polygons.simplify(_FINEST * unit)
     listed = []
     for shape in simple:
-        parts = getattr(shape, "geoms", [shape])
-        rings = [ring for part in parts for ring in (part.exterior, *part.interiors)]
+        parts = getattr(shape, "geoms", [shape])  # mended polygons may hold lines beside
+        areal = [part for part in parts if part.geom_type == "Polygon"]
+        rings = [ring for part in areal for ring in (part.exterior, *part.interiors)]
         listed.append([_list_steps(np.array(ring.coords)[:, :2], origin, unit) for ring in rings])
     return listed
 
