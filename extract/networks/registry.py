@@ -61,7 +61,7 @@ def find_backbone(name: str) -> Backbone:
         hint = suggest(name, REGISTRY)
         raise NetworkError(
             f"backbone {name!r}: unknown; known: {known}.{hint} "
-            "Vectors from elsewhere are brought in by `python -m extract import` first."
+            "Bring in vectors by `roofline import`, and rasters by `roofline raster`, first."
         )
     return REGISTRY[name]
 
