@@ -10,7 +10,7 @@ and what to do::
     │   ├── TableError            a table: tiles, labels
     │   ├── ImageSourceError      a folder or an archive of pictures
     │   ├── RejectedTile          one picture; its reason stands in rejects.csv
-    │   ├── RasterError           an elevation raster, or a folder of tiles made from rasters
+    │   ├── RasterError           a raster, or a folder of tiles made from rasters
     │   ├── BoundaryError         polygons of areas
     │   ├── VectorFileError       embeddings from elsewhere
     │   ├── NetworkError          a backbone, its weights or its runtime

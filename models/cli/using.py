@@ -60,14 +60,18 @@ def explain_(
     with guarded(traceback=traceback, interrupted=kept):
         settings = read_settings(config, FitSettings)
         n_written = 0
+        left_out = []
         request = ExplainRequest(model, cut, tiles, method)
         for one in explain_targets(settings, request, target):
             if one.explanation is None:
-                print_line(f"left out: {one.note}", style="yellow")
+                left_out.append(one.note)
                 continue
             sanity = describe_sanity(one.explanation.facts["sanity"])
             cli_output.print_explanation(one.target, one.explanation, sanity)
             n_written += 1
+        if left_out:
+            others = f" ({len(left_out)} targets, this is the first)" if len(left_out) > 1 else ""
+            print_line(f"left out{others}: {left_out[0]}", style="yellow")
         is_asked = target or model or cut or tiles != "gallery"
         if is_asked and not n_written:
             raise ValueError("nothing to explain: no target has a kept model that sees pictures.")
