@@ -363,7 +363,7 @@ def test_an_update_that_was_killed_goes_on_and_equals_a_fresh_run(experiment):
     change_table(path, lambda table: add(table, 0))
     process = start_extraction(path, seconds=0.2)
     folder = settings.folder / "features"
-    while len(list(folder.rglob("part-*.h5"))) in (0, 12) and process.is_alive():
+    while not new_rows_beside_all_earlier(folder, shards=12) and process.is_alive():
         time.sleep(0.005)
     process.kill()
     process.join()
@@ -373,6 +373,12 @@ def test_an_update_that_was_killed_goes_on_and_equals_a_fresh_run(experiment):
         Embeddings(folder / "mobilenetv2.h5")
     assert 0 < extract(path)[1] < 21
     check_equals_fresh(path)
+
+
+def new_rows_beside_all_earlier(folder: Path, shards: int) -> bool:
+    """Return whether all earlier shards were set aside and the first new one is written."""
+    earlier = list(folder.rglob("earlier-*.h5"))
+    return len(earlier) == shards and any(folder.rglob("part-*.h5"))
 
 
 @pytest.mark.parametrize(
