@@ -13,7 +13,7 @@ RANDOM := --allow-random-weights
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo sample test test-fast features models explain report all check docs reference packages clean \
+.PHONY: help setup demo sample test test-fast test-portable features models explain report all check docs reference packages clean \
 	bench-extract bench-explain bench-scores bench-report bench-fit bench-heads bench-tiles bench-predict bench-statistics
 
 help:  ## List the commands.
@@ -38,6 +38,9 @@ test: $(READY)  ## Run the tests by two processes (JOBS=1 one after the other).
 
 test-fast: $(READY)  ## Run the tests that train no network and start no browser or process.
 	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow"
+
+test-portable: $(READY)  ## Run the fast tests without the calls that only Linux or POSIX has.
+	PYTHONPATH=tests/portable $(PYTHON) -m pytest --numprocesses $(JOBS) --dist worksteal -m "not slow"
 
 features: $(READY) $(SAMPLE)  ## Embed every tile (CONFIG=settings.toml, FRESH=1 starts anew, RETRY=1 rejected tiles again).
 	$(PYTHON) -m reports check --config "$(CONFIG)"

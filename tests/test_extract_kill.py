@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -101,7 +100,8 @@ def test_workers_end_with_a_killed_run(experiment):
 
 def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
     import errno
-    import fcntl
+
+    fcntl = pytest.importorskip("fcntl")
 
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
@@ -148,6 +148,7 @@ def test_a_limit_on_the_size_of_files_is_one_clear_error(experiment):
     settings = read_settings(
         experiment(n=2000, replace={"shard = 5": "shard = 2000"}), ExtractSettings
     )
+    resource = pytest.importorskip("resource")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     said = {

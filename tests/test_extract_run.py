@@ -101,8 +101,7 @@ def test_only_missing_shards_are_done_again_and_equal_the_first(experiment):
 
 
 def test_a_folder_in_use_is_refused_with_the_pid(experiment):
-    import fcntl
-
+    fcntl = pytest.importorskip("fcntl")
     path = experiment()
     features(path).mkdir(parents=True)
     with (features(path) / ".lock").open("w") as handle:

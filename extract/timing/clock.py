@@ -37,11 +37,12 @@ class Clock:
 def peak_rss_bytes() -> int:
     """Return the most memory that this process has held since its start [bytes].
 
-    psutil knows the peak on Windows only; elsewhere the operating system's own record is read.
+    Where the operating system keeps no record, this is what the process holds now.
     """
     try:
         import resource
     except ImportError:
-        return int(psutil.Process().memory_info().peak_wset)
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -49,8 +49,8 @@ def read_stated(folder: Path) -> MadeFrom:
     document = read_document(path, SCHEMA, SCHEMA_VERSION)
     if document["schema_version"] < SCHEMA_VERSION:
         raise RunFileError(
-            f"{path}: of an older Roofline. Run `make models` again: what is fitted is scored "
-            "anew, and nothing is fitted again."
+            f"{path}: of an older Roofline. Run `make models` again: what has changed since is "
+            "fitted again, and all is scored anew."
         )
     if not is_sealed(document):
         raise RunFileError(_describe_changed(path))
