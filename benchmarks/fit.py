@@ -32,7 +32,8 @@ from benchmarks import wide
 from benchmarks.planted import N_TARGETS, Planted, plant
 from benchmarks.rows import Row, save_rows
 from models.data.features import Features
-from models.data.folds import Folds, assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import Folds, build_folds
 from models.data.model_names import parse_model
 from models.families.family import CrossFit
 from models.families.linear.ridge import ALPHAS

@@ -95,8 +95,9 @@ def write_grid(
 def score_grid(settings: FitSettings) -> pd.DataFrame:
     """Score and compare every run of a grid, as `fit` does after its fits."""
     tiles = read_tiles(settings)
-    folds = open_folds(settings.folder, tiles, settings.models.fold_options).folds
-    labels = build_labels(tiles, folds, block_m=settings.models.block_m)
+    options = settings.models.fold_options
+    folds = open_folds(settings.folder, tiles, options).folds
+    labels = build_labels(tiles, folds, options)
     runs = [plan.cell.names for plan in plan_cells(settings, tiles, folds)]
     return score_runs(settings.folder, runs, labels, seed=settings.models.seed)
 

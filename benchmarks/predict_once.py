@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.peak import read_peak
 from extract.settings import read_settings
-from models.predicting.place_settings import PlaceSettings
+from models.data.place_settings import PlaceSettings
 from models.predicting.predict import predict_place
 from models.settings import FitSettings
 

@@ -18,7 +18,8 @@ from threadpoolctl import threadpool_limits
 from benchmarks.rows import Row, save_rows
 from extract.config.arrays import Array, Floats, Ints
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 from models.data.model_names import parse_model
 from models.evaluation import comparisons
 from models.evaluation.bootstrap import bootstrap_scores, draw_units, sum_units

@@ -25,7 +25,8 @@ from benchmarks.rows import Row, render_table
 from extract.store.shards import ShardWriter, write_virtual
 from extract.timing.clock import peak_rss_bytes
 from models.data.features import Features, open_features
-from models.data.folds import Folds, assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import Folds, build_folds
 from models.data.model_names import parse_model
 from models.families.family import CrossFit
 from models.families.registry import build_model

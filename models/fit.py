@@ -164,7 +164,7 @@ def _fit_missing(data: ExperimentData, planned: list[Planned]) -> Iterator[Fitte
 
 def _score(data: ExperimentData, planned: list[Planned], progress: FitProgress) -> pd.DataFrame:
     asked = data.settings.models
-    labels = build_labels(data.tiles, dict(data.folds), block_m=asked.block_m)
+    labels = build_labels(data.tiles, dict(data.folds), asked.fold_options)
     runs = [p.cell.names for p in planned]
     return score_runs(data.settings.folder, runs, labels, seed=asked.seed, report=progress.progress)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from extract.config.cuts import JOINED, CellCut, Cut, CutField
-from extract.config.sections import Strict, check_once
+from extract.config.sections import SettingsPath, Strict, check_once
 from extract.config.suggestions import suggest
 from extract.settings import ExtractSettings
 from models.data.finding_codes import check_finding_codes
@@ -28,8 +28,8 @@ from models.families.params import check_params
 from models.families.pca import Reduced
 from models.families.registry import build_model, find_family
 
-Split = Literal["random", "area", "block"]
-STRICTNESS: tuple[Split, ...] = ("random", "area", "block")
+Split = Literal["random", "area", "knndm", "block", "group"]
+STRICTNESS: tuple[Split, ...] = ("random", "area", "knndm", "block", "group")
 _MAP_EXAMPLES = {
     "tail": ("maps of a network", "vgg16/block5_conv1:map"),
     "cnn": ("maps", "pixels/100:map"),
@@ -45,6 +45,8 @@ class ModelsSection(Strict):
     folds: int = Field(default=5, ge=2)
     block_m: float = Field(default=2000, gt=0)
     buffer_m: float = Field(default=0, ge=0)
+    group: str | None = None
+    predict_at: SettingsPath | None = None
     weights: Literal["tile", "area"] = "area"
     maps: Literal["all", "networks"] = "all"
     region: str | None = None
@@ -121,6 +123,13 @@ class ModelsSection(Strict):
                 "engine 'dask' and scheduler go together: set engine = \"dask\" and scheduler to "
                 "its address, as 'tcp://10.0.0.1:8786', or neither"
             )
+        for key, split in (("group", "group"), ("predict_at", "knndm")):
+            is_set = getattr(self, key) is not None
+            if is_set != (split in self.splits):
+                raise ValueError(
+                    f"the split {split!r} and {key} go together: add {split!r} to splits and set "
+                    f"{key}, or neither"
+                )
         return self
 
     def build(self, spec: ModelSpec, task: Task = "number") -> Family:
@@ -156,6 +165,8 @@ class ModelsSection(Strict):
             seed=self.seed,
             block_m=self.block_m,
             buffer_m=self.buffer_m,
+            group=self.group,
+            predict_at=self.predict_at,
         )
 
     @property
@@ -165,7 +176,7 @@ class ModelsSection(Strict):
 
     @property
     def farthest(self) -> Split:
-        """The hardest of the asked splits: block, then area, then random."""
+        """The asked split that holds out farthest: group, block, knndm, area, then random."""
         return max(self.splits, key=STRICTNESS.index)
 
 
@@ -181,14 +192,8 @@ class FitSettings(ExtractSettings):
         self._check_joined()
         self._check_known("names", self.models.names)
         self._check_known("keep", self.models.keep)
-        groups = self.tiles.groups
-        region = self.models.region
-        if region is not None and region not in groups:
-            known = ", ".join(groups) or "none"
-            raise ValueError(
-                f"[models] region: {region!r} is none of [tiles] groups ({known})."
-                f"{suggest(region, groups)}"
-            )
+        self._check_group("region", self.models.region)
+        self._check_group("group", self.models.group)
         named = [parse_model(name) for name in self.models.names or ()]
         seeing = [s for s in named if not (s.is_baseline or s.groups or s.family == STACK)]
         members = [s for s in seeing if "number" in self.models.tasks(s)]
@@ -200,6 +205,16 @@ class FitSettings(ExtractSettings):
         for name, spec in zip(self.models.names or (), named, strict=True):
             self._check_feed(name, spec)
         return self
+
+    def _check_group(self, key: str, name: str | None) -> None:
+        """Check that a column of areas that a key of [models] names is one of [tiles] groups."""
+        groups = self.tiles.groups
+        if name is None or name in groups:
+            return
+        known = ", ".join(groups) or "none"
+        raise ValueError(
+            f"[models] {key}: {name!r} is none of [tiles] groups ({known}).{suggest(name, groups)}"
+        )
 
     def _check_estimators(self) -> None:
         """Check that the packages of the estimators are trusted; nothing is imported."""

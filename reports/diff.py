@@ -14,8 +14,8 @@ from extract.errors import ReportError
 from extract.settings import read_settings
 from extract.tables.tile_table import Tiles, read_tiles
 from models.data.classes import code_labels, list_classes
-from models.data.fold_file import read_folds
-from models.data.folds import unit_numbers
+from models.data.fold_file import number_score_units, read_folds
+from models.data.folds import FoldOptions
 from models.evaluation.comparisons import (
     compare_with,
     correct_number,
@@ -167,7 +167,7 @@ def _compare_target(
     first, second = (_rank_cells(side, split, target) for side in (a, b))
     pairs = [("best of each", first[0], second[0])]
     pairs += [("same cell", cell, cell) for cell in first if cell in second]
-    labelled = _label(tiles, target, split, a.settings.models.block_m)
+    labelled = _label(tiles, target, split, a.settings.models.fold_options)
     in_first = _read_cells(a, split, first, tiles, target)
     in_second = _read_cells(b, split, second, tiles, target)
     rows = []
@@ -187,7 +187,7 @@ def _rank_cells(side: Side, split: str, target: str) -> list[CellName]:
     return [CellName(*pair) for pair in rows[["cut", "model"]].to_numpy().tolist()]
 
 
-def _label(tiles: Tiles, target: str, split: str, block_m: float) -> Labelled:
+def _label(tiles: Tiles, target: str, split: str, options: FoldOptions) -> Labelled:
     if target in tiles.classes:
         truth: Array = code_labels(tiles.classes[target])
     else:
@@ -195,7 +195,7 @@ def _label(tiles: Tiles, target: str, split: str, block_m: float) -> Labelled:
     return Labelled(
         truth=truth,
         area=pd.factorize(tiles.area)[0].astype(np.int64),
-        unit=unit_numbers(split, tiles.area.to_numpy(), tiles.xy, block_m),
+        unit=number_score_units(split, tiles, options),
     )
 
 

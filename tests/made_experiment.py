@@ -132,7 +132,7 @@ def state_scores(settings: FitSettings) -> None:
     tiles = read_tiles(settings)
     options = settings.models.fold_options
     folds = open_folds(folder, tiles, options, is_read_only=True).folds
-    labels = build_labels(tiles, folds, block_m=settings.models.block_m)
+    labels = build_labels(tiles, folds, options)
     inputs = describe_inputs(labels, settings.models.seed)
     write_stated(folder, {**inputs, "runs": hash_runs(folder, known)})
 

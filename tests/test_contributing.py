@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from models.data.features import Features
-from models.data.folds import Folds, assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import Folds, build_folds
 from models.families.baselines import Location, Mean, Region, matern, spread_centres
 from models.families.family import Family
 

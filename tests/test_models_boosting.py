@@ -12,7 +12,8 @@ import xgboost
 from xgboost import XGBRegressor
 
 from models.data.features import Features
-from models.data.folds import Folds, assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import Folds, build_folds
 from models.families.family import Family
 from models.families.trees import binned_matrix, boosting
 from models.families.trees.binned_matrix import bin_features, choose_device, share_threads

@@ -28,7 +28,8 @@ from models.auditing.audit import read_audit
 from models.cli import app
 from models.data.classes import code_labels, commonest, list_classes, spread_classes
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 from models.data.model_names import parse_model
 from models.families.family import CrossFit
 from models.families.linear.ridge import SharedRidge

@@ -20,7 +20,8 @@ from extract.settings import ExtractSettings, read_settings
 from extract.store.embeddings import Embeddings
 from extract.store.verify import find_damage
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 from models.data.model_names import parse_model
 from models.families.networks.cnn import Convolutional
 from models.fit import fit_all

@@ -19,7 +19,8 @@ from sklearn.svm import SVC, SVR
 
 from extract.errors import FitError, RunFileError, SettingsError
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 from models.data.model_names import check_model
 from models.execution.keep_models import open_kept
 from models.families.estimator_classes import check_trusted, find_class, read_versions

@@ -15,7 +15,8 @@ from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 from models.data.model_names import BASELINE_FEEDS, FAMILY_NAMES, check_model, parse_model
 from models.families.estimator_settings import EstimatorSection
 from models.families.family import Family

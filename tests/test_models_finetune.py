@@ -12,7 +12,8 @@ import pytest
 from extract.networks.registry import REGISTRY, Origin
 from extract.networks.tails import build_tail
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 from models.data.model_names import parse_model
 from models.families.family import FitContext
 from models.families.networks import training

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from extract.tables.tile_table import Tiles
+from models.data.fold_assignment import assign_folds
 from models.data.fold_file import OpenedFolds, hash_array, open_folds, read_folds, write_folds
-from models.data.folds import Folds, assign_folds, build_folds
+from models.data.folds import Folds, build_folds
 from models.settings import FitSettings
 
 RNG = np.random.default_rng(1)

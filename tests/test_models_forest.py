@@ -11,7 +11,8 @@ import pytest
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 from models.families.trees.forest import ExtraTrees, Forest
 from models.store.kept_models import load_model, save_model
 

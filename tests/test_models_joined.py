@@ -17,9 +17,9 @@ from extract.settings import read_settings
 from extract.store.embeddings import Embeddings
 from extract.tables.tile_table import read_tiles
 from models.data.features import OnDisk, SideBySide
+from models.data.place_settings import PlaceSettings
 from models.explaining.tile_maps import TileMaps
 from models.predicting.extract_features import describe_features
-from models.predicting.place_settings import PlaceSettings
 from models.predicting.predict import predict_place
 from models.settings import FitSettings
 from models.store.kept_models import find_kept

@@ -26,9 +26,9 @@ from extract.run import run_extraction
 from extract.settings import read_settings
 from extract.store.embeddings import Embeddings
 from extract.store.schema import read_attributes
+from models.data.place_settings import PlaceSettings
 from models.fit import fit_all
 from models.predicting.extract_features import describe_features, make_missing
-from models.predicting.place_settings import PlaceSettings
 from models.predicting.predict import predict_place
 from models.settings import FitSettings
 from models.store.kept_models import KeptModel, find_kept, list_kept

@@ -15,7 +15,8 @@ from sklearn.svm import LinearSVC, LinearSVR
 
 from models.data.classes import spread_classes
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 from models.families.linear.margins import Logistic, SupportVectors
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,8 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 from extract.errors import FeaturesError
 from models.data.features import Features
-from models.data.folds import Folds, assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import Folds, build_folds
 from models.families.nearest_neighbours import Neighbours
 
 RNG = np.random.default_rng(0)

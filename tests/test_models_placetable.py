@@ -12,9 +12,9 @@ import pytest
 from extract.errors import TableError
 from extract.settings import read_settings
 from extract.tables.tile_table import read_tiles
+from models.data.place_settings import PlaceSettings
 from models.predicting import place as place_module
 from models.predicting.place import Place, hash_tiles
-from models.predicting.place_settings import PlaceSettings
 
 N = 50
 TEXT = """name = "new"

@@ -27,9 +27,9 @@ from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
 from models.cli import app
 from models.data.features import Features
+from models.data.place_settings import PlaceSettings
 from models.fit import fit_all
 from models.predicting import place as place_module
-from models.predicting.place_settings import PlaceSettings
 from models.predicting.predict import predict_place
 from models.predicting.write_predictions import TileFiles
 from models.settings import FitSettings
@@ -375,7 +375,7 @@ import sys, time
 from pathlib import Path
 from extract.settings import read_settings
 from models.predicting import place, predict, write_predictions
-from models.predicting.place_settings import PlaceSettings
+from models.data.place_settings import PlaceSettings
 from models.settings import FitSettings
 
 def slow(module, name):

@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from models.data.features import Features
-from models.data.folds import Folds, assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import Folds, build_folds
 from models.families.linear import iterative_ridge
 from models.families.linear.ridge import SharedRidge
 

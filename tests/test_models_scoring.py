@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from extract.errors import RunFileError
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import FoldOptions, build_folds
 from models.evaluation.score_runs import Labels, build_labels, score_runs
 from models.evaluation.standings import build_standings, render_standings
 from models.store.runs import SCORE_COLUMNS, read_scores, read_table, run_folder, write_run
@@ -28,6 +29,7 @@ RUNS = [
     ("random", "none", "mean"),
 ]
 NOISE = {"ridge": 0.5, "mean": 2}
+OPTIONS = FoldOptions(splits=("area", "random"), n_folds=5, seed=0, block_m=1, buffer_m=0)
 
 
 class Table:
@@ -51,7 +53,7 @@ class Table:
             )
             for split in ("area", "random")
         }
-        return build_labels(self, folds, block_m=1)
+        return build_labels(self, folds, OPTIONS)
 
 
 def write(

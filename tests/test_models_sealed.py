@@ -26,7 +26,8 @@ from sklearn.tree._tree import Tree
 
 from extract.errors import RunFileError
 from models.data.features import Features
-from models.data.folds import assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import build_folds
 from models.data.model_names import parse_model
 from models.families.baselines import Mean
 from models.families.family import Family

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
 
-from models.data.folds import Folds, assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import Folds, build_folds
 from models.families.stack import fit_weights, stack_folds
 
 N, N_AREAS = 1000, 200

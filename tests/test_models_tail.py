@@ -18,7 +18,8 @@ from extract.networks.weights import hash_weights
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from models.data.features import Features
-from models.data.folds import Folds, assign_folds, build_folds
+from models.data.fold_assignment import assign_folds
+from models.data.folds import Folds, build_folds
 from models.families.networks.finetune import Finetune
 from models.families.networks.layers import draw_start
 from models.families.networks.tail import Tail

@@ -69,7 +69,7 @@ from models.auditing import places as audit_places
 from models.auditing import targets as audit_targets
 from models.auditing.findings import AuditInputs, Check, Finding, Need, Severity
 from models.data.design import check_same_tiles
-from models.data.folds import unit_numbers
+from models.data.units import number_units
 from models.store.runs import read_document, write_json
 from models.store.seal import SEAL, is_sealed, seal
 
@@ -191,7 +191,7 @@ def gather_inputs(
     size_m = settings.tiles.size_m or (grid.size_m if grid is not None else None)
     n_blocks = 0
     if "block" in folds:
-        block = unit_numbers("block", tiles.area.to_numpy(), tiles.xy, block_m)
+        block = number_units("block", tiles.area.to_numpy(), xy=tiles.xy, block_m=block_m)
         n_blocks = int(block.max()) + 1
     return AuditInputs(
         ids=tiles.id.to_numpy(),

@@ -22,9 +22,7 @@ def scores(
     target: Annotated[str, typer.Option(help="The target to rank models for.")],
     split: Annotated[
         str | None,
-        typer.Option(
-            help="Split that ranks: random, area or block; else the one held out farthest."
-        ),
+        typer.Option(help="Split that ranks, as area; else the one held out farthest."),
     ] = None,
     level: Annotated[
         Level, typer.Option(help="What is scored: areas, or single tiles.")

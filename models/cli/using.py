@@ -116,8 +116,8 @@ def predict(
     from extract.settings import read_settings
     from models import cli_output
     from models.cli.targets import list_targets
+    from models.data.place_settings import PlaceSettings
     from models.predicting.extract_features import make_missing
-    from models.predicting.place_settings import PlaceSettings
     from models.predicting.predict import predict_place
     from models.settings import FitSettings
     from models.store.kept_models import find_kept

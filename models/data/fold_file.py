@@ -14,8 +14,12 @@ import pyarrow.parquet as pq
 
 from extract.config.arrays import Array, Floats, Ints
 from extract.files.atomic import write_atomically
-from extract.tables.tile_table import Tiles
-from models.data.folds import FoldOptions, Folds, assign_folds, build_folds
+from extract.settings import read_settings
+from extract.tables.tile_table import Tiles, read_tiles
+from models.data.fold_assignment import assign_folds
+from models.data.folds import FoldOptions, Folds, build_folds
+from models.data.place_settings import PlaceSettings
+from models.data.units import number_units
 
 Recipe = dict[str, Any]  # what the folds of one split were made from, as JSON
 _METADATA = b"roofline.folds"
@@ -24,6 +28,8 @@ _WORDS = {
     "ids_sha256": "the tiles of the table",
     "area_sha256": "the areas of the tiles",
     "xy_sha256": "the places of the tiles",
+    "group_sha256": "the groups of the tiles",
+    "prediction_xy_sha256": "the places to be predicted",
 }
 
 
@@ -85,6 +91,8 @@ def assign_split(split: str, tiles: Tiles, options: FoldOptions) -> Ints:
         n_folds=options.n_folds,
         seed=options.seed,
         block_m=options.block_m,
+        group=_read_group(tiles, options),
+        prediction_xy=_read_prediction_places(split, options),
     )
 
 
@@ -97,7 +105,44 @@ def build_split(split: str, fold: Ints, tiles: Tiles, options: FoldOptions) -> F
         xy=tiles.xy,
         block_m=options.block_m,
         buffer_m=options.buffer_m,
+        group=_read_group(tiles, options),
     )
+
+
+def number_split_units(split: str, tiles: Tiles, options: FoldOptions) -> Ints:
+    """Return the number of the unit of each tile; errors as `number_units`."""
+    return number_units(
+        split,
+        tiles.area.to_numpy(),
+        xy=tiles.xy,
+        block_m=options.block_m,
+        group=_read_group(tiles, options),
+    )
+
+
+def number_score_units(split: str, tiles: Tiles, options: FoldOptions) -> Ints:
+    """Return the number of what a resample draws with each tile: its area, block or group.
+
+    On `random` too it is the area: tiles of one area share a label, so that drawing single ones
+    would make intervals too narrow.
+    """
+    if split in ("block", "group"):
+        return number_split_units(split, tiles, options)
+    return pd.factorize(tiles.area)[0].astype(np.int64)
+
+
+def _read_group(tiles: Tiles, options: FoldOptions) -> Array | None:
+    if options.group is None:
+        return None
+    return tiles.groups[options.group].to_numpy()
+
+
+def _read_prediction_places(split: str, options: FoldOptions) -> Floats | None:
+    """Read the coordinates of the places that `knndm` matches: (n_places, 2) [m]."""
+    if split != "knndm" or options.predict_at is None:
+        return None
+    place = read_settings(options.predict_at, PlaceSettings)
+    return read_tiles(place).xy
 
 
 def _list_balanced(tiles: Tiles) -> Floats:
@@ -129,6 +174,15 @@ def _describe_recipe(split: str, options: FoldOptions, tiles: Tiles) -> Recipe:
     }
     if split == "block":
         recipe |= {"block_m": options.block_m, "xy_sha256": hash_array(tiles.xy)}
+    if split == "group":
+        group = tiles.groups[options.group].to_numpy().astype(str)
+        recipe |= {"group": options.group, "group_sha256": hash_array(group)}
+    if split == "knndm":
+        places = _read_prediction_places(split, options)
+        recipe |= {
+            "xy_sha256": hash_array(tiles.xy),
+            "prediction_xy_sha256": hash_array(places),
+        }
     return recipe
 
 

@@ -1,17 +1,16 @@
-"""Split tiles into folds: random tiles, whole areas, or whole blocks of areas."""
+"""Folds: which tiles are held out together, and which are then trained on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from extract.config.arrays import Array, Bools, Floats, Ints
-from models.data.fold_balance import balance_groups, weigh_groups
-
-_SIDES_M = (5000, 2000, 1000, 500, 200, 100, 50)  # of blocks that are offered [m]
+from models.data.fold_balance import balance_groups
+from models.data.units import number_units
 
 Held = frozenset[int]  # parts that a model must not see
 
@@ -22,10 +21,12 @@ class FoldOptions:
 
     Attributes
     ----------
-    splits : kinds of split: `random`, `area`, `block`.
+    splits : kinds of split: `random`, `area`, `knndm`, `block`, `group`.
     n_folds, seed : of every split.
     block_m : side of the blocks [m].
     buffer_m : distance to a held-out block within which no tile is trained on [m].
+    group : the column of [tiles] groups of which `group` holds out whole values.
+    predict_at : settings of the place whose distances `knndm` matches.
     """
 
     splits: tuple[str, ...]
@@ -33,6 +34,8 @@ class FoldOptions:
     seed: int
     block_m: float
     buffer_m: float
+    group: str | None = None
+    predict_at: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +48,7 @@ class Folds:
 
     Attributes
     ----------
-    kind : `random`, `area` or `block`.
+    kind : `random`, `area`, `knndm`, `block` or `group`.
     part : (n,), the smallest piece that a row moves with, −1 for a row that is not used; a fold is
         `per_fold` parts.
     near : (n, n_parts), rows of other parts within the buffer of a part; (n, 0) without a buffer.
@@ -139,114 +142,22 @@ class Folds:
         return replace(self, part=self.part[rows], near=self.near[rows])
 
 
-def assign_folds(
+def build_folds(
     kind: str,
+    fold: Ints,
     *,
     area: Array,
     xy: Floats | None,
-    targets: Floats | None,
-    n_folds: int,
-    seed: int,
     block_m: float,
-) -> Ints:
-    """Assign tiles to folds of about as many tiles, with about the same means of the targets.
-
-    Parameters
-    ----------
-    kind : `random` (each tile by itself), `area` (whole areas), `block` (all areas whose centroid
-        lies in one square).
-    area : (n_tiles,), label of each tile's area.
-    xy : (n_tiles, 2), easting and northing [m]; needed by `block` alone.
-    targets : (n_tiles, n_targets), NaN where missing, or None to balance counts alone.
-    block_m : side of the blocks [m].
-
-    Returns
-    -------
-    (n_tiles,), fold of each tile, 0 … n_folds − 1.
-
-    Raises
-    ------
-    ValueError : fewer tiles, areas or blocks than folds; no coordinates for `block`; an unknown
-        kind.
-
-    References
-    ----------
-    Roberts et al. 2017, Ecography 40:913, doi:10.1111/ecog.02881.
-    """
-    group = unit_numbers(kind, area, xy, block_m)
-    n_groups = int(group.max()) + 1
-    if n_groups < n_folds:
-        noun = {"random": "tiles", "area": "areas", "block": f"blocks of {block_m:g} m"}[kind]
-        raise ValueError(
-            f"split {kind!r}: expected at least {n_folds} {noun} for {n_folds} folds, got "
-            f"{n_groups}. {_advise(kind, area, xy, block_m, n_folds)}"
-        )
-    loads = np.ones((n_groups, 1)) if kind == "random" else weigh_groups(group, targets)
-    return balance_groups(loads, n_folds, seed)[group]
-
-
-def unit_numbers(kind: str, area: Array, xy: Floats | None, block_m: float) -> Ints:
-    """Return for each tile the index of the tile, area or block that stays in one fold.
-
-    Returns
-    -------
-    (n_tiles,), 0 … n_units − 1.
-
-    Raises
-    ------
-    ValueError : as `assign_folds`.
-    """
-    if kind == "random":
-        return np.arange(len(area))
-    numbers = np.unique(area, return_inverse=True)[1]
-    if kind == "area":
-        return numbers
-    if kind != "block":
-        raise ValueError(f"split {kind!r}: expected random, area or block")
-    return block_numbers(numbers, xy, block_m)
-
-
-def block_numbers(area: Ints, xy: Floats | None, block_m: float) -> Ints:
-    """Return the index of the square block with the centroid of each tile's area.
-
-    Returns
-    -------
-    (n_tiles,), 0 … n_blocks − 1.
-
-    Raises
-    ------
-    ValueError : no coordinates.
-    """
-    if xy is None:
-        raise ValueError(
-            "split 'block' needs coordinates, and the settings name none: set x and y (or grid) "
-            "in [tiles], or remove 'block' from splits in [models]"
-        )
-    places = pd.DataFrame(xy)
-    centroids = places.groupby(area).mean().to_numpy()
-    squares = np.floor(centroids / block_m)
-    _, block = np.unique(squares, axis=0, return_inverse=True)
-    return block[area]
-
-
-def _advise(kind: str, area: Array, xy: Floats | None, block_m: float, n_folds: int) -> str:
-    """Return what gives enough units for the folds."""
-    smaller = [side for side in _SIDES_M if side < block_m]
-    for side in smaller if kind == "block" else ():
-        if unit_numbers(kind, area, xy, side).max() + 1 >= n_folds:
-            return f"Set block_m = {side} in [models]."
-    return "Lower folds in [models], or give more tiles."
-
-
-def build_folds(
-    kind: str, fold: Ints, *, area: Array, xy: Floats | None, block_m: float, buffer_m: float
+    buffer_m: float,
+    group: Array | None = None,
 ) -> Folds:
     """Build folds with their parts and buffers from the fold of each tile.
 
     Parameters
     ----------
     fold : (n_tiles,), −1 for a tile that is not used.
-    area, xy, block_m : as `assign_folds`.
+    area, xy, block_m, group : as `assign_folds`.
     buffer_m : tiles whose centre lies within this distance [m] of a tile of a held-out part are
         left out of its training; used by `block` alone.
 
@@ -259,9 +170,9 @@ def build_folds(
     part = fold
     if n_folds == 2:
         per_fold = 2
-        group = unit_numbers(kind, area, xy, block_m)
-        half = _halve_folds(group, fold)
-        part = np.where(fold < 0, -1, 2 * fold + half[group])
+        unit = number_units(kind, area, xy=xy, block_m=block_m, group=group)
+        half = _halve_folds(unit, fold)
+        part = np.where(fold < 0, -1, 2 * fold + half[unit])
     near = np.zeros((len(fold), 0), dtype=np.bool_)
     if kind == "block" and buffer_m > 0:
         n_parts = per_fold * n_folds
@@ -277,15 +188,15 @@ def build_folds(
     return folds
 
 
-def _halve_folds(group: Ints, fold: Ints) -> Ints:
-    """Cut each of two folds into halves of whole groups: (n_groups,), 0 or 1."""
-    sizes = np.bincount(group).astype(np.float64)
+def _halve_folds(unit: Ints, fold: Ints) -> Ints:
+    """Cut each of two folds into halves of whole units: (n_units,), 0 or 1."""
+    sizes = np.bincount(unit).astype(np.float64)
     half = np.zeros(len(sizes), dtype=np.int64)
     for f in (0, 1):
-        groups = np.unique(group[fold == f])
-        loads = sizes[groups, None]
-        if len(groups) > 1:
-            half[groups] = balance_groups(loads, 2, 0)
+        units = np.unique(unit[fold == f])
+        loads = sizes[units, None]
+        if len(units) > 1:
+            half[units] = balance_groups(loads, 2, 0)
     return half
 
 

@@ -142,7 +142,7 @@ def _list_changed_labels(
 ) -> list[str]:
     """Describe what scores depend on and has changed, of targets and splits of both."""
     asked = settings.models
-    labels = build_labels(tiles, folds, block_m=asked.block_m)
+    labels = build_labels(tiles, folds, asked.fold_options)
     changes = []
     for name, value in describe_inputs(labels, asked.seed).items():
         stated = made_from[name]

@@ -22,8 +22,8 @@ from extract.config.arrays import Array, Floats, Ints
 from extract.errors import RunFileError
 from extract.tables.tile_table import Tiles
 from models.data.classes import code_labels, list_classes
-from models.data.fold_file import hash_array
-from models.data.folds import Folds, block_numbers
+from models.data.fold_file import hash_array, number_score_units
+from models.data.folds import FoldOptions, Folds
 from models.evaluation.bootstrap import REPLICATES
 from models.evaluation.comparisons import COMPARISON_COLUMNS, WINNER_COLUMNS, Row, judge_rows
 from models.evaluation.evaluate import CellName
@@ -60,8 +60,8 @@ class Labels:
         missing.
     classes : (n, n_class_targets), None where the label is missing.
     area : (n,), number of each tile's area.
-    units : split → (n,), number of what a resample draws: the areas, or the blocks on the split
-        `block`.
+    units : split → (n,), number of what a resample draws: the areas, or the blocks or groups that
+        the split holds out.
     training_means : split → (n, n_targets), mean label of the rows that the models of the tile's
         fold were trained on; NaN in no fold.
     """
@@ -79,24 +79,21 @@ class Labels:
         return [str(t) for t in (*self.targets, *self.classes)]
 
 
-def build_labels(tiles: Tiles, folds: dict[str, Folds], *, block_m: float) -> Labels:
+def build_labels(tiles: Tiles, folds: dict[str, Folds], options: FoldOptions) -> Labels:
     """Return the labels, and for each split the units and the mean labels of its training rows.
 
     Parameters
     ----------
-    folds : folds of all tiles, by split. block_m : side of the blocks [m], used by `block` alone.
+    folds : folds of all tiles, by split. options : how they were made.
     """
     area = pd.factorize(tiles.area)[0].astype(np.int64)
     Y = tiles.targets.to_numpy(np.float64)
-    units = dict.fromkeys(folds, area)
-    if "block" in folds:
-        units["block"] = block_numbers(area, tiles.xy, block_m)
     return Labels(
         ids=tiles.id.to_numpy(),
         targets=tiles.targets,
         classes=tiles.classes,
         area=area,
-        units=units,
+        units={split: number_score_units(split, tiles, options) for split in folds},
         training_means={split: _training_means(Y, one) for split, one in folds.items()},
     )
 

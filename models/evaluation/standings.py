@@ -30,9 +30,17 @@ BALANCED = "balanced_accuracy"
 HELD_OUT = {
     "random": "single tiles were held out, others of their area trained on. Too optimistic.",
     "area": "whole areas were held out. Neighbouring areas were trained on.",
+    "knndm": "areas were held out as far from training as the places to be predicted.",
     "block": "whole blocks of the map were held out, with the areas in them.",
+    "group": "whole groups of areas were held out, as cities or districts.",
 }
-UNITS = {"random": "areas", "area": "areas", "block": "blocks"}
+UNITS = {
+    "random": "areas",
+    "area": "areas",
+    "knndm": "areas",
+    "block": "blocks",
+    "group": "groups",
+}
 VERDICT_READING = (
     "95 %: {units} drawn again {replicates:,} times; three times that variance, since other data",
     "    train other models.",

@@ -15,8 +15,8 @@ from extract.errors import FitError
 from extract.timing.clock import peak_rss_bytes
 from models.data.classes import list_classes, spread_classes
 from models.data.design import Design
-from models.data.fold_file import hash_folds
-from models.data.folds import Folds, unit_numbers
+from models.data.fold_file import hash_folds, number_split_units
+from models.data.folds import Folds
 from models.evaluation.out_of_fold import read_predicted
 from models.execution.experiment_data import ExperimentData
 from models.families.family import CrossFit, Family, FitContext
@@ -208,12 +208,8 @@ def _fit_stack(data: ExperimentData, plan: Planned, members: list[Cell]) -> Fitt
     ids = tiles.id.to_numpy()
     outer = read_predicted(folder, runs, ids, plan.missing)
     inner = read_predicted(folder, runs, ids, plan.missing, is_nested=True)
-    unit = unit_numbers(
-        plan.cell.split,
-        tiles.area.to_numpy(),
-        tiles.xy,
-        data.settings.models.block_m,
-    )
+    options = data.settings.models.fold_options
+    unit = number_split_units(plan.cell.split, tiles, options)
     weight = _weigh_tiles(data)
     names = [str(member) for member in members]
     predicted = np.full((len(tiles), len(plan.missing)), np.nan)

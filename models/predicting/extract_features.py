@@ -23,8 +23,8 @@ from extract.config.cuts import JOINED, PIXELS, Cut, parse_cut
 from extract.errors import PlaceError, PlaceFeaturesError
 from extract.files.atomic import write_atomically
 from extract.store.schema import read_attributes
+from models.data.place_settings import PlaceSettings
 from models.predicting.place import check_place, list_features
-from models.predicting.place_settings import PlaceSettings
 from models.settings import FitSettings
 from models.store.kept_models import KeptModel, list_kept
 from models.store.model_folder import check_sealed

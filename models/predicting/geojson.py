@@ -11,8 +11,8 @@ import pandas as pd
 
 from extract.errors import PlaceError
 from extract.tiling.geo import load_geo, read_crs
+from models.data.place_settings import PlaceSettings
 from models.predicting.place import Place
-from models.predicting.place_settings import PlaceSettings
 
 _MARGIN = 10.0  # degrees around the area of use of a CRS, within which coordinates are accepted
 _CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1), (-1, -1))

@@ -27,7 +27,7 @@ from extract.store.embeddings import Embeddings
 from extract.store.recipes import IMPORTED
 from extract.tables.tile_table import Tiles, stream_tiles
 from models.data.features import Features, open_matrix
-from models.predicting.place_settings import PlaceSettings
+from models.data.place_settings import PlaceSettings
 from models.store.feature_origin import read_look
 from models.store.kept_models import KeptModel
 from models.store.runs import hash_file

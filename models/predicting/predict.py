@@ -23,6 +23,7 @@ from extract.files.locks import locked, locked_to_read
 from extract.tables.tile_table import Tiles
 from models.data.design import CutData, feed_rows
 from models.data.features import Features
+from models.data.place_settings import PlaceSettings
 from models.data.pooling import pool_rows
 from models.evaluation.current import list_kept_changes
 from models.execution.keep_models import open_kept
@@ -30,7 +31,6 @@ from models.families.family import Family
 from models.predicting.extract_features import make_missing
 from models.predicting.geojson import open_projection
 from models.predicting.place import Place, hash_place, open_place
-from models.predicting.place_settings import PlaceSettings
 from models.predicting.predictions_table import name_shares
 from models.predicting.write_predictions import SCHEMA, SCHEMA_VERSION, write_predictions
 from models.settings import FitSettings

@@ -23,7 +23,9 @@ FAMILIES = {
 SPLITS = {
     "random": "single tiles held out",
     "area": "whole areas held out",
+    "knndm": "areas held out as far away as the places to be predicted",
     "block": "whole blocks of the map held out",
+    "group": "whole groups of areas held out",
 }
 
 

@@ -12,11 +12,29 @@ from reports.data.formats import format_number
 from reports.data.words import name_model
 from reports.sections.charts import Spec, clip_r2, fill_chart
 
-COLOURS = {"random": "#D55E00", "area": "#CC79A7", "block": "#0072B2"}  # the loosest first
-SHAPES = {"random": "triangle-right", "area": "circle", "block": "square"}
+COLOURS = {  # the loosest first
+    "random": "#D55E00",
+    "area": "#CC79A7",
+    "knndm": "#E69F00",
+    "block": "#0072B2",
+    "group": "#009E73",
+}
+SHAPES = {
+    "random": "triangle-right",
+    "area": "circle",
+    "knndm": "triangle-up",
+    "block": "square",
+    "group": "diamond",
+}
 NOTABLE = 0.02  # of R²: splits that differ by less score about the same
 SHARED = "On “random”, tiles of one area stand on both sides and share their label."
-FAR = "On “block”, training tiles lie farther away; extrapolation and chance play a part too."
+FAR = {
+    "knndm": "On “knndm”, areas lie as far from training tiles as the places to be predicted.",
+    "block": (
+        "On “block”, training tiles lie farther away; extrapolation and chance play a part too."
+    ),
+    "group": "On “group”, no area of the same group is trained on; groups may differ in kind.",
+}
 
 
 class Ladder(NamedTuple):
@@ -133,5 +151,5 @@ def describe_ladder(collected: Collected) -> str | None:
     if loose - strict <= NOTABLE:
         return levels + " The way of holding out makes little difference here."
     cause = SHARED if loosest == "random" else ""
-    distance = FAR if farthest == "block" else ""
+    distance = FAR.get(farthest, "")
     return " ".join(part for part in (levels, cause, distance) if part)
