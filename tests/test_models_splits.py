@@ -43,7 +43,7 @@ def assign(kind: str, **changed: object) -> np.ndarray:
 def test_groups_are_held_out_whole() -> None:
     fold = assign("group")
     assert set(fold) == set(range(5))
-    assert all(len(set(fold[DISTRICT == name])) == 1 for name in set(DISTRICT))
+    assert all(len(set(fold[name == DISTRICT])) == 1 for name in set(DISTRICT))
 
 
 def test_as_many_folds_as_groups_leave_one_out_each_time() -> None:
@@ -73,7 +73,7 @@ def test_held_out_tiles_lie_as_far_from_training_as_the_places(west: float, shar
     matched = wasserstein_distance(measure_held_out(fold, XY), wanted)
     by_area = wasserstein_distance(measure_held_out(assign("area"), XY), wanted)
     assert matched < share * by_area
-    assert all(len(set(fold[AREA == a])) == 1 for a in range(120))
+    assert all(len(set(fold[a == AREA])) == 1 for a in range(120))
     assert np.bincount(fold).max() <= 0.5 * len(fold)
 
 
