@@ -17,6 +17,8 @@ out = Console()
 err = Console(stderr=True)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_EXTRAS = {"xgboost": "-c constraints.txt -e '.[cpu]'"}  # packages that an extra has
+
 Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML).")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
 UNCHANGED = "stopped; nothing was changed."
@@ -131,11 +133,15 @@ def guarded(*, traceback: bool, interrupted: str) -> Iterator[None]:
 
 
 def _describe(error: Exception) -> str:
-    """Return an error's text; that of a full disk says neither which it is nor what to do."""
+    """Return an error's text; what is said of a full disk or a missing package has no remedy."""
     if isinstance(error, OSError) and error.errno in _FULL:
         where = f"{error.filename}: " if error.filename else ""
         return (
             f"{where}{os.strerror(error.errno)}. Make room, and give the same command again: "
             "what is finished is kept."
         )
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        wanted = _EXTRAS.get(package, package)
+        return f"{package} is not installed, and is needed here. Run `pip install {wanted}`."
     return str(error) or type(error).__name__

@@ -17,6 +17,7 @@ from models.data.classes import choose_classes
 from models.data.features import Features
 from models.execution.keep_models import open_kept
 from models.families.family import Family
+from models.predicting.write_predictions import check_written, read_facts
 from models.settings import FitSettings
 from models.store import runs
 from models.store.kept_models import KeptModel, find_kept
@@ -59,7 +60,7 @@ def read_predictions(experiment: str | Path, target: str, *, level: str = "tile"
 
     Raises
     ------
-    PlaceError : nothing was predicted there, or another level is asked for.
+    PlaceError : nothing was predicted there, it was changed since, or another level is asked for.
     """
     files = {"tile": "predictions.parquet", "area": "areas.parquet"}
     if level not in files:
@@ -71,6 +72,7 @@ def read_predictions(experiment: str | Path, target: str, *, level: str = "tile"
         path = place / files[level]
         if (place / "predict.json").is_file() and path.is_file():
             index = "id" if level == "tile" else "area"
+            check_written(place, read_facts(place), files[level])
             return pd.read_parquet(path).set_index(index)
     raise PlaceError(
         f"{places[0]}: no predictions of {target!r}. Run `roofline predict --target {target}` "

@@ -24,6 +24,20 @@ def test_a_full_disk_says_so_and_what_to_do(code: int, capsys: pytest.CaptureFix
     assert "Detail" not in said
 
 
+@pytest.mark.parametrize(
+    ("module", "wanted"),
+    [("xgboost", "-c constraints.txt -e '.[cpu]'"), ("no_such_package.parts", "no_such_package")],
+)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    module: str, wanted: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = module.partition(".")[0]
+    said = fail(ModuleNotFoundError(f"No module named {module!r}", name=module), capsys)
+    assert said == (
+        f"error: {package} is not installed, and is needed here. Run `pip install {wanted}`.\n"
+    )
+
+
 def test_other_errors_say_what_they_say(capsys: pytest.CaptureFixture[str]) -> None:
     assert (
         fail(OSError(errno.ENOENT, "No such file", "a"), capsys)

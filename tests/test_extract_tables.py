@@ -190,6 +190,17 @@ def test_parquet_of_any_types_is_read_as_the_same_text(read, table):
     np.testing.assert_array_equal(tiles.targets["y"].iloc[order], [1.5, 2, np.nan])
 
 
+def test_whole_numbers_written_as_floats_name_the_same_tiles_and_areas(read):
+    tiles = read(["1.0,10.0,3", "2.0,10.0,4"])
+    assert (tiles.id.dtype, tiles.id.tolist()) == (np.int64, [1, 2])
+    assert (tiles.path.tolist(), tiles.area.tolist()) == (["1.png", "2.png"], ["10", "10"])
+
+
+@pytest.mark.parametrize("ids", [("1.0", "1.5"), ("1.0", "2"), ("1.00", "2.00"), ("1.0", "b.0")])
+def test_ids_that_are_not_all_whole_floats_stay_text(read, ids):
+    assert read([f"{ids[0]},a,3", f"{ids[1]},b,4"]).id.tolist() == list(ids)
+
+
 def test_a_category_that_is_missing_is_an_empty_cell(read):
     area = FRAME["area"].astype("category").where([True, False, True])
     with pytest.raises(TableError, match=r"column 'area' is empty in 1 rows \(first: line 3\)"):

@@ -10,8 +10,9 @@ from made_experiment import change, fit, make_experiment, write_features, write_
 from typer.testing import CliRunner
 
 import models.fit
-from extract.errors import LockError
+from extract.errors import LockError, PlaceError
 from extract.files.locks import locked, locked_to_read
+from models.api import read_predictions
 from models.cli import app as models_app
 from models.store.runs import read_scores, run_folder
 from reports.cli import app as reports_app
@@ -194,11 +195,16 @@ def test_predictions_of_a_model_that_is_older_than_the_labels_are_marked(path):
 def test_edited_predictions_of_a_place_are_refused(path):
     assert run("predict", path)[0] == 0
     folder = change(path).folder / "predictions/income"
+    areas = pd.read_csv(folder / "areas.csv", index_col="area")
+    pd.testing.assert_frame_equal(read_predictions(path, "income", level="area"), areas)
     for name in ("predictions.csv", "predict.json", "areas.parquet"):
         before = (folder / name).read_bytes()
         (folder / name).write_bytes(before.replace(b"1", b"2", 1))
         code, said = run("predict", path)
         assert code == 1
         assert f"{name}: changed since it was written" in said
+        if name != "predictions.csv":
+            with pytest.raises(PlaceError, match=f"{name}: changed since it was written"):
+                read_predictions(path, "income", level="area")
         (folder / name).write_bytes(before)
     assert run("predict", path)[0] == 0

@@ -15,8 +15,10 @@ from made_experiment import change
 from made_processes import start_fork
 from typer.testing import CliRunner
 
+from extract.errors import EmbeddingsError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
+from extract.store.embeddings import Embeddings
 from models.cli import app as models_app
 from models.evaluation.current import open_current
 from models.explaining.explain import ExplainRequest, explain_targets
@@ -57,7 +59,7 @@ READ_BY = {  # what reads the files of a folder, besides `scores` and the report
     "runs": ("explain",),
     "folds.parquet": ("explain", "predict"),
 }
-# rates and rejects of the extraction, and its shards, whose checksums have their own tests
+# rates and rejects of the extraction, and its shards, which have a test of their own
 OTHERS = ("features", ".lock")
 
 
@@ -193,6 +195,37 @@ def test_no_command_gives_other_numbers_after_a_bit_was_flipped(path: Path) -> N
     assert wrong == []
     assert refused > FLIPS / 2
     assert {name: show(path) for name, show in SHOW.items()} == right
+
+
+def read_features(virtual: Path) -> list[bytes]:
+    with Embeddings(virtual) as embeddings:
+        seen = [embeddings.ids, embeddings.is_ok, embeddings.pictures]
+        seen += [embeddings.read(cut).astype(np.float64) for cut in embeddings.cuts]
+        return [np.ascontiguousarray(one).tobytes() for one in seen]
+
+
+def test_no_reader_hands_out_other_embeddings_after_a_bit_was_flipped(path: Path) -> None:
+    features = change(path).folder / "features"
+    virtual = features / "pixels.h5"
+    right = read_features(virtual)
+    files = [virtual, *(features / "pixels").glob("*.h5")]
+    rng = np.random.default_rng(int(os.environ.get("ROOFLINE_SEED", "0")))
+    refused = 0
+    for _ in range(FLIPS):
+        file = files[rng.integers(len(files))]
+        before = file.read_bytes()
+        at = int(rng.integers(len(before)))
+        bit = 1 << int(rng.integers(8))
+        damaged = bytearray(before)
+        damaged[at] ^= bit
+        file.write_bytes(damaged)
+        try:
+            assert read_features(virtual) == right, (file.name, at, bit)
+        except EmbeddingsError:
+            refused += 1
+        file.write_bytes(before)
+    assert refused > FLIPS / 4
+    assert read_features(virtual) == right
 
 
 def snapshot(*folders: Path) -> dict[Path, bytes]:

@@ -184,7 +184,11 @@ def check_seal(file: h5py.File, path: Path) -> None:
     ------
     EmbeddingsError : they differ.
     """
-    if is_sealed(file) and file.attrs.get("sha256") != hash_file(file):
+    try:
+        is_damaged = is_sealed(file) and file.attrs.get("sha256") != hash_file(file)
+    except UNREADABLE:
+        is_damaged = True
+    if is_damaged:
         raise EmbeddingsError(f"{path}: damaged: {UNSEALED}. {SET_ASIDE}")
 
 

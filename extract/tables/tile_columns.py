@@ -22,6 +22,7 @@ from extract.tables.text_columns import fill_pattern
 
 _OUTSIDE = r"^/|(?:^|[/\\])\.\.(?:[/\\]|$)"
 _WHOLE = r"0|-?[1-9]\d{0,17}"
+_WHOLE_FLOAT = rf"(?:{_WHOLE})\.0"
 _FILL_IN = "Fill them in, or remove those rows."
 
 
@@ -32,6 +33,20 @@ def empty_missing(frame: pd.DataFrame, missing: list[str]) -> pd.DataFrame:
         is_missing = column.str.strip().isin(missing)
         emptied[name] = column.mask(is_missing, "")
     return pd.DataFrame(emptied)
+
+
+def drop_zero_fractions(column: pd.Series[str]) -> pd.Series[str]:
+    """Return a column in which whole numbers that were written as floats, `1.0`, are `1`.
+
+    A column with any other text is returned as it is.
+    """
+    if not column.iloc[0].strip().endswith(".0"):
+        return column
+    text = column.str.strip()
+    is_whole = text.str.fullmatch(_WHOLE_FLOAT)
+    if not is_whole[text != ""].all():
+        return column
+    return text.str.removesuffix(".0")
 
 
 def read_target(column: pd.Series[str], said: TargetsSection, table: Path) -> pd.Series[Any]:

@@ -26,6 +26,7 @@ from extract.tables.text_columns import (
 from extract.tables.tile_columns import (
     check_filled,
     check_ids,
+    drop_zero_fractions,
     empty_missing,
     fill_paths,
     read_places,
@@ -138,6 +139,8 @@ def _check_frame(frame: pd.DataFrame, settings: ExtractSettings) -> Tiles:
         frame = empty_missing(frame, section.missing)
     for name, pattern in settings.targets.made.items():
         frame[name] = fill_pattern(frame, pattern)
+    for name in {section.id, section.area, *name_braces(section.path, "[tiles] path")}:
+        frame[name] = drop_zero_fractions(frame[name])
     ids = check_ids(frame[section.id], section.source)
     targets = {}
     for name in settings.targets.names:

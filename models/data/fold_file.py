@@ -235,7 +235,7 @@ def read_folds(path: Path) -> tuple[dict[str, Ints], dict[str, Recipe]]:
         stored = dict(list(table.to_pandas().groupby("split")["fold"]))
         folds = {name: stored[name].to_numpy(np.int64) for name in recipes}
         expected = {name: recipe["fold_sha256"] for name, recipe in recipes.items()}
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: not readable as folds ({error}). Delete it and run `make models` again."
         ) from None

@@ -32,11 +32,14 @@ from models.predicting.extract_features import make_missing
 from models.predicting.geojson import open_projection
 from models.predicting.place import Place, hash_place, open_place
 from models.predicting.predictions_table import name_shares
-from models.predicting.write_predictions import SCHEMA, SCHEMA_VERSION, write_predictions
+from models.predicting.write_predictions import (
+    SCHEMA_VERSION,
+    check_written,
+    read_facts,
+    write_predictions,
+)
 from models.settings import FitSettings
 from models.store.kept_models import KeptModel, find_kept
-from models.store.runs import hash_file, read_document
-from models.store.seal import is_sealed
 from models.uncertainty.applicability import Applicability, read_applicability
 
 Report = Callable[[int], None]
@@ -139,29 +142,21 @@ def _mark(facts: dict[str, Any], changes: list[str]) -> dict[str, Any]:
 
 def _read_done(out: Path, key: str, target: str) -> dict[str, Any] | None:
     """Return `predict.json` where these predictions are complete; refuse other ones."""
-    path = out / "predict.json"
-    if not path.is_file():
+    if not (out / "predict.json").is_file():
         return None
-    facts = read_document(path, SCHEMA, SCHEMA_VERSION)
-    is_older = facts["schema_version"] < SCHEMA_VERSION  # without the hashes of its files
-    if not is_older and not is_sealed(facts):
-        raise PlaceError(f"{path}: changed since it was written. Remove {out}, and predict again.")
+    facts = read_facts(out)
     if facts["key"] != key or facts["target"] != target:
         raise PlaceError(
             f"{out}: holds predictions of {facts['target']!r} by {facts['model']!r} on "
             f"{facts['cut']!r} for another place, model or features. Name another folder with "
             "--out, or remove this one."
         )
-    if is_older:
+    if facts["schema_version"] < SCHEMA_VERSION:  # without the hashes of its files
         return None
-    for name, stated in facts["files"].items():
-        file = out / name
-        if not file.is_file():
-            return None
-        if hash_file(file) != stated["sha256"]:
-            raise PlaceError(
-                f"{file}: changed since it was written. Remove {out}, and predict again."
-            )
+    if not all((out / name).is_file() for name in facts["files"]):
+        return None
+    for name in facts["files"]:
+        check_written(out, facts, name)
     return facts
 
 

@@ -32,6 +32,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from extract.errors import PlaceError
 from extract.files.atomic import publish
 from extract.tables.spreadsheets import quote_formulas
 from models.predicting.geojson import GeoJson, open_geojson
@@ -39,11 +40,44 @@ from models.predicting.geopackage import GeoPackage
 from models.predicting.place import Place
 from models.predicting.predictions_table import AreaTable, build_schema, build_tile_table
 from models.store.kept_models import KeptModel
-from models.store.runs import describe_file, write_json
-from models.store.seal import seal
+from models.store.runs import describe_file, hash_file, read_document, write_json
+from models.store.seal import is_sealed, seal
 
 SCHEMA = "roofline.prediction"
 SCHEMA_VERSION = 4
+
+
+def read_facts(out: Path) -> dict[str, Any]:
+    """Read the `predict.json` of a folder; that of an older schema has no hashes.
+
+    Raises
+    ------
+    RunFileError : not there, or another schema.
+    PlaceError : changed since it was written.
+    """
+    path = out / "predict.json"
+    facts = read_document(path, SCHEMA, SCHEMA_VERSION)
+    if facts["schema_version"] == SCHEMA_VERSION and not is_sealed(facts):
+        raise _changed(path)
+    return facts
+
+
+def check_written(out: Path, facts: dict[str, Any], name: str) -> None:
+    """Hold a file of some predictions against its hash.
+
+    Raises
+    ------
+    PlaceError : changed since it was written.
+    """
+    stated = facts.get("files", {}).get(name)
+    if stated is not None and hash_file(out / name) != stated["sha256"]:
+        raise _changed(out / name)
+
+
+def _changed(path: Path) -> PlaceError:
+    return PlaceError(
+        f"{path}: changed since it was written. Remove {path.parent}, and predict again."
+    )
 
 
 def write_predictions(
