@@ -202,6 +202,20 @@ def test_what_lies_far_from_the_training_tiles_is_flagged(tmp_path: Path) -> Non
     )
     assert near["n_outside"] <= 0.05 * N
     assert far["n_outside"] == 49
+    check_distances(settings, far)
+
+
+def check_distances(settings: FitSettings, facts: dict[str, Any]) -> None:
+    """Check the distances from training tiles against those of all pairs."""
+    xy = read_tiles(settings).xy
+    places = np.column_stack([530000.0 + 50 * np.arange(50), np.full(50, 180000.0)])
+    pairs = np.linalg.norm(places[:, None] - xy[None], axis=2)
+    stated = facts["training_distances_m"]
+    assert stated["place"]["median"] == pytest.approx(np.median(pairs.min(axis=1)))
+    assert set(stated["splits"]) == {"area", "block"}
+    assert stated["splits"]["area"]["median"] < stated["splits"]["block"]["median"] < 1000
+    assert "half of the tiles lie more than" in facts["notes"][0]
+    assert "farther away than any split held out" in facts["notes"][1]
 
 
 def test_a_group_that_no_training_tile_had_is_outside(tmp_path: Path) -> None:

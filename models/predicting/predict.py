@@ -30,6 +30,7 @@ from models.execution.keep_models import open_kept
 from models.families.family import Family
 from models.predicting.extract_features import make_missing
 from models.predicting.geojson import open_projection
+from models.predicting.nearness import measure_nearness
 from models.predicting.place import Place, hash_place, open_place
 from models.predicting.predictions_table import name_shares
 from models.predicting.write_predictions import (
@@ -124,7 +125,8 @@ def predict_place(
             pieces.append(path)
             if report:
                 report(rows.stop)
-        facts = write_predictions(out, place, kept, pieces, key=key)
+        nearness = measure_nearness(settings, pieces)
+        facts = write_predictions(out, place, kept, pieces, key=key, nearness=nearness)
         shutil.rmtree(out / "parts")
     return _mark(facts, changes)
 

@@ -7,9 +7,9 @@
   has coordinates and `crs`.
 - `predictions.gpkg`: where there is a GeoJSON, the same tiles and areas as layers `tiles` and
   `areas`, in the coordinates of the table.
-- `predict.json`: written last; schema `roofline.prediction`, version 4: model, hashes, half widths,
-  measured coverage, notes. Version 1 had no hashes of the files, 2 no `point_density`, and 3 no
-  GeoPackage: all are predicted anew.
+- `predict.json`: written last; schema `roofline.prediction`, version 5: model, hashes, half widths,
+  measured coverage, distances from training tiles, notes. Version 1 had no hashes of the files, 2
+  no `point_density`, 3 no GeoPackage, and 4 no distances: all are predicted anew.
 
 Of a class there are, in place of the bounds, `set80`, `set95` (of tiles) and `p_<class>`, its
 probability. A set is empty where no class is as likely as the true one is in that share of the
@@ -37,6 +37,7 @@ from extract.files.atomic import publish
 from extract.tables.spreadsheets import quote_formulas
 from models.predicting.geojson import GeoJson, open_geojson
 from models.predicting.geopackage import GeoPackage
+from models.predicting.nearness import Nearness, describe_nearness
 from models.predicting.place import Place
 from models.predicting.predictions_table import AreaTable, build_schema, build_tile_table
 from models.store.kept_models import KeptModel
@@ -44,7 +45,7 @@ from models.store.runs import describe_file, hash_file, read_document, write_jso
 from models.store.seal import is_sealed, seal
 
 SCHEMA = "roofline.prediction"
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 
 
 def read_facts(out: Path) -> dict[str, Any]:
@@ -81,15 +82,27 @@ def _changed(path: Path) -> PlaceError:
 
 
 def write_predictions(
-    out: Path, place: Place, kept: KeptModel, pieces: list[Path], *, key: str
+    out: Path,
+    place: Place,
+    kept: KeptModel,
+    pieces: list[Path],
+    *,
+    key: str,
+    nearness: Nearness | None,
 ) -> dict[str, Any]:
     """Join the pieces into the files of this module, with one of them in memory at a time.
+
+    Parameters
+    ----------
+    key : hash of all that the predictions depend on. nearness : distances from training tiles.
 
     Returns
     -------
     The content of `predict.json`.
     """
     notes = list(_list_notes(place, kept))
+    if nearness is not None and not place.is_training:
+        notes += describe_nearness(nearness)
     geojson = open_geojson(place, notes)
     package = _open_package(place, geojson, pieces)
     areas = AreaTable(kept) if place.has_areas else None
@@ -130,6 +143,7 @@ def write_predictions(
         "n_rejected": n_rejected,
         "n_outside": n_outside,
         "n_areas": n_areas,
+        "training_distances_m": nearness,
         "in_training": place.is_training,
         "files": {name: describe_file(out / name) for name in names},
         "notes": notes,
