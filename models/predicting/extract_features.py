@@ -1,5 +1,4 @@
-"""The features of a place that has none: made as those were that the models were fitted on, and of
-the same weights.
+"""Make the features of a place as those were made that its models were fitted on.
 
 It is `python -m extract run` that makes them, in a process of its own, by a settings file beside
 them (`features.toml`): the same command by hand goes on where it stopped, and a killed prediction

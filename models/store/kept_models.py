@@ -1,5 +1,4 @@
-"""Kept models on disk: `models/<target>/<cut>/<model>/`, in formats that run no code when they are
-read.
+"""Kept models on disk: `models/<target>/<cut>/<model>/`, in formats that run no code.
 
 Schema `roofline.model`, version 8. Older ones had no intervals (1 and 2), did not say how their
 features were made (3 and 4), had no hash of what `model.json` says (5), or name classes and

@@ -1,5 +1,6 @@
-"""The `README.md` beside a kept model: a short model card (Mitchell et al. 2019,
-doi:10.1145/3287560.3287596), with the header that Hugging Face reads.
+"""The `README.md` beside a kept model: a short model card.
+
+After Mitchell et al. 2019, doi:10.1145/3287560.3287596, with the header that Hugging Face reads.
 """
 
 from __future__ import annotations

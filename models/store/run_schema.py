@@ -1,6 +1,4 @@
-"""What `run.json` has to say before anything is built on it: a file that a stranger wrote is
-refused by what is wrong.
-"""
+"""The schema of `run.json`: a file that a stranger wrote is refused by what is wrong."""
 
 from __future__ import annotations
 

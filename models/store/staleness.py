@@ -1,6 +1,4 @@
-"""What has changed since a cell was fitted, in words: two sets of inputs held against each
-other.
-"""
+"""Describe what has changed since a cell was fitted."""
 
 from __future__ import annotations
 
