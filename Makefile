@@ -2,6 +2,7 @@
 DEMO   ?= demo
 CONFIG ?= $(DEMO)/demo.toml
 EXTRA  ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
+WITH   ?= dev
 JOBS   ?= 2
 PYTHON := .venv/bin/python
 READY  := .venv/.ready-$(EXTRA)
@@ -21,7 +22,7 @@ help:  ## List the commands.
 
 $(READY): pyproject.toml constraints.txt
 	@test -x $(PYTHON) || python3 -m venv .venv
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),dev]'
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRA),$(WITH)]'
 	@rm -f .venv/.ready-* && touch $@
 
 setup: $(READY)  ## Make .venv and install the pinned packages (EXTRA=cpu|gpu overrides the choice).

@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from rich.console import Console
@@ -22,6 +22,7 @@ _EXTRAS = {"xgboost": "-c constraints.txt -e '.[cpu]'"}  # packages that an extr
 Config = Annotated[Path, typer.Option("--config", "-c", help="Settings file (TOML).")]
 Traceback = Annotated[bool, typer.Option("--traceback", help="Show where an error came from.")]
 UNCHANGED = "stopped; nothing was changed."
+STAGE = "ROOFLINE_STAGE"  # set in the environment of a stage of `roofline all`
 
 
 def make_app(help_text: str, *, add_completion: bool = False) -> typer.Typer:
@@ -56,15 +57,19 @@ def print_note(text: str) -> None:
 
 
 def print_next(command: str) -> None:
-    """Print the command to give next on standard error, where no pipe takes it for data."""
+    """Print the command to give next on standard error, where no pipe takes it for data.
+
+    A stage of `roofline all` says nothing: the next one follows by itself.
+    """
+    if STAGE in os.environ:
+        return
     print_line(f"next: {command}", console=err, style="cyan")
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str) -> None:
     """Print a table that fits the width and loses nothing; with tabs between in a pipe."""
     if not out.is_terminal:
-        for row in (columns, *rows):
-            typer.echo("\t".join(row))
+        print_tabs(columns, rows)
         return
     from rich.table import Table
 
@@ -76,36 +81,51 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title:
     out.print(table, markup=False)
 
 
+def print_tabs(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a heading and a line a row with tabs between, as `cut -f` and awk take them."""
+    for row in (columns, *rows):
+        cells = [" ".join(cell.split()) for cell in row]
+        typer.echo("\t".join(cells))
+
+
 def print_warning(text: str) -> None:
     """Print what makes results worthless on standard error."""
     print_line(f"WARNING: {text}", console=err, style="bold white on red")
 
 
+class Show(Protocol):
+    """Take how many units are done, how many there are in all, and a count."""
+
+    def __call__(self, done: int, todo: int, count: int = 0) -> None:
+        """Show them."""
+
+
 @contextmanager
-def show_progress(name: str, counted: str) -> Iterator[Callable[[int, int, int], None]]:
-    """Show a bar of tiles; yield the function that takes tiles done, tiles to do, and a count.
+def show_progress(name: str, counted: str = "", *, unit: str = "tiles") -> Iterator[Show]:
+    """Show a bar with rate and time left; yield the function that moves it.
 
     Parameters
     ----------
-    name : stands before the bar. `counted` : what the count is of, as `rejected`.
+    name : stands before the bar. `counted` : what the count is of, as `rejected`; empty: none.
     """
     from rich import progress
 
-    columns = (
+    columns: list[str | progress.ProgressColumn] = [
         progress.TextColumn(name),
         progress.BarColumn(),
         progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[rate]}"),
         progress.TimeElapsedColumn(),
         progress.TimeRemainingColumn(),
-        progress.TextColumn(f"{{task.fields[count]}} {counted}"),
-    )
+    ]
+    if counted:
+        columns.append(progress.TextColumn(f"{{task.fields[count]}} {counted}"))
     with progress.Progress(*columns, console=err, transient=True) as bar:
         task = bar.add_task(name, total=None, rate="", count=0)
 
-        def show(done: int, todo: int, count: int) -> None:
+        def show(done: int, todo: int, count: int = 0) -> None:
             speed = bar.tasks[task].speed
-            rate = f"{speed:.1f} tiles/s" if speed else ""
+            rate = f"{speed:.1f} {unit}/s" if speed else ""
             bar.update(task, completed=done, total=todo, rate=rate, count=count)
 
         yield show

@@ -10,9 +10,8 @@ from typing import Any
 
 import pandas as pd
 import typer
-from rich.table import Table
 
-from extract.console import out, print_line
+from extract.console import out, print_line, print_table, print_tabs
 from models.auditing.findings import Finding
 from models.evaluation.standings import BALANCED
 from models.execution.fit_progress import FitProgress, format_seconds
@@ -25,6 +24,7 @@ from models.store.staleness import count_reasons
 Row = Sequence[str]  # split, cut, model, numbers, and last a text that may be long
 
 _GAP = "  "
+_CELL_COLUMNS = ("target", "cut", "model")
 _SEVERITY_STYLES = {"fatal": "bold red", "warning": "yellow", "note": "cyan"}
 _GRID_COLUMNS = (
     "split",
@@ -92,18 +92,11 @@ def print_grid(planned: list[Planned]) -> None:
 
 def _print_runs(columns: Row, rows: Sequence[Row]) -> None:
     """Print runs in blocks to be read, or with tabs between where another program reads."""
-    lines = tab_runs(columns, rows)
-    if out.is_terminal:
-        lines = block_runs(columns, rows, out.width)
-    for line in lines:
+    if not out.is_terminal:
+        print_tabs(columns, rows)
+        return
+    for line in block_runs(columns, rows, out.width):
         typer.echo(line)
-
-
-def tab_runs(columns: Row, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield a heading and a line a run, with tabs between, as `cut -f` and awk take them."""
-    for row in (columns, *rows):
-        cells = [" ".join(cell.split()) for cell in row]
-        yield "\t".join(cells)
 
 
 def block_runs(columns: Row, rows: Sequence[Row], width: int) -> Iterator[str]:
@@ -168,21 +161,23 @@ def print_best(scores: pd.DataFrame, settings: FitSettings) -> None:
     """Print the best model of each target on the split held out farthest."""
     split = settings.models.farthest
     title = f"Best of each target, split {split}"
-    numbers = Table("target", "cut", "model", "RMSE", "R²", "95 %", title=title)
-    classes = Table("target", "cut", "model", "accuracy", "balanced accuracy", "95 %", title=title)
+    numbers = []
+    classes = []
     of_split = scores[scores["split"] == split]
     for target in settings.targets.names:
         ranked = rank_cells(of_split[of_split["target"] == target])
         best = ranked.iloc[0]
         if pd.isna(best["rmse"]):
             error = f"{best['accuracy']:.3f}"
-            classes.add_row(target, *_name_cell(best), error, *_score_texts(best, BALANCED))
+            classes.append((target, *_name_cell(best), error, *_score_texts(best, BALANCED)))
         else:
             error = f"{best['rmse']:.4g}"
-            numbers.add_row(target, *_name_cell(best), error, *_score_texts(best, "r2"))
-    for table in (numbers, classes):
-        if table.row_count:
-            out.print(table)
+            numbers.append((target, *_name_cell(best), error, *_score_texts(best, "r2")))
+    if numbers:
+        print_table((*_CELL_COLUMNS, "RMSE", "R²", "95 %"), numbers, title=title)
+    if classes:
+        named = (*_CELL_COLUMNS, "accuracy", "balanced accuracy", "95 %")
+        print_table(named, classes, title=title)
 
 
 def _name_cell(row: pd.Series) -> tuple[str, str]:

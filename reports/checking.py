@@ -9,6 +9,7 @@ import numpy as np
 
 from extract.config.cuts import PIXELS
 from extract.errors import ImageSourceError
+from extract.networks.known_layers import check_layer, list_known
 from extract.networks.registry import REGISTRY, find_backbone
 from extract.pictures.archives import open_images
 from extract.store.embeddings import Embeddings
@@ -18,6 +19,7 @@ from models.data.fold_file import assign_split, build_split
 from reports.settings import ReportSettings
 
 _SAMPLE = 256  # tiles whose pictures are looked for
+_SMALLEST = 32  # side of pictures that every known network takes [pixels]
 
 
 def list_notes(settings: ReportSettings, tiles: Tiles) -> Iterator[str]:
@@ -101,11 +103,20 @@ def check_splits(settings: ReportSettings, tiles: Tiles) -> Iterator[str]:
 
 
 def check_layers(settings: ReportSettings, missing: dict[str, list[str]]) -> None:
-    """Refuse a layer that its network does not have; each is built without weights of its own."""
-    networks = {name: layers for name, layers in missing.items() if name != PIXELS}
-    if not networks:
-        return
-    from extract.networks.backbones import needs_top  # loads Keras
+    """Refuse a layer that its network does not have.
 
-    for backbone, layers in networks.items():
-        needs_top(backbone, layers, size=settings.extract.size)
+    Names of the commonest networks are known; others are built, without weights of their own, as
+    they are where the side of the pictures is small enough for a network to refuse it.
+    """
+    size = settings.extract.size
+    for backbone, layers in missing.items():
+        known = list_known(backbone)
+        if backbone == PIXELS:
+            continue
+        if not known or size < _SMALLEST:
+            from extract.networks.backbones import needs_top  # loads Keras
+
+            needs_top(backbone, layers, size=size)
+            continue
+        for layer in layers:
+            check_layer(backbone, layer, known)

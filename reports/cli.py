@@ -85,6 +85,8 @@ def diff(
 ) -> None:
     """Compare two experiments on the same tiles and folds: what got better, in the same resamples.
 
+    In a pipe every cell of both is a line, with tabs between the columns.
+
     Example: python -m reports diff examples/london.toml artifacts/other
     """
     from models.store.runs import write_csv
@@ -95,7 +97,12 @@ def diff(
         rows = compare_experiments(first, second)
         if csv is not None:
             write_csv(csv, rows)
-        out.print(render_diff(rows))
+        if out.is_terminal:
+            out.print(render_diff(rows))
+        else:
+            typer.echo(rows.to_csv(index=False, sep="\t"), nl=False)
+        if second.is_file():
+            print_next(f"roofline report --config {second}")
 
 
 @app.command()

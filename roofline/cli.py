@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -14,9 +15,11 @@ import extract.cli
 import models.cli
 import reports.cli
 from extract.console import (
+    STAGE,
     UNCHANGED,
     Config,
     Traceback,
+    err,
     guarded,
     make_app,
     print_line,
@@ -25,6 +28,7 @@ from extract.console import (
     run_app,
 )
 
+_ALL = ("check", "features", "models", "explain", "report")
 _STAGES = "The way from tiles to a report"
 _BEFORE = "Before you start"
 _AFTER = "Afterwards"
@@ -65,18 +69,21 @@ def all_(
 
     Example: roofline all --config examples/london.toml
     """
-    for stage in ("check", "features", "models", "explain", "report"):
+    environment = {**os.environ, STAGE: "1"}
+    for number, stage in enumerate(_ALL, 1):
+        print_line(f"{number}/{len(_ALL)} roofline {stage}", console=err, style="bold")
         command = [sys.executable, "-m", "roofline", stage, "--config", str(config)]
         if stage == "features" and allow_random_weights:
             command.append("--allow-random-weights")
         if traceback:
             command.append("--traceback")
         try:
-            code = subprocess.run(command, check=False).returncode
+            code = subprocess.run(command, check=False, env=environment).returncode
         except KeyboardInterrupt:  # the stage got it too, and has said what is kept
             code = 130
         if code:
             raise typer.Exit(code)
+    print_next(f"roofline serve --config {config}")
 
 
 def init(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,14 @@ def test_every_page_stands_in_the_menu() -> None:
     menu = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     missing = [page.name for page in (ROOT / "docs").glob("*.md") if f": {page.name}" not in menu]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
+def test_images_are_made_by_what_exists(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(re.findall(r"(?:RUN make |\"make\", \")([a-z-]+)", text)) <= targets
+    extras = set(re.findall(r"(?:EXTRA|WITH)=([a-z]+)", text))
+    assert extras <= set(project["optional-dependencies"])
+    assert project["requires-python"].removeprefix(">=") in text

@@ -320,8 +320,9 @@ def test_the_command_line_ranks_classes(made: Callable[..., Path]) -> None:
     fit(path)
     result = CliRunner().invoke(app, ["scores", "--config", str(path), "--target", "kind"])
     assert result.exit_code == 0, result.output
-    assert "balanced" in result.output
-    assert "log loss" in result.output
+    heading = result.stdout.splitlines()[0].split("\t")
+    assert heading[:2] == ["cut", "model"]
+    assert {"balanced_accuracy", "log_loss", "verdict"} <= set(heading)
     assert "Pictures against place: ridge (net/last:avg) less mean: 0." in " ".join(
         result.output.split()
     )

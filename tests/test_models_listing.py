@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from models.cli_output import block_runs, tab_runs
+import pytest
+
+from extract.console import print_tabs
+from models.cli_output import block_runs
 
 COLUMNS = ("split", "cut", "model", "done", "stale", "missing", "seconds", "why stale")
 NARROW = (
@@ -49,7 +52,9 @@ def test_runs_of_a_cut_stand_under_one_name_of_it() -> None:
     ]
 
 
-def test_another_program_reads_a_heading_and_a_line_a_run() -> None:
-    assert list(tab_runs(COLUMNS, [NARROW, STALE])) == [
-        "\t".join(row) for row in (COLUMNS, NARROW, STALE)
-    ]
+def test_another_program_reads_a_heading_and_a_line_a_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_tabs(COLUMNS, [NARROW, STALE])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["\t".join(row) for row in (COLUMNS, NARROW, STALE)]

@@ -158,7 +158,7 @@ def test_pieces_give_what_one_pass_gives_and_a_kill_loses_no_done_one(
     for model in ("ridge", "ridge@area"):
         out, seen = tmp_path / model, []
 
-        def stop(n_tiles: int, seen: list[int] = seen) -> None:
+        def stop(n_tiles: int, _: int, seen: list[int] = seen) -> None:
             seen.append(n_tiles)
             if len(seen) == 2:
                 raise KeyboardInterrupt
@@ -169,7 +169,7 @@ def test_pieces_give_what_one_pass_gives_and_a_kill_loses_no_done_one(
         assert len(done) == 2
         kept = []
 
-        def keep(n_tiles: int, out: Path = out, kept: list[dict[str, int]] = kept) -> None:
+        def keep(n_tiles: int, _: int, out: Path = out, kept: list[dict[str, int]] = kept) -> None:
             kept.append({path.name: path.stat().st_mtime_ns for path in out.glob("parts/*/*")})
 
         predict_place(settings, place, "income", out, model=model, report=keep)

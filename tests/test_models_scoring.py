@@ -16,7 +16,7 @@ from extract.errors import RunFileError
 from models.data.fold_assignment import assign_folds
 from models.data.folds import FoldOptions, build_folds
 from models.evaluation.score_runs import Labels, build_labels, score_runs
-from models.evaluation.standings import build_standings, render_standings
+from models.evaluation.standings import build_standings, explain_standings, render_standings
 from models.store.runs import SCORE_COLUMNS, read_scores, read_table, run_folder, write_run
 from models.store.scores_file import FILES
 
@@ -147,7 +147,8 @@ def test_standings_put_the_splits_side_by_side_and_keep_their_numbers_whole_on_8
     assert table["verdict"].tolist() == ["best", "worse"]
     assert {"r2 random", "r2 area", "r2_low", "r2_high"} <= set(table.columns)
     text = io.StringIO()
-    Console(file=text, width=80).print(render_standings(table, scored))
+    Console(file=text, width=80).print(render_standings(table))
+    print(*explain_standings(table, scored), sep="\n", file=text)
     assert max(map(len, text.getvalue().splitlines())) <= 80
     for row in table.to_dict("records"):
         assert f"{row['r2_low']:.3f} … {row['r2_high']:.3f}".replace("-", "−") in text.getvalue()

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from extract.networks.known_layers import list_known
+from extract.networks.registry import REGISTRY
 from reports.cli import app
 
+ROOT = Path(__file__).resolve().parents[1]
 SPLITS = '[models]\nsplits = ["block"]\n'
 
 
 @pytest.fixture
-def check(experiment, monkeypatch: pytest.MonkeyPatch):
-    """Check an experiment whose layers are taken as right; gives what the command printed."""
-    monkeypatch.setattr("reports.checking.check_layers", lambda *_: None)
+def check(experiment):
+    """Check an experiment; gives what the command printed."""
 
     def call(text: str = "", replace: dict[str, str] | None = None, **columns) -> Result:
         path: Path = experiment(replace=replace, **columns)
@@ -87,10 +90,22 @@ def test_a_misspelt_key_is_to_blame_and_not_the_one_that_is_then_missing(check) 
     assert "[tiles] table" not in done.stderr
 
 
-@pytest.mark.slow  # loads Keras
-def test_a_misspelt_layer_is_said_with_the_nearest(experiment) -> None:
+def test_a_misspelt_layer_is_said_with_the_nearest_and_keras_is_not_loaded(
+    experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "extract.networks.backbones", None)
     path = experiment(replace={"block_3_expand_relu": "block_3_expand_rule"})
     done = CliRunner().invoke(app, ["check", "--config", str(path)])
     assert done.exit_code == 1
     assert "unknown layer 'block_3_expand_rule'" in done.stderr
     assert "Did you mean 'block_3_expand_relu'?" in done.stderr
+
+
+@pytest.mark.parametrize("network", ["vgg16", "mobilenetv2"])
+def test_the_known_layers_are_those_of_keras(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import write_layers
+
+    assert write_layers.list_names("mobilenetv2") == list_known("mobilenetv2")
+    assert set(write_layers.NETWORKS) <= set(REGISTRY)
+    sys.modules.pop("write_layers", None)

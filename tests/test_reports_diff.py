@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import threading
 import urllib.request
@@ -18,12 +19,14 @@ from made_experiment import (
     state_scores,
     write_table,
 )
+from rich.console import Console
 from typer.testing import CliRunner
 
 from extract.errors import ReportError
 from models.store.runs import read_predictions, run_folder, write_run
 from reports.cli import app
 from reports.diff import compare_experiments
+from reports.page.diff_table import render_diff
 from reports.serve import open_server
 
 
@@ -106,8 +109,15 @@ def test_command_draws_a_table_and_writes_it(pair, tmp_path):
         app, ["diff", str(pair[0] / "s.toml"), str(pair[1] / "s.toml"), "--csv", str(csv)]
     )
     assert result.exit_code == 0, result.stderr
-    assert "the second less the first" in result.stdout
-    assert len(pd.read_csv(csv)) == 6
+    piped = pd.read_csv(io.StringIO(result.stdout), sep="\t")
+    pd.testing.assert_frame_equal(piped, pd.read_csv(csv))
+    assert len(piped) == 6
+    text = io.StringIO()
+    Console(file=text, width=60).print(
+        render_diff(compare_experiments(pair[0] / "s.toml", pair[1] / "s.toml"))
+    )
+    assert "income" in text.getvalue()
+    assert "..." not in text.getvalue()  # what a column without room for it shows
 
 
 def test_report_is_served_from_this_machine_alone(tmp_path):

@@ -12,6 +12,7 @@ from extract.console import (
     Traceback,
     guarded,
     print_line,
+    print_next,
     print_note,
     print_warning,
     show_progress,
@@ -64,7 +65,7 @@ def import_(
         settings = read_settings(config, ExtractSettings)
         sources = dict(zip(cuts, vectors, strict=True))
         done = import_embeddings(settings, sources, ids=ids, version=version, fresh=fresh)
-        _print_import(done, settings, cuts)
+        _print_import(done, settings, cuts, config)
 
 
 def raster(
@@ -139,17 +140,14 @@ def raster(
             least=least,
         )
         settings = read_settings(config, ExtractSettings)
-        with show_progress("pool", "rejected") as show:
-            done = embed_rasters(
-                settings,
-                request,
-                fresh=fresh,
-                on_zones=lambda n_done, n_todo: show(n_done, n_todo, 0),
-            )
-        _print_import(done, settings, list(done.taken))
+        with show_progress("pool", unit="zones") as show:
+            done = embed_rasters(settings, request, fresh=fresh, on_zones=show)
+        _print_import(done, settings, list(done.taken), config)
 
 
-def _print_import(done: ImportSummary, settings: ExtractSettings, cuts: list[str]) -> None:
+def _print_import(
+    done: ImportSummary, settings: ExtractSettings, cuts: list[str], config: Path
+) -> None:
     from extract.config.cuts import parse_cut
 
     for cut, taken in done.taken.items():
@@ -167,5 +165,8 @@ def _print_import(done: ImportSummary, settings: ExtractSettings, cuts: list[str
         )
     print_line(f"features: {done.path}")
     unused = [cut for cut in cuts if parse_cut(cut) not in settings.extract.cuts]
+    command = f"roofline models --config {config}"
     if unused:
-        print_line(f"to fit models on them, add to [extract] cuts: {', '.join(unused)}")
+        print_next(f"add to [extract] cuts: {', '.join(unused)}; then {command}")
+    else:
+        print_next(command)

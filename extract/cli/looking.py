@@ -115,6 +115,7 @@ def layers(
     """
     with guarded(traceback=traceback, interrupted="stopped."):
         _list_layers(backbone, size)
+        print_next(f"write cuts, as '{backbone}/LAYER:avg', into [extract] cuts of the settings")
 
 
 def _list_layers(backbone: str, size: int) -> None:

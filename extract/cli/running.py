@@ -112,7 +112,15 @@ def verify(
         from extract.store.verify import find_damage, move_aside, refuse
 
         files: list[Path] = []
-        damaged = find_damage(read_settings(config, ExtractSettings), on_file=files.append)
+        settings = read_settings(config, ExtractSettings)
+        n_shards = len(list((settings.folder / "features").glob("*/part-*.h5")))
+        with show_progress("verify", unit="shards") as show:
+
+            def count(path: Path) -> None:
+                files.append(path)
+                show(len(files), n_shards)
+
+            damaged = find_damage(settings, on_file=count)
         for damage in damaged:
             print_line(f"{damage.path}: {damage.reason}")
         if set_aside:
@@ -120,3 +128,4 @@ def verify(
                 print_line(f"set aside: {path}")
         refuse(damaged, is_aside=set_aside)
         print_line(f"verified: {len(files)} shards, all whole")
+        print_next(f"roofline models --config {config}")

@@ -129,6 +129,8 @@ def tiles(
         _print_made(made)
         if labels is not None:
             print_next(f"roofline all --config {made.settings}")
+        else:
+            print_next(f"roofline predict --config TRAINED.toml --tiles {made.settings}")
 
 
 def _print_made(made: MadeTiles) -> None:

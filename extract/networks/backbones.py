@@ -12,7 +12,6 @@ import numpy as np
 
 from extract.config.arrays import Float32s, Pixels
 from extract.config.cuts import Cut
-from extract.config.suggestions import suggest
 from extract.errors import NetworkError
 
 try:
@@ -31,6 +30,7 @@ except ValueError as _error:
 
 from extract.networks.batchnorm_folding import fold_batch_norms
 from extract.networks.graph import cuttable_layers, numbered_from_one
+from extract.networks.known_layers import check_layer
 from extract.networks.registry import REGISTRY, find_backbone
 from extract.networks.weight_files import load_weights
 from extract.networks.weights import draw_weights, hash_weights
@@ -138,12 +138,8 @@ def needs_top(name: str, layers: Sequence[str], *, size: int) -> bool:
         return False
     whole = build_base(name, size=size, with_top=True)
     known = [layer.name for layer in cuttable_layers(whole)]
-    for layer in sorted(above.difference(known)):
-        hint = suggest(layer, known)
-        raise NetworkError(
-            f"cut '{name}/{layer}': unknown layer {layer!r}; {name} has {known[0]} … "
-            f"{known[-1]} (`python -m extract layers {name}` lists them).{hint}"
-        )
+    for layer in sorted(above):
+        check_layer(name, layer, known)
     return True
 
 

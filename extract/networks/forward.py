@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import platform
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +26,7 @@ from extract.networks.runtimes.selection import (
 )
 from extract.settings import ExtractSettings
 
+LOG = logging.getLogger(__name__)
 _LEAST_COSINE = 0.9999
 _LOSS_ROWS = 8  # pictures of the probe by which the stored type is judged
 # share of a cut's columns that the stored type may lose: some hardly vary from picture to picture,
@@ -256,9 +258,10 @@ def _build(
     )
     try:
         return build(weights=weights)
-    except NetworkError:
+    except NetworkError as error:
         if weights != "imagenet" or not allow_random:
             raise
+        LOG.warning("%s: %s Random weights are taken.", backbone, error)
         return build(weights="random:0")
 
 

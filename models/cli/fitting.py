@@ -103,3 +103,5 @@ def list_(config: Config, traceback: Traceback = False) -> None:
         for note in progress.notes:
             print_line(note, console=err)
         cli_output.print_grid(planned)
+        is_done = not any(one.missing for one in planned)
+        print_next(f"roofline {'report' if is_done else 'models'} --config {config}")

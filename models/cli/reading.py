@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from extract.console import Config, Traceback, guarded, out
+from extract.console import Config, Traceback, err, guarded, out, print_line, print_next
+
+_NARROWEST = 80  # columns that the numbers of the table need
 
 
 class Level(StrEnum):
@@ -35,12 +38,14 @@ def scores(
     Whatever is not distinguishable from the best may be as good; whatever is not better than the
     baselines, which see no picture, shows nothing that pictures add.
 
+    In a pipe the columns have tabs between them; how to read them stands on standard error.
+
     Example: python -m models scores --config examples/london.toml --target income
     """
     from extract.settings import read_settings
     from models.cli.targets import list_targets
     from models.evaluation.current import open_current
-    from models.evaluation.standings import build_standings, render_standings
+    from models.evaluation.standings import build_standings, explain_standings, render_standings
     from models.settings import FitSettings
 
     with guarded(traceback=traceback, interrupted="stopped."):
@@ -48,8 +53,14 @@ def scores(
         list_targets(settings, target)
         with open_current(settings):
             table = build_standings(settings.folder, target, split=split, level=level.value)
-            drawn = render_standings(table, settings.folder)
+            reading = explain_standings(table, settings.folder)
         if csv:
             typer.echo(table.to_csv(index=False), nl=False)
+            return
+        if out.is_terminal:
+            out.print(render_standings(table), width=max(out.width, _NARROWEST), crop=False)
         else:
-            out.print(drawn, width=max(out.width, 80), crop=False)
+            typer.echo(table.to_csv(index=False, sep="\t"), nl=False)
+        for line in reading:
+            print_line(line, console=out if out.is_terminal else err)
+        print_next(f"roofline explain --config {config} --target {shlex.quote(target)}")

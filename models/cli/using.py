@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from extract.console import Config, Traceback, err, guarded, print_line
+from extract.console import Config, Traceback, err, guarded, print_line, print_next, show_progress
 
 if TYPE_CHECKING:
-    from rich.status import Status
+    from models.explaining.explain import TargetExplanation
 
 
 def explain_(
@@ -61,8 +61,15 @@ def explain_(
         settings = read_settings(config, FitSettings)
         n_written = 0
         left_out = []
+        made: list[TargetExplanation] = []
         request = ExplainRequest(model, cut, tiles, method)
-        for one in explain_targets(settings, request, target):
+        n_targets = 1 if target else len(settings.targets.names)
+        with show_progress("explain", "left out", unit="targets") as show:
+            for one in explain_targets(settings, request, target):
+                made.append(one)
+                n_left_out = sum(each.explanation is None for each in made)
+                show(len({each.target for each in made}), n_targets, n_left_out)
+        for one in made:
             if one.explanation is None:
                 left_out.append(one.note)
                 continue
@@ -75,6 +82,7 @@ def explain_(
         is_asked = target or model or cut or tiles != "gallery"
         if is_asked and not n_written:
             raise ValueError("nothing to explain: no target has a kept model that sees pictures.")
+        print_next(f"roofline report --config {config}")
 
 
 def predict(
@@ -144,13 +152,10 @@ def predict(
                 sys.exit(error.code)
         for name in names:
             path = (folder or place.folder / "predictions") / encode_name(name)
-            with err.status(f"{name}: 0 tiles") as status:
-                report = partial(_show_tiles, status, name)
+            source = embeddings or place
+            with show_progress(name) as show:
                 facts = predict_place(
-                    settings, embeddings or place, name, path, model=model, cut=cut, report=report
+                    settings, source, name, path, model=model, cut=cut, report=show
                 )
             cli_output.print_prediction(facts, path)
-
-
-def _show_tiles(status: Status, target: str, n_tiles: int) -> None:
-    status.update(f"{target}: {n_tiles:,} tiles")
+        print_next(f"look at {path}")

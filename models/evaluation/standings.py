@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -177,16 +176,13 @@ def _select(rows: pd.DataFrame, **wanted: str) -> pd.DataFrame:
     return rows
 
 
-def render_standings(table: pd.DataFrame, folder: Path) -> Group:
-    """Draw the table, numbers whole within 80 columns, and say how to read it."""
-    shown = {name: str(table.attrs[name]) for name in ("target", "split", "level")}
-    split = shown["split"]
-    level = shown["level"]
+def render_standings(table: pd.DataFrame) -> Table:
+    """Draw the table, numbers whole within 80 columns."""
+    target, split, level = (table.attrs[name] for name in ("target", "split", "level"))
     layout = _choose_layout(table)
     n_rows = int(table["n"].max())
     drawn = Table(
-        title=f"{shown['target']}: {layout.title} of {n_rows:,} {level}s, ranked on the split "
-        f"{split}",
+        title=f"{target}: {layout.title} of {n_rows:,} {level}s, ranked on the split {split}",
         box=box.SIMPLE_HEAD,
         padding=0,
         show_edge=False,
@@ -200,6 +196,14 @@ def render_standings(table: pd.DataFrame, folder: Path) -> Group:
     cells_of = _class_cells if table.attrs["is_class"] else _number_cells
     for row in table.to_dict("records"):
         _add_row(drawn, row, cells_of(row))
+    return drawn
+
+
+def explain_standings(table: pd.DataFrame, folder: Path) -> list[str]:
+    """Return lines that say what was found, and how the table is read."""
+    shown = {name: str(table.attrs[name]) for name in ("target", "split", "level")}
+    split = shown["split"]
+    level = shown["level"]
     facts = {
         "level": level,
         "split": split,
@@ -207,9 +211,8 @@ def render_standings(table: pd.DataFrame, folder: Path) -> Group:
         "units": UNITS[split],
         "replicates": REPLICATES,
     }
-    reading = [line.format(**facts) for line in layout.reading]
-    lines = [*list_findings(folder, shown), "", *reading]
-    return Group(drawn, *map(Text, lines))
+    reading = [line.format(**facts) for line in _choose_layout(table).reading]
+    return [*list_findings(folder, shown), "", *reading]
 
 
 def _choose_layout(table: pd.DataFrame) -> Layout:

@@ -43,7 +43,7 @@ from models.settings import FitSettings
 from models.store.kept_models import KeptModel, find_kept
 from models.uncertainty.applicability import Applicability, read_applicability
 
-Report = Callable[[int], None]
+Report = Callable[[int, int], None]  # tiles done, tiles in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def predict_place(
     settings : of the experiment whose models were kept.
     source : settings of the place, or its features alone.
     model, cut : of the kept model; None for the best of the target.
-    report : called with the number of tiles done.
+    report : called with the number of tiles done, and of all (without features: those read).
 
     Returns
     -------
@@ -124,7 +124,8 @@ def predict_place(
                     frame.to_parquet(partial, index=False)
             pieces.append(path)
             if report:
-                report(rows.stop)
+                n_all = len(place.features[0]) if place.features else rows.stop
+                report(rows.stop, n_all)
         nearness = measure_nearness(settings, pieces)
         facts = write_predictions(out, place, kept, pieces, key=key, nearness=nearness)
         shutil.rmtree(out / "parts")

@@ -19,6 +19,8 @@ def render_diff(rows: pd.DataFrame) -> Table:
     drawn = Table(
         title=title,
         box=box.SIMPLE_HEAD,
+        padding=0,
+        show_edge=False,
         title_justify="left",
         caption=caption,
         caption_justify="left",
@@ -26,8 +28,8 @@ def render_diff(rows: pd.DataFrame) -> Table:
     for name in ("target", "cell"):
         drawn.add_column(name, overflow="fold")
     for name in ("first", "second", "gain", "95 %"):
-        drawn.add_column(name, justify="right", no_wrap=True)
-    drawn.add_column("verdict")
+        drawn.add_column(name, justify="right", overflow="fold")
+    drawn.add_column("verdict", overflow="fold")
     for row in rows[is_shown].to_dict("records"):
         cell = " → ".join(dict.fromkeys((row["first"], row["second"])))
         numbers = [
