@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from extract.config.arrays import Array, Float32s
 from extract.errors import ReportError
@@ -86,7 +87,15 @@ def _settings_of(folder: Path) -> ReportSettings:
             "scores.csv."
         )
     document = read_document(runs[0], SCHEMA, SCHEMA_VERSION)
-    return ReportSettings.model_validate({**document["settings"], "out": str(folder.resolve())})
+    carried = {**document["settings"], "out": str(folder.resolve())}
+    try:
+        return ReportSettings.model_validate(carried)
+    except ValidationError as error:
+        key = ".".join(map(str, error.errors()[0]["loc"]))
+        raise ReportError(
+            f"{folder}: its runs carry settings that this Roofline does not read ([{key}]). Name "
+            "the settings file instead."
+        ) from None
 
 
 def compare_experiments(first: Path, second: Path) -> pd.DataFrame:

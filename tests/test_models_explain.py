@@ -17,9 +17,14 @@ from extract.errors import RunFileError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from models.cli import app
-from models.explaining.drawing import draw_heat, draw_overlay
-from models.explaining.explanations import explanation_folder, name_file, read_explanation
-from models.explaining.heat_maps import WORDS, describe_method
+from models.explaining.drawing import draw_heat, draw_overlay, measure_limit
+from models.explaining.explanations import (
+    describe_border,
+    explanation_folder,
+    name_file,
+    read_explanation,
+)
+from models.explaining.heat_maps import WORDS, describe_method, measure_border
 from models.explaining.tile_selection import choose_gallery
 from models.fit import fit_all
 from models.settings import FitSettings
@@ -146,11 +151,31 @@ def test_tiles_that_are_asked_for_join_the_gallery_on_its_colours(fitted: Path) 
     assert again.to_dict() == after.tiles.set_index("id")["role"].to_dict()
 
 
+def test_heat_along_the_border_is_measured_and_named() -> None:
+    heat = np.ones((5, 6, 6))
+    assert measure_border(heat) == 1
+    heat[:, 1:-1, 1:-1] = -0.25
+    assert measure_border(heat) == 4
+    assert "4.0 times as strong as inside" in describe_border(4.0)
+    assert "no stronger than inside" in describe_border(1.0)
+    assert measure_border(np.ones((5, 2, 2))) is None
+    assert measure_border(np.zeros((5, 6, 6))) is None
+    assert describe_border(None) == ""
+
+
+def test_scale_of_colours_is_not_that_of_one_tile() -> None:
+    heat = np.ones((12, 4, 4))
+    heat[3] = 1000
+    assert measure_limit(heat) == 1
+    assert measure_limit(np.zeros((12, 4, 4))) == 1
+    assert measure_limit(heat[3:4]) == 1000
+
+
 def test_map_of_an_area_does_not_claim_the_whole_prediction() -> None:
     assert describe_method("exact", is_area=False, has_groups=False) == WORDS["exact"]
     words = describe_method("exact", is_area=True, has_groups=True)
     assert "mean of the map" not in words
-    assert "the area's other tiles and the area descriptors add to the prediction too" in words
+    assert "The area's other tiles and the area descriptors add to the prediction too" in words
 
 
 def test_names_of_files_are_safe_and_differ() -> None:

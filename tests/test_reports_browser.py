@@ -174,6 +174,10 @@ def test_nothing_is_wider_than_the_screen(browser, built, width, scheme):
     )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#answer tbody tr").first.bounding_box()["y"] < 800
+    if (
+        width == 1280
+    ):  # all of the answer, which tests of the page ask ten questions, is in two screens
+        assert page.locator("#ladder").bounding_box()["y"] < 2 * 800
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,38 @@ def test_leaderboard_is_filtered_and_sorted(browser, built):
     page.keyboard.press("Enter")
     assert page.locator("#board th[aria-sort=ascending]").inner_text().startswith("R²")
     assert names.all_text_contents() == before[::-1] == [CUTS[1], CUTS[0]]
+
+
+FOCUS = """() => {
+  const one = document.activeElement, style = getComputedStyle(one);
+  one.dataset.reached = "yes";
+  return [one.tagName, style.outlineStyle];
+}"""
+UNREACHED = """() => [...document.querySelectorAll("a[href], button, select, input, summary, [tabindex='0']")]
+  .filter((one) => one.checkVisibility() && !one.dataset.reached).map((one) => one.outerHTML)"""
+
+
+def test_page_is_read_with_the_keyboard_alone(browser, built):
+    page, heard = open_page(browser, built)
+    page.keyboard.press("Tab")
+    assert page.inner_text("a:focus") == "To the answer"
+    page.keyboard.press("Tab")
+    page.keyboard.press("c")
+    assert list_shown(page) == {"crime"}
+    opened = ""
+    for _ in range(300):
+        tag, outline = page.evaluate(FOCUS)
+        if tag == "BODY":
+            break
+        assert outline != "none", tag
+        if tag == "SUMMARY" and not opened:
+            page.keyboard.press("Tab")  # over the contents
+            page.keyboard.press("Enter")
+            opened = page.url
+        page.keyboard.press("Tab")
+    assert opened.endswith("#target=crime&at=answer")
+    assert page.evaluate(UNREACHED) == []
+    assert heard == []
 
 
 SECTIONS = ("ladder", "comparison", "truth", "maps", "errors")

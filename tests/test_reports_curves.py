@@ -69,7 +69,7 @@ def test_curves_stand_on_the_page_with_the_epoch_that_was_kept(city: Experiment)
     assert 'href="#curves"' in page
     assert "epoch 137 to 137" in page
     assert "2.0 times that on training rows" in page
-    assert f"income: loss of knn ({CUTS[0]}), one picture a fold" in page
+    assert f"Loss of knn ({CUTS[0]}), one picture a fold; kept: epoch {BEST}" in page
     figures = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.S)[1])
     assert [name for name in figures if name.startswith("curves")] == ["curves-0"]
 

@@ -117,6 +117,7 @@ def test_command_draws_a_table_and_writes_it(pair, tmp_path):
         render_diff(compare_experiments(pair[0] / "s.toml", pair[1] / "s.toml"))
     )
     assert "income" in text.getvalue()
+    assert "Gain: the second less the first." in text.getvalue()
     assert "..." not in text.getvalue()  # what a column without room for it shows
 
 

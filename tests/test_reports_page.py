@@ -11,13 +11,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from made_report import EVIL, Experiment, row_of
+from made_report import CUTS, EVIL, Experiment, row_of
 from typer.testing import CliRunner
 
 from extract.settings import read_settings
 from reports.cli import app
 from reports.data.collect import collect
+from reports.page.figures import build_figures
 from reports.sections.answer import build_answer_chart
+from reports.sections.comparison import build_heat
+from reports.sections.model_card import flatten_settings
 from reports.settings import ReportSettings
 
 
@@ -71,8 +74,8 @@ def test_verdict_is_that_of_the_paired_comparison_not_of_the_interval(city):
 
 def test_winners_that_do_not_stand_out_are_counted(page):
     assert (
-        "One cell is better than all others on 0 of 2 indices. Elsewhere 1 other cannot be told "
-        "from the best."
+        "No cell is better than all others, on any of 2 indices. Of each index, 1 other cannot be "
+        "told from the best."
     ) in page
 
 
@@ -262,6 +265,39 @@ def test_score_far_below_the_axis_is_drawn_with_its_number(city):
     collected = collect(read_settings(city.config, ReportSettings))
     (row, _) = build_answer_chart(collected)["datasets"]["scores"]
     assert (row["low"], row["drawn_low"], row["beyond"]) == (-3.1416, -0.5, "◂ −3.14")
+
+
+def test_heat_map_has_baselines_first_and_the_best_models_in_front(city):
+    collected = collect(read_settings(city.write(("income",)).config, ReportSettings))
+    spec = build_heat(collected, "income")
+    assert spec["encoding"]["x"]["sort"] == ["location", "mean", "ridge", "knn"]
+    assert spec["encoding"]["y"]["sort"] == ["no network", *CUTS]
+
+
+def test_figures_say_what_they_show_and_where_it_is_from(city):
+    city.write(reports='higher_is = "more deprived"\n')
+    figures = build_figures(collect(read_settings(city.config, ReportSettings)))
+    titles = {name: figure.title for name, figure in figures.items()}
+    assert titles["ladder-0"] == "R² of ridge: 0.81 on “random”, 0.51 on “block”"
+    assert titles["heat-0"] == "ridge on vgg16/block5_pool:avg leads with R² 0.51"
+    assert titles["distributions"] == "Predictions spread less than the truth on 2 of 2 indices"
+    assert titles["tiles"] == "Half of the areas have 3 tiles or fewer, the largest 3"
+    assert titles["pareto"] == "ridge has the best mean R² (0.51 in 0.500 s)"
+    # the truths of two indices, halved: as alike as before
+    assert titles["correlations"].startswith("Indices are less alike as predicted (")
+    assert figures["truth-0"].spec["encoding"]["x"]["title"].endswith("(right: more deprived)")
+    assert figures["heat-0"].source == "scores.csv, split “block”"
+    assert "" not in [figure.source for figure in figures.values()]
+
+
+def test_model_card_lists_settings_in_words_and_links_what_was_kept(page):
+    card = page.split('<section id="made">')[1]
+    assert "<pre" not in card.split("<script")[0]
+    assert "{&#34;" not in card
+    assert "<dt>tiles.table</dt>" in card
+    assert "<dt>models.names</dt><dd>mean, location, ridge, knn</dd>" in card
+    flat = flatten_settings({"a": {"b": [1, 2], "c": None}, "d": True})
+    assert flat == {"a.b": "1, 2", "d": "True"}
 
 
 def test_names_of_groups_are_escaped(page):

@@ -172,9 +172,7 @@ def test_truth_has_a_dot_an_area(collected):
     assert len(spec["datasets"]["points"]) == 20
     assert spec["encoding"]["x"]["field"] == "prediction"
     assert [layer["data"]["name"] for layer in spec["layer"]] == ["points", "dashed", "tenths"]
-    assert (
-        title_truth(collected, "income") == "income: one unit more predicted is 1.50 more in truth"
-    )
+    assert title_truth(collected, "income") == "One unit more predicted is 1.50 more in truth"
 
 
 def test_front_has_no_cell_that_another_beats_in_both(collected):

@@ -56,9 +56,18 @@ def place_beside(pictures: list[Picture]) -> Picture:
 
 
 def measure_limit(heat: Floats) -> float:
-    """Return the heat that ends the scale: the 98th percentile of its size; 1 where all is 0."""
+    """Return the heat that ends the scale: that of three in four tiles does not exceed it.
+
+    Of a tile, the 98th percentile of the size of its heat counts, so that neither one place nor
+    one tile pales the others. Where that is 0, it is the largest heat, and 1 where all is 0.
+
+    Parameters
+    ----------
+    heat : (n_tiles, height, width).
+    """
     size = np.abs(heat)
-    for limit in (np.quantile(size, 0.98), size.max()):
+    by_tile = np.quantile(size, 0.98, axis=(1, 2))
+    for limit in (np.quantile(by_tile, 0.75), size.max()):
         if limit > 0:
             return float(limit)
     return 1.0

@@ -38,6 +38,7 @@ from models.explaining.heat_maps import (
     choose_method,
     describe_method,
     explain,
+    measure_border,
     rank_correlation,
 )
 from models.explaining.kept_model import OpenedModel, find_neighbours, open_model
@@ -147,6 +148,7 @@ def explain_kept(
     heat = explain(explained, maps, method)
     limit = measure_limit(heat)
     sanity = check_sanity(explained, maps, method, heat)
+    border = measure_border(heat)
     cell = kept.cell
     path = explanation_folder(
         inputs.settings.folder, str(kept.facts["target"]), cell.cut, cell.model
@@ -157,6 +159,7 @@ def explain_kept(
     if earlier is not None:
         limit = float(earlier.facts["limit"])
         sanity = earlier.facts["sanity"]
+        border = earlier.facts.get("border")
     tiles, pictures = _draw_tiles(inputs, opened, gallery, tile_maps, heat=heat, limit=limit)
     tiles["method"] = method
     if earlier is not None:
@@ -170,6 +173,7 @@ def explain_kept(
         "refitted": "The map is of the model that was refitted on all tiles; the prediction is "
         "out of fold.",
         "limit": limit,
+        "border": border,
         "seconds": time.perf_counter() - start,
     }
     write_explanation(path, tiles, pictures, facts)

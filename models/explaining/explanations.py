@@ -1,7 +1,8 @@
 """Explained tiles on disk: `explain/<target>/<cut>/<model>/`.
 
 Pictures, `tiles.parquet` and `explain.json`, which is written last. Schema
-`roofline.explanation`, version 2; version 1 had no hashes of the pictures, and is explained again.
+`roofline.explanation`, version 3; version 2 had no `border`, and version 1 no hashes of the
+pictures: it is explained again.
 To raise it: add one to `SCHEMA_VERSION`, and teach `read_explanation` the old one.
 """
 
@@ -20,7 +21,8 @@ from models.store.runs import hash_file, place_cell, read_document, write_json
 from models.store.seal import is_sealed, seal
 
 SCHEMA = "roofline.explanation"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OLDEST = 2  # that is still read
 COLUMNS = (
     "id",
     "truth",
@@ -35,6 +37,7 @@ COLUMNS = (
     "neighbour_ids",
     "neighbour_truths",
 )
+_STRONGER = 1.2  # along the border than inside
 KINDS = ("tile", "heat", "overlay", "neighbours")
 
 
@@ -59,8 +62,8 @@ class Explanation(NamedTuple):
     Attributes
     ----------
     folder : of the pictures.
-    facts : target, cut, model, split, key (of the kept model), method, words, limit, sanity and
-        more.
+    facts : target, cut, model, split, key (of the kept model), method, words, limit, border (how
+        much stronger the heat is there than inside), sanity and more.
     tiles : `COLUMNS`; `tile`, `heat`, `overlay` and `neighbours` (empty where there are none) are
         file names.
     """
@@ -118,7 +121,7 @@ def read_explanation(path: Path) -> Explanation:
     RunFileError : unfinished or not there, another schema, or a table that is not the one written.
     """
     facts = read_document(path / "explain.json", SCHEMA, SCHEMA_VERSION)
-    if facts["schema_version"] < SCHEMA_VERSION:
+    if facts["schema_version"] < OLDEST:
         raise RunFileError(
             f"{path}: explained by an older Roofline. Delete it and run `make explain` again."
         )
@@ -157,6 +160,18 @@ def describe_sanity(sanity: Sanity) -> str:
     return (
         f"With what was learnt shuffled the maps correlate {correlation} with these (rank "
         f"correlation, {sanity['n_tiles']} tiles, {sanity['shuffles']} shuffles): {verdict}."
+    )
+
+
+def describe_border(border: float | None) -> str:
+    """Describe whether maps are stronger along the border of the tiles; empty where unknown."""
+    if border is None:
+        return ""
+    if border < _STRONGER:
+        return "Along the border of the tiles the maps are no stronger than inside."
+    return (
+        f"Along the border of the tiles the maps are {border:.1f} times as strong as inside: there "
+        "they show how the network pads pictures. Do not read the border."
     )
 
 

@@ -47,7 +47,9 @@ def describe_method(method: Method, *, is_area: bool, has_groups: bool) -> str:
     words = WORDS[method]
     if method == "exact":
         words = "exact for this tile's linear share, its part in the spread to first order"
-    return f"{words}; {' and '.join(others)} add to the prediction too, and are not in the map"
+    subject = " and ".join(others)
+    subject = subject[0].upper() + subject[1:]
+    return f"{words}. {subject} add to the prediction too, and are not in the map"
 
 
 def list_methods(model: Family) -> list[Method]:
@@ -167,3 +169,22 @@ def rank_correlation(a: Floats, b: Floats) -> float:
     if not varies.any():
         return float("nan")
     return float(((x * y).sum(axis=1)[varies] / norms[varies]).mean())
+
+
+def measure_border(heat: Floats) -> float | None:
+    """Return the mean size of the heat along the border over that inside; None where it is 0.
+
+    Tiles are cut anywhere, so that what lies along their borders is like what lies inside. Where
+    there is more heat, it is of the zeros that networks pad with (Alsallakh et al. 2021,
+    arXiv:2010.02178).
+
+    Parameters
+    ----------
+    heat : (n, height, width).
+    """
+    size = np.abs(heat)
+    is_inside = np.zeros(heat.shape[1:], bool)
+    is_inside[1:-1, 1:-1] = True
+    if not is_inside.any() or not size[:, is_inside].any():
+        return None
+    return float(size[:, ~is_inside].mean() / size[:, is_inside].mean())

@@ -13,6 +13,7 @@ from PIL import Image
 from extract.errors import ReportError
 from models.explaining.explanations import (
     Explanation,
+    describe_border,
     describe_sanity,
     read_explanations,
 )
@@ -58,6 +59,7 @@ class Gallery(NamedTuple):
     ----------
     facts : as `models.explaining.explanations.Explanation`.
     sanity : whether the maps depend on what was learnt, as a sentence.
+    border : whether they are stronger along the border, as sentences.
     groups : title of each role, and its tiles.
     others : names of further models that were explained, which are not shown.
     is_flat : whether the maps move the prediction by less than 1 % of the spread of the truth, so
@@ -66,6 +68,7 @@ class Gallery(NamedTuple):
 
     facts: dict[str, Any]
     sanity: str
+    border: str
     groups: list[tuple[str, list[ExplainedTile]]]
     others: list[str]
     is_flat: bool
@@ -112,6 +115,7 @@ def _build_gallery(shown: Explanation, others: list[Explanation]) -> Gallery:
     return Gallery(
         facts=shown.facts,
         sanity=describe_sanity(shown.facts["sanity"]),
+        border=describe_border(shown.facts.get("border")),
         groups=groups,
         others=names,
         is_flat=bool(shown.facts["limit"] < FLAT * truths.std()),

@@ -6,7 +6,7 @@ BASELINES = {
     "mean": "the mean of the training rows",
     "location": "a map of where places are",
     "region": "the mean of the region",
-    "geodemographic": "what areas are classified as",
+    "geodemographic": "the classification of areas",
     "metadata": "file size and colour",
 }
 FAMILIES = {

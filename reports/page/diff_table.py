@@ -7,15 +7,20 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from reports.data.formats import format_value
+from reports.data.formats import format_value, join_words, plural
+
+SCORES = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
 
 
 def render_diff(rows: pd.DataFrame) -> Table:
     """Return a table of the best cells, and of the cells that differ by more than chance."""
     is_shown = (rows["what"] == "best of each") | rows["verdict"].isin(["better", "worse"])
     n_alike = int((~is_shown).sum())
-    caption = f"{n_alike} cells of both do not differ by more than chance" if n_alike else None
-    title = "R² of areas (of classes: balanced accuracy): the second less the first"
+    scores = [words for name, words in SCORES.items() if name in set(rows["score"])]
+    title = f"{join_words(scores)} of held-out areas, in the first experiment and in the second"
+    caption = "Gain: the second less the first. Better or worse: the second, by more than chance."
+    if n_alike:
+        caption += f"\n{plural(n_alike, 'further cell')} of both differ by no more than chance."
     drawn = Table(
         title=title,
         box=box.SIMPLE_HEAD,
@@ -25,7 +30,7 @@ def render_diff(rows: pd.DataFrame) -> Table:
         caption=caption,
         caption_justify="left",
     )
-    for name in ("target", "cell"):
+    for name in ("index", "cell"):
         drawn.add_column(name, overflow="fold")
     for name in ("first", "second", "gain", "95 %"):
         drawn.add_column(name, justify="right", overflow="fold")

@@ -15,12 +15,15 @@ from reports.data.collect import Collected
 from reports.sections.answer import build_answer_chart, title_answer
 from reports.sections.charts import Spec
 from reports.sections.comparison import build_heat, title_heat
-from reports.sections.cost import build_cost, build_pareto
+from reports.sections.cost import build_cost, build_pareto, title_cost, title_pareto
 from reports.sections.curves import build_curves, title_curves
 from reports.sections.dataset_summary import (
     build_correlations,
     build_distributions,
     build_tiles_by_area,
+    title_correlations,
+    title_distributions,
+    title_tiles,
 )
 from reports.sections.ladder import build_ladder, title_ladder
 from reports.sections.truth import build_residual, build_truth, title_residual, title_truth
@@ -30,60 +33,76 @@ PADDING = {"left": 24, "right": 12, "top": 5, "bottom": 5}
 
 
 class Kind(NamedTuple):
-    """A figure of the whole experiment; its title is what it shows, where that is a function."""
+    """A figure of the whole experiment: what draws it, what it shows and what it is made of."""
 
     build: Callable[[Collected], Spec | None]
-    title: str | Callable[[Collected], str]
+    describe: Callable[[Collected], str]
+    source: str
     alt: str
 
 
 class TargetKind(NamedTuple):
-    """A figure of each target; its title is what it shows."""
+    """A figure of each target."""
 
     build: Callable[[Collected, str], Spec | None]
     describe: Callable[[Collected, str], str]
+    source: str
     alt: str
 
 
+SCORES = "scores.csv, split “{split}”"
+PREDICTIONS = "held-out predictions of the best model that sees pictures, split “{split}”"
 KINDS = {
     "answer": Kind(
         build_answer_chart,
         title_answer,
+        SCORES,
         "For each index, R² of the best model that sees pictures with its 95 % interval, and of "
         "the best baseline. The numbers are in the table of this section.",
     ),
     "distributions": Kind(
         build_distributions,
-        "How often each value occurs, in truth and as predicted",
+        title_distributions,
+        PREDICTIONS,
         "How often each value occurs, in truth and as predicted, by index.",
     ),
     "correlations": Kind(
         build_correlations,
-        "Which indices go together: truth above the diagonal, predictions below",
+        title_correlations,
+        PREDICTIONS,
         "Rank correlations between indices, in truth and as predicted.",
     ),
     "tiles": Kind(
         build_tiles_by_area,
-        "How many tiles an area has",
+        title_tiles,
+        "the tile table",
         "How many areas have how many tiles.",
     ),
     "pareto": Kind(
         build_pareto,
-        "Which cells are worth their seconds: those on the line",
+        title_pareto,
+        "scores.csv",
         "Mean R² of each cell against the seconds of its fits.",
     ),
     "cost": Kind(
         build_cost,
-        "Where the seconds went",
+        title_cost,
+        "features/stages.json and every run",
         "Seconds of each stage of the extraction and of the fits of each model.",
     ),
 }
 TARGET_KINDS = {
-    "ladder": TargetKind(build_ladder, title_ladder, "R² of each model on each split"),
-    "heat": TargetKind(build_heat, title_heat, "R² of each cut and model"),
-    "truth": TargetKind(build_truth, title_truth, "Truth against prediction"),
-    "residual": TargetKind(build_residual, title_residual, "Prediction less truth, against truth"),
-    "curves": TargetKind(build_curves, title_curves, "Loss on training and held-out rows by epoch"),
+    "ladder": TargetKind(
+        build_ladder, title_ladder, "scores.csv", "R² of each model on each split"
+    ),
+    "heat": TargetKind(build_heat, title_heat, SCORES, "R² of each cut and model"),
+    "truth": TargetKind(build_truth, title_truth, PREDICTIONS, "Truth against prediction"),
+    "residual": TargetKind(
+        build_residual, title_residual, PREDICTIONS, "Prediction less truth, against truth"
+    ),
+    "curves": TargetKind(
+        build_curves, title_curves, "runs/", "Loss on training and held-out rows by epoch"
+    ),
 }
 
 
@@ -94,12 +113,14 @@ class Figure:
     Attributes
     ----------
     title : what it shows.
+    source : what it was made of.
     alt : the alternative text.
     file : name of its files beside the page, without a suffix.
     """
 
     spec: Spec
     title: str
+    source: str
     alt: str
     file: str
 
@@ -113,8 +134,13 @@ def build_figures(collected: Collected) -> dict[str, Figure]:
     for name, kind in KINDS.items():
         spec = kind.build(collected)
         if spec is not None:
-            title = kind.title if isinstance(kind.title, str) else kind.title(collected)
-            figures[name] = Figure(spec=spec, title=title, alt=kind.alt, file=name)
+            figures[name] = Figure(
+                spec=spec,
+                title=kind.describe(collected),
+                source=kind.source.format(split=collected.split),
+                alt=kind.alt,
+                file=name,
+            )
     for name, by_target in TARGET_KINDS.items():
         for i, target in enumerate(collected.all_targets):
             spec = by_target.build(collected, target)
@@ -122,6 +148,7 @@ def build_figures(collected: Collected) -> dict[str, Figure]:
                 figures[f"{name}-{i}"] = Figure(
                     spec=spec,
                     title=by_target.describe(collected, target),
+                    source=by_target.source.format(split=collected.split),
                     alt=f"{by_target.alt}: {target}.",
                     file=f"{name}-{name_target_file(i, target)}",
                 )

@@ -51,18 +51,28 @@
       ...(narrow.matches ? { axisYDiscrete: isTable(spec) ? { labelLimit: 110 } : above } : {}) };
   }
   const specs = JSON.parse(document.getElementById("figures").textContent);
-  // Charts take the width that there is, small multiples as many columns as fit.
+  // Charts take the width that there is, small multiples as many columns as fit; a phone turns tables on their side.
   const room = document.querySelector("main section").clientWidth;
   const count = (spec, channel) => new Set(Object.values(spec.datasets)[0].map((row) => row[spec.encoding[channel].field])).size;
   function fit(spec, place) {
-    const fitted = structuredClone(spec), isHalf = Boolean(place.closest(".grid")) && room > 760;
+    const fitted = structuredClone(spec), isHalf = Boolean(place.closest(".grid")) && room > 732;
     const here = isHalf ? Math.min(500, room / 2 - 20) : room;
-    if (fitted.facet) fitted.columns = Math.max(1, Math.min(fitted.columns, Math.floor(here / (fitted.spec.width + 75))));
-    else if (typeof fitted.width === "number") {
-      fitted.width = Math.min(here, fitted.width < 400 ? fitted.width + 100 : 860);
+    if (fitted.facet) {
+      fitted.columns = Math.max(1, Math.min(fitted.columns, Math.floor(here / (fitted.spec.width + 75))));
+      fitted.spec.width = Math.floor(here / fitted.columns) - 75;
+    } else if (typeof fitted.width === "number") {
+      if (fitted.width === fitted.height) fitted.height = Math.min(here, 420) - 50;
+      fitted.width = here;
       fitted.autosize = { type: "fit-x", contains: "padding" };
       if (fitted.height.step) fitted.height = (narrow.matches ? 46 : fitted.height.step) * count(spec, "y");
-    } else fitted.width.step = Math.max(isHalf ? 36 : 46, Math.min(fitted.width.step, (here - (isHalf ? 170 : 340)) / count(spec, "x")));
+      if (fitted.mark === "bar" && narrow.matches) fitted.mark = { type: "bar", size: 12 };
+    } else if (narrow.matches) {
+      const { x, y } = fitted.encoding;
+      if (count(spec, "x") > count(spec, "y")) Object.assign(fitted.encoding, { x: { ...y, axis: x.axis }, y: { ...x, axis: {} } });
+      Object.assign(fitted.encoding.x.axis, { labelAngle: -90 });
+      for (const layer of fitted.layer) if (layer.encoding.color?.legend) layer.encoding.color.legend = null;
+      fitted.width.step = Math.max(30, (here - 130) / count(fitted, "x"));
+    } else fitted.width.step = Math.max(isHalf ? 36 : 46, Math.min(fitted.width.step, (here - (isHalf ? 210 : 340)) / count(spec, "x")));
     return fitted;
   }
   const drawn = new Set();

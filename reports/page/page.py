@@ -183,7 +183,6 @@ def _describe(content: PageContent) -> dict[str, Any]:
         "data_sentence": describe_data(collected),
         "target_rows": _rows(summarise_targets(collected)),
         "card": build_card(collected),
-        "settings_json": json.dumps(collected.settings.as_json(), indent=2, ensure_ascii=False),
     }
 
 

@@ -205,7 +205,8 @@ def title_answer(collected: Collected) -> str:
         return "What pictures explain, beside the best baseline"
     n_better = decisions.count(BETTER)
     n_worse = decisions.count(WORSE)
-    text = f"Pictures beat the best baseline on {n_better} of {plural(len(decisions), 'index')}"
+    count = n_better or "none"
+    text = f"Pictures beat the best baseline on {count} of {plural(len(decisions), 'index')}"
     return f"{text}, and lose on {n_worse}" if n_worse else text
 
 

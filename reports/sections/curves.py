@@ -59,7 +59,13 @@ def describe_curves(curves: pd.DataFrame) -> str:
 
 
 def title_curves(collected: Collected, target: str) -> str:
-    """Return whose losses are drawn."""
+    """Return whose losses are drawn, and the epochs whose networks were kept."""
     curves = collected.curves
-    first = curves[curves["target"] == target].iloc[0]
-    return f"{target}: loss of {first['model']} ({first['cut']}), one picture a fold"
+    rows = curves[curves["target"] == target]
+    first = rows.iloc[0]
+    kept = rows.loc[rows["best"], "epoch"]
+    name = f"{first['model']} ({first['cut']})"
+    if kept.empty:
+        return f"Loss of {name}, one picture a fold"
+    epochs = dict.fromkeys([str(kept.min()), str(kept.max())])
+    return f"Loss of {name}, one picture a fold; kept: epoch {' to '.join(epochs)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import permutations
 from typing import Any
 
@@ -72,6 +73,16 @@ def build_distributions(collected: Collected) -> Spec | None:
     return fill_chart("distributions", targets=collected.targets, datasets={"shares": shares})
 
 
+def title_distributions(collected: Collected) -> str:
+    """Return on how many targets predictions spread less than the truth."""
+    spreads = collected.predictions.astype(dict.fromkeys(_VALUES, float))
+    spreads = spreads.groupby("target")[_VALUES].std(ddof=0)
+    n_narrow = (spreads["prediction"] < spreads["truth"]).sum()
+    return (
+        f"Predictions spread less than the truth on {n_narrow} of {plural(len(spreads), 'index')}"
+    )
+
+
 def _histogram(values: Floats) -> pd.DataFrame:
     """Return value, what and share of (n, 2) truths and predictions, in the same bins."""
     edges = np.linspace(values.min(), values.max(), N_BINS + 1)
@@ -84,10 +95,30 @@ def _histogram(values: Floats) -> pd.DataFrame:
 
 def build_correlations(collected: Collected) -> Spec | None:
     """Draw rank correlations between targets: truth upper right, predictions lower left."""
+    table = correlate_targets(collected)
+    if table.empty:
+        return None
+    names = list(dict.fromkeys(table["row"]))
+    return fill_chart("correlations", targets=names, datasets={"correlations": table})
+
+
+def title_correlations(collected: Collected) -> str:
+    """Return whether targets are more alike as predicted than in truth."""
+    mean = correlate_targets(collected).groupby("what")["rho"].mean()
+    word = "more" if mean["prediction"] > mean["truth"] else "less"
+    return (
+        f"Indices are {word} alike as predicted ({format_number(mean['prediction'])}) than in "
+        f"truth ({format_number(mean['truth'])}, mean rank correlation)"
+    )
+
+
+def correlate_targets(collected: Collected) -> pd.DataFrame:
+    """Return rank correlations between targets, of truths above the diagonal, else of predictions.
+
+    Columns row, column, what, rho and label; empty for less than two targets.
+    """
     known = set(collected.predictions["target"])
     names = [target for target in collected.targets if target in known]
-    if len(names) < 2:
-        return None
     wide = collected.predictions.pivot_table(index="unit", columns="target", values=_VALUES)
     correlations: Any = wide.astype(float).corr(method="spearman").to_dict()
     rows = []
@@ -99,12 +130,12 @@ def build_correlations(collected: Collected) -> Spec | None:
             {
                 "row": row,
                 "column": column,
+                "what": what,
                 "rho": rho,
                 "label": format_number(rho),
             }
         )
-    datasets = {"correlations": pd.DataFrame(rows)}
-    return fill_chart("correlations", targets=names, datasets=datasets)
+    return pd.DataFrame(rows)
 
 
 def build_tiles_by_area(collected: Collected) -> Spec | None:
@@ -118,3 +149,12 @@ def build_tiles_by_area(collected: Collected) -> Spec | None:
     data = areas.rename_axis("tiles").reset_index(name="areas")
     data["end"] = data["tiles"] + width
     return fill_chart("tiles", datasets={"areas": data})
+
+
+def title_tiles(collected: Collected) -> str:
+    """Return how many tiles half of the areas have at most."""
+    if collected.tiles is None:
+        return ""
+    n_tiles = collected.tiles.area.value_counts()
+    middle = math.floor(n_tiles.median())
+    return f"Half of the areas have {plural(middle, 'tile')} or fewer, the largest {n_tiles.max()}"

@@ -11,6 +11,7 @@ from extract.config.arrays import Floats
 from models.evaluation.score_split import TILE_BINS
 from reports.data.collect import Collected
 from reports.data.formats import format_figures, plural
+from reports.sections.headline import name_higher
 from reports.sections.truth import bin_by_rank, describe_bias, select_predictions
 
 N_DRAWS = 1000
@@ -161,7 +162,7 @@ def _interval(values: Floats) -> tuple[float, float]:
 
 def _describe(errors: GroupErrors, target: str, collected: Collected) -> str:
     lowest, highest = map(describe_bias, errors.ends)
-    text = f"{target}: low truths are predicted {lowest}, high truths {highest}"
+    text = f"Low truths are predicted {lowest}, high truths {highest}"
     warned = errors.groups[errors.groups["warning"] != ""]
     if errors.groups.empty:
         return text + "."
@@ -178,10 +179,8 @@ def _describe(errors: GroupErrors, target: str, collected: Collected) -> str:
 
 def _name_way(warning: str, target: str, collected: Collected) -> str:
     """Return `too deprived` or `too well off` where the settings say which way an index points."""
-    way = collected.settings.reports.higher_is
-    if isinstance(way, dict):
-        way = way.get(target)
-    if way is None:
+    way = name_higher(collected, target)
+    if way == "higher":
         return warning
     is_too_deprived = (warning == "too high") == (way == "more deprived")
     return "too deprived" if is_too_deprived else "too well off"

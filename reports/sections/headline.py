@@ -91,6 +91,14 @@ def describe_size(collected: Collected) -> str:
     return ", ".join(parts)
 
 
+def name_higher(collected: Collected, target: str) -> str:
+    """Return what higher on an index is: `more deprived`, `less deprived` or just `higher`."""
+    way = collected.settings.reports.higher_is
+    if isinstance(way, dict):
+        way = way.get(target)
+    return way or "higher"
+
+
 def describe_direction(collected: Collected) -> str:
     """Describe which way the index points."""
     higher = collected.settings.reports.higher_is

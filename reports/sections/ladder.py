@@ -118,13 +118,10 @@ def title_ladder(collected: Collected, target: str) -> str:
     is_baseline = table["is_baseline"].astype(bool)
     rows = table[(table["target"] == target) & ~is_baseline]
     if rows.empty:
-        return f"{target}: R² of the baselines by split"
+        return "R² of the baselines by split"
     best = rows.iloc[0]
-    steps = []
-    for split in splits:
-        r2 = format_number(float(best[split]))
-        steps.append(f"{r2} ({split})")
-    return f"{target}: R² of {best['model']} is {', '.join(steps)}"
+    loosest, *_, farthest = (f"{format_number(float(best[s]))} on “{s}”" for s in splits)
+    return f"R² of {best['model']}: {loosest}, {farthest}"
 
 
 def describe_ladder(collected: Collected) -> str | None:

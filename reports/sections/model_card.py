@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
+import pandas as pd
+
+from extract.files.names import encode_name
 from models.store.model_readme import LIMITS, USES
+from models.store.runs import place_cell
 from reports.data.collect import Collected
-from reports.data.formats import DASH, format_count, format_figures
+from reports.data.formats import DASH, format_count, format_figures, join_words
 
 LICENCES = {
     "imagenet": "Keras Applications weights, pretrained on ImageNet. The code is under Apache 2.0; "
@@ -22,11 +28,13 @@ class ModelCard(NamedTuple):
 
     Attributes
     ----------
-    rows : target, model, cut and chosen parameters of each target's best model.
+    rows : target, model, cut and chosen parameters of each target's best model, the model that was
+        kept for prediction and its folder.
     kept : which models were kept for prediction, and why.
     licences : backbone and licence of its weights.
     versions : of the libraries that the models were fitted with.
     commands : that make everything again, from a settings file of this content.
+    settings : names and values of that file.
     """
 
     rows: list[dict[str, Any]]
@@ -34,6 +42,7 @@ class ModelCard(NamedTuple):
     licences: list[tuple[str, str]]
     versions: list[str]
     commands: list[str]
+    settings: dict[str, str]
     uses: tuple[str, ...] = USES
     limits: tuple[str, ...] = LIMITS
     source: str = SOURCE
@@ -46,11 +55,13 @@ def build_card(collected: Collected) -> ModelCard:
     best = collected.best.sort_values(
         "target", key=lambda names: names.map(collected.targets.index)
     )
+    kept = _find_kept(collected)
     rows = [
         {
             "target": target,
             "model": model,
             "cut": cut,
+            **kept.get(target, {"kept": DASH, "folder": ""}),
             "chosen": describe_chosen(chosen.get((split, cut, model), {}).get(target) or {}),
         }
         for target, split, cut, model in best[["target", *keys]].to_numpy().tolist()
@@ -61,9 +72,42 @@ def build_card(collected: Collected) -> ModelCard:
         rows=rows,
         kept=_describe_kept(collected),
         licences=_list_licences(collected),
-        versions=sorted({str(version) for version in collected.runs["created_with"] if version}),
+        versions=_merge_versions(collected.runs["created_with"]),
         commands=[f"make {step} CONFIG={config}" for step in steps],
+        settings=flatten_settings(collected.settings.as_json()),
     )
+
+
+def _find_kept(collected: Collected) -> dict[str, dict[str, str]]:
+    """Return the name and the folder of each target's kept model; the first of several."""
+    kept = {}
+    for row in collected.coverage.drop_duplicates("target").to_dict("records"):
+        cell = place_cell(row["cut"], row["model"])
+        folder = Path("..", "models", encode_name(row["target"]), cell)
+        kept[row["target"]] = {"kept": row["model"], "folder": quote(folder.as_posix())}
+    return kept
+
+
+def _merge_versions(texts: pd.Series) -> list[str]:
+    """Return each library with its versions over all runs, as `keras 3.15.0 and 3.15.1`."""
+    versions: dict[str, set[str]] = {}
+    for text in filter(None, texts):
+        for part in text.split(", "):
+            library, _, version = part.partition(" ")
+            versions.setdefault(library, set()).add(version)
+    return [f"{library} {join_words(sorted(found))}" for library, found in versions.items()]
+
+
+def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return each setting that has a value, by its dotted name, in words."""
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= flatten_settings(value, f"{prefix}{name}.")
+        elif value not in (None, []):
+            values = value if isinstance(value, list) else [value]
+            flat[f"{prefix}{name}"] = ", ".join(str(one) for one in values)
+    return flat
 
 
 def _describe_kept(collected: Collected) -> str:
@@ -77,7 +121,7 @@ def _describe_kept(collected: Collected) -> str:
     return (
         f"For prediction we keep {which}, by its error on the split “{collected.split}”. "
         "It is refitted on all tiles; scores are of the fits that held tiles out. "
-        "A card lies beside each kept model (README.md)."
+        "A card lies beside each kept model."
     )
 
 

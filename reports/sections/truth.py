@@ -10,6 +10,7 @@ import pandas as pd
 from reports.data.collect import Collected
 from reports.data.formats import format_figures, format_number, plural
 from reports.sections.charts import Spec, fill_chart
+from reports.sections.headline import name_higher
 
 MAX_POINTS = 1500  # more are drawn as counts in squares, which show as much in less
 N_SQUARES = 36
@@ -42,15 +43,17 @@ def select_predictions(collected: Collected, target: str) -> pd.DataFrame:
 
 def build_truth(collected: Collected, target: str) -> Spec | None:
     """Draw truths against predictions, and the line on which they are equal."""
-    return _draw(select_predictions(collected, target), TRUTH)
+    rows = select_predictions(collected, target)
+    return _draw(rows, TRUTH, name_higher(collected, target))
 
 
 def build_residual(collected: Collected, target: str) -> Spec | None:
     """Draw residuals against truths, and the line of 0."""
-    return _draw(select_predictions(collected, target), RESIDUAL)
+    rows = select_predictions(collected, target)
+    return _draw(rows, RESIDUAL, name_higher(collected, target))
 
 
-def _draw(rows: pd.DataFrame, axes: Axes) -> Spec | None:
+def _draw(rows: pd.DataFrame, axes: Axes, higher: str) -> Spec | None:
     """Draw units, the means of tenths of x, and the dashed line; None without rows."""
     if rows.empty:
         return None
@@ -65,12 +68,15 @@ def _draw(rows: pd.DataFrame, axes: Axes) -> Spec | None:
     low = float(drawn.min())
     high = float(drawn.max())
     domain = {"domain": [low, high], "nice": True}
+    ways = {"prediction": f"right: {higher}", "residual": "up: too high"}
+    ways["truth"] = f"up: {higher}" if y == "truth" else f"right: {higher}"
+    titles = {name: f"{name} [units of the index] ({way})" for name, way in ways.items()}
     return fill_chart(
         "truth",
         x=x,
         y=y,
-        x_title=f"{x} [units of the index]",
-        y_title=f"{y} [units of the index]",
+        x_title=titles[x],
+        y_title=titles[y],
         ends=[low, high],
         y_scale=domain if slope else {},
         datasets={
@@ -132,7 +138,7 @@ def title_truth(collected: Collected, target: str) -> str:
     """Return what the picture of truth against prediction shows."""
     slopes = collected.best.set_index("target")["calibration_slope"]
     slope = format_number(float(slopes[target]))
-    return f"{target}: one unit more predicted is {slope} more in truth" + _note_outside(
+    return f"One unit more predicted is {slope} more in truth" + _note_outside(
         collected, target, TRUTH
     )
 
@@ -140,9 +146,11 @@ def title_truth(collected: Collected, target: str) -> str:
 def title_residual(collected: Collected, target: str) -> str:
     """Return what the picture of the residuals shows."""
     tenths = average_tenths(select_predictions(collected, target), "truth")["residual"]
+    if len(tenths) < 2:
+        return "Too few places to tell where predictions err"
     lowest = describe_bias(tenths.iloc[0])
     highest = describe_bias(tenths.iloc[-1])
-    return f"{target}: low truths are predicted {lowest}, high truths {highest}" + _note_outside(
+    return f"Low truths are predicted {lowest}, high truths {highest}" + _note_outside(
         collected, target, RESIDUAL
     )
 
