@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from extract.files.atomic import write_atomically
+from extract.files.atomic import name_place, write_atomically
 from extract.tables.spreadsheets import quote_formulas
 from models.evaluation.current import open_current
 from reports.data.collect import Collected, collect
@@ -105,9 +105,11 @@ def _write_maps(content: PageContent, folder: Path) -> None:
             "prediction": maps.prediction,
             "residual": maps.residual,
         }
-        for what, png in pictures.items():
-            (folder / f"map-{what}-{name}.png").write_bytes(png)
-        quote_formulas(maps.table.round(6)).to_csv(folder / f"map-{name}.csv", index=False)
+        table = folder / f"map-{name}.csv"
+        with name_place(table):
+            for what, png in pictures.items():
+                (folder / f"map-{what}-{name}.png").write_bytes(png)
+            quote_formulas(maps.table.round(6)).to_csv(table, index=False)
 
 
 def _write_shared_map(places: Places, collected: Collected, folder: Path) -> None:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
 from extract.console import guarded
+from extract.files.atomic import name_place, write_atomically
+from extract.store.shards import reserve_space
 
 
 def fail(error: Exception, capsys: pytest.CaptureFixture[str]) -> str:
@@ -22,6 +26,25 @@ def test_a_full_disk_says_so_and_what_to_do(code: int, capsys: pytest.CaptureFix
     assert said.startswith("error: a/b.csv: ")
     assert said.endswith("Make room, and give the same command again: what is finished is kept.\n")
     assert "Detail" not in said
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "a.csv"
+    with pytest.raises(OSError, match="No space") as failed, write_atomically(path):
+        refuse()
+    assert failed.value.filename == str(path)
+    shard = tmp_path / "part.h5"
+    shard.touch()
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with pytest.raises(OSError, match="No space") as failed:
+        reserve_space(shard, 10)
+    assert failed.value.filename == str(shard)
+    with pytest.raises(FileNotFoundError) as lost, name_place(tmp_path):
+        (tmp_path / "gone").read_bytes()
+    assert Path(lost.value.filename).name == "gone"
 
 
 @pytest.mark.parametrize(

@@ -318,6 +318,20 @@ def test_a_zip_a_folder_and_a_geodatabase_are_read(tmp_path: Path) -> None:
     frame = geopandas.GeoDataFrame({"code": ["A"]}, geometry=[shapely.box(*BOX["A"])])
     frame.set_crs("EPSG:27700").to_file(tmp_path / "a.gdb", driver="OpenFileGDB", layer="areas")
     assert find(str(tmp_path / "a.gdb")).codes.tolist() == ["A"]
+    (tmp_path / "download").mkdir()
+    (tmp_path / "a.gdb").rename(tmp_path / "download" / "a.gdb")
+    (tmp_path / "download" / "about.txt").write_text("of 2011")
+    assert find(str(tmp_path / "download")).codes.tolist() == ["A"]
+    write_areas(tmp_path / "download" / "b.gpkg", BOX)
+    message = r"expected one file of polygons in the folder, got a.gdb, b.gpkg"
+    with pytest.raises(BoundaryError, match=message):
+        find(str(tmp_path / "download"))
+
+
+def test_xml_in_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.geojson").write_text("<OGRVRTDataSource/>")
+    with pytest.raises(BoundaryError, match="XML, which may name data in other places"):
+        find(str(tmp_path))
 
 
 def test_xml_in_a_zip_is_refused(tmp_path: Path) -> None:

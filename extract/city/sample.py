@@ -14,7 +14,7 @@ from extract.city.drawing import TILE_M, draw_tile
 from extract.city.town import Town, build_table, plan_town
 from extract.city.truth import FORMS, TARGETS, compute_ceiling
 from extract.errors import OptionError
-from extract.files.atomic import publish
+from extract.files.atomic import name_place, publish
 
 SETTINGS_NAME = "demo.toml"
 _MARK = "# Settings of a made city; this line lets the folder be made anew.\n"
@@ -113,7 +113,10 @@ def _write_tiles(folder: Path, town: Town, seed: int) -> None:
 
     def write(number: int, area: int) -> None:
         tile = draw_tile(town.scores[area], np.random.default_rng([seed, 2, number]))
-        cv2.imwrite(str(folder / f"LIDAR_{number}.png"), tile, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+        path = folder / f"LIDAR_{number}.png"
+        _, png = cv2.imencode(".png", tile, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+        with name_place(path):
+            path.write_bytes(png.tobytes())
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         list(pool.map(write, town.ids, town.area))

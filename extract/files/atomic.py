@@ -16,15 +16,22 @@ def write_atomically(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(path.name + ".partial")
     try:
-        yield partial
-        publish(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        if error.errno and not error.filename:  # a full disk does not say where
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
+        with name_place(path):
+            yield partial
+            publish(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def name_place(path: Path) -> Iterator[None]:
+    """Name a file or folder in errors that name none, as that of a full disk does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

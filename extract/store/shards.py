@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from extract.config.arrays import Array, Bools
 from extract.config.stored_type import saturate
 from extract.errors import EmbeddingsError
-from extract.files.atomic import publish, write_atomically
+from extract.files.atomic import name_place, publish, write_atomically
 from extract.store.checksums import CHUNK_SUMS, ChunkSums, dataset_names, hash_file, hash_rows
 from extract.store.columns import encode_ids, read_columns
 from extract.store.schema import (
@@ -211,7 +211,7 @@ class ShardWriter:
 
 def reserve_space(path: Path, n_bytes: int) -> None:
     """Make a file at least so long, on disk: by one call on Linux, elsewhere by writing zeros."""
-    with path.open("r+b") as file:
+    with name_place(path), path.open("r+b") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, n_bytes)
             return

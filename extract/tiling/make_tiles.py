@@ -17,7 +17,7 @@ from joblib import Parallel, cpu_count, delayed
 
 from extract.config.arrays import Array, Bools, Float32s, Floats, Ints
 from extract.errors import OptionError, TableError
-from extract.files.atomic import publish_all
+from extract.files.atomic import name_place, publish_all
 from extract.files.locks import locked
 from extract.tables.area_codes import describe_match
 from extract.tiling.boundaries import read_areas
@@ -187,7 +187,8 @@ class _BlockMaker:
             if share <= request.max_nodata:
                 path = request.out / "images" / f"{name}.{request.format}"
                 unfinished = path.with_name(f"{path.name}.partial")
-                unfinished.write_bytes(encode(tile, lost, request))
+                with name_place(unfinished):
+                    unfinished.write_bytes(encode(tile, lost, request))
                 paths.append(path)
         publish_all(paths)
         return shares

@@ -78,7 +78,10 @@ def find_layer(source: str, *, what: str, error: type[InputError]) -> PolygonLay
 
 
 def _open_place(path: Path, what: str, error: type[InputError]) -> str:
-    """Return what GDAL opens: the path itself, or what a zip holds."""
+    """Return what GDAL opens: the path itself, or what a folder or a zip holds."""
+    if path.is_dir() and path.suffix.lower() != ".gdb":
+        name = _find_in_folder(path, what, error)
+        return _open_place(path / name, what, error) if name else str(path)
     if not zipfile.is_zipfile(path):
         if path.is_file():
             with path.open("rb") as file:
@@ -87,16 +90,36 @@ def _open_place(path: Path, what: str, error: type[InputError]) -> str:
     with zipfile.ZipFile(path) as archive:
         members = {_find_data(name) for name in archive.namelist()} - {""}
         if len(members) != 1:
-            names = ", ".join(sorted(members)) or "none"
             raise error(
-                f"{what} {path}: expected one file of polygons in the zip, got {names}. "
-                "Unpack it, and name the one that is meant."
+                f"{what} {path}: expected one file of polygons in the zip, got "
+                f"{_join(members)}. Unpack it, and name the one that is meant."
             )
         (member,) = members
         if not member.endswith(".gdb"):
             with archive.open(member) as file:
                 _check_start(file.read(64), path, what, error)
     return f"/vsizip/{path}/{member}"
+
+
+def _find_in_folder(path: Path, what: str, error: type[InputError]) -> str:
+    """Return the one file of polygons or geodatabase of a folder; '' where GDAL reads it whole.
+
+    GDAL takes the shapefiles of a folder for its layers.
+    """
+    members = {_find_data(member.name) for member in path.iterdir()} - {""}
+    kinds = {PurePosixPath(name).suffix.lower() for name in members}
+    if ".shp" in kinds and kinds <= {".shp", ".json"}:  # metadata may lie beside shapefiles
+        return ""
+    if len(members) > 1:
+        raise error(
+            f"{what} {path}: expected one file of polygons in the folder, got {_join(members)}. "
+            "Name the one that is meant."
+        )
+    return members.pop() if members else ""
+
+
+def _join(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _find_data(name: str) -> str:

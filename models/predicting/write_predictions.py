@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from extract.errors import PlaceError
-from extract.files.atomic import publish
+from extract.files.atomic import name_place, publish
 from extract.tables.spreadsheets import quote_formulas
 from models.predicting.geojson import GeoJson, open_geojson
 from models.predicting.geopackage import GeoPackage
@@ -107,7 +107,7 @@ def write_predictions(
     package = _open_package(place, geojson, pieces)
     areas = AreaTable(kept) if place.has_areas else None
     n_tiles = n_rejected = n_outside = 0
-    with ExitStack() as stack:
+    with name_place(out), ExitStack() as stack:
         files = TileFiles(out, pieces, geojson, package, stack)
         for path in pieces:
             piece = pd.read_parquet(path)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from extract.config.cuts import CellCut, Cut, parse_cell_cut, parse_cut
 from extract.errors import KeptModelError, RunFileError
+from extract.files.atomic import name_place
 from extract.files.names import encode_name
 from models.data.model_names import ModelSpec, parse_model
 from models.families.estimator_files import read_estimators
@@ -247,11 +248,12 @@ def save_model(
     """
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
-    _save_files(path, model)
-    if applicability is not None:
-        applicability.save(path)
     card = describe_model(name, facts)
-    (path / "README.md").write_text(card, encoding="utf-8")
+    with name_place(path):
+        _save_files(path, model)
+        if applicability is not None:
+            applicability.save(path)
+        (path / "README.md").write_text(card, encoding="utf-8")
     files = {file.name: describe_file(file) for file in sorted(path.iterdir())}
     header = {"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "model": name}
     write_json(path / "model.json", seal({**header, **facts, "files": files}))

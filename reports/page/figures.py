@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 import vl_convert
 
+from extract.files.atomic import name_place
 from reports.data.collect import Collected
 from reports.sections.answer import build_answer_chart, title_answer
 from reports.sections.charts import Spec
@@ -160,10 +161,11 @@ def write_figures(figures: dict[str, Figure], folder: Path) -> None:
     for figure in figures.values():
         path = folder / figure.file
         svg = number_parts(vl_convert.vegalite_to_svg(figure.spec | {"padding": PADDING}))
-        path.with_suffix(".svg").write_text(svg, encoding="utf-8")
-        path.with_suffix(".png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
         largest = max(figure.spec["datasets"].values(), key=len)
-        pd.DataFrame(largest).to_csv(path.with_suffix(".csv"), index=False)
+        with name_place(path):
+            path.with_suffix(".svg").write_text(svg, encoding="utf-8")
+            path.with_suffix(".png").write_bytes(vl_convert.svg_to_png(svg, scale=2))
+            pd.DataFrame(largest).to_csv(path.with_suffix(".csv"), index=False)
 
 
 def number_parts(svg: str) -> str:
