@@ -32,11 +32,11 @@ app = make_app("Scores in, one page out.")
 def check(config: Config, traceback: Traceback = False) -> None:
     """Check settings, table, pictures, layers and splits before the extraction, in seconds.
 
-    Example: python -m reports check --config examples/london.toml
+    Example: roofline check --config examples/london.toml
     """
     from extract.settings import read_settings
     from extract.tables.tile_table import read_tiles
-    from reports.checking import list_notes
+    from reports.checking import find_missing, list_notes
     from reports.data.boundaries import open_boundaries
     from reports.settings import ReportSettings
 
@@ -55,14 +55,15 @@ def check(config: Config, traceback: Traceback = False) -> None:
             soft_wrap=True,
             highlight=False,
         )
-        print_next(f"roofline features --config {config}")
+        stage = "features" if find_missing(settings) else "models"
+        print_next(f"roofline {stage} --config {config}")
 
 
 @app.command()
 def build(config: Config, traceback: Traceback = False) -> None:
     """Write report/: index.html, map, leaderboard, figures; report.pdf with a Chromium.
 
-    Example: python -m reports build --config examples/london.toml
+    Example: roofline report --config examples/london.toml
     """
     from extract.errors import PdfError
     from extract.settings import read_settings
@@ -87,7 +88,7 @@ def diff(
 
     In a pipe every cell of both is a line, with tabs between the columns.
 
-    Example: python -m reports diff examples/london.toml artifacts/other
+    Example: roofline diff examples/london.toml artifacts/other
     """
     from models.store.runs import write_csv
     from reports.diff import compare_experiments
@@ -111,7 +112,7 @@ def serve(
 ) -> None:
     """Show the report in a browser, from this machine alone; Ctrl-C ends it.
 
-    Example: python -m reports serve --config examples/london.toml
+    Example: roofline serve --config examples/london.toml
     """
     from extract.settings import read_settings
     from reports.serve import open_server

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import tomllib
 from pathlib import Path
@@ -56,6 +57,7 @@ def test_the_reference_is_that_of_the_commands_and_the_settings(
     remedy = "run `make reference`"
     assert write_reference.render_commands() == (docs / "commands.md").read_text("utf-8"), remedy
     assert write_reference.render_keys() == (docs / "keys.md").read_text("utf-8"), remedy
+    assert write_reference.render_formats() == (docs / "formats.md").read_text("utf-8"), remedy
     sys.modules.pop("write_reference", None)
 
 
@@ -84,3 +86,73 @@ def test_images_are_made_by_what_exists(name: str) -> None:
     extras = set(re.findall(r"(?:EXTRA|WITH)=([a-z]+)", text))
     assert extras <= set(project["optional-dependencies"])
     assert project["requires-python"].removeprefix(">=") in text
+
+
+PROSE = [page for page in PAGES if page.name not in ("commands.md", "keys.md", "formats.md")]
+
+
+def test_every_command_stands_in_a_page_that_is_written_by_hand() -> None:
+    from roofline.cli import app
+
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PROSE)
+    known = {str(one.name) for one in app.registered_commands}
+    missing = [name for name in known if not re.search(rf"\broofline {name}\b", text)]
+    assert missing == []
+
+
+def test_every_key_of_the_settings_stands_in_the_page_of_settings() -> None:
+    from pydantic import BaseModel
+
+    from reports.settings import ReportSettings
+
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    keys = set()
+    for name, field in ReportSettings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys |= set(section.model_fields)
+        else:
+            keys.add(name)
+    missing = [key for key in sorted(keys) if not re.search(rf"[`\[ ,.]{key}[`\], .=]", text)]
+    assert missing == []
+
+
+def read_commands() -> list[str]:
+    """Return the commands of roofline in blocks of code, each on one line."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [line.split("#")[0].strip() for line in lines]
+    return sorted({line for line in found if line.startswith(("roofline ", "python -m "))})
+
+
+def test_every_command_in_the_pages_has_options_that_exist() -> None:
+    from typer.main import get_command
+
+    import extract.cli
+    import models.cli
+    import reports.cli
+    import roofline.cli
+
+    apps = {
+        "roofline": roofline.cli.app,
+        "extract": extract.cli.app,
+        "models": models.cli.app,
+        "reports": reports.cli.app,
+    }
+    checked = 0
+    for line in read_commands():
+        words = shlex.split(line.removeprefix("python -m "))
+        program, name = words[:2]
+        if program not in apps or name.startswith("--"):
+            continue
+        command = get_command(apps[program]).commands[name]
+        known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
+        given = {word for word in words[2:] if word.startswith("-")}
+        assert given <= known, line
+        required = {one.opts[0] for one in command.params if one.required and one.opts[0][0] == "-"}
+        short = {"-c": "--config"}
+        assert required <= {short.get(word, word) for word in given}, line
+        checked += 1
+    assert checked > 20

@@ -101,8 +101,8 @@ def test_a_misspelt_layer_is_said_with_the_nearest_and_keras_is_not_loaded(
     assert "Did you mean 'block_3_expand_relu'?" in done.stderr
 
 
-@pytest.mark.parametrize("network", ["vgg16", "mobilenetv2"])
-def test_the_known_layers_are_those_of_keras(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow  # loads Keras
+def test_the_known_layers_are_those_of_keras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
     import write_layers
 

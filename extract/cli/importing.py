@@ -50,7 +50,7 @@ def import_(
 ) -> None:
     """Take embeddings from elsewhere into the same layout.
 
-    Example: python -m extract import -c town.toml --ids ids.npy --vectors d.npy --as dino/cls:avg
+    Example: roofline import -c town.toml --ids ids.npy --vectors d.npy --as dino/cls:avg
     """
     with guarded(traceback=traceback, interrupted="stopped. Run it again."):
         from extract.errors import VectorFileError
@@ -108,7 +108,7 @@ def raster(
 ) -> None:
     """Pool the cells of a raster inside each tile or area: any raster becomes an embedding.
 
-    Example: python -m extract raster -c town.toml --raster dsm.tif --as surface/2024
+    Example: roofline raster -c town.toml --raster dsm.tif --as surface/2024
     """
     with guarded(traceback=traceback, interrupted="stopped. Run it again."):
         from extract.errors import RasterError
@@ -167,6 +167,7 @@ def _print_import(
     unused = [cut for cut in cuts if parse_cut(cut) not in settings.extract.cuts]
     command = f"roofline models --config {config}"
     if unused:
-        print_next(f"add to [extract] cuts: {', '.join(unused)}; then {command}")
+        names = ", ".join(f'"{cut}"' for cut in unused)
+        print_next(f"add to [extract] cuts: {names}; then {command}")
     else:
         print_next(command)

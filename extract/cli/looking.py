@@ -29,12 +29,12 @@ def plan(
     seconds: Annotated[
         float, typer.Option(help="About how long the probe runs, in seconds.", min=0.1)
     ] = 8.0,
-    allow_random_weights: Annotated[bool, typer.Option(help="As for `run`.")] = False,
+    allow_random_weights: Annotated[bool, typer.Option(help="As for `features`.")] = False,
     traceback: Traceback = False,
 ) -> None:
-    """Predict what `run` would take now, in bytes and time, from a short run on a few tiles.
+    """Predict what `features` would take now, in bytes and time, from a short run on a few tiles.
 
-    Example: python -m extract plan --config examples/london.toml
+    Example: roofline plan --config examples/london.toml
     """
     with guarded(traceback=traceback, interrupted=UNCHANGED):
         from extract.checks.plan import plan_extraction
@@ -90,7 +90,7 @@ def _describe_part(part: BackbonePlan) -> str:
 def doctor(config: Config, traceback: Traceback = False) -> None:
     """Check table, pictures, device, weights, disk and memory; exit code 1 where one is not fit.
 
-    Example: python -m extract doctor --config examples/london.toml
+    Example: roofline doctor --config examples/london.toml
     """
     with guarded(traceback=traceback, interrupted=UNCHANGED):
         from extract.checks.doctor import examine, refuse
@@ -111,7 +111,7 @@ def layers(
 ) -> None:
     """List the layers of a backbone that can be cut, with sizes and FLOPs to there.
 
-    Example: python -m extract layers vgg16
+    Example: roofline layers vgg16
     """
     with guarded(traceback=traceback, interrupted="stopped."):
         _list_layers(backbone, size)

@@ -42,7 +42,7 @@ def run(
 ) -> None:
     """Embed every tile; a second call does only what is missing.
 
-    Example: python -m extract run --config examples/london.toml
+    Example: roofline features --config examples/london.toml
     """
     with guarded(
         traceback=traceback,
@@ -99,13 +99,15 @@ def verify(
     config: Config,
     set_aside: Annotated[
         bool,
-        typer.Option("--set-aside", help="Rename damaged files, so that `run` makes just these."),
+        typer.Option(
+            "--set-aside", help="Rename damaged files, so that `features` makes just these."
+        ),
     ] = False,
     traceback: Traceback = False,
 ) -> None:
     """Check every embeddings file against its checksums; exit code 1 where one is damaged.
 
-    Example: python -m extract verify --config examples/london.toml
+    Example: roofline verify --config examples/london.toml
     """
     with guarded(traceback=traceback, interrupted=UNCHANGED):
         from extract.settings import ExtractSettings, read_settings

@@ -83,7 +83,7 @@ def tiles(
 ) -> None:
     """Cut tiles from elevation rasters, and write the table and the settings for the next command.
 
-    Example: python -m extract tiles --surface dsm --out town --areas a.gpkg --area-code CODE
+    Example: roofline tiles --surface dsm --out town --areas a.gpkg --area-code CODE
     --labels b.csv --targets income
     """
     with guarded(
@@ -163,7 +163,7 @@ def sample(
 ) -> None:
     """Draw a made city whose best reachable scores are known.
 
-    Example: python -m extract sample --out demo
+    Example: roofline sample --out demo
     """
     with guarded(traceback=traceback, interrupted="stopped; run it again to make the city whole."):
         from extract.city.sample import write_city

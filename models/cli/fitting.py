@@ -22,7 +22,7 @@ def fit(
 
     A second call does only what is missing or stale.
 
-    Example: python -m models fit --config examples/london.toml
+    Example: roofline models --config examples/london.toml
     """
     from extract.settings import read_settings
     from models import cli_output
@@ -54,7 +54,7 @@ def audit(config: Config, traceback: Traceback = False) -> None:
     Works before there are features, and then says what it could not look for. Exit code 1 where a
     finding is fatal and `[models] accept` does not name it.
 
-    Example: python -m models audit --config examples/london.toml
+    Example: roofline audit --config examples/london.toml
     """
     from extract.settings import read_settings
     from extract.tables.tile_table import read_tiles
@@ -88,7 +88,7 @@ def list_(config: Config, traceback: Traceback = False) -> None:
 
     In a pipe the columns have tabs between them.
 
-    Example: python -m models list --config examples/london.toml
+    Example: roofline list --config examples/london.toml
     """
     from extract.settings import read_settings
     from models import cli_output

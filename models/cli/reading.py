@@ -40,7 +40,7 @@ def scores(
 
     In a pipe the columns have tabs between them; how to read them stands on standard error.
 
-    Example: python -m models scores --config examples/london.toml --target income
+    Example: roofline scores --config examples/london.toml --target income
     """
     from extract.settings import read_settings
     from models.cli.targets import list_targets

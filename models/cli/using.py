@@ -48,7 +48,7 @@ def explain_(
     Orange places raise the prediction, blue ones lower it. The maps are of the model that was
     refitted on all tiles; the predictions beside them, and who is best and worst, are out of fold.
 
-    Example: python -m models explain --config examples/london.toml --target income
+    Example: roofline explain --config examples/london.toml --target income
     """
     from extract.settings import read_settings
     from models import cli_output
@@ -117,7 +117,7 @@ def predict(
     of the same weights; [extract] may say where weights lie, batch, shard, runtime, engine,
     scheduler and workers. A killed run goes on where it stopped.
 
-    Example: python -m models predict --config town.toml --tiles new.toml --target income
+    Example: roofline predict --config town.toml --tiles new.toml --target income
     """
     from extract.errors import PlaceFeaturesError
     from extract.files.names import encode_name

@@ -19,6 +19,7 @@ import tomli_w
 
 import extract
 from extract.config.cuts import JOINED, PIXELS, Cut, parse_cut
+from extract.console import STAGE
 from extract.errors import PlaceError, PlaceFeaturesError
 from extract.files.atomic import write_atomically
 from extract.store.schema import read_attributes
@@ -201,7 +202,8 @@ def _run(path: Path) -> None:
     """
     root = str(Path(extract.__file__).resolve().parents[1])
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": paths}
+    inherited = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
+    environment = {**inherited, "PYTHONPATH": paths, STAGE: "1"}
     command = [sys.executable, "-m", "extract", "run", "--config", str(path)]
     process = subprocess.Popen(command, env=environment)
     try:
