@@ -35,7 +35,7 @@ from models.data.features import Features
 from models.data.fold_assignment import assign_folds
 from models.data.folds import Folds, build_folds
 from models.data.model_names import parse_model
-from models.families.family import CrossFit
+from models.families.fit_results import CrossFit
 from models.families.linear.ridge import ALPHAS
 from models.families.neighbour_search import N_NEIGHBORS, WEIGHTS
 from models.families.registry import build_model

@@ -18,7 +18,7 @@ from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import Tiles, read_tiles
 from models.data.fold_file import open_folds
 from models.evaluation.score_runs import build_labels, score_runs
-from models.families.family import CrossFit
+from models.families.fit_results import CrossFit
 from models.settings import FitSettings
 from models.store.cells import Planned, plan_cells
 from models.store.fitted import Fitted

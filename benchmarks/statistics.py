@@ -21,7 +21,7 @@ from models.data.features import Features
 from models.data.fold_assignment import assign_folds
 from models.data.folds import build_folds
 from models.data.model_names import parse_model
-from models.evaluation import comparisons
+from models.evaluation import simultaneous
 from models.evaluation.bootstrap import bootstrap_scores, draw_units, sum_units
 from models.evaluation.comparisons import AGAINST_OTHERS, compare_cells
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
@@ -109,14 +109,14 @@ def evaluate_embeddings(seed: tuple[int, int], n: int, noises: list[float]) -> E
 
 def share_better(evaluated: list[Evaluated], variance: float) -> float:
     """Return in what share of data sets the best cell is called better than some other."""
-    stated = comparisons.TRAINING_VARIANCE
-    comparisons.TRAINING_VARIANCE = variance
+    stated = simultaneous.TRAINING_VARIANCE
+    simultaneous.TRAINING_VARIANCE = variance
     found = []
     for one in evaluated:
         rows, _ = compare_cells(one)
         verdicts = [row["verdict"] for row in rows if row["kind"] == AGAINST_OTHERS]
         found.append("better" in verdicts)
-    comparisons.TRAINING_VARIANCE = stated
+    simultaneous.TRAINING_VARIANCE = stated
     return float(np.mean(found))
 
 
@@ -130,7 +130,7 @@ def study_better(n_sets: int) -> Iterator[Row]:
         what = f"{n_cells} equal embeddings, {n} areas, {some} sets, seeds (1, i)"
         before = share_better(sets, BOOTSTRAP_ALONE)
         yield Row("false better, bootstrap alone", what, before)
-        after = share_better(sets, comparisons.TRAINING_VARIANCE)
+        after = share_better(sets, simultaneous.TRAINING_VARIANCE)
         yield Row("false better", what, after, at_most=0.07)
         if n_cells == 2:
             yield Row("variance beside the bootstrap's", what, _compare_variance(sets))
@@ -139,7 +139,7 @@ def study_better(n_sets: int) -> Iterator[Row]:
         sets = [evaluate_embeddings((2, i), n, noises) for i in range(some)]
         r2 = np.array([one.values for one in sets]).mean(axis=0)
         what = f"true R² {r2[0]:.2f} and {r2[1]:.2f}, {n} areas, {some} sets, seeds (2, i)"
-        power = share_better(sets, comparisons.TRAINING_VARIANCE)
+        power = share_better(sets, simultaneous.TRAINING_VARIANCE)
         yield Row("power", what, power)
 
 

@@ -28,7 +28,7 @@ from models.data.features import Features, open_features
 from models.data.fold_assignment import assign_folds
 from models.data.folds import Folds, build_folds
 from models.data.model_names import parse_model
-from models.families.family import CrossFit
+from models.families.fit_results import CrossFit
 from models.families.registry import build_model
 
 GIB = 1 << 30

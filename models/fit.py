@@ -12,7 +12,7 @@ from extract.files.locks import locked
 from extract.store.recipes import check_recipes
 from extract.tables.tile_table import read_tiles
 from models.auditing.audit import check_fatal, gather_inputs, run_audit
-from models.data.design import features_path
+from models.data.cut_data import features_path
 from models.data.fold_file import open_folds
 from models.data.model_names import parse_model
 from models.evaluation.score_runs import build_labels, score_runs

@@ -23,10 +23,11 @@ from models.data.model_names import (
 )
 from models.families.estimator_classes import check_trusted
 from models.families.estimator_settings import EstimatorSection
-from models.families.family import Family, Task
+from models.families.family import Family
 from models.families.params import check_params
 from models.families.pca import Reduced
 from models.families.registry import build_model, find_family
+from models.families.training_rows import Task
 
 Split = Literal["random", "area", "knndm", "block", "group"]
 STRICTNESS: tuple[Split, ...] = ("random", "area", "knndm", "block", "group")

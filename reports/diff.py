@@ -17,16 +17,13 @@ from extract.tables.tile_table import Tiles, read_tiles
 from models.data.classes import code_labels, list_classes
 from models.data.fold_file import number_score_units, read_folds
 from models.data.folds import FoldOptions
-from models.evaluation.comparisons import (
-    compare_with,
-    correct_number,
-    largest_differences,
-)
+from models.evaluation.comparisons import correct_number
 from models.evaluation.current import open_current
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
 from models.evaluation.levels import area_level
 from models.evaluation.out_of_fold import read_predicted, read_probabilities
 from models.evaluation.score_split import Labelled
+from models.evaluation.simultaneous import compare_with, largest_differences
 from models.store.runs import SCHEMA, SCHEMA_VERSION, read_document
 from reports.data.collect import SPLITS, read_checked_scores
 from reports.settings import ReportSettings

@@ -18,16 +18,8 @@ from extract.pictures.decode import PICTURE, DecodeOptions, decode_tile, describ
 from extract.settings import read_settings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
-from models.auditing.audit import (
-    CHECKS,
-    audit,
-    check_fatal,
-    gather_inputs,
-    list_skipped,
-    read_audit,
-    run_audit,
-    write_audit,
-)
+from models.auditing.audit import CHECKS, audit, check_fatal, gather_inputs, list_skipped, run_audit
+from models.auditing.audit_file import read_audit, write_audit
 from models.auditing.findings import AuditInputs, Finding
 from models.auditing.near_duplicates import MAX_BITS, group_near, near_pairs
 from models.cli import app
@@ -388,7 +380,7 @@ def test_another_audit_json_is_refused(tmp_path: Path, text: str, message: str) 
 
 def test_data_that_an_older_audit_passed_are_audited_anew(tmp_path: Path) -> None:
     inputs = put("area", FIRST[:3], "\u041501000000")(clean())
-    path = write_audit(tmp_path, inputs, [], [])
+    path = write_audit(tmp_path, inputs, [], [], skipped={})
     assert run_audit(tmp_path, inputs, []) == []
     path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 2'))
     assert [finding.code for finding in run_audit(tmp_path, inputs, [])] == ["area-variants"]

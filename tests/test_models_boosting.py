@@ -15,9 +15,10 @@ from models.data.features import Features
 from models.data.fold_assignment import assign_folds
 from models.data.folds import Folds, build_folds
 from models.families.family import Family
-from models.families.trees import binned_matrix, boosting
+from models.families.trees import binned_matrix, boosting, early_stopping
 from models.families.trees.binned_matrix import bin_features, choose_device, share_threads
-from models.families.trees.boosting import DEFAULT_ROUNDS, Boosting, JointBoosting, neighbours
+from models.families.trees.boosting import DEFAULT_ROUNDS, Boosting, JointBoosting
+from models.families.trees.early_stopping import neighbours
 
 RNG = np.random.default_rng(0)
 N = 400
@@ -173,13 +174,13 @@ def test_the_best_round_is_that_of_the_lowest_error_before_patience_neighbours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[tuple[dict[int, list[float]], dict[int, int]]] = []
-    read_errors = boosting._errors
+    find_best_rounds = early_stopping.find_best_rounds
     logs: list[dict[int, list[float]]] = []
     train = Boosting._train
 
-    def keep(log: dict) -> dict[int, list[float]]:
-        logs.append(read_errors(log))
-        return logs[-1]
+    def keep(log: early_stopping.Log, patience: int) -> dict[int, int]:
+        logs.append({int(part): next(iter(metrics.values())) for part, metrics in log.items()})
+        return find_best_rounds(log, patience)
 
     def spy(self: Boosting, *given: object) -> tuple:
         booster, best = train(self, *given)
@@ -187,7 +188,7 @@ def test_the_best_round_is_that_of_the_lowest_error_before_patience_neighbours(
             seen.append((logs[-1], best))
         return booster, best
 
-    monkeypatch.setattr(boosting, "_errors", keep)
+    monkeypatch.setattr(early_stopping, "find_best_rounds", keep)
     monkeypatch.setattr(Boosting, "_train", spy)
     small().cross_fit(Features(X), Y[:, :1], folds=FOLDS, weight=ONES)
     assert len(seen) >= 4

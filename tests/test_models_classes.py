@@ -24,14 +24,14 @@ from typer.testing import CliRunner
 from extract.errors import FitError, SettingsError
 from extract.settings import read_settings
 from extract.tables.tile_table import read_tiles
-from models.auditing.audit import read_audit
+from models.auditing.audit_file import read_audit
 from models.cli import app
 from models.data.classes import code_labels, commonest, list_classes, spread_classes
 from models.data.features import Features
 from models.data.fold_assignment import assign_folds
 from models.data.folds import build_folds
 from models.data.model_names import parse_model
-from models.families.family import CrossFit
+from models.families.fit_results import CrossFit
 from models.families.linear.ridge import SharedRidge
 from models.families.nearest_neighbours import Neighbours
 from models.families.params import check_params

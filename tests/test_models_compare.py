@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from models.evaluation import comparisons, evaluate
+from models.evaluation import evaluate, simultaneous
 from models.evaluation.bootstrap import draw_units
 from models.evaluation.comparisons import (
     AGAINST_PLACE,
     FUSED_PICTURES,
     FUSED_PLACE,
     compare_cells,
-    compare_with,
-    correct_holm,
     judge_rows,
-    largest_differences,
 )
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
 from models.evaluation.levels import tile_level
+from models.evaluation.simultaneous import compare_with, correct_holm, largest_differences
 from models.evaluation.training_variance import TRAINING_VARIANCE
 
 CELLS = [CellName(f"net/l{i}:avg", "ridge") for i in range(60)]
@@ -81,8 +79,8 @@ def test_embeddings_that_tell_as_much_are_seldom_told_apart(
     """The bootstrap alone takes the luck of a training set for a difference."""
     shares = {}
     sets = [fit_out_of_fold(seed, n_embeddings) for seed in range(80)]
-    for variance in (1.0, comparisons.TRAINING_VARIANCE):
-        monkeypatch.setattr(comparisons, "TRAINING_VARIANCE", variance)
+    for variance in (1.0, simultaneous.TRAINING_VARIANCE):
+        monkeypatch.setattr(simultaneous, "TRAINING_VARIANCE", variance)
         found = [compare_cells(one)[0] for one in sets]
         shares[variance] = np.mean([any(r["verdict"] == "better" for r in rows) for rows in found])
     alone, corrected = shares.values()

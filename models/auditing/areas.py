@@ -108,7 +108,8 @@ def mixed_area_levels(inputs: AuditInputs) -> Iterator[Finding]:
 def mixed_vintage(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for LSOA codes that exist only since 2021 beside others, mostly of both vintages."""
     kinds = select_ons(inputs.codes).str[:3]
-    n = int(kinds.isin(list(FIRST_OF_2021)).sum())
+    is_lsoa = kinds.isin(list(FIRST_OF_2021))
+    n = int(is_lsoa.sum())
     new = select_new(inputs.codes)
     n_new = len(new)
     if not 0 < n_new < n:
@@ -196,7 +197,8 @@ def groups_that_are_areas(inputs: AuditInputs) -> Iterator[Finding]:
     """
     area = pd.Series(inputs.area_number)
     for name, column in inputs.groups.items():
-        n_areas = area.groupby(column.map(str).to_numpy()).nunique()
+        value = column.map(str)
+        n_areas = area.groupby(value.to_numpy()).nunique()
         alone = n_areas.index[n_areas == 1]
         if len(n_areas) > 1 and len(alone) >= SAME_AS_AREA * len(n_areas):
             yield Finding(

@@ -41,46 +41,45 @@ few-values                 note                 at most 10 values, or one in mos
 neighbours-alike           note                 labels of nearest areas correlate; no `block`
 inferred-tile-size         note                 no tile size is set
 =========================  ===================  ==================================================
-
-Schema `roofline.audit`, version 3: ranges in `neighbours-alike`. To raise
-it: add one to `SCHEMA_VERSION`, and write a line in CHANGELOG.md; the data are then audited anew.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from types import ModuleType
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from extract.config.arrays import Ints
-from extract.errors import AuditError, RunFileError
+from extract.errors import AuditError
 from extract.settings import ExtractSettings
 from extract.store.embeddings import Embeddings
 from extract.tables.tile_table import Tiles
 from models.auditing import areas as audit_areas
+from models.auditing import labels as audit_labels
 from models.auditing import pictures as audit_pictures
 from models.auditing import places as audit_places
 from models.auditing import targets as audit_targets
-from models.auditing.findings import AuditInputs, Check, Finding, Need, Severity
-from models.data.design import check_same_tiles
+from models.auditing.audit_file import read_same, write_audit
+from models.auditing.findings import SEVERITIES, AuditInputs, Check, Finding, Need
+from models.data.cut_data import check_same_tiles
 from models.data.units import number_units
-from models.store.runs import read_document, write_json
-from models.store.seal import SEAL, is_sealed, seal
 
-SCHEMA = "roofline.audit"
-SCHEMA_VERSION = 3
-SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+
+def _list_checks(module: ModuleType) -> dict[str, Check]:
+    """Return the checks that a module defines, by code, in its order."""
+    checks = [one for one in vars(module).values() if isinstance(one, Check)]
+    return {one.code: one for one in checks}
+
+
 CHECKS: dict[str, Check] = {
-    check.code: check
-    for module in (audit_places, audit_areas, audit_targets, audit_pictures)
-    for check in vars(module).values()
-    if isinstance(check, Check)
+    **_list_checks(audit_places),
+    **_list_checks(audit_areas),
+    **_list_checks(audit_labels),
+    **_list_checks(audit_targets),
+    **_list_checks(audit_pictures),
 }
 _LACKING: dict[Need, str] = {
     "pictures": "no features yet, or they do not describe their pictures: run `make features`",
@@ -96,7 +95,9 @@ def audit(inputs: AuditInputs) -> list[Finding]:
     -------
     The findings; empty where the data are clean.
     """
-    found = [finding for check in CHECKS.values() for finding in check(inputs)]
+    found: list[Finding] = []
+    for check in CHECKS.values():
+        found += check(inputs)
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -143,29 +144,11 @@ def run_audit(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list[
     """Audit what was not audited before, and write `audit.json`; `check_fatal` then decides whether
     a fit goes on.
     """
-    findings = _read_same(folder, inputs, accept)
+    findings = read_same(folder, inputs, accept)
     if findings is None:
         findings = audit(inputs)
-        write_audit(folder, inputs, findings, accept)
+        write_audit(folder, inputs, findings, accept, skipped=list_skipped(inputs))
     return findings
-
-
-def _read_same(folder: Path, inputs: AuditInputs, accept: Sequence[str]) -> list[Finding] | None:
-    """Return the findings of an earlier audit of the same inputs, where there was one."""
-    try:
-        document = read_audit(folder)
-    except RunFileError:
-        return None
-    found: list[Finding] = document["findings"]
-    written = [document[key] for key in ("schema_version", "accepted", "inputs_sha256")]
-    same = [SCHEMA_VERSION, list_accepted(found, accept), hash_inputs(inputs)]
-    return found if written == same else None
-
-
-def list_accepted(findings: Sequence[Finding], accept: Sequence[str]) -> list[str]:
-    """Return the codes of the fatal findings that are accepted."""
-    codes = {finding.code for finding in findings if finding.severity == "fatal"}
-    return sorted(codes & set(accept))
 
 
 def gather_inputs(
@@ -221,74 +204,3 @@ def _read_pictures(settings: ExtractSettings, tiles: Tiles) -> Any:
                 if embeddings.pictures is not None:
                     return embeddings.pictures
     return None
-
-
-def write_audit(
-    folder: Path, inputs: AuditInputs, findings: Sequence[Finding], accept: Sequence[str]
-) -> Path:
-    """Write `audit.json` whole or not at all, and give its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    counts = Counter(finding.severity for finding in findings)
-    document = {
-        "schema": SCHEMA,
-        "schema_version": SCHEMA_VERSION,
-        "inputs_sha256": hash_inputs(inputs),
-        "n_tiles": len(inputs),
-        "n_areas": len(inputs.areas),
-        "counts": {severity: counts[severity] for severity in SEVERITIES},
-        "accepted": list_accepted(findings, accept),
-        "skipped": list_skipped(inputs),
-        "findings": [dataclasses.asdict(finding) for finding in findings],
-    }
-    write_json(folder / "audit.json", seal(document))
-    return folder / "audit.json"
-
-
-def read_audit(folder: Path) -> dict[str, Any]:
-    """Read `audit.json`; `findings` are `Finding`s.
-
-    Raises
-    ------
-    RunFileError : not there, not JSON, another schema, or a finding that is none.
-    """
-    document = read_document(folder / "audit.json", SCHEMA, SCHEMA_VERSION)
-    if SEAL in document and not is_sealed(document):
-        raise RunFileError(
-            f"{folder / 'audit.json'}: changed since `make models` wrote it. Delete it and run "
-            "`make models` again."
-        )
-    try:
-        return {**document, "findings": [Finding(**finding) for finding in document["findings"]]}
-    except (KeyError, TypeError) as error:
-        raise RunFileError(
-            f"{folder / 'audit.json'}: not as `make models` writes it ({error}). "
-            "Delete it and run `make models` again."
-        ) from None
-
-
-def hash_inputs(inputs: AuditInputs) -> str:
-    """SHA-256 of everything that the checks see."""
-    digest = hashlib.sha256()
-    frames = (
-        pd.DataFrame({"id": inputs.ids, "area": inputs.area}),
-        inputs.targets,
-        inputs.groups,
-        pd.DataFrame(inputs.folds),
-    )
-    for frame in frames:
-        digest.update("\0".join(map(str, frame.columns)).encode())
-        digest.update(pd.util.hash_pandas_object(frame, index=False).to_numpy().tobytes())
-    for array in (inputs.xy, inputs.pictures):
-        digest.update(b"\1" if array is None else np.ascontiguousarray(array).tobytes())
-    digest.update(
-        repr(
-            (
-                inputs.size_m,
-                inputs.n_blocks,
-                inputs.buffer_m,
-                inputs.classes,
-                inputs.area_column,
-            )
-        ).encode()
-    )
-    return digest.hexdigest()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from models.auditing.look_alikes import plain_form
 
 Severity = Literal["fatal", "warning", "note"]
 Need = Literal["pictures", "places", "folds"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 # Share above which a fault ends the fit. If a share s of the held-out tiles is answered from
 # memory, their errors vanish, and R² rises by at most about s · (1 − R²): below 1 % that is less

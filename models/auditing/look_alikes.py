@@ -23,7 +23,8 @@ def plain_form(text: str) -> str:
     letters of other alphabets that look Latin, and forms of one number (`1`, `01`, `1.0`) make no
     difference.
     """
-    compatible = unicodedata.normalize("NFKC", text.translate(_MARKS))
+    marked = text.translate(_MARKS)
+    compatible = unicodedata.normalize("NFKC", marked)
     shown = [letter for letter in compatible if not _is_unseen(letter)]
     lower = "".join(shown).casefold()
     latin = lower.translate(_CYRILLIC).translate(_GREEK)
@@ -36,12 +37,14 @@ def plain_form(text: str) -> str:
 
 def _is_unseen(letter: str) -> bool:
     """Return whether a character is a blank, or has no width."""
-    return letter.isspace() or unicodedata.category(letter) in {"Cf", "Cc"}
+    category = unicodedata.category(letter)
+    return letter.isspace() or category in {"Cf", "Cc"}
 
 
 def group_look_alikes(texts: Iterable[str]) -> list[list[str]]:
     """Return the texts that look like another, those that are alike together."""
-    distinct = pd.Series(list(dict.fromkeys(texts)), dtype=object)
+    unique = list(dict.fromkeys(texts))
+    distinct = pd.Series(unique, dtype=object)
     plain = distinct.map(plain_form)
     groups = [list(alike) for _, alike in distinct.groupby(plain, sort=False)]
     return [alike for alike in groups if len(alike) > 1]

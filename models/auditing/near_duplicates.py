@@ -48,10 +48,13 @@ def near_pairs(hashes: NDArray[np.uint64]) -> NearPairs:
         n_bits = np.bitwise_count(differing)
         pairs = np.argwhere(n_bits <= MAX_BITS) + start
         found.append(pairs)
-    pairs = np.concatenate(found)
-    left, right = pairs[pairs[:, 0] < pairs[:, 1]].T
-    n_skipped = len(hashes) - len(compared)
-    return NearPairs(left, right, n_skipped)
+    left, right = np.concatenate(found).T
+    is_ordered = left < right
+    return NearPairs(
+        left=left[is_ordered],
+        right=right[is_ordered],
+        n_skipped=len(hashes) - len(compared),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +80,12 @@ class Twins:
         n_pictures = int(self.number.max(initial=-1)) + 1
         is_used = label >= 0
         number = self.number[is_used]
-        least = np.full(n_pictures, np.iinfo(np.int64).max)
+        used_label = label[is_used]
+        largest = np.iinfo(np.int64).max
+        least = np.full(n_pictures, largest)
         most = np.full(n_pictures, -1)
-        np.minimum.at(least, number, label[is_used])
-        np.maximum.at(most, number, label[is_used])
+        np.minimum.at(least, number, used_label)
+        np.maximum.at(most, number, used_label)
         near_least = least.copy()
         near_most = most.copy()
         left = self.pairs.left
@@ -95,23 +100,27 @@ class Twins:
     def partner(self, tile: int, label: Ints) -> int:
         """Return the first twin of another label of a tile that has one."""
         mine = self.number[tile]
+        own_label = label[tile]
         left = self.pairs.left
         right = self.pairs.right
         after = right[left == mine]
         before = left[right == mine]
         is_near = np.isin(self.number, [mine, *after, *before])
-        is_other = (label != label[tile]) & (label >= 0)
+        is_other = (label != own_label) & (label >= 0)
         partners = np.flatnonzero(is_near & is_other)
         return int(partners[0])
 
 
 def group_same(values: Array) -> Twins:
     """Group tiles by equal values."""
+    number, _ = pd.factorize(values)
     nothing = np.zeros(0, np.int64)
-    return Twins(pd.factorize(values)[0].astype(np.int64), NearPairs(nothing, nothing, 0))
+    no_pairs = NearPairs(nothing, nothing, 0)
+    return Twins(number.astype(np.int64), no_pairs)
 
 
 def group_near(hashes: NDArray[np.uint64]) -> Twins:
     """Group tiles by equal hashes, and pair groups whose hashes differ in few bits."""
     number, distinct = pd.factorize(hashes)
-    return Twins(number.astype(np.int64), near_pairs(distinct))
+    pairs = near_pairs(distinct)
+    return Twins(number.astype(np.int64), pairs)

@@ -41,7 +41,8 @@ def areas_in_two_folds(inputs: AuditInputs) -> Iterator[Finding]:
     """Look for areas that a split holds out in part: a model has seen the label it is asked for."""
     for split, fold in inputs.folds.items():
         used = pd.Series(fold)[fold >= 0]
-        n_folds = used.groupby(inputs.area_number[used.index]).nunique()
+        area = inputs.area_number[used.index]
+        n_folds = used.groupby(area).nunique()
         cut = n_folds.index[n_folds > 1]
         if split != "random" and len(cut):
             yield Finding(
@@ -76,12 +77,12 @@ def degrees_for_metres(inputs: AuditInputs) -> Iterator[Finding]:
     places = _places(inputs)
     east, north = np.abs(places).max(axis=0)
     if east <= 180 and north <= 90:
-        first = places[0]
+        x, y = places[0]
         yield Finding(
             "warning",
             "the coordinates look like longitude and latitude; expected projected metres",
             len(inputs),
-            [f"{inputs.ids[0]}: {first[0]:g}, {first[1]:g}"],
+            [f"{inputs.ids[0]}: {x:g}, {y:g}"],
             "Project them (for Great Britain to EPSG:27700): block_m, buffer_m and tile sizes are "
             "in metres.",
         )
@@ -122,7 +123,8 @@ def overlaps_across_folds(inputs: AuditInputs) -> Iterator[Finding]:
     for split, fold in inputs.folds.items():
         if split == "block" and inputs.buffer_m >= diagonal:
             continue
-        found = inputs.ids[overlapping(places, fold, side)]
+        is_over = overlapping(places, fold, side)
+        found = inputs.ids[is_over]
         if len(found):
             yield Finding(
                 "note" if split == "random" else "warning",
@@ -148,14 +150,15 @@ def overlapping(xy: Floats, fold: Ints, side: float) -> Bools:
     1 % for rounding).
     """
     found = np.zeros(len(xy), np.bool_)
-    used = fold[fold >= 0]
+    is_used = fold >= 0
     limit = side * (1 - EDGE)
-    for f in np.unique(used):
+    for f in np.unique(fold[is_used]):
         is_mine = fold == f
-        others = xy[(fold >= 0) & ~is_mine]
+        others = xy[is_used & ~is_mine]
         if len(others):
-            nearest = _tree(others).query(xy[is_mine], p=np.inf, distance_upper_bound=limit)
-            found[is_mine] = np.isfinite(nearest[0])
+            tree = _tree(others)
+            distance, _ = tree.query(xy[is_mine], p=np.inf, distance_upper_bound=limit)
+            found[is_mine] = np.isfinite(distance)
     return found
 
 
@@ -167,7 +170,8 @@ def infer_side(xy: Floats) -> float | None:
     distances, _ = _tree(places).query(places, k=2, p=np.inf)
     to_nearest = distances[:, 1]
     spacing = float(np.median(to_nearest))
-    is_regular = np.abs(to_nearest - spacing) <= EDGE * spacing
+    deviation = np.abs(to_nearest - spacing)
+    is_regular = deviation <= EDGE * spacing
     return spacing if is_regular.mean() >= REGULAR else None
 
 
@@ -194,12 +198,13 @@ def neighbours_alike(inputs: AuditInputs) -> Iterator[Finding]:
     _, neighbours = _tree(centres).query(centres, k=2)
     examples = []
     ranges = []
-    for name, y in inputs.labels.items():
-        alike = likeness(y.to_numpy(), neighbours[:, 1])
+    for name, column in inputs.labels.items():
+        y = column.to_numpy(np.float64)
+        alike = likeness(y, neighbours[:, 1])
         if alike.rho <= ALIKE:
             continue
         example = f"{name}: {alike.rho:.2f} over {alike.n:,} areas"
-        variogram = fit_variogram(centres, y.to_numpy(np.float64))
+        variogram = fit_variogram(centres, y)
         if variogram is not None and variogram.is_clear:
             ranges.append(variogram.range_m)
             example += f", alike up to {variogram.range_m:,.0f} m"
@@ -230,7 +235,8 @@ def _propose_blocks(ranges: list[float]) -> str:
 
 def round_up(metres: float) -> int:
     """Return the next number with two figures."""
-    step = 10.0 ** max(math.floor(math.log10(max(metres, 1.0))) - 1, 0)
+    magnitude = math.floor(math.log10(max(metres, 1.0)))
+    step = 10.0 ** max(magnitude - 1, 0)
     return int(math.ceil(metres / step) * step)
 
 

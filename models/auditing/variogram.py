@@ -43,7 +43,8 @@ class Variogram(NamedTuple):
         of the sill at least is not nugget.
         """
         is_within = self.distance[1] < self.range_m < self.distance[-1]
-        return bool(is_within and self.sill - self.nugget > 0.25 * self.sill)
+        rise = self.sill - self.nugget
+        return bool(is_within and rise > 0.25 * self.sill)
 
 
 def spherical(distance: Floats, nugget: float, rise: float, range_m: float) -> Floats:
@@ -70,17 +71,21 @@ def fit_variogram(xy: Floats, values: Floats, *, seed: int = 0) -> Variogram | N
     xy = xy[is_known]
     values = values[is_known]
     if len(values) > _MOST_AREAS:
-        some = np.random.default_rng(seed).choice(len(values), _MOST_AREAS, replace=False)
+        rng = np.random.default_rng(seed)
+        some = rng.choice(len(values), _MOST_AREAS, replace=False)
         xy = xy[some]
         values = values[some]
     if len(values) < MIN_AREAS or not np.ptp(values) > 0:
         return None
-    width = np.ptp(xy, axis=0)
-    cutoff = _SHARE * float(np.hypot(width[0], width[1]))
+    width, height = np.ptp(xy, axis=0)
+    diagonal = float(np.hypot(width, height))
+    cutoff = _SHARE * diagonal
     bins = _bin_pairs(xy, values, cutoff)
     if len(bins.n_pairs) < _LEAST_BINS:
         return None
     variance = float(values.var())
+    least = [0, 0, bins.distance[0] / 2]
+    most = [np.inf, np.inf, 3 * cutoff]
     try:
         (nugget, rise, range_m), _ = curve_fit(
             spherical,
@@ -88,7 +93,7 @@ def fit_variogram(xy: Floats, values: Floats, *, seed: int = 0) -> Variogram | N
             bins.gamma,
             p0=(0.3 * variance, 0.7 * variance, cutoff / 3),
             sigma=bins.distance / np.sqrt(bins.n_pairs),
-            bounds=([0, 0, bins.distance[0] / 2], [np.inf, np.inf, 3 * cutoff]),
+            bounds=(least, most),
         )
     except RuntimeError:  # no convergence
         return None
@@ -123,4 +128,8 @@ def _bin_pairs(xy: Floats, values: Floats, cutoff: float) -> _Bins:
     distances = np.bincount(number, weights=apart, minlength=_N_BINS)
     squares = np.bincount(number, weights=halved[is_near], minlength=_N_BINS)
     n_pairs = n_pairs[is_filled]
-    return _Bins(distances[is_filled] / n_pairs, squares[is_filled] / n_pairs, n_pairs)
+    return _Bins(
+        distance=distances[is_filled] / n_pairs,
+        gamma=squares[is_filled] / n_pairs,
+        n_pairs=n_pairs,
+    )

@@ -45,7 +45,8 @@ def scores(
     from extract.settings import read_settings
     from models.cli.targets import list_targets
     from models.evaluation.current import open_current
-    from models.evaluation.standings import build_standings, explain_standings, render_standings
+    from models.evaluation.render_standings import explain_standings, render_standings
+    from models.evaluation.standings import build_standings
     from models.settings import FitSettings
 
     with guarded(traceback=traceback, interrupted="stopped."):

@@ -24,14 +24,17 @@ def list_classes(labels: pd.Series[Any]) -> list[str]:
 def code_labels(labels: pd.Series[Any]) -> Ints:
     """Return the index of each label in `list_classes`: (n,), −1 where it is missing."""
     classes = pd.Index(list_classes(labels))
-    codes = classes.get_indexer(pd.Index(labels))
+    wanted = pd.Index(labels)
+    codes = classes.get_indexer(wanted)
     return codes.astype(np.int64)
 
 
 def spread_classes(code: Ints, n_classes: int) -> Floats:
     """Return the one-hot matrix of the labels: (n, n_classes), NaN where a label is missing."""
-    one_hot = np.eye(n_classes)[code]
-    one_hot[code < 0] = np.nan
+    rows = np.eye(n_classes)
+    one_hot = rows[code]
+    is_missing = code < 0
+    one_hot[is_missing] = np.nan
     return one_hot
 
 
@@ -53,7 +56,8 @@ def commonest(code: Ints, group: Ints) -> Ints:
     np.add.at(counts, (group, code), 1)
     counts[:, -1] = 0  # of the labels that are missing
     has_label = counts.any(axis=1)
-    return np.where(has_label, counts.argmax(axis=1), -1)
+    most = counts.argmax(axis=1)
+    return np.where(has_label, most, -1)
 
 
 def choose_classes(shares: Floats, classes: Sequence[str]) -> NDArray[np.object_]:
@@ -65,7 +69,8 @@ def choose_classes(shares: Floats, classes: Sequence[str]) -> NDArray[np.object_
     """
     names = np.array(classes, dtype=object)
     is_unknown = np.isnan(shares[:, 0])
-    likeliest = np.nan_to_num(shares).argmax(axis=1)
+    known = np.nan_to_num(shares)
+    likeliest = known.argmax(axis=1)
     chosen = names[likeliest]
     chosen[is_unknown] = None
     return chosen

@@ -73,10 +73,12 @@ class OnDisk:
         n_at_once = max(1, _READ_BYTES // max(1, row_bytes))
         block = asked // n_at_once
         for number in np.unique(block):
-            places = np.flatnonzero(block == number)
+            is_mine = block == number
+            places = np.flatnonzero(is_mine)
             rows = asked[places]
             first = rows.min()
-            piece = self._reader.read(self._cut, slice(first, rows.max() + 1))
+            end = rows.max() + 1
+            piece = self._reader.read(self._cut, slice(first, end))
             vectors = piece.reshape(len(piece), -1)
             found = vectors[rows - first]
             if not is_finite(found):
@@ -100,8 +102,10 @@ class SideBySide:
 
     def __init__(self, matrices: Sequence[Array | OnDisk]) -> None:
         self._matrices = matrices
-        self.dtype = np.result_type(*(matrix.dtype for matrix in matrices))
-        self.shape = (len(matrices[0]), sum(matrix.shape[1] for matrix in matrices))
+        dtypes = [matrix.dtype for matrix in matrices]
+        widths = [matrix.shape[1] for matrix in matrices]
+        self.dtype = np.result_type(*dtypes)
+        self.shape = (len(matrices[0]), sum(widths))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -215,14 +219,14 @@ class Features:
         FeaturesError : it does not fit into memory.
         """
         self.check_fits()
-        return self._read(slice(0, len(self)))
+        return self.read_rows(slice(0, len(self)))
 
     def sample(self, n: int) -> Float32s:
         """Return at most n rows at even distances: (at most n, n_features) float32."""
         n_rows = len(self)
         rows = np.linspace(0, n_rows - 1, min(n, n_rows))
         sample = self.rows(rows.astype(np.int64))
-        return sample._read(slice(0, len(rows)))
+        return sample.read_rows(slice(0, len(rows)))
 
     def chunks(self) -> Iterator[tuple[slice, Float32s]]:
         """Yield (rows, their features in float32) from the first row to the last, in pieces.
@@ -234,26 +238,28 @@ class Features:
         size = max(1, _CHUNK_BYTES // row_bytes)
         if n_rows <= size:
             rows = slice(0, n_rows)
-            yield rows, self._read(rows)
+            yield rows, self.read_rows(rows)
             return
         starts = range(0, n_rows, size)
         pieces = [slice(start, min(start + size, n_rows)) for start in starts]
         with ThreadPoolExecutor(1) as pool:
-            coming = pool.submit(self._read, pieces[0])
+            coming = pool.submit(self.read_rows, pieces[0])
             for rows, following in pairwise(pieces):
                 piece = coming.result()
-                coming = pool.submit(self._read, following)
+                coming = pool.submit(self.read_rows, following)
                 yield rows, piece
             yield pieces[-1], coming.result()
 
-    def _read(self, rows: slice) -> Float32s:
+    def read_rows(self, rows: slice) -> Float32s:
+        """Return consecutive rows, whatever memory they take: (n_asked, n_features) float32."""
         index: slice | Ints = rows
         if self.index is not None:
             index = self.index[rows]
         core = widen(self.stored[index])
         if self.beside is None:
             return core
-        return np.hstack([core, self.beside[index]], dtype=np.float32, casting="same_kind")
+        beside = self.beside[index]
+        return np.hstack([core, beside], dtype=np.float32, casting="same_kind")
 
 
 def open_matrix(sources: Sequence[tuple[Path, str]], rows: Ints | None) -> OnDisk | SideBySide:
@@ -263,8 +269,10 @@ def open_matrix(sources: Sequence[tuple[Path, str]], rows: Ints | None) -> OnDis
     ----------
     sources : the backbone's file and the dataset in it, of each cut. rows : as for `OnDisk`.
     """
-    matrices = [OnDisk(path, cut, rows) for path, cut in sources]
-    return matrices[0] if len(matrices) == 1 else SideBySide(matrices)
+    first, *others = (OnDisk(path, cut, rows) for path, cut in sources)
+    if not others:
+        return first
+    return SideBySide([first, *others])
 
 
 def open_features(
@@ -281,9 +289,8 @@ def open_features(
     ------
     FeaturesError : NaN or infinity among rows that are read into memory.
     """
-    stored = open_matrix(sources, rows)
-    size = math.prod(stored.shape) * stored.dtype.itemsize
+    matrix = open_matrix(sources, rows)
+    size = math.prod(matrix.shape) * matrix.dtype.itemsize
     limit = free_memory() if memory is None else memory
-    if size > limit:
-        return Features(stored, limit=memory, grid=stored.grid)
-    return Features(stored[:], limit=memory, grid=stored.grid)
+    stored = matrix if size > limit else matrix[:]
+    return Features(stored, limit=memory, grid=matrix.grid)

@@ -21,8 +21,8 @@ def widen(values: Array) -> Float32s:
     """Return finite values as float32, exactly, C-contiguous; a copy unless they are that."""
     if values.dtype != np.float16:
         return np.ascontiguousarray(values, dtype=np.float32)
-    narrow = np.ascontiguousarray(values).reshape(-1)
-    halves = narrow.view(np.int16)
+    narrow = np.ascontiguousarray(values)
+    halves = narrow.reshape(-1).view(np.int16)
     out = np.empty(halves.shape, np.float32)
     bits = out.view(np.int32)
     for start in range(0, len(out), _BLOCK):
@@ -39,6 +39,8 @@ def is_finite(values: Array) -> bool:
     """Return whether no value is NaN or infinite."""
     if values.dtype != np.float16:
         return bool(np.isfinite(values).all())
-    bits = np.ascontiguousarray(values).view(np.uint16)
-    largest = (bits & 0x7FFF).max(initial=0)
+    narrow = np.ascontiguousarray(values)
+    bits = narrow.view(np.uint16)
+    without_sign = bits & 0x7FFF
+    largest = without_sign.max(initial=0)
     return bool(largest < _NO_NUMBER)

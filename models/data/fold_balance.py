@@ -41,7 +41,8 @@ def _standardise(target: Floats) -> Floats:
     deviation = values.std()
     largest = np.abs(values).max()
     if deviation > 1e-12 * max(1.0, largest):
-        scaled[is_known] = (values - values.mean()) / deviation
+        centred = values - values.mean()
+        scaled[is_known] = centred / deviation
     return scaled
 
 
@@ -69,17 +70,19 @@ def balance_groups(loads: Floats, n_folds: int, seed: int) -> Ints:
     by_size = np.argsort(-loads[order, 0], kind="stable")
     order = order[by_size]
     fold = np.empty(n_groups, dtype=np.int64)
-    if (loads == loads[0]).all():
+    is_even = (loads == loads[0]).all()
+    if is_even:
         fold[order] = np.arange(n_groups) % n_folds
         return fold
     first = order[:n_folds]
     fold[first] = np.arange(n_folds)
     filled = loads[first].copy()
     for group in order[n_folds:]:
-        growth = filled @ loads[group]
+        load = loads[group]
+        growth = filled @ load
         emptiest = growth.argmin()
         fold[group] = emptiest
-        filled[emptiest] += loads[group]
+        filled[emptiest] += load
     for _ in range(_PASSES):
         if not _exchange_groups(loads, fold, filled, rng):
             break
@@ -104,18 +107,21 @@ def _exchange_groups(loads: Floats, fold: Ints, filled: Floats, rng: np.random.G
     n_groups = len(loads)
     every_fold = np.arange(n_folds)
     has_moved = False
-    threshold = -1e-9 * (filled**2).sum()
-    offered = rng.permutation(n_groups)[:_N_OFFERED]
-    for group in offered:
+    squares = filled**2
+    threshold = -1e-9 * squares.sum()
+    drawn = rng.permutation(n_groups)
+    for group in drawn[:_N_OFFERED]:
         partners = np.arange(n_groups)
         if n_groups > _N_PARTNERS:
             partners = rng.choice(n_groups, _N_PARTNERS, replace=False)
         here = fold[group]
         other = np.append(every_fold, fold[partners])
-        entering = np.vstack([np.zeros_like(filled), loads[partners]])
+        nothing = np.zeros_like(filled)
+        entering = np.vstack([nothing, loads[partners]])
         change = entering - loads[group]
         apart = filled[here] - filled[other]
-        gain = 2 * (change * apart + change**2).sum(axis=1)
+        products = change * apart + change**2
+        gain = 2 * products.sum(axis=1)
         gain[other == here] = np.inf
         n_here = np.count_nonzero(fold == here)
         if n_here == 1:

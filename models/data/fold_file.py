@@ -64,21 +64,27 @@ def open_folds(
         recipe = _describe_recipe(split, options, tiles)
         reason = ""
         if split in recipes:
-            changes = _describe_changes(recipes[split], recipe)
+            changes = "; ".join(_describe_changes(recipes[split], recipe))
             if not changes:
                 continue
-            reason = f" anew: {'; '.join(changes)}"
+            reason = f" anew: {changes}"
         stored[split] = assign_split(split, tiles, options)
         recipes[split] = {**recipe, "fold_sha256": hash_array(stored[split])}
         notes.append(f"folds of split {split!r} made{reason}")
     if notes and not is_read_only:
-        ids = recipes[options.splits[0]]["ids_sha256"]
-        others = [split for split, recipe in recipes.items() if recipe.get("ids_sha256") != ids]
-        for split in others:
-            del recipes[split], stored[split]
+        _remove_others(stored, recipes, like=options.splits[0])
         write_folds(path, tiles.id.to_numpy(), stored, recipes)
     folds = {split: build_split(split, stored[split], tiles, options) for split in options.splits}
     return OpenedFolds(folds, notes)
+
+
+def _remove_others(stored: dict[str, Ints], recipes: dict[str, Recipe], *, like: str) -> None:
+    """Remove the splits of other tiles than those of one split."""
+    ids = recipes[like]["ids_sha256"]
+    others = [split for split, recipe in recipes.items() if recipe.get("ids_sha256") != ids]
+    for split in others:
+        del recipes[split]
+        del stored[split]
 
 
 def assign_split(split: str, tiles: Tiles, options: FoldOptions) -> Ints:
@@ -128,7 +134,8 @@ def number_score_units(split: str, tiles: Tiles, options: FoldOptions) -> Ints:
     """
     if split in ("block", "group"):
         return number_split_units(split, tiles, options)
-    return pd.factorize(tiles.area)[0].astype(np.int64)
+    number, _ = pd.factorize(tiles.area)
+    return number.astype(np.int64)
 
 
 def _read_group(tiles: Tiles, options: FoldOptions) -> Array | None:
@@ -154,26 +161,29 @@ def _list_balanced(tiles: Tiles) -> Floats:
     """
     columns = [tiles.targets.to_numpy(np.float64)]
     for _, labels in tiles.classes.items():
-        common = labels.value_counts().index[:_MAX_CLASSES]
-        one_hot = pd.get_dummies(labels, dtype=np.float64)[common]
-        one_hot[labels.isna()] = np.nan
+        counts = labels.value_counts()
+        commonest = counts.index[:_MAX_CLASSES]
+        one_hot = pd.get_dummies(labels, dtype=np.float64)[commonest]
+        is_missing = labels.isna()
+        one_hot[is_missing] = np.nan
         columns.append(one_hot.to_numpy())
     return np.hstack(columns)
 
 
 def _describe_recipe(split: str, options: FoldOptions, tiles: Tiles) -> Recipe:
     """Return what the folds of a split are made from, the targets left out."""
-    ids = tiles.id.astype(str).to_numpy().astype(str)
+    ids = tiles.id.astype(str)
     area = tiles.area.to_numpy().astype(str)
     recipe = {
         "n_tiles": len(tiles),
-        "ids_sha256": hash_array(ids),
+        "ids_sha256": hash_array(ids.to_numpy().astype(str)),
         "area_sha256": hash_array(area),
         "folds": options.n_folds,
         "seed": options.seed,
     }
     if split == "block":
-        recipe |= {"block_m": options.block_m, "xy_sha256": hash_array(tiles.xy)}
+        recipe["block_m"] = options.block_m
+        recipe["xy_sha256"] = hash_array(tiles.xy)
     if split == "group":
         group = tiles.groups[options.group].to_numpy().astype(str)
         recipe |= {"group": options.group, "group_sha256": hash_array(group)}
@@ -232,8 +242,9 @@ def read_folds(path: Path) -> tuple[dict[str, Ints], dict[str, Recipe]]:
     try:
         table = pq.read_table(path, columns=["split", "fold"])
         recipes = json.loads(table.schema.metadata[_METADATA])
-        stored = dict(list(table.to_pandas().groupby("split")["fold"]))
-        folds = {name: stored[name].to_numpy(np.int64) for name in recipes}
+        by_split = table.to_pandas().groupby("split")["fold"]
+        stored = {str(name): fold.to_numpy(np.int64) for name, fold in by_split}
+        folds = {name: stored[name] for name in recipes}
         expected = {name: recipe["fold_sha256"] for name, recipe in recipes.items()}
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -250,9 +261,12 @@ def read_folds(path: Path) -> tuple[dict[str, Ints], dict[str, Recipe]]:
 
 def hash_folds(ids: Array, folds: Folds) -> str:
     """Compute the SHA-256 of which tile lies in which part and in which buffers."""
-    digest = hashlib.sha256("\0".join(map(str, ids)).encode())
-    digest.update(np.ascontiguousarray(folds.part, dtype="<i8").tobytes())
-    digest.update(np.packbits(folds.near, axis=None).tobytes())
+    names = "\0".join(map(str, ids))
+    part = np.ascontiguousarray(folds.part, dtype="<i8")
+    near = np.packbits(folds.near, axis=None)
+    digest = hashlib.sha256(names.encode())
+    digest.update(part.tobytes())
+    digest.update(near.tobytes())
     return digest.hexdigest()
 
 

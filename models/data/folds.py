@@ -13,6 +13,7 @@ from models.data.fold_balance import balance_groups
 from models.data.units import number_units
 
 Held = frozenset[int]  # parts that a model must not see
+Split = tuple[Ints, Ints]  # training rows, held-out rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,14 +121,19 @@ class Folds:
             return []
         return [(p, outer | {p}) for p in inside]
 
-    def splits(self) -> Iterator[tuple[Ints, Ints]]:
-        """Yield (training rows, held-out rows) of every part; nothing where there are not two."""
+    def splits(self) -> Iterator[Split]:
+        """Yield (training rows, held-out rows) of every part that leaves rows to train on.
+
+        Nothing where there are not two parts.
+        """
         parts = self.parts
         if len(parts) < 2:
             return
         for part in parts:
             held = frozenset({part})
-            yield self.training(held), self.held(held)
+            training = self.training(held)
+            if len(training):
+                yield training, self.held(held)
 
     def before(self, fold: int) -> int:
         """Return the fold before, of the first the last.
@@ -172,7 +178,8 @@ def build_folds(
         per_fold = 2
         unit = number_units(kind, area, xy=xy, block_m=block_m, group=group)
         half = _halve_folds(unit, fold)
-        part = np.where(fold < 0, -1, 2 * fold + half[unit])
+        halved = 2 * fold + half[unit]
+        part = np.where(fold < 0, -1, halved)
     near = np.zeros((len(fold), 0), dtype=np.bool_)
     if kind == "block" and buffer_m > 0:
         n_parts = per_fold * n_folds
@@ -193,7 +200,8 @@ def _halve_folds(unit: Ints, fold: Ints) -> Ints:
     sizes = np.bincount(unit).astype(np.float64)
     half = np.zeros(len(sizes), dtype=np.int64)
     for f in (0, 1):
-        units = np.unique(unit[fold == f])
+        is_in_fold = fold == f
+        units = np.unique(unit[is_in_fold])
         loads = sizes[units, None]
         if len(units) > 1:
             half[units] = balance_groups(loads, 2, 0)
@@ -213,8 +221,8 @@ def _find_near(part: Ints, xy: Floats | None, buffer_m: float, n_parts: int) -> 
     limit = buffer_m * (1 + 1e-9)
     used = part[part >= 0]
     for p in np.unique(used):
-        others = part != p
-        tree = cKDTree(xy[~others])
-        distance, _ = tree.query(xy[others], distance_upper_bound=limit)
-        near[others, p] = np.isfinite(distance)
+        is_other = part != p
+        tree = cKDTree(xy[~is_other])
+        distance, _ = tree.query(xy[is_other], distance_upper_bound=limit)
+        near[is_other, p] = np.isfinite(distance)
     return near

@@ -31,10 +31,12 @@ def pool_rows(X: Features, row: Ints) -> Features:
     first = np.cumsum(n_tiles) - n_tiles
     batch_of_row = first // n_at_once
     order = np.argsort(row, kind="stable")
-    batch = batch_of_row[row[order]]
-    cuts = np.flatnonzero(np.diff(batch)) + 1
+    ordered = row[order]
+    batch = batch_of_row[ordered]
+    is_last = np.diff(batch) > 0
+    ends = np.flatnonzero(is_last) + 1
     pieces = []
-    for members in np.split(order, cuts):
+    for members in np.split(order, ends):
         piece = X.rows(members)
         pieces.append(_pool_piece(piece, row[members]))
     pooled = np.concatenate(pieces)
@@ -57,10 +59,11 @@ def _pool_piece(X: Features, row: Ints) -> Float32s:
     starts = np.flatnonzero(is_first)
     n = np.diff(starts, append=len(row))
     divisor = n[:, None]
-    mean = np.add.reduceat(values, starts) / divisor
+    total = np.add.reduceat(values, starts)
+    mean = total / divisor
     values -= np.repeat(mean, n, axis=0)
-    squares = values**2
-    variance = np.add.reduceat(squares, starts) / divisor
+    squares = np.add.reduceat(values**2, starts)
+    variance = squares / divisor
     deviation = np.sqrt(variance)
     pooled = np.stack([mean, deviation], axis=1)
     return pooled.astype(np.float32)

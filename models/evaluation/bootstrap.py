@@ -111,13 +111,14 @@ def sum_units(truth: Floats, predicted: Array, unit: Ints) -> UnitSums:
     centred = truth - truth.mean()
     ones = np.ones(len(unit))
     truth_ranks = rank_column(truth)
+    n_units = int(unit.max()) + 1
     n_cells = predicted.shape[1]
-    errors = np.empty((int(unit.max()) + 1, n_cells))
-    influence = np.empty_like(errors)
+    errors = np.empty((n_units, n_cells))
+    influence = np.empty((n_units, n_cells))
     rho = np.empty(n_cells)
     for cell, column in enumerate(predicted.T):
-        squared = (truth - column) ** 2
-        errors[:, cell] = _sum_by(unit, squared)
+        residuals = truth - column
+        errors[:, cell] = _sum_by(unit, residuals**2)
         ranks = rank_column(column)
         rho[cell], row_influence = rank_influence(truth_ranks, ranks)
         influence[:, cell] = _sum_by(unit, row_influence)
@@ -154,7 +155,8 @@ def bootstrap_scores(sums: UnitSums, counts: Counts) -> Bootstrap:
     12.6 (on a transformed scale); Davison and Hinkley 1997, Bootstrap Methods and their
     Application, section 2.7 (standard errors by influence).
     """
-    observed = _log_scores(sums, np.ones((1, len(sums.n))))
+    every_unit = np.ones((1, len(sums.n)))
+    observed = _log_scores(sums, every_unit)
     drawn = _log_scores(sums, counts)
     r2 = _studentise(observed.r2, drawn.r2)
     mse = _studentise(observed.mse, drawn.mse)
@@ -170,7 +172,8 @@ def _exp(values: Floats) -> Floats:
     """Exponential that stays finite: predictions far from all truth have intervals beyond any
     number.
     """
-    return np.exp(np.minimum(values, _LARGEST))
+    bounded = np.minimum(values, _LARGEST)
+    return np.exp(bounded)
 
 
 class _Estimate(NamedTuple):
@@ -207,58 +210,84 @@ def _log_scores(sums: UnitSums, counts: Array) -> _LogScores:
         e_spread = e_s - 2 * m * e_t + m**2 * e_n
         spread_spread = s_s - 4 * m * s_t + 2 * m**2 * s_n
         spread_spread += 4 * m**2 * t_t - 4 * m**3 * t_n + m**4 * n_n
-        return _LogScores(
-            r2=_log_ratio(E, spread, e_e, e_spread, spread_spread),
-            mse=_log_ratio(E, N, e_e, e_n, n_n),
+        of_r2 = _Ratio(
+            above=E,
+            below=spread,
+            above_above=e_e,
+            above_below=e_spread,
+            below_below=spread_spread,
         )
+        of_mse = _Ratio(
+            above=E,
+            below=N,
+            above_above=e_e,
+            above_below=e_n,
+            below_below=n_n,
+        )
+        return _LogScores(r2=of_r2.log(), mse=of_mse.log())
 
 
-def _log_ratio(
-    above: Floats,
-    below: Floats,
-    above_above: Floats,
-    above_below: Floats,
-    below_below: Floats,
-) -> _Estimate:
-    """Return the logarithm of a ratio of two sums, from the sums of the units' products."""
-    variance = above_above / above**2
-    variance -= 2 * above_below / (above * below)
-    variance += below_below / below**2
-    error = np.sqrt(np.maximum(variance, 0))
-    return _Estimate(np.log(above / below), error)
+class _Ratio(NamedTuple):
+    """A ratio of two sums, and the sums of the units' products."""
+
+    above: Floats
+    below: Floats
+    above_above: Floats
+    above_below: Floats
+    below_below: Floats
+
+    def log(self) -> _Estimate:
+        """Return its logarithm."""
+        variance = self.above_above / self.above**2
+        variance -= 2 * self.above_below / (self.above * self.below)
+        variance += self.below_below / self.below**2
+        positive = np.maximum(variance, 0)
+        value = np.log(self.above / self.below)
+        return _Estimate(value, np.sqrt(positive))
 
 
 def _positive(spread: Floats, largest: float) -> Floats:
     """Return the spread, NaN where it is nothing but rounding: all drawn labels were the same."""
     tiny = np.finfo(float).tiny
     rounding = 1e-12 * max(largest, tiny)
-    return np.where(spread > rounding, spread, np.nan)
+    has_spread = spread > rounding
+    return np.where(has_spread, spread, np.nan)
 
 
 def _studentise(observed: _Estimate, drawn: _Estimate) -> Interval:
     """Bootstrap-t interval of each column; replicates without a score or an error are left out."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        t = (drawn.value - observed.value) / drawn.error
-    t[~np.isfinite(t)] = np.nan
+        deviation = drawn.value - observed.value
+        t = deviation / drawn.error
+    is_defined = np.isfinite(t)
+    t[~is_defined] = np.nan
     tails = _quantiles(t)
     (value,) = observed.value
     (error,) = observed.error
-    return Interval(low=value - tails.high * error, high=value - tails.low * error)
+    return Interval(
+        low=value - tails.high * error,
+        high=value - tails.low * error,
+    )
 
 
 def _spearman(sums: UnitSums, counts: Counts) -> Interval:
     n_drawn = sum_draws(counts, sums.n[:, None])
     moved = sum_draws(counts, sums.influence) / n_drawn
     with np.errstate(divide="ignore", invalid="ignore"):
-        tails = _quantiles(moved / (1 - sums.rho**2))
+        moved_z = moved / (1 - sums.rho**2)
         z = np.arctanh(sums.rho)
-    return Interval(low=np.tanh(z + tails.low), high=np.tanh(z + tails.high))
+    tails = _quantiles(moved_z)
+    return Interval(
+        low=np.tanh(z + tails.low),
+        high=np.tanh(z + tails.high),
+    )
 
 
 def _quantiles(values: Floats) -> Interval:
     """Ends of the middle 95 % of each column; NaN where a tenth of it or more is not a number."""
     ordered = np.sort(values, axis=0)  # NaN comes last
-    n = np.isfinite(values).sum(axis=0)
+    is_number = np.isfinite(values)
+    n = is_number.sum(axis=0)
     is_undefined = n <= 0.9 * len(values)
     columns = np.arange(values.shape[1])
     ends = []

@@ -33,19 +33,27 @@ class ClassSums(NamedTuple):
     def draw(self, counts: Counts) -> ClassSums:
         """Return the sums of what each replicate draws: n_replicates in place of n_units."""
         columns = [values.reshape(len(values), -1) for values in self]
-        n, loss, *by_class = draw_each(counts, columns)
-        return ClassSums(n.ravel(), loss.ravel(), *by_class)
+        n, loss, hits, true, predicted = draw_each(counts, columns)
+        return ClassSums(
+            n=n.ravel(),
+            loss=loss.ravel(),
+            hits=hits,
+            true=true,
+            predicted=predicted,
+        )
 
     def scores(self) -> dict[str, Floats]:
         """Score each row of the sums: accuracy, balanced accuracy, macro F1 and log loss [nats].
 
         A class that neither is true nor predicted in a row counts nowhere in it.
         """
+        n_hits = self.hits.sum(axis=1)
+        either = self.true + self.predicted
         with np.errstate(divide="ignore", invalid="ignore"):
             recall = self.hits / self.true
-            f1 = 2 * self.hits / (self.true + self.predicted)
+            f1 = 2 * self.hits / either
         return {
-            "accuracy": self.hits.sum(axis=1) / self.n,
+            "accuracy": n_hits / self.n,
             "balanced_accuracy": np.nanmean(recall, axis=1),
             "f1_macro": np.nanmean(f1, axis=1),
             "log_loss": self.loss / self.n,
@@ -85,14 +93,18 @@ def sum_classes(truth: Array, probability: Array, unit: Ints) -> ClassSums:
     ValueError : as for `score_classes`.
     """
     truth, probability = _check_classes(truth, probability)
-    shape = (int(unit.max()) + 1, probability.shape[1])
+    n_units = int(unit.max()) + 1
+    n_rows, n_classes = probability.shape
+    shape = (n_units, n_classes)
     predicted = probability.argmax(axis=1)
     is_hit = truth == predicted
-    of_truth = probability[np.arange(len(truth)), truth]
+    of_truth = probability[np.arange(n_rows), truth]
     of_truth = np.clip(of_truth, _EPSILON, 1)
-    loss = np.bincount(unit, weights=-np.log(of_truth))
+    losses = -np.log(of_truth)
+    loss = np.bincount(unit, weights=losses)
+    n = np.bincount(unit)
     return ClassSums(
-        n=np.bincount(unit).astype(np.float64),
+        n=n.astype(np.float64),
         loss=np.asarray(loss, dtype=np.float64),
         hits=_count(unit[is_hit], truth[is_hit], shape),
         true=_count(unit, truth, shape),
@@ -113,8 +125,8 @@ def _check_classes(truth: Array, probability: Array) -> tuple[Ints, Floats]:
     """Return the classes as int64 and the probabilities as float64."""
     truth = np.asarray(truth)
     probability = np.asarray(probability, dtype=np.float64)
-    is_matching = probability.shape[:1] == truth.shape
-    if not is_matching or probability.ndim != 2:
+    is_matching = probability.shape[:1] == truth.shape and probability.ndim == 2
+    if not is_matching:
         raise ValueError(
             "scores: expected classes (n,) and probabilities (n, n_classes), got "
             f"{truth.shape} and {probability.shape}"
@@ -131,8 +143,9 @@ def _check_classes(truth: Array, probability: Array) -> tuple[Ints, Floats]:
         )
     total = probability.sum(axis=1)
     is_whole = np.abs(total - 1) < 1e-3
-    is_positive = np.all(probability >= 0, axis=1)
-    n_bad = np.count_nonzero(~(is_whole & is_positive))
+    is_positive = probability >= 0
+    is_good = is_whole & is_positive.all(axis=1)
+    n_bad = np.count_nonzero(~is_good)
     if n_bad:
         raise ValueError(
             f"scores: expected probabilities that add up to 1, got {n_bad} rows that do not, or "

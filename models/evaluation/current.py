@@ -64,7 +64,8 @@ def check_current(settings: FitSettings) -> None:
     RunFileError : something is unfinished, was changed, or is of other data or settings.
     """
     made_from = read_stated(settings.folder)
-    reasons = [*_list_changed_runs(settings, made_from["runs"]), *_list_older_kept(settings)]
+    reasons = list(_list_changed_runs(settings, made_from["runs"]))
+    reasons += _list_older_kept(settings)
     if settings.tiles.source.exists():
         tiles = read_tiles(settings)
         folds = _open_folds(settings, tiles)
@@ -85,24 +86,30 @@ def list_kept_changes(settings: FitSettings, kept: KeptModel) -> list[str]:
     if not settings.tiles.source.exists():
         return []
     tiles = read_tiles(settings)
-    current = CurrentInputs(settings, tiles, _open_folds(settings, tiles))
-    training = {name: value for name, value in kept.facts["training"].items() if name != "n_rows"}
-    return _compare(current, kept.cell, str(kept.facts["target"]), training)
+    folds = _open_folds(settings, tiles)
+    current = CurrentInputs(settings, tiles, folds)
+    training = dict(kept.facts["training"])
+    training.pop("n_rows", None)
+    target = str(kept.facts["target"])
+    return _compare(current, kept.cell, target, training)
 
 
 def _open_folds(settings: FitSettings, tiles: Tiles) -> dict[str, Folds]:
     options = settings.models.fold_options
-    return open_folds(settings.folder, tiles, options, is_read_only=True).folds
+    opened = open_folds(settings.folder, tiles, options, is_read_only=True)
+    return opened.folds
 
 
 def _list_changed_runs(settings: FitSettings, stated: dict[str, str]) -> Iterator[str]:
     """Describe the runs that are not those that were scored, and those that were not scored."""
     for run, sha256 in stated.items():
-        path = run_folder(settings.folder, *_split_name(run)) / "run.json"
+        folder = run_folder(settings.folder, *_split_name(run))
+        path = folder / "run.json"
         if path.is_file() and hash_file(path) != sha256:
             yield f"the run {run} is another than the one that was scored"
     for cell in list_cells(settings):
-        is_finished = (run_folder(settings.folder, *cell.names) / "run.json").is_file()
+        folder = run_folder(settings.folder, *cell.names)
+        is_finished = (folder / "run.json").is_file()
         if is_finished and str(cell) not in stated:
             yield f"the run {cell} is not scored yet"
 
@@ -123,12 +130,17 @@ def _list_older_kept(settings: FitSettings) -> Iterator[str]:
         for kept in list_kept(settings.folder, target):
             facts.append(kept.facts)
             run = read_finished(settings.folder, *kept.cell)
-            entry = run.get("cells", {}).get(target)
-            key = str(kept.facts.get("key", "")).partition("-")[0]
-            if entry is not None and entry["key"] != key:
+            cells = run.get("cells", {})
+            entry = cells.get(target)
+            key = str(kept.facts.get("key", ""))
+            of_cell, _, _ = key.partition("-")
+            if entry is not None and entry["key"] != of_cell:
                 yield f"the kept model {kept.cell} of {target} is older than its run"
     path = settings.folder / "coverage.csv"
-    if path.is_file() and path.read_bytes() != _as_csv(build_coverage(facts)):
+    if not path.is_file():
+        return
+    coverage = build_coverage(facts)
+    if path.read_bytes() != _as_csv(coverage):
         yield f"{path.name} is not what the kept models say"
 
 
@@ -147,8 +159,10 @@ def _list_changed_labels(
     for name, value in describe_inputs(labels, asked.seed).items():
         stated = made_from[name]
         if isinstance(value, dict):
-            both = [key for key in value if stated.get(key, value[key]) != value[key]]
-            changes += [f"{_WORDS[name].format(key)} changed" for key in both]
+            for key, now in value.items():
+                if stated.get(key, now) != now:
+                    words = _WORDS[name].format(key)
+                    changes.append(f"{words} changed")
         elif stated != value:
             changes.append(f"{_WORDS[name]} changed")
     if len(changes) > 1:
@@ -161,8 +175,10 @@ def _list_changed_inputs(
 ) -> Iterator[str]:
     """Describe what a run depends on and has changed since it was fitted."""
     run = read_finished(settings.folder, *cell)
-    for target, entry in run.get("cells", {}).items():
-        yield from _compare(current, cell, target, {**run["inputs"], **entry["depends"]})
+    cells = run.get("cells", {})
+    for target, entry in cells.items():
+        inputs = run["inputs"] | entry["depends"]
+        yield from _compare(current, cell, target, inputs)
 
 
 def _compare(current: CurrentInputs, cell: Cell, target: str, old: Inputs) -> list[str]:

@@ -117,14 +117,15 @@ def _evaluate_classes(rows: Level, cells: list[CellName], counts: Counts) -> Eva
     n_units = counts.shape[1]
     predicted = np.moveaxis(rows.predicted, 1, 0)
     sums = [sum_classes(rows.truth, probability, rows.unit) for probability in predicted]
-    everything = np.ones((1, n_units), dtype=np.uint16)
-    observed = [one.draw(everything).scores() for one in sums]
+    every_unit = np.ones((1, n_units), dtype=np.uint16)
+    observed = [one.draw(every_unit).scores() for one in sums]
     drawn = [one.draw(counts).scores() for one in sums]
     scores: dict[str, Floats] = {}
     for name in observed[0]:
         scores[name] = np.concatenate([one[name] for one in observed])
         ends = np.array([np.quantile(one[name], TAILS) for one in drawn])
-        _add_interval(scores, name, Interval(ends[:, 0], ends[:, 1]))
+        low, high = ends.T
+        _add_interval(scores, name, Interval(low, high))
     replicates = np.column_stack([one["balanced_accuracy"] for one in drawn])
     return Evaluated(
         rows=rows,
@@ -164,10 +165,12 @@ def correct_r2(sums: UnitSums, counts: Counts, replicates: Floats) -> float:
     is_left_out = drawn == 0
     chosen = np.argmax(replicates[is_known], axis=1)
     errors = sum_draws(is_left_out, sums.errors)
-    error = errors[np.arange(len(chosen)), chosen].sum()
-    squares = sum_draws(is_left_out, sums.squares[:, None]).sum()
-    if squares > 0:
-        return float(1 - error / squares)
+    replicate = np.arange(len(chosen))
+    error = errors[replicate, chosen].sum()
+    squares = sum_draws(is_left_out, sums.squares[:, None])
+    total = squares.sum()
+    if total > 0:
+        return float(1 - error / total)
     return np.nan
 
 
@@ -176,8 +179,10 @@ def correct_balanced_accuracy(sums: list[ClassSums], counts: Counts, replicates:
     chosen = np.argmax(replicates[:ENOUGH], axis=1)
     is_left_out = counts[:ENOUGH] == 0
     hits = np.stack([sum_draws(is_left_out, one.hits) for one in sums])
-    found = hits[chosen, np.arange(len(chosen))].sum(axis=0)
-    true = sum_draws(is_left_out, sums[0].true).sum(axis=0)
+    replicate = np.arange(len(chosen))
+    found = hits[chosen, replicate].sum(axis=0)
+    drawn = sum_draws(is_left_out, sums[0].true)
+    true = drawn.sum(axis=0)
     occurs = true > 0
     if not occurs.any():
         return np.nan

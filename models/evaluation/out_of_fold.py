@@ -35,7 +35,8 @@ def read_predicted(
     ------
     RunFileError : a run that is missing or damaged, or that predicts tiles which `ids` do not have.
     """
-    predicted = np.full((len(targets), len(runs), len(ids)), np.nan, np.float32)
+    shape = (len(targets), len(runs), len(ids))
+    predicted = np.full(shape, np.nan, np.float32)
     rows_of = _RowFinder(ids)
     position = {target: i for i, target in enumerate(targets)}
     for r, run in enumerate(runs):
@@ -56,10 +57,10 @@ def read_probabilities(
     ----------
     n_classes : target → number of its classes. `ids` and errors : as `read_predicted`.
     """
-    predicted = {
-        target: np.full((len(ids), len(runs), n), np.nan, np.float32)
-        for target, n in n_classes.items()
-    }
+    predicted = {}
+    for target, n in n_classes.items():
+        shape = (len(ids), len(runs), n)
+        predicted[target] = np.full(shape, np.nan, np.float32)
     rows_of = _RowFinder(ids)
     for r, run in enumerate(runs):
         frame = read_classes(folder, *run)
@@ -68,7 +69,8 @@ def read_probabilities(
             of_target = frame[names == target]
             if of_target.empty:
                 continue
-            rows = rows_of(of_target["id"].to_numpy(), run)
+            of_run = of_target["id"].to_numpy()
+            rows = rows_of(of_run, run)
             shares = of_target["probability"].to_list()
             array[rows, r] = np.stack(shares)
     return predicted
@@ -86,7 +88,8 @@ class _RowFinder:
         if not np.array_equal(ids, self._asked):
             self._asked = ids
             self._rows = self._index.get_indexer(pd.Index(ids))
-        unknown = ids[self._rows < 0]
+        is_unknown = self._rows < 0
+        unknown = ids[is_unknown]
         if len(unknown):
             raise RunFileError(
                 f"run {' '.join(run)}: predicts {len(unknown)} tiles that the table does not have "

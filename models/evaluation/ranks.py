@@ -59,18 +59,23 @@ def rank_influence(truth: Ranks, predicted: Ranks) -> tuple[float, Floats]:
     """
     u = truth.centred
     v = predicted.centred
-    A = np.mean(u * v)
-    B = np.mean(u * u)
-    D = np.mean(v * v)
+    u_v = u * v
+    u_u = u * u
+    v_v = v * v
+    A = np.mean(u_v)
+    B = np.mean(u_u)
+    D = np.mean(v_v)
     scale = np.sqrt(B * D)
     if scale == 0:
-        return float("nan"), np.full(len(u), np.nan)
+        undefined = np.full(len(u), np.nan)
+        return float("nan"), undefined
     rho = A / scale
-    by_A = u * v
-    by_A = by_A + _through_ranks(truth, v) + _through_ranks(predicted, u)
-    by_B = u * u + 2 * _through_ranks(truth, u)
-    by_D = v * v + 2 * _through_ranks(predicted, v)
-    by_scale = by_B / B + by_D / D
+    by_A = u_v + _through_ranks(truth, v)
+    by_A += _through_ranks(predicted, u)
+    by_B = u_u + 2 * _through_ranks(truth, u)
+    by_D = v_v + 2 * _through_ranks(predicted, v)
+    by_scale = by_B / B
+    by_scale += by_D / D
     influence = by_A / scale
     influence -= rho / 2 * by_scale
     influence -= influence.mean()

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +47,7 @@ from models.store.scores_file import (
 
 _MOST_BYTES = 2**29  # predictions held at once; more targets take several passes over the files
 Report = Callable[[int, int], None]  # done, of how many
+Seconds = dict[str, float]  # target → duration of its fit [s]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,8 @@ def build_labels(tiles: Tiles, folds: dict[str, Folds], options: FoldOptions) ->
     ----------
     folds : folds of all tiles, by split. options : how they were made.
     """
-    area = pd.factorize(tiles.area)[0].astype(np.int64)
+    number, _ = pd.factorize(tiles.area)
+    area = number.astype(np.int64)
     Y = tiles.targets.to_numpy(np.float64)
     return Labels(
         ids=tiles.id.to_numpy(),
@@ -109,8 +110,9 @@ def _training_means(Y: Floats, folds: Folds) -> Floats:
         held = folds.parts_of(fold)
         rows = folds.training(held)
         n = is_known[rows].sum(axis=0)
+        total = filled[rows].sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            means[folds.held(held)] = filled[rows].sum(axis=0) / n
+            means[folds.held(held)] = total / n
     return means
 
 
@@ -134,7 +136,7 @@ def score_runs(
     RunFileError : a run that is missing or damaged, or that predicts tiles which the labels do not
         have.
     """
-    documents = {run: read_run(folder, *run) for run in runs}
+    seconds = {run: _read_seconds(folder, run) for run in runs}
     made_from = {**describe_inputs(labels, seed), "runs": hash_runs(folder, runs)}
     if is_scored(folder, made_from):
         return read_scores(folder)
@@ -149,7 +151,13 @@ def score_runs(
             done += 1
             if report:
                 report(done, total)
-    return _write(folder, scored, documents, labels, made_from)
+    return _write(folder, scored, seconds, labels, made_from)
+
+
+def _read_seconds(folder: Path, run: Run) -> Seconds:
+    """Read how long the fits of a run took, by target [s]."""
+    cells = read_run(folder, *run).get("cells", {})
+    return {target: cell.get("seconds", np.nan) for target, cell in cells.items()}
 
 
 def describe_inputs(labels: Labels, seed: int) -> MadeFrom:
@@ -185,7 +193,8 @@ def _score_targets(
     split = runs[0][0]
     cells = [CellName(cut, model) for _, cut, model in runs]
     names = [str(target) for target in labels.targets]
-    at_once = max(1, _MOST_BYTES // (4 * len(labels.ids) * len(runs)))
+    target_bytes = 4 * len(labels.ids) * len(runs)
+    at_once = max(1, _MOST_BYTES // target_bytes)
     for start in range(0, len(names), at_once):
         some = names[start : start + at_once]
         predicted = read_predicted(folder, runs, labels.ids, some)
@@ -210,11 +219,11 @@ def _score_targets(
 def _write(
     folder: Path,
     scored: Scored,
-    documents: dict[Run, dict[str, Any]],
+    seconds: dict[Run, Seconds],
     labels: Labels,
     made_from: MadeFrom,
 ) -> pd.DataFrame:
-    position = {run: i for i, run in enumerate(documents)}
+    position = {run: i for i, run in enumerate(seconds)}
     order = {target: i for i, target in enumerate(labels.names)}
     remove_stated(folder)
 
@@ -222,7 +231,7 @@ def _write(
         return position[row["split"], row["cut"], row["model"]], order[row["target"]]
 
     ordered = sorted(scored.scores, key=place)
-    frame = write_scores(folder, [_score_row(row, documents) for row in ordered])
+    frame = write_scores(folder, [_score_row(row, seconds) for row in ordered])
     tables = {
         "scores_by_tiles.csv": (scored.by_tiles, BY_TILES_COLUMNS),
         "winners.csv": (scored.winners, WINNER_COLUMNS),
@@ -234,12 +243,11 @@ def _write(
     return frame
 
 
-def _score_row(row: Row, documents: dict[Run, dict[str, Any]]) -> Row:
-    run = documents[row["split"], row["cut"], row["model"]]
-    cell = run.get("cells", {}).get(row["target"], {})
+def _score_row(row: Row, seconds: dict[Run, Seconds]) -> Row:
+    of_run = seconds[row["split"], row["cut"], row["model"]]
     return {
         **dict.fromkeys(SCORE_COLUMNS, np.nan),
         **row,
         **split_cut(row["cut"]),
-        "fit_seconds": cell.get("seconds", np.nan),
+        "fit_seconds": of_run.get(row["target"], np.nan),
     }

@@ -95,20 +95,21 @@ def score_split(
     ValueError : shapes that differ.
     """
     expected = (len(labelled.truth), len(cells))
-    if predicted.shape[:2] != expected:
-        raise ValueError(
-            f"predictions: expected {expected}, tiles × cells; got {predicted.shape[:2]}"
-        )
+    shape = predicted.shape[:2]
+    if shape != expected:
+        raise ValueError(f"predictions: expected {expected}, tiles × cells; got {shape}")
     is_predicted = np.isfinite(predicted)
     if predicted.ndim == 3:
         is_predicted = np.all(is_predicted, axis=2)
     known = is_predicted & labelled.is_labelled[:, None]
-    columns = np.flatnonzero(known.any(axis=0))
+    has_rows = known.any(axis=0)
+    columns = np.flatnonzero(has_rows)
     scored = Scored()
     shared: list[Evaluated] = []
     groups = _group_same_rows(known, columns)
     for group in groups:
-        shared = _evaluate(labelled, predicted, known[:, group[0]], group, cells, seed=seed)
+        first = group[0]
+        shared = _evaluate(labelled, predicted, known[:, first], group, cells, seed=seed)
         for evaluated in shared:
             _add_scores(scored, evaluated)
     if len(groups) > 1:
@@ -158,7 +159,12 @@ def _add_scores(scored: Scored, evaluated: Evaluated) -> None:
     rows = evaluated.rows
     n = len(rows.truth)
     for i, cell in enumerate(evaluated.cells):
-        row = {**cell._asdict(), "level": rows.name, "n": n}
+        row = {
+            "cut": cell.cut,
+            "model": cell.model,
+            "level": rows.name,
+            "n": n,
+        }
         for name, values in evaluated.scores.items():
             row[name] = float(values[i])
         scored.scores.append(row)
@@ -176,8 +182,15 @@ def _score_by_tiles(rows: Level, cells: list[CellName]) -> Iterator[Row]:
             is_in &= rows.n_tiles <= high
         values = {"rmse": nothing, "r2": nothing}
         if is_in.any():
-            values = score_columns(rows.truth[is_in], rows.predicted[is_in], training_mean=None)
-        facts = {"tiles_low": low, "tiles_high": high, "n": np.count_nonzero(is_in)}
+            truth = rows.truth[is_in]
+            values = score_columns(truth, rows.predicted[is_in], training_mean=None)
         for i, cell in enumerate(cells):
-            scores = {name: float(values[name][i]) for name in ("rmse", "r2")}
-            yield {**cell._asdict(), **facts, **scores}
+            yield {
+                "cut": cell.cut,
+                "model": cell.model,
+                "tiles_low": low,
+                "tiles_high": high,
+                "n": np.count_nonzero(is_in),
+                "rmse": float(values["rmse"][i]),
+                "r2": float(values["r2"][i]),
+            }

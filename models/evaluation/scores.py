@@ -51,7 +51,8 @@ def score(
     if training_mean is not None:
         _, training_mean = check_pair(truth, training_mean)
     scores = score_columns(truth, predicted[:, None], training_mean=training_mean)
-    rho, _ = rank_influence(rank_column(truth), rank_column(predicted))
+    truth_ranks = rank_column(truth)
+    rho, _ = rank_influence(truth_ranks, rank_column(predicted))
     scores["spearman"] = np.array([rho])
     return {name: scores[name].item() for name in GREATER_IS_BETTER}
 
@@ -74,7 +75,8 @@ def check_pair(truth: Array, predicted: Array) -> tuple[Floats, Floats]:
     if not len(truth):
         raise ValueError("scores: expected at least one value, got none")
     for name, values in {"truth": truth, "prediction": predicted}.items():
-        n_bad = np.count_nonzero(~np.isfinite(values))
+        is_finite = np.isfinite(values)
+        n_bad = np.count_nonzero(~is_finite)
         if n_bad:
             raise ValueError(
                 f"scores: expected finite values, got {n_bad} NaN or infinite in the {name}; "
@@ -98,6 +100,7 @@ def score_columns(
     Name of the score → (n_cells,).
     """
     errors = truth[:, None] - predicted
+    sizes = np.abs(errors)
     mse = np.mean(errors**2, axis=0)
     rmse = np.sqrt(mse)
     spread = _or_nan(np.ptp(truth))
@@ -112,7 +115,7 @@ def score_columns(
         "mse": mse,
         "rmse": rmse,
         "nrmse": rmse / spread,
-        "mae": np.mean(np.abs(errors), axis=0),
+        "mae": np.mean(sizes, axis=0),
         "r2": 1 - mse / variance,
         "r2_training_mean": 1 - mse / around_training,
         "calibration_slope": _slopes(truth, predicted),
@@ -128,7 +131,8 @@ def _or_nan(value: np.floating[Any]) -> float:
 
 def _slopes(truth: Floats, predicted: Array) -> Floats:
     """Slope of the truth on each prediction; NaN where the prediction is constant."""
-    centred = predicted - predicted.mean(axis=0, dtype=np.float64)
+    mean = predicted.mean(axis=0, dtype=np.float64)
+    centred = predicted - mean
     squares = np.sum(centred**2, axis=0)
     spread = np.ptp(predicted, axis=0)
     squares[spread == 0] = np.nan

@@ -25,11 +25,14 @@ def stretch(values: Floats, score: str) -> Floats:
     RMSE and log loss the logarithm, of Spearman's correlation Fisher's z, others as they are.
     """
     if score == "r2":
-        return -np.log(np.maximum(1 - values, _LEAST))
+        unexplained = np.maximum(1 - values, _LEAST)
+        return -np.log(unexplained)
     if score in ("rmse", "log_loss"):
-        return np.log(np.maximum(values, _LEAST))
+        positive = np.maximum(values, _LEAST)
+        return np.log(positive)
     if score == "spearman":
-        return np.arctanh(np.clip(values, _LEAST - 1, 1 - _LEAST))
+        within = np.clip(values, _LEAST - 1, 1 - _LEAST)
+        return np.arctanh(within)
     return values
 
 
@@ -49,6 +52,9 @@ def widen(interval: Interval, value: Floats, score: str) -> Interval:
     """Return the interval of a bootstrap as one over data sets."""
     middle = stretch(value, score)
     factor = np.sqrt(TRAINING_VARIANCE)
-    ends = [middle + factor * (stretch(end, score) - middle) for end in interval]
-    low, high = (shrink(end, score) for end in ends)
-    return Interval(low, high)
+    ends = []
+    for end in interval:
+        distance = stretch(end, score) - middle
+        widened = middle + factor * distance
+        ends.append(shrink(widened, score))
+    return Interval(*ends)

@@ -10,7 +10,8 @@ from typing import Any
 from extract.config.cuts import CellCut
 from extract.errors import FitError
 from extract.tables.tile_table import Tiles, read_tiles
-from models.data.design import CutData, Design, build_design, read_cut
+from models.data.cut_data import CutData, read_cut
+from models.data.design import Design, build_design
 from models.data.fold_file import open_folds
 from models.data.folds import Folds
 from models.settings import FitSettings

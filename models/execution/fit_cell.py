@@ -19,7 +19,8 @@ from models.data.fold_file import hash_folds, number_split_units
 from models.data.folds import Folds
 from models.evaluation.out_of_fold import read_predicted
 from models.execution.experiment_data import ExperimentData
-from models.families.family import CrossFit, Family, FitContext
+from models.families.family import Family, FitContext
+from models.families.fit_results import CrossFit
 from models.families.stack import stack_folds
 from models.store.cells import Cell, Planned, hash_labels
 from models.store.fitted import ClassFit, Fitted

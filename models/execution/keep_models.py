@@ -14,7 +14,8 @@ import pandas as pd
 from extract.config.cuts import ALL_CUTS, parse_cell_cut
 from extract.errors import FitError, KeptModelError
 from models.data.classes import list_classes, spread_classes
-from models.data.design import Design, features_path
+from models.data.cut_data import features_path
+from models.data.design import Design
 from models.data.fold_file import assign_split, build_split
 from models.data.folds import Folds
 from models.execution.experiment_data import ExperimentData, open_experiment

@@ -23,7 +23,8 @@ def draw_heat(heat: Floats, limit: float, size: int) -> Picture:
     values = _enlarge(heat, size) / limit  # beyond the stops the last colour stays
     colours = np.array(DIVERGING)
     channels = [np.interp(values, _STOPS, channel) for channel in colours.T]
-    return _as_picture(np.stack(channels, axis=-1))
+    drawn = np.stack(channels, axis=-1)
+    return _as_picture(drawn)
 
 
 def draw_overlay(tile: Picture, heat: Floats, limit: float) -> Picture:
@@ -32,26 +33,29 @@ def draw_overlay(tile: Picture, heat: Floats, limit: float) -> Picture:
     grey = cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY)
     grey = grey[..., None]
     strength = np.abs(_enlarge(heat, size)) / limit
-    opacity = _MOST_OPAQUE * np.sqrt(np.minimum(strength, 1))
+    strength = np.minimum(strength, 1)
+    opacity = _MOST_OPAQUE * np.sqrt(strength)
     opacity = opacity[..., None]
     light = 1 - _FAINT + _FAINT * grey / 255
-    hot = draw_heat(heat, limit, size) * light
-    laid = grey * (1 - opacity) + hot * opacity
+    hot = draw_heat(heat, limit, size)
+    lit = hot * light
+    laid = grey * (1 - opacity) + lit * opacity
     return _as_picture(laid)
 
 
 def _as_picture(colours: Floats) -> Picture:
-    return np.rint(colours).astype(np.uint8)
+    rounded = np.rint(colours)
+    return rounded.astype(np.uint8)
 
 
 def place_beside(pictures: list[Picture]) -> Picture:
     """Put pictures of one size side by side, with a white gap between."""
     first, *others = pictures
-    gap = np.full((len(first), _GAP, 3), 255, np.uint8)
+    height = len(first)
+    gap = np.full((height, _GAP, 3), 255, np.uint8)
     parts = [first]
     for picture in others:
-        parts.append(gap)
-        parts.append(picture)
+        parts += [gap, picture]
     return np.hstack(parts)
 
 
@@ -67,7 +71,8 @@ def measure_limit(heat: Floats) -> float:
     """
     size = np.abs(heat)
     by_tile = np.quantile(size, 0.98, axis=(1, 2))
-    for limit in (np.quantile(by_tile, 0.75), size.max()):
+    of_most_tiles = np.quantile(by_tile, 0.75)
+    for limit in (of_most_tiles, size.max()):
         if limit > 0:
             return float(limit)
     return 1.0
@@ -82,4 +87,5 @@ def encode_png(picture: Picture) -> bytes:
 
 def _enlarge(heat: Floats, size: int) -> Float32s:
     small = heat.astype(np.float32)
-    return cv2.resize(small, (size, size), interpolation=cv2.INTER_LINEAR)
+    shape = (size, size)
+    return cv2.resize(small, shape, interpolation=cv2.INTER_LINEAR)

@@ -111,7 +111,8 @@ def _explain_each(
             for kept in _find_models(settings, name, request):
                 if kept.cut not in by_cut:
                     by_cut[kept.cut] = TileMaps(settings, inputs.tiles, kept.cut)
-                written = explain_kept(inputs, kept, by_cut[kept.cut], request)
+                tile_maps = by_cut[kept.cut]
+                written = explain_kept(inputs, kept, tile_maps, request)
                 yield TargetExplanation(name, written)
         except (KeptModelError, NoFeatureMapError) as error:
             if is_strict:
@@ -144,15 +145,15 @@ def explain_kept(
     opened = open_model(inputs, kept, gallery)
     explained = opened.explained
     method = choose_method(explained.model, request.method)
-    maps = tile_maps.read_maps(gallery["row"].to_numpy())
+    rows = gallery["row"].to_numpy()
+    maps = tile_maps.read_maps(rows)
     heat = explain(explained, maps, method)
     limit = measure_limit(heat)
     sanity = check_sanity(explained, maps, method, heat)
     border = measure_border(heat)
     cell = kept.cell
-    path = explanation_folder(
-        inputs.settings.folder, str(kept.facts["target"]), cell.cut, cell.model
-    )
+    target = str(kept.facts["target"])
+    path = explanation_folder(inputs.settings.folder, target, cell.cut, cell.model)
     earlier = None
     if request.tiles != GALLERY:
         earlier = _read_earlier(path, kept, method)
@@ -185,11 +186,14 @@ def _choose_tiles(inputs: ExperimentData, kept: KeptModel, request: ExplainReque
     tiles = inputs.tiles
     predicted = read_predicted_tiles(inputs.settings.folder, kept.cell, target, tiles)
     if request.tiles == GALLERY:
-        return choose_gallery(predicted, tiles.area).reset_index(drop=True)
-    names = [name.strip() for name in request.tiles.split(",") if name.strip()]
+        gallery = choose_gallery(predicted, tiles.area)
+        return gallery.reset_index(drop=True)
+    asked = [name.strip() for name in request.tiles.split(",")]
+    names = [name for name in asked if name]
     truth = tiles.classes[target] if target in tiles.classes else tiles.targets[target]
     frame = find_tiles(names, tiles, predicted)
-    return frame.assign(truth=truth.to_numpy()[frame["row"]])
+    of_rows = truth.to_numpy()[frame["row"]]
+    return frame.assign(truth=of_rows)
 
 
 def _read_earlier(path: Path, kept: KeptModel, method: Method) -> Explanation | None:
@@ -205,8 +209,10 @@ def _read_earlier(path: Path, kept: KeptModel, method: Method) -> Explanation | 
 def _join_earlier(tiles: pd.DataFrame, earlier: pd.DataFrame) -> pd.DataFrame:
     """Put tiles behind those explained earlier; one of the gallery keeps its role."""
     roles = earlier.set_index("id")["role"]
-    tiles["role"] = tiles["id"].map(roles).fillna(tiles["role"])
-    others = earlier[~earlier["id"].isin(tiles["id"])]
+    known = tiles["id"].map(roles)
+    tiles["role"] = known.fillna(tiles["role"])
+    is_again = earlier["id"].isin(tiles["id"])
+    others = earlier[~is_again]
     return pd.concat([others, tiles], ignore_index=True)
 
 
@@ -233,7 +239,8 @@ def _draw_tiles(
         }
         if neighbours[i]:
             rows = np.array([one.row for one in neighbours[i]])
-            drawn["neighbours"] = place_beside(list(tile_maps.read_pictures(rows)))
+            beside = list(tile_maps.read_pictures(rows))
+            drawn["neighbours"] = place_beside(beside)
         stem = name_file(table["id"].iloc[i])
         named = {kind: f"{stem}_{kind}.png" for kind in drawn}
         files |= {named[kind]: encode_png(picture) for kind, picture in drawn.items()}
@@ -255,7 +262,8 @@ def check_sanity(explained: ExplainedModel, maps: Maps, method: Method, heat: Fl
     few = explained.take(some)
     shuffled = [explain(few, maps[some], method, shuffle=seed) for seed in SHUFFLES]
     found = np.array([rank_correlation(heat[some], other) for other in shuffled])
-    found = found[np.isfinite(found)]
+    is_defined = np.isfinite(found)
+    found = found[is_defined]
     mean = float(found.mean()) if len(found) else None
     return Sanity(
         rank_correlation=mean,

@@ -70,12 +70,12 @@ class ExplainedModel:
     def predict(self) -> Floats:
         """Predict each tile, or its area: (n,)."""
         X = self.features()
-        predicted = []
+        predicted = np.empty(len(X))
         for i, column in enumerate(self.columns.tolist()):
             row = X.rows(np.array([i]))
-            values = self.asked(i).predict(row)
-            predicted.append(values[0, column])
-        return np.array(predicted)
+            (values,) = self.asked(i).predict(row)
+            predicted[i] = values[column]
+        return predicted
 
     def predict_pooled(self, i: int, pooled: Rows, order: Ints) -> Floats:
         """Predict tile i with other pooled maps: (m, d) → (m,).
@@ -89,17 +89,21 @@ class ExplainedModel:
         core = self._change_area(i, pooled) if self.is_area else pooled
         groups = self.rows[i, self.n_core :]
         beside = np.tile(groups, (len(pooled), 1))
-        X = self._features(core[:, order], beside)
+        ordered = core[:, order]
+        X = self._features(ordered, beside)
         predicted = self.asked(i).predict(X)
-        return predicted[:, self.columns[i]]
+        column = self.columns[i]
+        return predicted[:, column]
 
     def _change_area(self, i: int, pooled: Rows) -> Rows:
         """Return mean and standard deviation of tile i's area with other pooled maps of tile i."""
         n = int(self.n_tiles[i])
         own = self.own[i].astype(np.float64)
         mean, sd = self._mean_and_sd(i)
-        changed = mean + (pooled - own) / n
-        more = np.square(pooled, dtype=np.float64) - own**2
+        difference = pooled - own
+        changed = mean + difference / n
+        more = np.square(pooled, dtype=np.float64)
+        more -= own**2
         squares = sd**2 + mean**2 + more / n
         variance = squares - changed**2
         spread = np.sqrt(np.maximum(variance, 0))
@@ -109,7 +113,8 @@ class ExplainedModel:
     def _mean_and_sd(self, which: int | slice) -> list[Floats]:
         """Return the two halves of the rows of areas."""
         core = self.rows[which, : self.n_core]
-        return np.split(core.astype(np.float64), 2, axis=-1)
+        wide = core.astype(np.float64)
+        return np.split(wide, 2, axis=-1)
 
     def _features(self, core: Rows, beside: Rows) -> Features:
         if beside.shape[1]:
@@ -137,7 +142,8 @@ class ExplainedModel:
             return by_mean
         mean, sd = self._mean_and_sd(slice(None))
         n_own = sd.shape[1]
-        by_sd = gradients[:, n_own : self.n_core] / self.n_tiles[:, None]
+        by_sd = gradients[:, n_own : self.n_core]
+        by_sd = by_sd / self.n_tiles[:, None]
         distance = self.own - mean
         slope = np.zeros_like(sd)
         np.divide(distance, sd, out=slope, where=sd > 0)

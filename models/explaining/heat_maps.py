@@ -10,14 +10,8 @@ from scipy.stats import rankdata
 
 from extract.config.arrays import Floats, Ints
 from extract.errors import ExplainError
-from models.explaining.explained_model import (
-    ExplainedModel,
-)
-from models.explaining.methods.class_activation import (
-    map_gradients,
-    map_linear,
-    spread_gradients,
-)
+from models.explaining.explained_model import ExplainedModel
+from models.explaining.methods.class_activation import map_gradients, map_linear, spread_gradients
 from models.explaining.methods.gradients import read_gradients, run_network, shuffled, split_network
 from models.explaining.methods.occlusion import occlude
 from models.explaining.tile_maps import Maps
@@ -105,16 +99,19 @@ def explain(
 
 def _explain_exactly(explained: ExplainedModel, maps: Maps, shuffle: int | None) -> Floats:
     ridge: Any = explained.model
-    weights = explained.weights_of_pooled(ridge.coef_.T[explained.columns])
-    weights = weights[:, _permute(weights.shape[1], shuffle)]
-    return map_linear(maps, weights, explained.reference, explained.pooling)
+    coef = ridge.coef_.T[explained.columns]
+    weights = explained.weights_of_pooled(coef)
+    order = _permute(weights.shape[1], shuffle)
+    return map_linear(maps, weights[:, order], explained.reference, explained.pooling)
 
 
 def _explain_by_gradients(explained: ExplainedModel, maps: Maps, shuffle: int | None) -> Floats:
     heat: dict[int, Floats] = {}
-    for column in np.unique(explained.columns).tolist():
-        mine = np.flatnonzero(explained.columns == column)
-        family: Any = explained.model
+    family: Any = explained.model
+    columns = np.unique(explained.columns)
+    for column in columns.tolist():
+        is_mine = explained.columns == column
+        mine = np.flatnonzero(is_mine)
         network = family.network(column)
         with nullcontext() if shuffle is None else shuffled(network, shuffle):
             values = _differentiate(network, explained.take(mine), maps[mine])
@@ -128,11 +125,16 @@ def _differentiate(network: Any, explained: ExplainedModel, maps: Maps) -> Float
         below, above = split_network(network)
         last = run_network(below, maps)
         mean_tile = explained.reference.reshape(1, *maps.shape[1:])
-        channels = run_network(below, mean_tile).mean(axis=(0, 1, 2), dtype=np.float64)
-        return map_gradients(last, read_gradients(above, last), channels)
-    by_pooled = explained.gradients_of_pooled(read_gradients(network, explained.rows))
+        last_of_mean = run_network(below, mean_tile)
+        channels = last_of_mean.mean(axis=(0, 1, 2), dtype=np.float64)
+        gradients = read_gradients(above, last)
+        return map_gradients(last, gradients, channels)
+    gradients = read_gradients(network, explained.rows)
+    by_pooled = explained.gradients_of_pooled(gradients)
     by_place = spread_gradients(maps, by_pooled, explained.pooling)
-    channels = explained.reference.reshape(-1, maps.shape[3]).mean(axis=0, dtype=np.float64)
+    n_channels = maps.shape[3]
+    reference = explained.reference.reshape(-1, n_channels)
+    channels = reference.mean(axis=0, dtype=np.float64)
     return map_gradients(maps, by_place, channels)
 
 
@@ -150,7 +152,10 @@ def _explain_by_occlusion(explained: ExplainedModel, maps: Maps, shuffle: int | 
 
 
 def _permute(n: int, seed: int | None) -> Ints:
-    return np.arange(n) if seed is None else np.random.default_rng(seed).permutation(n)
+    if seed is None:
+        return np.arange(n)
+    rng = np.random.default_rng(seed)
+    return rng.permutation(n)
 
 
 def rank_correlation(a: Floats, b: Floats) -> float:
@@ -162,13 +167,22 @@ def rank_correlation(a: Floats, b: Floats) -> float:
     ----------
     a, b : (n, height, width).
     """
-    ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (a, b)]
-    x, y = (r - r.mean(axis=1, keepdims=True) for r in ranks)
+    x = _centred_ranks(a)
+    y = _centred_ranks(b)
     norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
     varies = norms > 0
     if not varies.any():
         return float("nan")
-    return float(((x * y).sum(axis=1)[varies] / norms[varies]).mean())
+    products = (x * y).sum(axis=1)
+    correlations = products[varies] / norms[varies]
+    return float(correlations.mean())
+
+
+def _centred_ranks(maps: Floats) -> Floats:
+    """Return the ranks of the places of each map, less their mean: (n, height · width)."""
+    flat = maps.reshape(len(maps), -1)
+    ranks: Floats = rankdata(flat, axis=1)
+    return ranks - ranks.mean(axis=1, keepdims=True)
 
 
 def measure_border(heat: Floats) -> float | None:

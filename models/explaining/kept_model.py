@@ -11,13 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from extract.config.arrays import Bools, Ints
+from extract.config.arrays import Bools, Float32s, Ints
 from extract.errors import FitError, KeptModelError
 from models.data.design import Design
+from models.data.features import Features
 from models.execution.experiment_data import ExperimentData
 from models.execution.keep_models import fold_whole_areas, open_kept
 from models.explaining.explained_model import ExplainedModel
-from models.families.family import Chosen, Family
+from models.families.family import Family
+from models.families.fit_results import Chosen
 from models.families.nearest_neighbours import Neighbours
 from models.families.pca import Reduced, inner_family, reduce_features
 from models.store.kept_models import KeptModel
@@ -76,10 +78,10 @@ def open_model(inputs: ExperimentData, kept: KeptModel, gallery: pd.DataFrame) -
     n_tiles = np.ones(len(design.X), np.int64)
     if cell.spec.area:
         n_tiles = np.bincount(design.row_of_tile)
-    n_sample = min(N_SAMPLE, SAMPLE_BYTES // (4 * tiles.X.shape[1]))
-    sample = tiles.X.sample(max(2, n_sample))
     model = open_kept(inputs.settings, kept)
-    chosen = read_run(inputs.settings.folder, *cell)["chosen"][str(kept.facts["target"])]
+    run = read_run(inputs.settings.folder, *cell)
+    target = str(kept.facts["target"])
+    chosen = run["chosen"][target]
     explained = ExplainedModel(
         model=model,
         pooling=kept.cut.pooling,
@@ -90,31 +92,48 @@ def open_model(inputs: ExperimentData, kept: KeptModel, gallery: pd.DataFrame) -
         n_tiles=n_tiles[row],
         n_core=design.X.n_core,
         columns=np.zeros(len(row), np.int64),
-        reference=sample.mean(axis=0, dtype=np.float64).astype(np.float32),
+        reference=_average_tiles(tiles.X),
         model_of=_restrict_neighbours(model, design, row, chosen),
     )
     classes = [str(name) for name in kept.facts.get("classes") or []]
     if classes:
         explained = replace(explained, columns=_class_columns(explained, gallery, classes))
-    return OpenedModel(explained, design, row, classes)
+    return OpenedModel(
+        explained=explained,
+        design=design,
+        row=row,
+        classes=classes,
+    )
+
+
+def _average_tiles(X: Features) -> Float32s:
+    """Return the features of the mean tile: (n_features,)."""
+    row_bytes = 4 * X.shape[1]
+    n = min(N_SAMPLE, SAMPLE_BYTES // row_bytes)
+    sample = X.sample(max(2, n))
+    mean = sample.mean(axis=0, dtype=np.float64)
+    return mean.astype(np.float32)
 
 
 def _find_usable(gallery: pd.DataFrame, design: Design) -> Ints:
     """Return where among the tiles of the design those of the gallery are."""
     rows = gallery["row"].to_numpy()
     is_usable = np.isin(rows, design.tiles)
-    if not is_usable.all():
+    rejected = gallery["id"][~is_usable]
+    if len(rejected):
         raise KeptModelError(
-            f"tile {gallery['id'][~is_usable].iloc[0]!r}: its picture was rejected, and has no "
-            "features; features/rejects.csv says why. Leave it out."
+            f"tile {rejected.iloc[0]!r}: its picture was rejected, and has no features; "
+            "features/rejects.csv says why. Leave it out."
         )
     return np.searchsorted(design.tiles, rows)
 
 
 def _class_columns(explained: ExplainedModel, gallery: pd.DataFrame, classes: list[str]) -> Ints:
     """Return the class of each tile that was predicted out of fold, else the one predicted now."""
-    now = explained.model.predict(explained.features()).argmax(axis=1)
-    known = pd.Index(classes).get_indexer(pd.Index(gallery["prediction"]))
+    shares = explained.model.predict(explained.features())
+    now = shares.argmax(axis=1)
+    predicted = pd.Index(gallery["prediction"])
+    known = pd.Index(classes).get_indexer(predicted)
     return np.where(known >= 0, known, now)
 
 
@@ -138,8 +157,9 @@ def _restrict_neighbours(
     def restrict(fold: int) -> Family:
         _, is_known = _known_rows(neighbours, design, fold)
         restricted = neighbours.without(is_known)
-        if str(fold) in chosen:
-            restricted.chosen_ = [chosen[str(fold)]] * len(neighbours.chosen_)
+        of_fold = chosen.get(str(fold))
+        if of_fold is not None:
+            restricted.chosen_ = [of_fold] * len(neighbours.chosen_)
         if not isinstance(model, Reduced):
             return restricted
         reduced = copy(model)
@@ -155,9 +175,10 @@ def _known_rows(model: Neighbours, design: Design, fold: int) -> tuple[Ints, Boo
 
     A tile in no fold may know the rows of all folds.
     """
-    searched = model.draw_rows(len(design.X))
+    n_rows = len(design.X)
+    searched = model.draw_rows(n_rows)
     if searched is None:
-        searched = np.arange(len(design.X))
+        searched = np.arange(n_rows)
     known = np.flatnonzero(design.folds.part >= 0)
     if fold >= 0:
         known = design.folds.training(design.folds.parts_of(fold))
@@ -176,20 +197,25 @@ def find_neighbours(opened: OpenedModel, i: int) -> list[Neighbour]:
     fitted = inner_family(explained.model)
     if not isinstance(model, Neighbours) or not isinstance(fitted, Neighbours):
         return []
-    searched, is_known = _known_rows(fitted, design, int(design.folds.fold[opened.row[i]]))
+    row = opened.row[i]
+    fold = int(design.folds.fold[row])
+    searched, is_known = _known_rows(fitted, design, fold)
     rows = searched[is_known]
     column = 0 if opened.classes else int(explained.columns[i])
     is_labelled = ~np.isnan(model.Y_[:, column])
-    n = min(N_NEIGHBOURS, int(model.chosen_[column]["n_neighbors"]), int(is_labelled.sum()))
+    labelled = np.flatnonzero(is_labelled)
+    n = min(N_NEIGHBOURS, int(model.chosen_[column]["n_neighbors"]), len(labelled))
     X = explained.features().rows(np.array([i]))
     if isinstance(asked, Reduced):
         X = reduce_features(X, asked.axes_)
-    order = model.without(is_labelled).find_nearest(X, n).order[0]
+    nearest = model.without(is_labelled).find_nearest(X, n)
     _, first_tile = np.unique(design.row_of_tile, return_index=True)
     found = []
-    for j in np.flatnonzero(is_labelled)[order]:
-        truth = model.Y_[j, column]
+    for j in labelled[nearest.order[0]]:
+        labels = model.Y_[j]
+        truth = labels[column]
         if opened.classes:
-            truth = opened.classes[int(model.Y_[j].argmax())]
-        found.append(Neighbour(int(design.tiles[first_tile[rows[j]]]), truth))
+            truth = opened.classes[labels.argmax()]
+        tile = first_tile[rows[j]]
+        found.append(Neighbour(int(design.tiles[tile]), truth))
     return found

@@ -17,7 +17,7 @@ from extract.store.embeddings import Embeddings
 from extract.tables.tile_reader import TileReader
 from extract.tables.tile_table import Tiles
 from extract.timing.clock import Clock
-from models.data.design import features_path
+from models.data.cut_data import features_path
 
 Maps = Float32s  # (n_tiles, height, width, channels)
 _BATCH = 16
@@ -75,10 +75,12 @@ class TileMaps:
                 "Explain a model on one of them."
             )
         if self.cut.pooling == "map":
-            return self._read_stored(rows).astype(np.float32)
+            stored = self._read_stored(rows)
+            return stored.astype(np.float32)
         pictures = self.read_pictures(rows)
         if self.cut.backbone == PIXELS:
-            return resize(pictures, int(self.cut.layer)).astype(np.float32)
+            resized = resize(pictures, int(self.cut.layer))
+            return resized.astype(np.float32)
         outputs = self._network.predict(pictures, batch_size=_BATCH, verbose=0)
         maps: Maps = outputs.astype(np.float32)
         if maps.ndim != 4:
@@ -91,7 +93,8 @@ class TileMaps:
         return maps
 
     def _read_stored(self, rows: Ints) -> Array:
-        with Embeddings(features_path(self._settings.folder, self.cut.backbone)) as file:
+        path = features_path(self._settings.folder, self.cut.backbone)
+        with Embeddings(path) as file:
             read = [file.read(self.cut.dataset, slice(row, row + 1)) for row in rows.tolist()]
         return np.concatenate(read)
 
@@ -106,24 +109,29 @@ class TileMaps:
                 f"cut '{self.cut}': its vectors were imported, and no network here makes the places"
                 " of a tile from its picture. Explain a model on another cut."
             )
-        with Embeddings(features_path(self._settings.folder, backbone)) as file:
+        path = features_path(self._settings.folder, backbone)
+        with Embeddings(path) as file:
             weights = str(file.attributes.get("weights", ""))
         extract = self._settings.extract
         if not weights.startswith("random:"):
             weights = extract.weights_of(backbone)
         cut = Cut(backbone, self.cut.layer, "map")
-        return build_network([cut], size=extract.size, weights=weights).model
+        network = build_network([cut], size=extract.size, weights=weights)
+        return network.model
 
     def _check_same(self, maps: Maps, rows: Ints) -> None:
-        stored = self._read_stored(rows).reshape(len(rows), -1).astype(np.float64)
+        stored = self._read_stored(rows).astype(np.float64)
+        stored = stored.reshape(len(rows), -1)
         made = pool_maps(maps, self.cut.pooling).astype(np.float64)
         norms = np.linalg.norm(stored, axis=1) * np.linalg.norm(made, axis=1)
+        products = (stored * made).sum(axis=1)
         cosine = np.ones(len(rows))
-        np.divide((stored * made).sum(axis=1), norms, out=cosine, where=norms > 0)
-        if cosine.min() < _LEAST_COSINE:
+        np.divide(products, norms, out=cosine, where=norms > 0)
+        least = cosine.min()
+        if least < _LEAST_COSINE:
             raise ExplainError(
                 f"cut '{self.cut}': expected the embeddings that the features hold, got others "
-                f"from today's pictures and weights (cosine {cosine.min():.3f}). Put back those "
+                f"from today's pictures and weights (cosine {least:.3f}). Put back those "
                 "that the features were made of, or run `make features FRESH=1`."
             )
 
@@ -131,7 +139,8 @@ class TileMaps:
 def pool_maps(maps: Maps, pooling: Pooling) -> Float32s:
     """Pool maps as an extraction does: (n, n_features) float32; `map` as `flat`."""
     if pooling == "avg":
-        return maps.mean(axis=(1, 2), dtype=np.float64).astype(np.float32)
+        means = maps.mean(axis=(1, 2), dtype=np.float64)
+        return means.astype(np.float32)
     if pooling == "max":
         return maps.max(axis=(1, 2))
     return maps.reshape(len(maps), -1)
@@ -139,5 +148,6 @@ def pool_maps(maps: Maps, pooling: Pooling) -> Float32s:
 
 def spread_sample(rows: Ints, n: int) -> Ints:
     """Return at most n of some rows, from the first to the last at even distances."""
-    places = np.linspace(0, len(rows) - 1, min(n, len(rows)))
+    n_rows = len(rows)
+    places = np.linspace(0, n_rows - 1, min(n, n_rows))
     return rows[places.astype(np.int64)]

@@ -32,26 +32,32 @@ def read_predicted_tiles(folder: Path, cell: Cell, target: str, tiles: Tiles) ->
     is_class = tiles.kind(target) == "class"
     read = read_classes if is_class else read_predictions
     frame = read(folder, *cell)
-    is_target = frame["target"].astype(str) == target
+    names = frame["target"].astype(str)
+    is_target = names == target
     is_held_out = frame["fold"] >= 0
     frame = frame[is_target & is_held_out]
     frame = frame.dropna(subset=["truth", "prediction"])
     if is_class:
-        frame["error"] = _miss_classes(frame, list_classes(tiles.classes[target]))
+        classes = list_classes(tiles.classes[target])
+        frame["error"] = _miss_classes(frame, classes)
     else:
         error = frame["prediction"] - frame["truth"]
         frame["error"] = error.abs()
     ids = pd.Index(tiles.id)
-    frame["row"] = ids.get_indexer(pd.Index(frame["id"]))
-    frame = frame[frame["row"] >= 0]
+    asked = pd.Index(frame["id"])
+    frame["row"] = ids.get_indexer(asked)
+    is_there = frame["row"] >= 0
+    frame = frame[is_there]
     return frame.reset_index(drop=True)
 
 
 def _miss_classes(frame: pd.DataFrame, names: list[str]) -> Floats:
     """Return one less the probability that the true class of each row was given."""
-    truth = pd.Index(names).get_indexer(pd.Index(frame["truth"]))
+    classes = pd.Index(names)
+    true_class = classes.get_indexer(pd.Index(frame["truth"]))
     probability = np.stack(frame["probability"].tolist())
-    return 1 - probability[np.arange(len(frame)), truth]
+    row = np.arange(len(frame))
+    return 1 - probability[row, true_class]
 
 
 def choose_gallery(predicted: pd.DataFrame, area: pd.Series[str]) -> pd.DataFrame:
@@ -63,7 +69,8 @@ def choose_gallery(predicted: pd.DataFrame, area: pd.Series[str]) -> pd.DataFram
     ----------
     predicted : as of `read_predicted_tiles`. area : of every tile of the table.
     """
-    ranked = predicted.assign(area=area.to_numpy()[predicted["row"]])
+    area_of_row = area.to_numpy()[predicted["row"]]
+    ranked = predicted.assign(area=area_of_row)
     ranked = ranked.sort_values("error", kind="stable")
     worst = _take(ranked.iloc[::-1], N_ENDS, "worst")
     ranked = ranked.drop(worst.index)
@@ -71,7 +78,8 @@ def choose_gallery(predicted: pd.DataFrame, area: pd.Series[str]) -> pd.DataFram
     free = ranked.drop(best.index)
     free = free.sort_values("truth", kind="stable")
     places = spread_sample(np.arange(len(free)), N_RANGE)
-    spread = free.iloc[places].assign(role="range")
+    spread = free.iloc[places]
+    spread = spread.assign(role="range")
     gallery = pd.concat([best, worst, spread])
     return gallery.drop(columns="area")
 
@@ -80,7 +88,8 @@ def _take(ranked: pd.DataFrame, n: int, role: str) -> pd.DataFrame:
     """Take the first n: one an area, then, where there are too few areas, the next of those."""
     first = ranked.drop_duplicates("area")
     others = ranked.drop(first.index)
-    taken = pd.concat([first, others]).head(n)
+    ordered = pd.concat([first, others])
+    taken = ordered.head(n)
     return taken.assign(role=role)
 
 
@@ -98,17 +107,19 @@ def find_tiles(asked: Sequence[str], tiles: Tiles, predicted: pd.DataFrame) -> p
     names = tiles.id.astype(str)
     wanted = pd.Index(asked).unique()
     rows = pd.Index(names).get_indexer(wanted)
-    unknown = wanted[rows < 0]
+    is_unknown = rows < 0
+    unknown = wanted[is_unknown]
     if len(unknown):
         name = unknown[0]
         some = ", ".join(names.head(3))
+        near = suggest(name, names.head(5000))
         raise ExplainError(
-            f"tile {name!r}: no such id in the table; it has {len(names)}, as "
-            f"{some}.{suggest(name, names.head(5000))}"
+            f"tile {name!r}: no such id in the table; it has {len(names)}, as {some}.{near}"
         )
     ids = tiles.id.iloc[rows]
     frame = pd.DataFrame({"row": rows, "id": ids.to_numpy()})
     facts = predicted.drop(columns="id")
     frame = frame.merge(facts, on="row", how="left")
     fold = frame["fold"].fillna(-1)
-    return frame.assign(role="asked", fold=fold.astype(int))
+    fold = fold.astype(int)
+    return frame.assign(role="asked", fold=fold)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
-from extract.config.arrays import Floats
+from extract.config.arrays import Floats, Ints
 from models.data.features import Features
-from models.data.folds import Folds, Held
-from models.families.family import (
-    NO_CONTEXT,
-    Chosen,
-    Family,
-    FitContext,
-    Task,
-    as_probabilities,
-    labelled_groups,
-)
+from models.data.folds import Held
+from models.families.family import Family, FitContext, as_probabilities
+from models.families.fit_results import Chosen
 from models.families.linear.gram_ridge import Gram
-from models.families.linear.labelled_rows import LabelledRows, few_threads
 from models.families.linear.ridge import solve_sets
+from models.families.linear.ridge_paths import few_threads
 from models.families.neighbour_search import (
     N_NEIGHBORS,
     WEIGHTS,
@@ -29,6 +22,7 @@ from models.families.neighbour_search import (
     predict_nearest,
     search_map,
 )
+from models.families.training_rows import Task, TrainingRows, labelled_groups
 
 NOISE = tuple(float(a) for a in 10.0 ** np.arange(-2, 4, 0.5))
 LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
@@ -43,19 +37,10 @@ class Mean(Family):
     def __init__(self, task: Task = "number") -> None:
         self.task = task
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Compute the mean of every target."""
-        self.mean_ = weighted_means(Y, weight)
+        self.mean_ = weighted_means(data.Y, data.weight)
         self.chosen_ = [{} for _ in self.mean_]
-        return self
 
     def predict(self, X: Features) -> Floats:
         """Return the means for every row: (n_rows, n_targets)."""
@@ -71,38 +56,37 @@ class Region(Family):
     def __init__(self, task: Task = "number") -> None:
         self.task = task
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Compute the mean of every region and target; X is the region's number, (n_rows, 1)."""
-        code = X.array()[:, 0].astype(np.int64)
-        self.overall_ = weighted_means(Y, weight)
-        self.mean_ = np.tile(self.overall_, (int(code.max()) + 1, 1))
-        n_regions = len(self.mean_)
-        for t, y in enumerate(Y.T):
-            known = ~np.isnan(y)
-            region = code[known]
-            counts = weight[known]
-            labels = counts * y[known]
-            total = np.bincount(region, weights=counts, minlength=n_regions)
-            sums = np.bincount(region, weights=labels, minlength=n_regions)
+        code = _read_codes(data.X)
+        self.overall_ = weighted_means(data.Y, data.weight)
+        n_regions = int(code.max()) + 1
+        self.mean_ = np.tile(self.overall_, (n_regions, 1))
+        for t, y in enumerate(data.Y.T):
+            is_known = ~np.isnan(y)
+            region = code[is_known]
+            weight = data.weight[is_known]
+            weighted = weight * y[is_known]
+            total = np.bincount(region, weights=weight, minlength=n_regions)
+            sums = np.bincount(region, weights=weighted, minlength=n_regions)
             is_seen = total > 0
-            self.mean_[is_seen, t] = sums[is_seen] / total[is_seen]
+            means = sums[is_seen] / total[is_seen]
+            self.mean_[is_seen, t] = means
         self.chosen_ = [{} for _ in self.overall_]
-        return self
 
     def predict(self, X: Features) -> Floats:
         """Return the mean of each row's region: (n_rows, n_targets)."""
-        code = X.array()[:, 0].astype(np.int64)
+        code = _read_codes(X)
         n_regions = len(self.mean_)
-        known = self.mean_[np.minimum(code, n_regions - 1)]
-        return np.where(code[:, None] < n_regions, known, self.overall_)
+        is_known = code < n_regions
+        place = np.minimum(code, n_regions - 1)
+        return np.where(is_known[:, None], self.mean_[place], self.overall_)
+
+
+def _read_codes(X: Features) -> Ints:
+    """Return the region of each row: (n_rows,)."""
+    column = X.array()[:, 0]
+    return column.astype(np.int64)
 
 
 def weighted_means(Y: Floats, weight: Floats) -> Floats:
@@ -114,7 +98,8 @@ def weighted_means(Y: Floats, weight: Floats) -> Floats:
     """
     means = np.empty(Y.shape[1])
     for rows, columns in labelled_groups(Y):
-        means[columns] = np.average(Y[np.ix_(rows, columns)], axis=0, weights=weight[rows])
+        labels = Y[np.ix_(rows, columns)]
+        means[columns] = np.average(labels, axis=0, weights=weight[rows])
     return means
 
 
@@ -152,42 +137,35 @@ class Location(Family):
         self.lengths = lengths
         self.noise = noise
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Choose the rule of every target; X is easting and northing [m], (n_rows, 2)."""
-        self.xy_ = X.array().astype(np.float64)
-        self.Y_ = Y
-        self.weight_ = weight
+        self.xy_ = data.X.array().astype(np.float64)
+        self.Y_ = data.Y
+        self.weight_ = data.weight
         self.centres_, self.spacing_ = spread_centres(self.xy_, self.n_centres)
-        n_targets = Y.shape[1]
-        self.coef_ = np.zeros((len(self.centres_), n_targets))
+        n_centres = len(self.centres_)
+        n_targets = data.Y.shape[1]
+        self.coef_ = np.zeros((n_centres, n_targets))
         self.intercept_ = np.zeros(n_targets)
         self.nearest_: list[Chosen] = [{} for _ in range(n_targets)]
         self.chosen_ = [{} for _ in range(n_targets)]
         choice = Choice(search_map, self.n_neighbors, self.weights, self.task)
-        for rows, columns in labelled_groups(Y):
-            data = LabelledRows(X, Y[:, columns], weight, folds).take(rows)
+        for rows, columns, mine in data.split_labelled():
             xy = self.xy_[rows]
-            nearest, errors = choice.choose(xy, data.Y, folds=data.folds, weight=data.weight)
-            with few_threads(len(self.centres_)):
-                field = self._fit_field(xy, data)
+            nearest, errors = choice.choose(xy, mine)
+            with few_threads(n_centres):
+                field = self._fit_field(xy, mine)
             self.coef_[:, columns] = field.coef
             self.intercept_[columns] = field.intercept
             for i, t in enumerate(columns):
                 self.nearest_[t] = nearest[i]
-                self.chosen_[t] = {"rule": "neighbours", **nearest[i]}
-                if field.error[i] < errors[i]:
+                is_field = field.error[i] < errors[i]
+                if is_field:
                     self.chosen_[t] = {"rule": "field", **field.chosen[i]}
-        return self
+                else:
+                    self.chosen_[t] = {"rule": "neighbours", **nearest[i]}
 
-    def _fit_field(self, xy: Floats, data: LabelledRows) -> _Field:
+    def _fit_field(self, xy: Floats, data: TrainingRows) -> _Field:
         """Fit the best field of every target; errors are inf without folds to choose on."""
         from scipy.linalg import cholesky, solve_triangular  # slow to import
 
@@ -199,9 +177,9 @@ class Location(Family):
             error=np.full(n_targets, np.inf),
             chosen=[{} for _ in range(n_targets)],
         )
-        if not any(len(train) and len(held) for train, held in data.folds.splits()):
+        if not list(data.folds.splits()):
             return best
-        noise = np.sort(np.asarray(self.noise, dtype=float))
+        noise = np.sort(np.array(self.noise, dtype=float))
         jitter = _JITTER * np.eye(n_centres)
         for length in np.multiply(self.lengths, self.spacing_):
             covariance = matern(self.centres_, self.centres_, length)
@@ -210,25 +188,35 @@ class Location(Family):
             columns = solve_triangular(root, beside, lower=True)
             seen = data._replace(X=Features(columns.T))
             solver = Gram(seen, noise, is_scaled=False)
-            linear = solve_sets(solver, [_EVERYTHING], task=self.task)[_EVERYTHING]
+            solved = solve_sets(solver, [_EVERYTHING], task=self.task)
+            linear = solved[_EVERYTHING]
             coef = solve_triangular(root, linear.coef, lower=True, trans="T")
             for t in np.flatnonzero(linear.error < best.error):
                 best.coef[:, t] = coef[:, t]
                 best.intercept[t] = linear.intercept[t]
                 best.error[t] = linear.error[t]
-                best.chosen[t] = {"length_m": float(length), "noise": float(linear.alpha[t])}
+                best.chosen[t] = {
+                    "length_m": float(length),
+                    "noise": float(linear.alpha[t]),
+                }
         return best
 
     def predict(self, X: Features) -> Floats:
         """Predict every target by its rule: (n_rows, n_targets)."""
         xy = X.array().astype(np.float64)
         out = predict_nearest(
-            search_map, self.xy_, self.Y_, xy, weight=self.weight_, chosen=self.nearest_
+            search_map,
+            self.xy_,
+            self.Y_,
+            xy,
+            weight=self.weight_,
+            chosen=self.nearest_,
         )
         for t, chosen in enumerate(self.chosen_):
             if chosen["rule"] == "field":
                 covariance = matern(xy, self.centres_, chosen["length_m"])
-                out[:, t] = covariance @ self.coef_[:, t] + self.intercept_[t]
+                coef = self.coef_[:, t]
+                out[:, t] = covariance @ coef + self.intercept_[t]
         return as_probabilities(out, self.task)
 
 
@@ -251,27 +239,32 @@ def spread_centres(xy: Floats, n: int) -> tuple[Floats, float]:
     -------
     (at most n, 2), and the distance [m] within which every place has a centre.
     """
-    centre = _squares_from(xy.mean(axis=0), xy).argmin()
+    middle = xy.mean(axis=0)
+    centre = _squares_from(middle, xy).argmin()
     centres = [centre]
     nearest = np.full(len(xy), np.inf)
     while True:
         nearest = np.minimum(nearest, _squares_from(xy[centre], xy))
         centre = nearest.argmax()
-        if len(centres) == n or nearest[centre] == 0:
-            return xy[centres], float(np.sqrt(nearest[centre])) or 1.0
+        farthest = nearest[centre]
+        if len(centres) == n or farthest == 0:
+            spacing = float(np.sqrt(farthest))
+            return xy[centres], spacing or 1.0
         centres.append(centre)
 
 
 def _squares_from(place: Floats, xy: Floats) -> Floats:
     """Return the squared distance of each place from one: (n,)."""
-    squares: Floats = ((xy - place) ** 2).sum(axis=1)
-    return squares
+    offset = xy - place
+    squares = offset**2
+    return squares.sum(axis=1)
 
 
 def matern(a: Floats, b: Floats, length: float) -> Floats:
     """Return the Matérn covariance, ν = 3/2 and variance 1, between places: (n_a, n_b)."""
     from scipy.spatial.distance import cdist
 
-    scaled = cdist(a, b) * (np.sqrt(3) / length)
+    distance = cdist(a, b)
+    scaled = distance * (np.sqrt(3) / length)
     covariance: Floats = (1 + scaled) * np.exp(-scaled)
     return covariance

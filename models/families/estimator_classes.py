@@ -44,14 +44,16 @@ def check_trusted(name: str, trust: Iterable[str]) -> None:
     ValueError : another form, or a package that nobody trusts.
     """
     parts = name.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+    is_dotted = len(parts) > 1 and all(part.isidentifier() for part in parts)
+    if not is_dotted:
         raise ValueError(f"expected a class with its module, as 'sklearn.svm.SVR', got {name!r}")
     package = package_of(name)
     trusted = [*TRUSTED_PACKAGES, *trust]
     if package not in trusted:
+        listed = ", ".join(trusted)
         raise ValueError(
             f"{name!r}: importing a class runs its code, and {package!r} is none of "
-            f'{", ".join(trusted)}. Set trust = ["{package}"] in [models] if you trust it.'
+            f'{listed}. Set trust = ["{package}"] in [models] if you trust it.'
             f"{suggest(package, trusted)}"
         )
 
@@ -76,16 +78,15 @@ def find_class(name: str) -> type[Any]:
             f"{name!r}: {package} is not installed here. Run `pip install {distribution}`."
         ) from None
     except Exception as error:  # code of others can fail in any way
-        raise ValueError(
-            f"{name!r}: cannot be imported ({type(error).__name__}: {error})"
-        ) from error
+        what = type(error).__name__
+        raise ValueError(f"{name!r}: cannot be imported ({what}: {error})") from error
     kind = getattr(module, class_name, None)
     if kind is None:
         near = difflib.get_close_matches(class_name, dir(module), n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"{name!r}: {module_name} has no {class_name!r}.{hint}")
-    lost = [method for method in ("fit", "predict") if not hasattr(kind, method)]
-    if not inspect.isclass(kind) or lost:
+    is_estimator = hasattr(kind, "fit") and hasattr(kind, "predict")
+    if not inspect.isclass(kind) or not is_estimator:
         raise ValueError(
             f"{name!r}: not an estimator; expected a class with the methods fit and predict"
         )
@@ -98,14 +99,20 @@ def list_parameters(kind: type[Any]) -> tuple[list[str], bool]:
     Those of its bases count where it hands names on (`**kwargs`).
     """
     names: dict[str, None] = {}
-    for base in inspect.getmro(kind)[:-1]:
-        if "__init__" not in vars(base):
+    *bases, _ = inspect.getmro(kind)
+    for base in bases:
+        constructor = vars(base).get("__init__")
+        if constructor is None:
             continue
-        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-        for parameter in parameters:
+        signature = inspect.signature(constructor)
+        parameters = list(signature.parameters.values())
+        hands_on = False
+        for parameter in parameters[1:]:
+            if parameter.kind == parameter.VAR_KEYWORD:
+                hands_on = True
             if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 names[parameter.name] = None
-        if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
+        if not hands_on:
             return list(names), False
     return list(names), bool(names)
 
@@ -127,8 +134,8 @@ def check_names(name: str, given: Iterable[str], key: str) -> None:
     for parameter in given:
         if parameter in known:
             continue
-        is_typo = bool(difflib.get_close_matches(parameter, known, n=1, cutoff=_LIKE))
-        if is_typo or not takes_any:
+        similar = difflib.get_close_matches(parameter, known, n=1, cutoff=_LIKE)
+        if similar or not takes_any:
             near = suggest(parameter, known)
             raise ValueError(f"{key}: {name} has no parameter {parameter!r}.{near}")
 
@@ -147,7 +154,8 @@ def build_estimator(name: str, params: Mapping[str, Any], *, seed: int, threads:
     """
     kind = find_class(name)
     known, _ = list_parameters(kind)
-    given = dict(_QUIET.get(package_of(name), {}))
+    package = package_of(name)
+    given = dict(_QUIET.get(package, {}))
     if "random_state" in known:
         given["random_state"] = seed
     if "n_jobs" in known and name not in _NO_THREADS:
@@ -156,7 +164,8 @@ def build_estimator(name: str, params: Mapping[str, Any], *, seed: int, threads:
     try:
         return kind(**given)
     except Exception as error:
-        raise ValueError(f"{name}: {type(error).__name__}: {error}") from error
+        what = type(error).__name__
+        raise ValueError(f"{name}: {what}: {error}") from error
 
 
 def check_class(
@@ -211,8 +220,9 @@ def _find_kind(estimator: Any) -> str | None:
 
 def _takes_weights(kind: type[Any]) -> bool:
     """Return whether a class's `fit` takes `sample_weight`."""
-    parameters = inspect.signature(kind.fit).parameters.values()
-    return any(one.name == "sample_weight" or one.kind == one.VAR_KEYWORD for one in parameters)
+    parameters = inspect.signature(kind.fit).parameters
+    takes_any = any(one.kind == one.VAR_KEYWORD for one in parameters.values())
+    return takes_any or "sample_weight" in parameters
 
 
 def read_versions(names: Iterable[str]) -> dict[str, str]:
@@ -232,7 +242,8 @@ def read_versions(names: Iterable[str]) -> dict[str, str]:
         source = inspect.getsourcefile(find_class(name))
         if source is not None:
             content = Path(source).read_bytes()
-            versions[package] = hashlib.sha256(content).hexdigest()[:12]
+            digest = hashlib.sha256(content)
+            versions[package] = digest.hexdigest()[:12]
     return versions
 
 
@@ -243,5 +254,6 @@ def _find_distribution(package: str) -> str | None:
     try:
         version(name)
     except PackageNotFoundError:
-        return next(iter(packages_distributions().get(package, [])), None)
+        distributions = packages_distributions().get(package)
+        return distributions[0] if distributions else None
     return name

@@ -31,7 +31,9 @@ def read_estimators(folder: Path, model: Estimator) -> Estimator:
         )
     known = model.get_params()
     asked = {key: value for key, value in text["params"].items() if key in known}
-    model.set_params(**{**asked, "estimator": model.estimator, "classes": model.classes})
+    asked["estimator"] = model.estimator
+    asked["classes"] = model.classes
+    model.set_params(**asked)
     model.chosen_ = text["chosen"]
     if text["form"] == REFIT:
         return model
@@ -43,7 +45,10 @@ def read_estimators(folder: Path, model: Estimator) -> Estimator:
 def has_safe_form(model: Family) -> bool:
     """Return whether files can hold a fitted model, so that it need not be fitted again."""
     inner = inner_family(model)
-    return not isinstance(inner, Estimator) or find_form(inner.class_name, inner.fitted_) != REFIT
+    if not isinstance(inner, Estimator):
+        return True
+    form = find_form(inner.class_name, inner.fitted_)
+    return form != REFIT
 
 
 def needs_refit(model: Family) -> bool:

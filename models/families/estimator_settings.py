@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from extract.config.sections import Strict
 from models.families.estimator_classes import check_class, read_versions
 from models.families.estimators import Estimator
-from models.families.family import Task
+from models.families.training_rows import Task
 
 
 class EstimatorSection(Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import joblib
 import numpy as np
@@ -13,22 +13,19 @@ import numpy as np
 from extract.config.arrays import Float32s, Floats, Ints, Matrix
 from extract.errors import RooflineError
 from models.data.features import Features
-from models.data.folds import Folds
+from models.data.folds import Split
 from models.families.estimator_classes import build_estimator
 from models.families.estimator_forms import FittedTarget, write_fitted
-from models.families.family import NO_CONTEXT, Chosen, Family, FitContext, Task, list_labels
-
-
-class Rows(NamedTuple):
-    """Rows with the labels of one target, all known: X (n, n_features), y and weight (n,)."""
-
-    X: Matrix
-    y: Floats
-    weight: Floats
-
-    def take(self, rows: Ints) -> Rows:
-        """Return some of the rows."""
-        return Rows(self.X[rows], self.y[rows], self.weight[rows])
+from models.families.family import Family, FitContext
+from models.families.fit_results import Chosen
+from models.families.training_rows import (
+    TargetLabels,
+    TargetRows,
+    Task,
+    TrainingRows,
+    list_labels,
+    take_labelled,
+)
 
 
 class Estimator(Family):
@@ -77,45 +74,33 @@ class Estimator(Family):
         """The class that the task asks for."""
         return self.classes if self.task == "class" else self.estimator
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Choose the parameters of each target, and fit its estimator.
 
         Raises
         ------
         ValueError : the estimator refuses its parameters or these rows.
         """
-        labels = list_labels(Y, self.task)
-        self.n_outputs_ = Y.shape[1]
-        matrix = X.array()
+        labels = list_labels(data.Y, self.task)
+        self.n_outputs_ = data.Y.shape[1]
+        X = data.X.array()
         threads = self.n_jobs if self.n_jobs > 0 else joblib.cpu_count()
         beside = min(threads, len(labels))
-        jobs = [
-            joblib.delayed(self._fit_target)(matrix, known, y, weight, folds, threads // beside)
-            for known, y in labels
-        ]
+        fit_target = joblib.delayed(self._fit_target)
+        jobs = [fit_target(data, X, one, threads // beside) for one in labels]
         fitted = joblib.Parallel(n_jobs=beside, require="sharedmem")(jobs)
         self.fitted_: list[FittedTarget] = [one for one, _ in fitted]
         self.chosen_ = [chosen for _, chosen in fitted]
-        return self
 
     def _fit_target(
-        self, X: Matrix, known: Ints, y: Floats, weight: Floats, folds: Folds, threads: int
+        self, data: TrainingRows, X: Matrix, labels: TargetLabels, threads: int
     ) -> tuple[FittedTarget, Chosen]:
         from sklearn.model_selection import ParameterGrid
 
-        if len(known) < len(X):
-            X = X[known]
-        rows = Rows(X, y, weight[known])
-        splits = list(folds.take(known).splits())
-        candidates: list[Chosen] = list(ParameterGrid(dict(self.grid or {})))
+        rows = take_labelled(data, X, labels)
+        splits = list(rows.folds.splits())
+        grid = dict(self.grid or {})
+        candidates: list[Chosen] = list(ParameterGrid(grid))
         chosen = candidates[0]
         if len(candidates) > 1 and splits:
             losses = np.zeros(len(candidates))
@@ -123,17 +108,17 @@ class Estimator(Family):
                 rows_of_fold = rows.take(train)
                 asked = rows.take(held)
                 for i, candidate in enumerate(candidates):
-                    one = self._fit_rows(rows_of_fold, candidate, threads)
+                    one = self._fit_one(rows_of_fold, candidate, threads)
                     losses[i] += self._measure_loss(one, asked)
-            chosen = candidates[int(losses.argmin())]
-        return self._fit_rows(rows, chosen, threads, calibrated_on=splits), chosen
+            chosen = candidates[losses.argmin()]
+        return self._fit_one(rows, chosen, threads, calibrated_on=splits), chosen
 
-    def _fit_rows(
+    def _fit_one(
         self,
-        rows: Rows,
+        rows: TargetRows,
         chosen: Chosen,
         threads: int,
-        calibrated_on: Sequence[tuple[Ints, Ints]] = (),
+        calibrated_on: Sequence[Split] = (),
     ) -> FittedTarget:
         """Fit an estimator.
 
@@ -143,9 +128,8 @@ class Estimator(Family):
         """
         params = {**(self.params or {}), **chosen}
         estimator = build_estimator(self.class_name, params, seed=self.seed, threads=threads)
-        empty = np.zeros(0, np.float32)
-        mean = empty
-        scale = empty
+        mean = np.zeros(0, np.float32)
+        scale = mean
         X = rows.X
         y: Floats | Ints = rows.y
         codes = np.zeros(0, np.int64)
@@ -158,25 +142,32 @@ class Estimator(Family):
             if len(codes) == 1:
                 return FittedTarget(None, codes, mean, scale)
             if calibrated_on and not hasattr(estimator, "predict_proba"):
-                usable = [split for split in calibrated_on if len(np.unique(y[split[0]])) > 1]
-                if not usable:
-                    raise ValueError(
-                        f"{self.class_name} has no predict_proba, and without any one fold the "
-                        "training rows have one class alone, so that it cannot be calibrated. Name "
-                        "a classifier with probabilities, or lower folds in [models]."
-                    )
-                estimator = _calibrate(estimator, usable)
+                estimator = self._calibrate(estimator, y, calibrated_on)
         is_weighted = bool((rows.weight != rows.weight[0]).any())
         given = {"sample_weight": rows.weight} if is_weighted else {}
         with self._name_errors():
             estimator.fit(X, y, **given)
         return FittedTarget(estimator, codes, mean, scale)
 
-    def _measure_loss(self, one: FittedTarget, rows: Rows) -> float:
+    def _calibrate(self, estimator: Any, y: Ints, splits: Sequence[Split]) -> Any:
+        """Return a classifier with probabilities (Platt 1999) in front of one without."""
+        from sklearn.calibration import CalibratedClassifierCV
+
+        usable = [(train, held) for train, held in splits if np.ptp(y[train]) > 0]
+        if not usable:
+            raise ValueError(
+                f"{self.class_name} has no predict_proba, and without any one fold the training "
+                "rows have one class alone, so that it cannot be calibrated. Name a classifier "
+                "with probabilities, or lower folds in [models]."
+            )
+        return CalibratedClassifierCV(estimator, cv=usable)
+
+    def _measure_loss(self, one: FittedTarget, rows: TargetRows) -> float:
         """Return the mean squared error, or one less the balanced accuracy."""
         predicted = self._predict_labels(one, rows.X)
         if self.task == "number":
-            return float(np.average((predicted - rows.y) ** 2, weights=rows.weight))
+            squares = (predicted - rows.y) ** 2
+            return float(np.average(squares, weights=rows.weight))
         is_right = predicted == rows.y
         recalls = []
         for code in np.unique(rows.y):  # scikit-learn warns of each class that no held row has
@@ -188,8 +179,10 @@ class Estimator(Family):
         """Predict numbers, or the codes of classes: (n_rows,)."""
         if one.estimator is None:
             return np.full(len(X), float(one.codes[0]))
+        scaled = _standardise(one, X)
         with self._name_errors():
-            predicted = np.asarray(one.estimator.predict(_standardise(one, X))).reshape(len(X))
+            predicted = np.asarray(one.estimator.predict(scaled))
+        predicted = predicted.reshape(len(X))
         if self.task == "class":
             predicted = one.codes[predicted.astype(np.int64)]
         return predicted.astype(np.float64)
@@ -200,9 +193,9 @@ class Estimator(Family):
         if one.estimator is None:
             shares[:, one.codes] = 1.0
             return shares
+        scaled = _standardise(one, X)
         with self._name_errors():
-            predicted = np.asarray(one.estimator.predict_proba(_standardise(one, X)))
-        shares[:, one.codes] = predicted
+            shares[:, one.codes] = one.estimator.predict_proba(scaled)
         return shares
 
     def predict(self, X: Features) -> Floats:
@@ -225,7 +218,7 @@ class Estimator(Family):
 
     @contextmanager
     def _name_errors(self) -> Iterator[None]:
-        """Give an error of the estimator its name; one line of what it says."""
+        """Name the estimator in an error of it; one line of what it says."""
         try:
             yield
         except (RooflineError, MemoryError):
@@ -253,11 +246,6 @@ def _measure_scales(X: Matrix) -> tuple[Float32s, Float32s]:
 
 
 def _standardise(one: FittedTarget, X: Matrix) -> Matrix:
-    return (X - one.mean) / one.scale if len(one.mean) else X
-
-
-def _calibrate(estimator: Any, splits: Sequence[tuple[Ints, Ints]]) -> Any:
-    """Return a classifier with probabilities (Platt 1999) in front of one without."""
-    from sklearn.calibration import CalibratedClassifierCV
-
-    return CalibratedClassifierCV(estimator, cv=list(splits))
+    if not len(one.mean):
+        return X
+    return (X - one.mean) / one.scale

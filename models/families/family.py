@@ -6,35 +6,15 @@ import inspect
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from extract.config.arrays import Floats, Ints
 from models.data.features import Features
 from models.data.folds import Folds, Held
-
-Chosen = dict[str, Any]
-Task = Literal["number", "class"]
-
-
-class Epoch(NamedTuple):
-    """A point of a learning curve.
-
-    The losses are squared errors in standard deviations of the target, or cross entropies.
-
-    Attributes
-    ----------
-    epoch : 1 for the first.
-    loss : mean over the epoch's batches in training, with dropout and augmentation.
-    held_loss : after the epoch, on the rows that decide when to stop.
-    best : whether this epoch's weights were kept.
-    """
-
-    epoch: int
-    loss: float
-    held_loss: float
-    best: bool
+from models.families.fit_results import Chosen, CrossFit, Epoch, HeldOut
+from models.families.training_rows import Task, TrainingRows
 
 
 class FitContext(NamedTuple):
@@ -64,45 +44,13 @@ class FitContext(NamedTuple):
 NO_CONTEXT = FitContext()
 
 
-class HeldOut(NamedTuple):
-    """What a model that has not seen some parts of the folds gives.
-
-    Attributes
-    ----------
-    predicted : (n_asked, n_targets).
-    chosen : for each target, the parameters chosen inside the training rows.
-    curves : for each target, its learning curve; empty where nothing is trained in epochs.
-    """
-
-    predicted: Floats
-    chosen: list[Chosen]
-    curves: Sequence[list[Epoch]] = ()
-
-
-class CrossFit(NamedTuple):
-    """Out-of-fold predictions.
-
-    Attributes
-    ----------
-    predicted : (n_rows, n_targets), each row by a model that has not seen its fold; NaN for rows in
-        no fold.
-    nested : (n_rows, n_targets) or None, each row by a model that has seen neither its fold nor the
-        fold before: a stack learns from them what it predicts the fold before with.
-    chosen : for each target, fold → the parameters chosen inside that fold's training rows.
-    curves : for each target, fold → its learning curve; empty where nothing is trained in epochs.
-    """
-
-    predicted: Floats
-    nested: Floats | None
-    chosen: list[dict[str, Chosen]]
-    curves: Sequence[dict[str, list[Epoch]]] = ()
-
-
 class Family:
     """A model of all targets at once, with scikit-learn's `get_params` and `set_params`.
 
     It is no scikit-learn estimator: importing that library takes a second, which a run with nothing
     to do should not wait.
+
+    A family says how it is fitted in `fit_rows`, and how it predicts in `predict`.
 
     With the task `class` there is one target, and Y has a column for each of its classes: 1 where
     it is the row's, else 0. Every choice is then made once for all columns, by the sum of their
@@ -126,7 +74,8 @@ class Family:
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the constructor's parameters; with `deep`, also those of a family inside."""
-        params = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        names = inspect.signature(type(self)).parameters
+        params = {name: getattr(self, name) for name in names}
         inner = params.get("family")
         if deep and inner is not None:
             params |= {f"family__{name}": value for name, value in inner.get_params().items()}
@@ -146,7 +95,8 @@ class Family:
                     f"{type(self).__name__}: no parameter {name!r}; it has {', '.join(known)}"
                 )
             owner, _, inner = name.rpartition("__")
-            setattr(getattr(self, owner) if owner else self, inner, value)
+            family = getattr(self, owner) if owner else self
+            setattr(family, inner, value)
         return self
 
     def fresh(self) -> Self:
@@ -159,7 +109,6 @@ class Family:
     def check_loaded(self) -> None:
         """Check a model that was read from a file before it is used; raises ValueError."""
 
-    @abstractmethod
     def fit(
         self,
         X: Features,
@@ -173,13 +122,19 @@ class Family:
 
         Parameters
         ----------
-        X : (n_rows, n_features), finite.
-        Y : (n_rows, n_targets); NaN where the label is missing, then for all classes of a target.
-        folds : folds of these rows, on which every choice is made; with one alone nothing is
-            chosen.
-        weight : (n_rows,), > 0, mean 1; how much each row counts.
+        X, Y, weight, folds : as of `TrainingRows`.
         context : what the fit is part of.
+
+        Raises
+        ------
+        ValueError : a target without one label, or what `fit_rows` of the family raises.
         """
+        self.fit_rows(TrainingRows(X, Y, weight, folds), context)
+        return self
+
+    @abstractmethod
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
+        """Fit every target on some rows; what every family does in its own way."""
 
     @abstractmethod
     def predict(self, X: Features) -> Floats:
@@ -208,7 +163,7 @@ class Family:
         X, Y, folds, weight, context : as for `fit`, of all rows.
         nested : also compute what a stack learns from (at least three folds).
         """
-        n_targets = Y.shape[1]
+        data = TrainingRows(X, Y, weight, folds)
         singles = {folds.parts_of(fold): fold for fold in folds.folds}
         pairs = {}
         if nested:
@@ -216,32 +171,22 @@ class Family:
         asked = {}
         for held, fold in (singles | pairs).items():
             asked[held] = folds.held(folds.parts_of(fold))
-        predicted = np.full(Y.shape, np.nan)
+        out = _empty_cross_fit(Y.shape)
         nested_predicted = np.full(Y.shape, np.nan)
-        chosen: list[dict[str, Chosen]] = [{} for _ in range(n_targets)]
-        curves: list[dict[str, list[Epoch]]] = [{} for _ in range(n_targets)]
-        found = self.predict_held(X, Y, asked=asked, folds=folds, weight=weight, context=context)
-        for held, out in found:
+        for held, found in self.predict_held(data, asked, context):
             if held in pairs:
-                nested_predicted[asked[held]] = out.predicted
+                nested_predicted[asked[held]] = found.predicted
                 continue
-            predicted[asked[held]] = out.predicted
+            out.predicted[asked[held]] = found.predicted
             fold_name = str(singles[held])
-            for t, parameters in enumerate(out.chosen):
-                chosen[t][fold_name] = parameters
-            for t, curve in enumerate(out.curves):
-                curves[t][fold_name] = curve
-        return CrossFit(predicted, nested_predicted if nested else None, chosen, curves)
+            for t, parameters in enumerate(found.chosen):
+                out.chosen[t][fold_name] = parameters
+            for t, curve in enumerate(found.curves):
+                out.curves[t][fold_name] = curve
+        return out._replace(nested=nested_predicted) if nested else out
 
     def predict_held(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        asked: Mapping[Held, Ints],
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
+        self, data: TrainingRows, asked: Mapping[Held, Ints], context: FitContext
     ) -> Iterator[tuple[Held, HeldOut]]:
         """Yield what a model without each set of held parts gives, by one fit a set.
 
@@ -249,27 +194,34 @@ class Family:
 
         Parameters
         ----------
-        X, Y, folds, weight, context : as for `fit`, of all rows.
-        asked : parts to leave out → rows to predict without them.
+        data : all rows. asked : parts to leave out → rows to predict without them.
         """
+        folds = data.folds
         for held, rows in asked.items():
-            training = folds.training(held)
-            fitted = self.fresh().fit(
-                X.rows(training),
-                Y[training],
-                folds=folds.take(training),
-                weight=weight[training],
-                context=context._replace(held=_name_folds(held, folds)),
-            )
-            predicted = fitted.predict(X.rows(rows))
+            training = data.take(folds.training(held))
+            fitted = self.fresh()
+            fitted.fit_rows(training, context._replace(held=_name_folds(held, folds)))
+            predicted = fitted.predict(data.X.rows(rows))
             yield held, HeldOut(predicted, fitted.chosen_, fitted.curves_)
+
+
+def _empty_cross_fit(shape: tuple[int, ...]) -> CrossFit:
+    """Return what predictions of (n_rows, n_targets) are written into."""
+    n_targets = shape[1]
+    return CrossFit(
+        predicted=np.full(shape, np.nan),
+        nested=None,
+        chosen=[{} for _ in range(n_targets)],
+        curves=[{} for _ in range(n_targets)],
+    )
 
 
 def _name_folds(held: Held, folds: Folds) -> str:
     """Return the folds of some parts in words: `fold 2` or `folds 1, 2`."""
     numbers = sorted({part // folds.per_fold for part in held})
     noun = "fold" if len(numbers) == 1 else "folds"
-    return f"{noun} {', '.join(map(str, numbers))}"
+    listed = ", ".join(map(str, numbers))
+    return f"{noun} {listed}"
 
 
 def as_probabilities(values: Floats, task: Task) -> Floats:
@@ -286,39 +238,3 @@ def as_probabilities(values: Floats, task: Task) -> Floats:
         return values
     shares = np.maximum(values, 0)
     return shares / shares.sum(axis=1, keepdims=True)
-
-
-def labelled_groups(Y: Floats) -> Iterator[tuple[Ints, Ints]]:
-    """Yield (rows, columns) of the targets that have labels in the same rows, to share their work.
-
-    Raises
-    ------
-    ValueError : a target without one label.
-    """
-    patterns, group = np.unique(~np.isnan(Y), axis=1, return_inverse=True)
-    for number, pattern in enumerate(patterns.T):
-        rows = np.flatnonzero(pattern)
-        columns = np.flatnonzero(group.ravel() == number)
-        if not len(rows):
-            raise ValueError(
-                f"target {columns[0]}: no labelled tile among {len(Y)} training tiles; "
-                "remove the target or fill in its column"
-            )
-        yield rows, columns
-
-
-def list_labels(Y: Floats, task: Task) -> list[tuple[Ints, Floats]]:
-    """Return the labelled rows of each target, and their labels; of classes their numbers.
-
-    Raises
-    ------
-    ValueError : a target without one label.
-    """
-    rows_of = {}
-    for rows, columns in labelled_groups(Y):
-        for column in columns.tolist():
-            rows_of[column] = rows
-    if task == "class":
-        rows = rows_of[0]
-        return [(rows, Y[rows].argmax(axis=1).astype(np.float64))]
-    return [(rows_of[t], Y[rows_of[t], t]) for t in range(Y.shape[1])]

@@ -9,8 +9,7 @@ import numpy as np
 
 from extract.config.arrays import Bools, Floats, Ints
 from models.data.features import Features
-from models.data.folds import Folds
-from models.families.family import NO_CONTEXT, Family, FitContext, Task, labelled_groups
+from models.families.family import Family, FitContext
 from models.families.neighbour_search import (
     N_NEIGHBORS,
     WEIGHTS,
@@ -20,6 +19,7 @@ from models.families.neighbour_search import (
     predict_nearest,
     search_all,
 )
+from models.families.training_rows import Task, TrainingRows
 
 MAX_SEARCH = 200_000  # a search compares each row with each: an hour on two cores at 512 features
 
@@ -74,15 +74,7 @@ class Neighbours(Family):
         self.seed = seed
         self.task = task
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Keep the scaled rows, and choose number and weighting of every target on the folds.
 
         Raises
@@ -93,12 +85,10 @@ class Neighbours(Family):
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import Normalizer, StandardScaler
 
-        drawn = self.draw_rows(len(X))
+        drawn = self.draw_rows(len(data.X))
         if drawn is not None:
-            X = X.rows(drawn)
-            Y = Y[drawn]
-            folds = folds.take(drawn)
-            weight = weight[drawn]
+            data = data.take(drawn)
+        X = data.X
         X.check_fits()
         scaler = StandardScaler(with_mean=self.centre, with_std=self.standardise)
         for _, chunk in X.chunks():
@@ -108,20 +98,17 @@ class Neighbours(Family):
             steps.append(Normalizer())
         self.scaler_ = make_pipeline(*steps)
         self.X_ = np.empty(X.shape, np.float32)
-        self.Y_ = Y
-        self.weight_ = weight
+        self.Y_ = data.Y
+        self.weight_ = data.weight
         for piece, chunk in X.chunks():
             self.X_[piece] = self.scaler_.transform(chunk)
-        self.chosen_ = [{} for _ in range(Y.shape[1])]
+        self.chosen_ = [{} for _ in range(data.Y.shape[1])]
         is_class = self.task == "class"
         choice = Choice(search_all, self.n_neighbors, self.weights, self.task, by_hits=is_class)
-        for rows, columns in labelled_groups(Y):
-            labels = Y[np.ix_(rows, columns)]
-            inner = folds.take(rows)
-            chosen, _ = choice.choose(self.X_[rows], labels, folds=inner, weight=weight[rows])
+        for rows, columns, mine in data.split_labelled():
+            chosen, _ = choice.choose(self.X_[rows], mine)
             for t, one in zip(columns, chosen, strict=True):
                 self.chosen_[t] = one
-        return self
 
     def draw_rows(self, n: int) -> Ints | None:
         """Return the rows of n training rows that are searched; None for all.

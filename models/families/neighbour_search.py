@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from extract.config.arrays import Floats, Ints, Matrix
-from models.data.folds import Folds
-from models.families.family import Chosen, Task, labelled_groups
+from models.families.fit_results import Chosen
+from models.families.training_rows import Task, TrainingRows, labelled_groups
 
 Weighting = Literal["uniform", "distance"]
 N_NEIGHBORS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80)
@@ -47,9 +47,7 @@ class Choice(NamedTuple):
     task: Task
     by_hits: bool = False
 
-    def choose(
-        self, X: Matrix, Y: Floats, *, folds: Folds, weight: Floats
-    ) -> tuple[list[Chosen], Floats]:
+    def choose(self, X: Matrix, data: TrainingRows) -> tuple[list[Chosen], Floats]:
         """Return number and weighting of each target, and the weighted sum of squared errors they
         had on the folds.
 
@@ -58,30 +56,26 @@ class Choice(NamedTuple):
 
         Parameters
         ----------
-        X : (n, d). Y : (n, n_targets), no NaN. folds, weight : of the rows.
+        X : (n, d), what is searched. data : the rows, without NaN among their labels.
         """
+        Y = data.Y
+        weight = data.weight
         n_targets = Y.shape[1]
-        splits = []
-        for train, held in folds.splits():
-            if len(train) and len(held):
-                splits.append((train, held))
+        splits = list(data.folds.splits())
         if not splits:
             default = self._choose_unseen(len(X))
-            return [default] * n_targets, np.zeros(n_targets)
+            no_errors = np.zeros(n_targets)
+            return [default] * n_targets, no_errors
         largest = min(len(train) for train, _ in splits)
         usable = [k for k in self.n_neighbors if k <= largest]
         ks = np.unique(usable or [largest])
         tally = _Tally((len(self.weights), len(ks), n_targets))
         for train, held in splits:
             found = self.search(X[train], X[held], int(ks[-1]))
+            known = Y[train]
+            counts = weight[train]
             for w, weighting in enumerate(self.weights):
-                blended = blend(
-                    found,
-                    Y[train],
-                    weight[train],
-                    ks=ks,
-                    weighting=weighting,
-                )
+                blended = blend(found, known, counts, ks=ks, weighting=weighting)
                 for part, predicted in blended:
                     rows = held[part]
                     tally.add(w, predicted, Y[rows], weight[rows])
@@ -99,8 +93,13 @@ class Choice(NamedTuple):
 
     def _choose_unseen(self, n_rows: int) -> Chosen:
         """Return what is taken where there are no folds to choose on."""
-        nearest = min(sorted(self.n_neighbors), key=lambda k: abs(k - _DEFAULT))
-        return {"n_neighbors": min(nearest, n_rows), "weights": self.weights[0]}
+        ks = np.sort(self.n_neighbors)
+        distance = np.abs(ks - _DEFAULT)
+        nearest = int(ks[distance.argmin()])
+        return {
+            "n_neighbors": min(nearest, n_rows),
+            "weights": self.weights[0],
+        }
 
 
 class _Tally:
@@ -119,11 +118,13 @@ class _Tally:
 
     def add(self, w: int, predicted: Floats, truth: Floats, weight: Floats) -> None:
         """Add rows that a weighting predicts from every number: (n, n_numbers, n_targets)."""
-        squares = (predicted - truth[:, None]) ** 2
+        residuals = predicted - truth[:, None]
+        squares = residuals**2
         self._errors[w] += np.tensordot(weight, squares, axes=1)
         weighted = weight[:, None] * truth
         likeliest = predicted.argmax(axis=2)
-        is_right = likeliest == truth.argmax(axis=1)[:, None]
+        true = truth.argmax(axis=1)
+        is_right = likeliest == true[:, None]
         self._hits[w] += is_right.T @ weighted
         self._true += weighted.sum(axis=0)
 
@@ -142,9 +143,10 @@ class _Tally:
         is_there = self._true > 0
         hits = self._hits[..., is_there]
         recall = hits / self._true[is_there]
-        accuracy = recall.mean(axis=2).round(12)
+        accuracy = recall.mean(axis=2)
+        missed = -accuracy.round(12)
         errors = self._errors.sum(axis=2)
-        order = np.lexsort([errors.ravel(), -accuracy.ravel()])
+        order = np.lexsort([errors.ravel(), missed.ravel()])
         return int(order[0])
 
 
@@ -156,25 +158,22 @@ def predict_nearest(
     """
     out = np.empty((len(asked), Y.shape[1]))
     for rows, columns in labelled_groups(Y):
-        sizes = np.array([min(chosen[t]["n_neighbors"], len(rows)) for t in columns])
+        of_columns = [chosen[t] for t in columns]
+        wanted = np.array([one["n_neighbors"] for one in of_columns])
+        sizes = np.minimum(wanted, len(rows))
+        weightings = np.array([one["weights"] for one in of_columns])
         ks = np.unique(sizes)
+        counts = weight[rows]
         found = search(X[rows], asked, int(ks[-1]))
         for weighting in WEIGHTS:
-            mine = [i for i, t in enumerate(columns) if chosen[t]["weights"] == weighting]
-            if not mine:
+            is_mine = weightings == weighting
+            targets = columns[is_mine]
+            if not len(targets):
                 continue
-            targets = columns[mine]
             known = Y[np.ix_(rows, targets)]
-            place = np.searchsorted(ks, sizes[mine])
-            each = np.arange(len(mine))
-            blended = blend(
-                found,
-                known,
-                weight[rows],
-                ks=ks,
-                weighting=weighting,
-            )
-            for part, predicted in blended:
+            place = np.searchsorted(ks, sizes[is_mine])
+            each = np.arange(len(targets))
+            for part, predicted in blend(found, known, counts, ks=ks, weighting=weighting):
                 out[part, targets] = predicted[:, place, each]
     return out
 
@@ -195,12 +194,15 @@ def blend(
     for start in range(0, len(found.order), _BATCH):
         part = slice(start, start + _BATCH)
         index = found.order[part, :largest]
-        counts = weight[index][:, :, None]
+        counts = weight[index]
         if weighting == "distance":
-            nearness = _nearness(found.distance[part, :largest])
-            counts = counts * nearness[:, :, None]
-        labels = _sum_first(counts * Y[index], starts)
-        yield part, labels / _sum_first(counts, starts)
+            distance = found.distance[part, :largest]
+            counts = counts * _nearness(distance)
+        counts = counts[:, :, None]
+        weighted = counts * Y[index]
+        labels = _sum_first(weighted, starts)
+        total = _sum_first(counts, starts)
+        yield part, labels / total
 
 
 def _sum_first(values: Floats, starts: Ints) -> Floats:
@@ -225,8 +227,9 @@ def search_all(X: Matrix, asked: Matrix, k: int) -> Nearest:
     """Search by comparing each with each, a block at a time."""
     from sklearn.neighbors import NearestNeighbors
 
-    tree = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(X)
-    distance, order = tree.kneighbors(asked)
+    index = NearestNeighbors(n_neighbors=k, algorithm="brute")
+    index.fit(X)
+    distance, order = index.kneighbors(asked)
     return Nearest(distance, order)
 
 
@@ -234,6 +237,7 @@ def search_map(X: Matrix, asked: Matrix, k: int) -> Nearest:
     """Search in a tree: for two or three columns."""
     from scipy.spatial import cKDTree
 
+    tree = cKDTree(X)
     ranks = np.arange(1, k + 1)
-    distance, order = cKDTree(X).query(asked, k=ranks)
+    distance, order = tree.query(asked, k=ranks)
     return Nearest(distance, order)

@@ -102,7 +102,8 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
         )
     function = getattr_static(find_family(name), "__init__")
     hints = get_type_hints(function)
-    known = {key: kind for key, kind in hints.items() if key not in ("return", *_NOT_SET)}
+    hidden = ("return", *_NOT_SET)
+    known = {key: kind for key, kind in hints.items() if key not in hidden}
     checked = {}
     for key, value in params.items():
         _check_name(name, key, known)
@@ -112,10 +113,10 @@ def check_params(name: str, params: Mapping[str, Any]) -> dict[str, Any]:
         try:
             checked[key] = TypeAdapter(known[key]).validate_python(given)
         except ValidationError as error:
-            problem = error.errors()[0]["msg"]
-            raise ValueError(
-                f"{name}.{key}: {problem[:1].lower()}{problem[1:]}, got {value!r}"
-            ) from None
+            first, *_ = error.errors()
+            problem = first["msg"]
+            start = problem[:1].lower()
+            raise ValueError(f"{name}.{key}: {start}{problem[1:]}, got {value!r}") from None
         _check_kinds(name, key, given, checked[key])
         _check_bounds(name, key, checked[key])
     return checked
@@ -144,9 +145,12 @@ def _check_kinds(name: str, key: str, given: Any, value: Any) -> None:
     """
     pairs = zip(given, value, strict=True) if isinstance(value, tuple) else [(given, value)]
     for one, turned in pairs:
-        if any(isinstance(one, kind) != isinstance(turned, kind) for kind in (str, bool)):
-            kind = {bool: "true or false", str: "text"}.get(type(turned), "a number")
-            raise ValueError(f"{name}.{key}: expected {kind}, got {one!r}")
+        is_text_alike = isinstance(one, str) == isinstance(turned, str)
+        is_truth_alike = isinstance(one, bool) == isinstance(turned, bool)
+        if is_text_alike and is_truth_alike:
+            continue
+        kind = {bool: "true or false", str: "text"}.get(type(turned), "a number")
+        raise ValueError(f"{name}.{key}: expected {kind}, got {one!r}")
 
 
 def _check_bounds(name: str, key: str, value: Any) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from extract.config.arrays import Float32s, Floats, Matrix
 from models.data.features import Features
-from models.data.folds import Folds
-from models.families.family import NO_CONTEXT, Family, FitContext
-from models.families.linear.labelled_rows import few_threads
+from models.families.family import Family, FitContext
+from models.families.linear.ridge_paths import few_threads
+from models.families.training_rows import TrainingRows
 
 _FILE = "pca.npz"
 _MORE = 16  # directions that are followed beyond those asked for
@@ -45,29 +45,19 @@ class Reduced(Family):
         self.seed = seed
         self.revision = family.revision
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Find the axes of the rows, then fit the family; its choices are made on the same axes.
 
         Raises
         ------
         ValueError : fewer rows or columns than components.
         """
-        self.axes_ = find_axes(X, self.k, self.seed)
-        reduced = reduce_features(X, self.axes_)
-        self.fitted_ = self.family.fresh().fit(
-            reduced, Y, folds=folds, weight=weight, context=context
-        )
+        self.axes_ = find_axes(data.X, self.k, self.seed)
+        reduced = reduce_features(data.X, self.axes_)
+        self.fitted_ = self.family.fresh()
+        self.fitted_.fit_rows(data._replace(X=reduced), context)
         self.chosen_ = self.fitted_.chosen_
         self.curves_ = self.fitted_.curves_
-        return self
 
     def predict(self, X: Features) -> Floats:
         """Reduce, and let the family predict: (n_rows, n_targets)."""
@@ -81,7 +71,8 @@ class Reduced(Family):
         if slopes is None:
             return None
         k = self.axes_.axes.shape[1]
-        return np.append(np.abs(self.axes_.axes) @ slopes[:k], slopes[k:])
+        of_core = np.abs(self.axes_.axes) @ slopes[:k]
+        return np.append(of_core, slopes[k:])
 
     def save_axes(self, folder: Path) -> None:
         """Write the axes as plain arrays."""
@@ -92,7 +83,8 @@ class Reduced(Family):
         """Put the axes in front of the family that was read."""
         with np.load(folder / _FILE, allow_pickle=False) as arrays:
             axes = Axes(arrays["mean"], arrays["axes"])
-        model = cls(fitted, axes.axes.shape[1])
+        n_components = axes.axes.shape[1]
+        model = cls(fitted, n_components)
         model.axes_ = axes
         model.fitted_ = fitted
         model.chosen_ = fitted.chosen_
@@ -106,11 +98,14 @@ def inner_family(model: Family) -> Family:
 
 def reduce_features(X: Features, axes: Axes) -> Features:
     """Return the components, streamed; what stands beside stays beside: (n_rows, k + n_beside)."""
-    out = np.empty((len(X), axes.axes.shape[1]), np.float32)
+    n_components = axes.axes.shape[1]
+    out = np.empty((len(X), n_components), np.float32)
     for rows, chunk in X.core().chunks():
-        out[rows] = (chunk - axes.mean) @ axes.axes
-    beside = X.read_beside()
-    return Features(out, beside=beside if beside.shape[1] else None)
+        centred = chunk - axes.mean
+        out[rows] = centred @ axes.axes
+    if X.beside is None:
+        return Features(out)
+    return Features(out, beside=X.read_beside())
 
 
 def find_axes(X: Features, k: int, seed: int) -> Axes:
@@ -149,8 +144,9 @@ def _iterate(X: Features, k: int, seed: int) -> Axes:
         total += chunk.sum(axis=0, dtype=np.float64)
     mean = (total / n_rows).astype(np.float32)
     width = min(k + _MORE, n_rows, n_features)
-    generator = np.random.default_rng(seed)
-    axes = generator.standard_normal((n_features, width)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    drawn = rng.standard_normal((n_features, width))
+    axes = drawn.astype(np.float32)
     for _ in range(_PASSES - 1):
         axes = _orthonormal(axes)
         grown = np.zeros(axes.shape)
@@ -162,7 +158,8 @@ def _iterate(X: Features, k: int, seed: int) -> Axes:
     axes = _orthonormal(axes)
     square = np.zeros((width, width))
     for _, chunk in X.chunks():
-        scores = (chunk - mean) @ axes
+        centred = chunk - mean
+        scores = centred @ axes
         square += scores.T @ scores
     with few_threads(width):
         _, directions = np.linalg.eigh(square)  # of the least variance first
@@ -178,4 +175,5 @@ def _orthonormal(axes: Matrix) -> Matrix:
     the two cores.
     """
     with few_threads(axes.shape[1]):
-        return np.linalg.qr(axes)[0]
+        orthonormal, _ = np.linalg.qr(axes)
+    return orthonormal

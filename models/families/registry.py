@@ -7,7 +7,7 @@ from typing import Any
 
 from models.data.model_names import FINETUNE, ModelSpec
 from models.families.baselines import Location, Mean, Region
-from models.families.family import Family, Task
+from models.families.family import Family
 from models.families.linear.margins import Logistic, SupportVectors
 from models.families.linear.ridge import SharedRidge
 from models.families.nearest_neighbours import Neighbours
@@ -16,6 +16,7 @@ from models.families.networks.finetune import Finetune
 from models.families.networks.head import Head, JointHead
 from models.families.networks.tail import Tail
 from models.families.pca import Reduced
+from models.families.training_rows import Task
 from models.families.trees.boosting import Boosting, JointBoosting
 from models.families.trees.forest import ExtraTrees, Forest
 

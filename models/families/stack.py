@@ -52,26 +52,30 @@ def stack_folds(
     -------
     (n,), NaN where a member has no prediction; and the weights by fold.
     """
-    out = np.full(len(truth), np.nan)
+    n_rows = len(truth)
+    out = np.full(n_rows, np.nan)
     learned = {}
     is_labelled = np.isfinite(truth)
     is_usable = np.isfinite(predicted).all(axis=1)
     has_nested = np.isfinite(nested).all(axis=1)
     for fold in folds.folds:
-        training = folds.training(folds.parts_of(fold))
-        known = training[is_labelled[training]]
+        is_known = np.zeros(n_rows, dtype=bool)
+        is_known[folds.training(folds.parts_of(fold))] = True
+        is_known &= is_labelled
         after = next(g for g in folds.folds if folds.before(g) == fold)
         is_taught = (folds.fold == after) & has_nested
-        rows = known[is_taught[known]]
-        asked = np.flatnonzero((folds.fold == fold) & is_usable)
+        rows = np.flatnonzero(is_known & is_taught)
+        is_asked = (folds.fold == fold) & is_usable
+        asked = np.flatnonzero(is_asked)
         if not len(rows) or not len(asked):
             continue
+        mean = np.average(truth[is_known], weights=weight[is_known])
         solved = fit_weights(
             truth[rows],
             nested[rows],
             unit=unit[rows],
             weight=weight[rows],
-            mean=float(np.average(truth[known], weights=weight[known])),
+            mean=float(mean),
         )
         learned[str(fold)] = solved
         out[asked] = predicted[asked] @ solved.weights + solved.intercept
@@ -89,10 +93,15 @@ def fit_weights(
     mean : label that is predicted where no member says more.
     """
     rows = _Rows(truth - mean, members - mean, weight)
-    penalty = PENALTIES[_choose(_measure(rows, unit))]
+    errors = _measure(rows, unit)
+    penalty = PENALTIES[_choose(errors)]
     weights = _solve(rows, penalty)
-    intercept = mean * (1 - float(weights.sum()))
-    return Weights(weights, intercept, penalty)
+    total = float(weights.sum())
+    return Weights(
+        weights=weights,
+        intercept=mean * (1 - total),
+        penalty=penalty,
+    )
 
 
 class _Rows(NamedTuple):
@@ -103,7 +112,11 @@ class _Rows(NamedTuple):
     weight: Floats
 
     def take(self, which: Bools) -> _Rows:
-        return _Rows(self.truth[which], self.members[which], self.weight[which])
+        return _Rows(
+            truth=self.truth[which],
+            members=self.members[which],
+            weight=self.weight[which],
+        )
 
 
 def _measure(rows: _Rows, unit: Ints) -> Floats:
@@ -113,16 +126,20 @@ def _measure(rows: _Rows, unit: Ints) -> Floats:
     errors = np.zeros((len(PENALTIES), n_units))
     if n_units < 2:
         return errors
-    shuffled = np.random.default_rng(0).permutation(n_units)
+    rng = np.random.default_rng(0)
+    shuffled = rng.permutation(n_units)
     part = shuffled[number] % _INNER_FOLDS
     for held in np.unique(part):
         is_held = part == held
         training = rows.take(~is_held)
         test = rows.take(is_held)
-        for i, penalty in enumerate(PENALTIES):
-            residuals = test.members @ _solve(training, penalty) - test.truth
+        unit_of_test = number[is_held]
+        for of_penalty, penalty in zip(errors, PENALTIES, strict=True):
+            weights = _solve(training, penalty)
+            predicted = test.members @ weights
+            residuals = predicted - test.truth
             squares = test.weight * residuals**2
-            errors[i] += np.bincount(number[is_held], weights=squares, minlength=n_units)
+            of_penalty += np.bincount(unit_of_test, weights=squares, minlength=n_units)
     return errors
 
 
@@ -133,11 +150,14 @@ def _choose(errors: Floats) -> int:
     n_penalties, n_units = errors.shape
     if n_units < 2:
         return n_penalties - 1
-    best = errors.sum(axis=1).argmin()
+    total = errors.sum(axis=1)
+    best = total.argmin()
     excess = errors - errors[best]
-    standard_error = excess.std(axis=1, ddof=1) / np.sqrt(n_units)
+    deviation = excess.std(axis=1, ddof=1)
+    standard_error = deviation / np.sqrt(n_units)
     is_as_good = excess.mean(axis=1) <= standard_error
-    return int(np.flatnonzero(is_as_good).max())
+    as_good = np.flatnonzero(is_as_good)
+    return int(as_good[-1])
 
 
 def _solve(rows: _Rows, penalty: float) -> Floats:
@@ -149,16 +169,21 @@ def _solve(rows: _Rows, penalty: float) -> Floats:
     """
     from scipy.optimize import lsq_linear, nnls  # slow to import
 
-    m = rows.members.shape[1]
+    members = rows.members
+    m = members.shape[1]
     share = rows.weight / rows.weight.sum()
     variance = float(share @ rows.truth**2)
     ridge = penalty * (variance or 1.0)
-    scaled = rows.members * np.sqrt(share)[:, None]
-    square = scaled.T @ scaled + ridge * np.eye(m)
-    upper = np.linalg.cholesky(square).T
-    product = rows.members.T @ (share * rows.truth)
-    right = np.linalg.solve(upper.T, product + ridge / m)
-    weights: Floats = nnls(upper, right)[0]
+    root = np.sqrt(share)
+    scaled = members * root[:, None]
+    square = scaled.T @ scaled
+    square += ridge * np.eye(m)
+    lower = np.linalg.cholesky(square)
+    product = members.T @ (share * rows.truth)
+    right = np.linalg.solve(lower, product + ridge / m)
+    weights: Floats
+    weights, _ = nnls(lower.T, right)
     if weights.max() > 1:
-        weights = lsq_linear(upper, right, bounds=(0, 1), method="bvls").x
+        bounded = lsq_linear(lower.T, right, bounds=(0, 1), method="bvls")
+        weights = bounded.x
     return weights

@@ -21,7 +21,8 @@ from extract.errors import PlaceError
 from extract.files.atomic import write_atomically
 from extract.files.locks import locked, locked_to_read
 from extract.tables.tile_table import Tiles
-from models.data.design import CutData, feed_rows
+from models.data.cut_data import CutData
+from models.data.design import feed_rows
 from models.data.features import Features
 from models.data.place_settings import PlaceSettings
 from models.data.pooling import pool_rows

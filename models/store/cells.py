@@ -17,7 +17,7 @@ import pandas as pd
 from extract.config.cuts import ALL_CUTS, NO_CUT, CellCut, Cut
 from extract.errors import FitError
 from extract.tables.tile_table import Tiles
-from models.data.design import read_source
+from models.data.cut_data import read_source
 from models.data.fold_file import hash_array, hash_folds
 from models.data.folds import Folds
 from models.data.model_names import STACK, ModelSpec, parse_model

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from extract.config.arrays import Floats, Ints
-from models.families.family import Chosen, CrossFit, Epoch
+from models.families.fit_results import Chosen, CrossFit, Epoch
 from models.store.cells import Planned
 
 

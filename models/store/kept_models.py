@@ -20,9 +20,10 @@ from extract.files.names import encode_name
 from models.data.model_names import ModelSpec, parse_model
 from models.families.estimator_files import read_estimators
 from models.families.estimator_settings import EstimatorSection
-from models.families.family import Family, Task
+from models.families.family import Family
 from models.families.pca import Reduced
 from models.families.registry import BASELINES, FAMILIES
+from models.families.training_rows import Task
 from models.store.cells import Cell
 from models.store.model_folder import check_seal, check_sealed
 from models.store.model_readme import describe_model

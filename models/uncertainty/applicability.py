@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -71,12 +71,17 @@ class Applicability:
 
     def measure(self, X: Features) -> Dissimilarity:
         """Measure how unlike the training rows some rows are."""
-        nearest, n_near = _find_nearest(self.place(X), self.points, self.limit * self.mean_distance)
-        return Dissimilarity(nearest / self.mean_distance, n_near * self.rows_a_point)
+        radius = self.limit * self.mean_distance
+        nearest, n_near = _find_nearest(self.place(X), self.points, radius)
+        return Dissimilarity(
+            value=nearest / self.mean_distance,
+            density=n_near * self.rows_a_point,
+        )
 
     def save(self, folder: Path) -> None:
         """Write it as plain arrays."""
-        np.savez(folder / FILE, allow_pickle=False, **asdict(self))
+        arrays = asdict(self)
+        np.savez(folder / FILE, allow_pickle=False, **arrays)
 
 
 def measure_applicability(
@@ -94,20 +99,22 @@ def measure_applicability(
     seed : of the random projection of wide rows.
     """
     core = X.core()
-    n_columns = core.shape[1]
-    chosen = np.linspace(0, len(core) - 1, min(len(core), _MOST_ROWS)).astype(np.int64)
+    n_rows, n_columns = core.shape
+    places = np.linspace(0, n_rows - 1, min(n_rows, _MOST_ROWS))
+    chosen = places.astype(np.int64)
+    fold_of_point = fold[chosen]
     mean, sd = _measure_spread(core)
-    varies = sd > 1e-6 * max(float(sd.max(initial=0.0)), 1e-30)
-    scale = np.zeros(n_columns, np.float32)
-    scale[varies] = 1 / sd[varies] if slopes is None else np.abs(slopes[:n_columns][varies])
-    if not scale.any() or len(np.unique(fold[chosen][fold[chosen] >= 0])) < 2:
+    scale = _scale_columns(sd, slopes)
+    folds = _list_folds(fold_of_point)
+    if not scale.any() or len(folds) < 2:
         return None
     projection = _draw_projection(n_columns, seed)
-    points = _place(core.rows(chosen), mean, scale, projection)
+    some = core.rows(chosen)
+    points = _place(some, mean, scale, projection)
     mean_distance = _find_mean_distance(points)
     if not mean_distance > 0:
         return None
-    training = _hold_out(points, fold[chosen]) / mean_distance
+    training = _hold_out(points, fold_of_point) / mean_distance
     return Applicability(
         mean=mean,
         scale=scale,
@@ -115,37 +122,65 @@ def measure_applicability(
         points=points,
         mean_distance=mean_distance,
         limit=_find_limit(training),
-        rows_a_point=len(core) / len(chosen),
+        rows_a_point=n_rows / len(chosen),
     )
+
+
+def _scale_columns(sd: Floats, slopes: Floats | None) -> Float32s:
+    """Return what each column is multiplied by: (d,), 0 where it does not vary."""
+    largest = float(sd.max(initial=0.0))
+    varies = sd > 1e-6 * max(largest, 1e-30)
+    scale = np.zeros(len(sd), np.float32)
+    if slopes is None:
+        scale[varies] = 1 / sd[varies]
+    else:
+        sizes = np.abs(slopes[: len(sd)])
+        scale[varies] = sizes[varies]
+    return scale
+
+
+def _list_folds(fold: Ints) -> Ints:
+    """Return the folds that have rows."""
+    is_in_fold = fold >= 0
+    return np.unique(fold[is_in_fold])
 
 
 def read_applicability(folder: Path) -> Applicability | None:
     """Read what `save` wrote into a model's folder; None where the model has none."""
-    if not (folder / FILE).is_file():
+    path = folder / FILE
+    if not path.is_file():
         return None
     try:
-        with np.load(folder / FILE, allow_pickle=False) as stored:
-            arrays: dict[str, Any] = {
-                name: stored[name] for name in Applicability.__dataclass_fields__
-            }
+        with np.load(path, allow_pickle=False) as stored:
+            return Applicability(
+                mean=stored["mean"],
+                scale=stored["scale"],
+                projection=stored["projection"],
+                points=stored["points"],
+                mean_distance=float(stored["mean_distance"]),
+                limit=float(stored["limit"]),
+                rows_a_point=float(stored["rows_a_point"]),
+            )
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise RunFileError(
-            f"{folder / FILE}: not what `make models` wrote ({error}). Do not trust this folder."
+            f"{path}: not what `make models` wrote ({error}). Do not trust this folder."
         ) from None
-    numbers = {name: float(arrays.pop(name)) for name in ("mean_distance", "limit", "rows_a_point")}
-    return Applicability(**arrays | numbers)
 
 
 def _measure_spread(X: Features) -> tuple[Float32s, Floats]:
     """Return mean and standard deviation of each column: (d,), (d,)."""
-    total = np.zeros(X.shape[1])
+    n_rows, n_columns = X.shape
+    total = np.zeros(n_columns)
     for _, chunk in X.chunks():
         total += chunk.sum(axis=0, dtype=np.float64)
-    mean = (total / len(X)).astype(np.float32)
-    squares = np.zeros(X.shape[1])
+    mean = (total / n_rows).astype(np.float32)
+    squares = np.zeros(n_columns)
     for _, chunk in X.chunks():
-        squares += ((chunk - mean) ** 2).sum(axis=0, dtype=np.float64)
-    return mean, np.sqrt(squares / max(len(X) - 1, 1))
+        centred = chunk - mean
+        squared = centred**2
+        squares += squared.sum(axis=0, dtype=np.float64)
+    variance = squares / max(n_rows - 1, 1)
+    return mean, np.sqrt(variance)
 
 
 def _draw_projection(n_columns: int, seed: int) -> Float32s:
@@ -153,15 +188,18 @@ def _draw_projection(n_columns: int, seed: int) -> Float32s:
     of narrow rows, for none.
     """
     n_projected = _PROJECTED if n_columns > _MOST_COLUMNS else 0
-    drawn = np.random.default_rng(seed).standard_normal((n_columns, n_projected))
-    return (drawn / np.sqrt(_PROJECTED)).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    drawn = rng.standard_normal((n_columns, n_projected))
+    scaled = drawn / np.sqrt(_PROJECTED)
+    return scaled.astype(np.float32)
 
 
 def _place(X: Features, mean: Float32s, scale: Float32s, projection: Float32s) -> Float32s:
-    n_projected = projection.shape[1]
-    points = np.empty((len(X), n_projected or len(mean)), np.float32)
+    n_columns, n_projected = projection.shape
+    points = np.empty((len(X), n_projected or n_columns), np.float32)
     for rows, chunk in X.core().chunks():
-        scaled = (chunk - mean) * scale
+        centred = chunk - mean
+        scaled = centred * scale
         points[rows] = scaled @ projection if n_projected else scaled
     return points
 
@@ -169,16 +207,24 @@ def _place(X: Features, mean: Float32s, scale: Float32s, projection: Float32s) -
 def _find_mean_distance(points: Float32s) -> float:
     from sklearn.metrics import pairwise_distances_chunked  # slow to load
 
-    sums = pairwise_distances_chunked(points, reduce_func=lambda found, _: found.sum(axis=1))
-    return float(sum(part.sum() for part in sums)) / max(len(points) * (len(points) - 1), 1)
+    def sum_rows(found: Floats, _: int) -> Floats:
+        return found.sum(axis=1)
+
+    n_points = len(points)
+    n_pairs = n_points * (n_points - 1)
+    sums = pairwise_distances_chunked(points, reduce_func=sum_rows)
+    total = sum(part.sum() for part in sums)
+    return float(total) / max(n_pairs, 1)
 
 
 def _hold_out(points: Float32s, fold: Ints) -> Floats:
     """Return the distance of each point to the nearest of another fold: (n_points in a fold,)."""
     held = []
-    for number in np.unique(fold[fold >= 0]):
-        mine = fold == number
-        nearest, _ = _find_nearest(points[mine], points[~mine], 0.0)
+    for number in _list_folds(fold):
+        is_mine = fold == number
+        mine = points[is_mine]
+        others = points[~is_mine]
+        nearest, _ = _find_nearest(mine, others, 0.0)
         held.append(nearest)
     return np.concatenate(held)
 
@@ -188,15 +234,18 @@ def _find_nearest(asked: Float32s, points: Float32s, radius: float) -> tuple[Flo
     from sklearn.metrics import pairwise_distances_chunked
 
     def reduce(found: Floats, _: int) -> tuple[Floats, Floats]:
-        return found.min(axis=1), np.count_nonzero(found < radius, axis=1)
+        is_near = found < radius
+        return found.min(axis=1), is_near.sum(axis=1)
 
-    parts = list(pairwise_distances_chunked(asked, points, reduce_func=reduce))
-    nearest, n_near = zip(*parts, strict=True)
-    return np.concatenate(nearest).astype(np.float64), np.concatenate(n_near).astype(np.float64)
+    parts = pairwise_distances_chunked(asked, points, reduce_func=reduce)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    nearest, n_near = (column.astype(np.float64) for column in columns)
+    return nearest, n_near
 
 
 def _find_limit(training: Floats) -> float:
     """Return the upper whisker of a box plot, at most the largest value."""
     lower, upper = np.quantile(training, [0.25, 0.75])
-    whisker = upper + _WHISKER * (upper - lower)
+    spread = upper - lower
+    whisker = upper + _WHISKER * spread
     return float(min(whisker, training.max()))

@@ -38,7 +38,11 @@ class Errors(NamedTuple):
 
     def take(self, rows: Ints) -> Errors:
         """Return some of them."""
-        return Errors(self.size[rows], self.area[rows], self.fold[rows])
+        return Errors(
+            size=self.size[rows],
+            area=self.area[rows],
+            fold=self.fold[rows],
+        )
 
 
 class Coverage(NamedTuple):
@@ -56,13 +60,15 @@ def find_half_width(errors: Errors, nominal: float) -> float:
     where areas are too few.
     """
     n_tiles, n_areas = _count_tiles(errors.area)
-    weight = 1 / ((n_areas + 1) * n_tiles)
+    share_of_area = (n_areas + 1) * n_tiles
+    weight = 1 / share_of_area
     order = np.argsort(errors.size, kind="stable")
     reached = np.cumsum(weight[order])
-    place = int(np.searchsorted(reached, nominal - 1e-12))
+    place = np.searchsorted(reached, nominal - 1e-12)
     if place == len(order):
         return float("inf")
-    return float(errors.size[order[place]])
+    last = order[place]
+    return float(errors.size[last])
 
 
 def choose_out_of_fold(candidates: list[Errors]) -> Errors:
@@ -75,38 +81,52 @@ def choose_out_of_fold(candidates: list[Errors]) -> Errors:
     ----------
     candidates : errors of each model that could have been chosen, on the same split.
     """
+    folds = np.concatenate([one.fold for one in candidates])
     parts = []
-    for fold in np.unique(np.concatenate([one.fold for one in candidates])):
-        best = min(candidates, key=lambda one: _mean_square(one, one.fold != fold))
-        parts.append(best.take(np.flatnonzero(best.fold == fold)))
-    size, area, folds = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Errors(size, area, folds)
+    for fold in np.unique(folds):
+        squares = [_mean_square(one, one.fold != fold) for one in candidates]
+        least = np.argmin(squares)
+        best = candidates[least]
+        mine = np.flatnonzero(best.fold == fold)
+        parts.append(best.take(mine))
+    return Errors(
+        size=np.concatenate([part.size for part in parts]),
+        area=np.concatenate([part.area for part in parts]),
+        fold=np.concatenate([part.fold for part in parts]),
+    )
 
 
 def _mean_square(errors: Errors, is_row: Bools) -> float:
     """Return the mean squared error over areas, the mean over each area's rows first."""
     if not is_row.any():
         return float("inf")
-    n_rows = np.bincount(errors.area[is_row])
-    total = np.bincount(errors.area[is_row], weights=errors.size[is_row] ** 2)
+    area = errors.area[is_row]
+    squares = errors.size[is_row] ** 2
+    n_rows = np.bincount(area)
+    total = np.bincount(area, weights=squares)
     has_rows = n_rows > 0
-    return float(np.mean(total[has_rows] / n_rows[has_rows]))
+    means = total[has_rows] / n_rows[has_rows]
+    return float(means.mean())
 
 
 def measure_coverage(errors: Errors, nominal: float) -> Coverage:
     """Hold every fold's areas against the half width that the other folds' areas give."""
     width = np.zeros(len(errors.size))
     for fold in np.unique(errors.fold):
-        mine = errors.fold == fold
-        shares_area = np.isin(errors.area, errors.area[mine])
-        others = errors.take(np.flatnonzero(~shares_area))
-        width[mine] = find_half_width(others, nominal)
+        is_mine = errors.fold == fold
+        own_areas = errors.area[is_mine]
+        shares_area = np.isin(errors.area, own_areas)
+        elsewhere = np.flatnonzero(~shares_area)
+        others = errors.take(elsewhere)
+        width[is_mine] = find_half_width(others, nominal)
     n_tiles, n_areas = _count_tiles(errors.area)
     weight = 1 / n_tiles / n_areas
     is_inside = errors.size <= width
-    coverage = float(weight @ is_inside)
-    half_width = float(weight @ width)
-    return Coverage(coverage, half_width, n_areas)
+    return Coverage(
+        coverage=float(weight @ is_inside),
+        half_width=float(weight @ width),
+        n_areas=n_areas,
+    )
 
 
 def _count_tiles(area: Ints) -> tuple[Ints, int]:

@@ -4,7 +4,7 @@ held on each split.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ def describe_intervals(
     rows = []
     for split in _HONEST:
         others = [one._replace(split=split) for one in rivals]
-        fitted = [one for one in others if target in read_finished(folder, *one).get("cells", {})]
+        fitted = [one for one in others if _is_fitted(folder, one, target)]
         if cell._replace(split=split) not in fitted:
             continue
         of_split = chosen
@@ -69,24 +69,27 @@ def describe_intervals(
     return {"intervals": widths, "coverage": rows}
 
 
-def write_coverage(folder: Path, kept: Iterable[dict[str, Any]]) -> None:
+def _is_fitted(folder: Path, cell: Cell, target: str) -> bool:
+    run = read_finished(folder, *cell)
+    return target in run.get("cells", {})
+
+
+def write_coverage(folder: Path, kept: Iterable[Mapping[str, Any]]) -> None:
     """Write `coverage.csv`."""
     write_csv(folder / "coverage.csv", build_coverage(kept))
 
 
-def build_coverage(kept: Iterable[dict[str, Any]]) -> pd.DataFrame:
+def build_coverage(kept: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return what each kept model's `model.json` says of its intervals; `mean_width` is NaN where
     infinite.
     """
-    rows = [
-        {
-            **row,
-            **{name: one[name] for name in ("cut", "model", "target")},
-            "mean_width": np.nan if row["half_width"] is None else 2 * row["half_width"],
-        }
-        for one in kept
-        for row in one["coverage"]
-    ]
+    rows = []
+    for one in kept:
+        named = {name: one[name] for name in ("cut", "model", "target")}
+        for row in one["coverage"]:
+            half_width = row["half_width"]
+            mean_width = np.nan if half_width is None else 2 * half_width
+            rows.append({**row, **named, "mean_width": mean_width})
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -102,10 +105,13 @@ def _describe_coverage(errors: Errors) -> Iterator[dict[str, Any]]:
     """
     for nominal in NOMINAL:
         measured = measure_coverage(errors, nominal)
-        facts = measured._asdict()
-        if not np.isfinite(measured.half_width):
-            facts |= {"coverage": None, "half_width": None}
-        yield {"nominal": nominal, **facts}
+        has_bounds = np.isfinite(measured.half_width)
+        yield {
+            "nominal": nominal,
+            "coverage": measured.coverage if has_bounds else None,
+            "half_width": measured.half_width if has_bounds else None,
+            "n_areas": measured.n_areas,
+        }
 
 
 def _read_errors_of_choice(
@@ -117,10 +123,11 @@ def _read_errors_of_choice(
     Levels are those of the first cell; a model of areas is no candidate at tiles.
     """
     read = [read_errors(folder, cell, target, tiles) for cell in cells]
-    return {
-        level: choose_out_of_fold([errors[level] for errors in read if level in errors])
-        for level in read[0]
-    }
+    chosen = {}
+    for level in read[0]:
+        candidates = [errors[level] for errors in read if level in errors]
+        chosen[level] = choose_out_of_fold(candidates)
+    return chosen
 
 
 def read_errors(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str, Errors]:
@@ -130,16 +137,20 @@ def read_errors(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str
     is_class = tiles.kind(target) == "class"
     read = read_classes if is_class else read_predictions
     frame = read(folder, *cell)
-    frame = frame[frame["target"] == target]
+    is_target = frame["target"] == target
+    frame = frame[is_target]
     frame = frame.dropna(subset=["truth", "prediction"])
     code, _ = pd.factorize(tiles.area)
     area_of = pd.Series(code.astype(np.int64), index=tiles.id.to_numpy())
-    frame = frame.assign(area=area_of.loc[frame["id"]].to_numpy())
+    area = area_of.loc[frame["id"]]
+    frame = frame.assign(area=area.to_numpy())
     if is_class:
-        names = read_finished(folder, *cell)["cells"][target]["classes"]
-        place = pd.Index(names).get_indexer(frame["truth"])
+        run = read_finished(folder, *cell)
+        names = pd.Index(run["cells"][target]["classes"])
+        place = names.get_indexer(frame["truth"])
         shares = np.array(frame["probability"].tolist(), np.float64)
-        of_truth = shares[np.arange(len(frame)), place]
+        row = np.arange(len(frame))
+        of_truth = shares[row, place]
         return {"tile": _errors(frame, 1 - of_truth)}
     areas = frame.groupby("area", as_index=False)
     mean = areas.agg({"truth": "mean", "prediction": "mean", "fold": "first"})
@@ -152,8 +163,13 @@ def read_errors(folder: Path, cell: Cell, target: str, tiles: Tiles) -> dict[str
 def _number_errors(frame: pd.DataFrame) -> Errors:
     truth = frame["truth"].to_numpy(np.float64)
     prediction = frame["prediction"].to_numpy(np.float64)
-    return _errors(frame, np.abs(truth - prediction))
+    residuals = truth - prediction
+    return _errors(frame, np.abs(residuals))
 
 
 def _errors(frame: pd.DataFrame, size: Floats) -> Errors:
-    return Errors(size, frame["area"].to_numpy(np.int64), frame["fold"].to_numpy(np.int64))
+    return Errors(
+        size=size,
+        area=frame["area"].to_numpy(np.int64),
+        fold=frame["fold"].to_numpy(np.int64),
+    )

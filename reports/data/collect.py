@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from extract.errors import ReportError
 from extract.tables.tile_table import Tiles, read_tiles
-from models.auditing.audit import read_audit
+from models.auditing.audit_file import AuditDocument, read_audit
 from models.evaluation.comparisons import COMPARISON_COLUMNS, WINNER_COLUMNS
 from models.settings import STRICTNESS
 from models.store.runs import join_cut, read_predictions, read_scores, read_table, run_folder
@@ -77,7 +76,7 @@ class Collected:
     predictions: pd.DataFrame
     unit: str
     tiles: Tiles | None
-    audit: dict[str, Any] | None
+    audit: AuditDocument | None
     runs: pd.DataFrame
     missing_runs: list[str]
     weights: pd.DataFrame

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from extract.config.arrays import Array, Floats
-from models.evaluation.comparisons import ALPHA, correct_holm
+from models.evaluation.simultaneous import ALPHA, correct_holm
 from reports.data.formats import plural
 
 N_NEIGHBOURS = 8

@@ -39,9 +39,11 @@ def map_linear(maps: Maps, weights: Floats, reference: Mean, pooling: Pooling) -
     if pooling not in ("avg", "max"):
         reference = reference.reshape(height, width, channels)
     by_place = spread_gradients(maps, weights, pooling)
-    deviations = maps - reference.astype(np.float64)
+    mean = reference.astype(np.float64)
+    deviations = maps - mean
     raised = np.einsum("nhwc,nhwc->nhw", deviations, by_place)
-    return height * width * raised
+    n_places = height * width
+    return n_places * raised
 
 
 def map_gradients(maps: Maps, gradients: Floats, reference: Mean) -> Floats:
@@ -73,11 +75,13 @@ def spread_gradients(maps: Maps, gradients: Floats, pooling: Pooling) -> Floats:
     n, height, width, channels = maps.shape
     if pooling == "avg":
         shares = gradients / (height * width)
-        return np.broadcast_to(shares[:, None, None, :], maps.shape)
+        by_place = shares[:, None, None, :]
+        return np.broadcast_to(by_place, maps.shape)
     if pooling == "max":
         flat = maps.reshape(n, height * width, channels)
         maxima = flat.argmax(axis=1, keepdims=True)
         spread = np.zeros(flat.shape)
-        np.put_along_axis(spread, maxima, gradients[:, None], axis=1)
+        of_maxima = gradients[:, None]
+        np.put_along_axis(spread, maxima, of_maxima, axis=1)
         return spread.reshape(maps.shape)
     return gradients.reshape(maps.shape)

@@ -26,7 +26,8 @@ def read_gradients(network: Any, inputs: Float32s) -> Floats:
     gradient = by_backend[keras.backend.backend()]
     starts = range(0, len(inputs), BATCH)
     pieces = [gradient(network, inputs[start : start + BATCH]) for start in starts]
-    return np.concatenate(pieces).astype(np.float64)
+    gradients = np.concatenate(pieces)
+    return gradients.astype(np.float64)
 
 
 def run_network(network: Any, inputs: Float32s) -> Float32s:
@@ -41,8 +42,10 @@ def _tensorflow(network: Any, inputs: Float32s) -> Array:
     given = tf.constant(inputs)
     with tf.GradientTape() as tape:
         tape.watch(given)
-        total = tf.reduce_sum(network(given, training=False))
-    return np.asarray(tape.gradient(total, given))
+        outputs = network(given, training=False)
+        total = tf.reduce_sum(outputs)
+    found = tape.gradient(total, given)
+    return np.asarray(found)
 
 
 def _jax(network: Any, inputs: Float32s) -> Array:
@@ -55,15 +58,18 @@ def _jax(network: Any, inputs: Float32s) -> Array:
         outputs, _ = network.stateless_call(trainable, frozen, x, training=False)
         return outputs.sum()
 
-    return np.asarray(jax.grad(total)(inputs))
+    differentiate = jax.grad(total)
+    return np.asarray(differentiate(inputs))
 
 
 def _torch(network: Any, inputs: Float32s) -> Array:
     import keras
     import torch
 
-    given = keras.ops.convert_to_tensor(inputs).detach().requires_grad_()
-    (found,) = torch.autograd.grad(network(given, training=False).sum(), given)
+    tensor = keras.ops.convert_to_tensor(inputs)
+    given = tensor.detach().requires_grad_()
+    outputs = network(given, training=False)
+    (found,) = torch.autograd.grad(outputs.sum(), given)
     return found.detach().cpu().numpy()
 
 
@@ -79,12 +85,15 @@ def split_network(network: Any) -> tuple[Any, Any]:
 
     layers = network.layers
     last = max(i for i, layer in enumerate(layers) if len(layer.output.shape) == 4)
-    at = layers[last](layers[last - 1].output)
-    given = keras.Input(at.shape[1:])
+    before = layers[last - 1].output
+    last_map = layers[last](before)
+    below = keras.Model(network.inputs, last_map)
+    given = keras.Input(last_map.shape[1:])
     flow = given
     for layer in layers[last + 1 :]:
         flow = layer(flow)
-    return keras.Model(network.inputs, at), keras.Model(given, flow)
+    above = keras.Model(given, flow)
+    return below, above
 
 
 @contextmanager
@@ -99,7 +108,8 @@ def shuffled(network: Any, seed: int) -> Iterator[None]:
     permuted = []
     for variable, values in zip(network.weights, weights, strict=True):
         if values.ndim == 2 and not variable.path.startswith("unit/"):
-            values = rng.permutation(values.ravel()).reshape(values.shape)
+            drawn = rng.permutation(values.ravel())
+            values = drawn.reshape(values.shape)
         permuted.append(values)
     network.set_weights(permuted)
     try:

@@ -36,12 +36,16 @@ def occlude(predict: Predict, maps: Maps, reference: Float32s, pooling: Pooling)
     -------
     (n, height, width) [unit of the target].
     """
-    n, height, width, _ = maps.shape
+    n_tiles, height, width, _ = maps.shape
     windows = list_windows(height, width)
+    n_windows = np.zeros((height, width))
+    for window in windows:
+        n_windows[window] += 1
     substitute = np.broadcast_to(reference, maps.shape[1:])
     step = max(1, _BYTES // maps[0].nbytes)
-    heat = np.zeros((n, height, width))
+    heat = np.zeros((n_tiles, height, width))
     for i, whole in enumerate(maps):
+        raised = heat[i]
         pooled = pool_maps(whole[None], pooling)
         (prediction,) = predict(i, pooled)
         for start in range(0, len(windows), step):
@@ -50,10 +54,7 @@ def occlude(predict: Predict, maps: Maps, reference: Float32s, pooling: Pooling)
             pooled = pool_maps(occluded, pooling)
             without = predict(i, pooled)
             for window, value in zip(some, without, strict=True):
-                heat[i][window] += prediction - value
-    n_windows = np.zeros((height, width))
-    for window in windows:
-        n_windows[window] += 1
+                raised[window] += prediction - value
     return heat / n_windows
 
 
@@ -79,4 +80,5 @@ def _cover(length: int) -> list[slice]:
     side = 2 * half
     starts = np.arange(0, length, half)
     starts = np.minimum(starts, length - side)
-    return [slice(start, start + side) for start in np.unique(starts).tolist()]
+    distinct = np.unique(starts)
+    return [slice(start, start + side) for start in distinct.tolist()]

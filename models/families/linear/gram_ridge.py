@@ -6,14 +6,14 @@ import numpy as np
 
 from extract.config.arrays import Floats, Ints, Matrix
 from models.data.folds import Held
-from models.families.linear.labelled_rows import (
+from models.families.linear.ridge_paths import (
     Enough,
-    LabelledRows,
     RidgePath,
     column_scales,
     rounding_variance,
     solve_shifted,
 )
+from models.families.training_rows import TrainingRows
 
 _SAMPLE = 1024  # rows that the shift is taken from
 
@@ -32,32 +32,37 @@ class Gram:
     is_scaled : whether the features are standardised; else they are centred alone.
     """
 
-    def __init__(self, data: LabelledRows, alphas: Floats, *, is_scaled: bool = True) -> None:
+    def __init__(self, data: TrainingRows, alphas: Floats, *, is_scaled: bool = True) -> None:
         self.data = data
         self.alphas = alphas
         self._is_scaled = is_scaled
         self._n_features = data.X.shape[1]
-        x_shift = data.X.sample(_SAMPLE).mean(axis=0, dtype=np.float64)
+        sample = data.X.sample(_SAMPLE)
+        x_shift = sample.mean(axis=0, dtype=np.float64)
         y_shift = np.average(data.Y, axis=0, weights=data.weight)
         self._shift = np.concatenate([x_shift, y_shift])
         self._moments = self._measure(data)
         no_rows = np.empty(0, np.int64)
         whole = self._sum(data.folds.parts, no_rows)
-        squares = np.diag(whole)[1 : self._n_features + 1]
-        self._squares = squares / whole[0, 0]
+        diagonal = np.diag(whole)
+        total = diagonal[0]
+        x_squares = diagonal[1 : self._n_features + 1]
+        self._squares = x_squares / total
 
-    def _measure(self, data: LabelledRows) -> dict[int, Floats]:
+    def _measure(self, data: TrainingRows) -> dict[int, Floats]:
         """Compute the second moments of every part of the folds, in one pass."""
         moments: dict[int, Floats] = {}
         for rows, chunk in data.X.chunks():
             part = data.folds.part[rows]
             labels = data.Y[rows]
-            root = np.sqrt(data.weight[rows])
-            used = np.unique(part[part >= 0])
+            weight = data.weight[rows]
+            root = np.sqrt(weight)
+            is_used = part >= 0
+            used = np.unique(part[is_used])
             for p in used.tolist():
-                mine = part == p
-                z = self._augment(chunk[mine], labels[mine])
-                z *= root[mine, None]
+                is_mine = part == p
+                z = self._augment(chunk[is_mine], labels[is_mine])
+                z *= root[is_mine, None]
                 square = z.T @ z
                 if p in moments:
                     square += moments[p]
@@ -67,9 +72,9 @@ class Gram:
     def _augment(self, x: Matrix, y: Floats) -> Floats:
         """Return z = (1, x, y) less the shift: (n, 1 + n_features + n_targets)."""
         xy = np.hstack([x, y])
-        xy = xy - self._shift
+        shifted = xy - self._shift
         ones = np.ones((len(xy), 1))
-        return np.hstack([ones, xy])
+        return np.hstack([ones, shifted])
 
     def _sum(self, parts: list[int], without: Ints) -> Floats:
         """Sum the moments of some parts, without some of their rows."""
@@ -97,20 +102,26 @@ class Gram:
         mean = moments[0, 1:] / total
         covariance = moments[1:, 1:] / total
         covariance -= np.outer(mean, mean)
-        variance = np.diag(covariance)[:d]
         x_mean = self._shift[:d] + mean[:d]
         y_mean = self._shift[d:] + mean[d:]
+        x_covariance = covariance[:d, :d]
+        xy_covariance = covariance[:d, d:]
+        variance = np.diag(x_covariance)
         least = 1e-10 * self._squares
         least += rounding_variance(x_mean, mean[:d])
         scale = column_scales(variance, least, is_scaled=self._is_scaled)
-        system = total * covariance[:d, :d]
+        system = total * x_covariance
         system /= np.outer(scale, scale)
-        right = total * covariance[:d, d:]
+        right = total * xy_covariance
         right /= scale[:, None]
         coef = solve_shifted(system, right, self.alphas)
         coef /= scale[:, None, None]
-        is_solved = np.ones(coef.shape[1:], dtype=bool)
-        return RidgePath(coef, x_mean, y_mean, is_solved)
+        return RidgePath(
+            coef=coef,
+            x_mean=x_mean,
+            y_mean=y_mean,
+            is_solved=np.ones(coef.shape[1:], dtype=bool),
+        )
 
     def errors(self, path: RidgePath, part: int, outer: Held) -> Floats:
         """Return the weighted sum of squared residuals on a part: (n_alphas, n_targets)."""
@@ -121,10 +132,12 @@ class Gram:
         d, n_alphas, n_targets = path.coef.shape
         slope = path.coef.reshape(d, -1)
         x_mean = path.x_mean - self._shift[:d]
-        y_mean = np.tile(path.y_mean - self._shift[d:], n_alphas)
-        intercept = y_mean - x_mean @ slope
-        own_label = np.tile(np.eye(n_targets), n_alphas)
-        residual = np.vstack([-intercept, -slope, own_label])
+        y_mean = path.y_mean - self._shift[d:]
+        y_means = np.tile(y_mean, n_alphas)
+        intercept = y_means - x_mean @ slope
+        label = np.eye(n_targets)
+        labels = np.tile(label, n_alphas)
+        residual = np.vstack([-intercept, -slope, labels])
         product = moments @ residual
         squares = np.einsum("zr,zr->r", residual, product)
         return squares.reshape(n_alphas, n_targets)

@@ -9,8 +9,9 @@ import numpy as np
 from extract.config.arrays import Bools, Float32s, Floats, Matrix
 from models.data.folds import Held
 from models.families.linear.dual_ridge import Direct
-from models.families.linear.labelled_rows import Enough, LabelledRows, RidgePath, column_scales
+from models.families.linear.ridge_paths import Enough, RidgePath, column_scales
 from models.families.linear.shifted_gradients import ShiftedGradients
+from models.families.training_rows import TrainingRows
 
 _STATE_BYTES = 2 << 30  # of solutions and directions: more training sets are solved in turns
 _FIRST_ASKED = 5  # steps before the held-out rows are predicted for the first time
@@ -38,8 +39,10 @@ class Iterative(Direct):
 
         `enough` is asked only where all sets are solved at once.
         """
-        n_columns = len(self.alphas) * self.data.Y.shape[1]
-        set_bytes = 2 * 4 * self.data.X.shape[1] * n_columns
+        n_features = self.data.X.shape[1]
+        n_targets = self.data.Y.shape[1]
+        n_columns = len(self.alphas) * n_targets
+        set_bytes = 2 * 4 * n_features * n_columns
         size = max(1, _STATE_BYTES // set_bytes)
         if size >= len(helds):
             return self._solve_some(helds, enough)
@@ -52,7 +55,8 @@ class Iterative(Direct):
     def _solve_some(self, helds: list[Held], enough: Enough) -> dict[Held, RidgePath]:
         sets = _TrainingSets(self.data, helds, is_scaled=self._is_scaled)
         iteration = ShiftedGradients(sets.right, self.alphas)
-        bound = 2 * np.sqrt(self.alphas[:, None] * sets.total)
+        scaled = self.alphas[:, None] * sets.total
+        bound = 2 * np.sqrt(scaled)
         limit = bound * _TOLERANCE * sets.spread
         is_open = iteration.norms() > limit
         n_known = 0
@@ -68,7 +72,8 @@ class Iterative(Direct):
             if step >= asked_at and n_solved > n_known:  # to ask costs about two steps
                 n_known = n_solved
                 asked_at = round(1.4 * step)
-                if enough(sets.paths(iteration.solution, is_solved)):
+                paths = sets.paths(iteration.solution, is_solved)
+                if enough(paths):
                     break
         return sets.paths(iteration.solution, ~is_open)
 
@@ -84,10 +89,11 @@ class _TrainingSets:
     right-hand side is a (set, target), the targets of one set together.
     """
 
-    def __init__(self, data: LabelledRows, helds: list[Held], *, is_scaled: bool) -> None:
+    def __init__(self, data: TrainingRows, helds: list[Held], *, is_scaled: bool) -> None:
         self._X = data.X
         self._helds = helds
-        self._shift = data.X.sample(_SAMPLE).mean(axis=0)
+        sample = data.X.sample(_SAMPLE)
+        self._shift = sample.mean(axis=0)
         n_sets = len(helds)
         n_rows, n_targets = data.Y.shape
         weight = np.zeros((n_rows, n_sets))
@@ -98,7 +104,8 @@ class _TrainingSets:
         y_sums = weight.T @ data.Y
         self._y_mean = y_sums / sums[:, None]
         centred = data.Y[:, None] - self._y_mean
-        variances = np.einsum("ns,nst->st", weight, centred**2)
+        squares = centred**2
+        variances = np.einsum("ns,nst->st", weight, squares)
         variances /= sums[:, None]
         self._shape = (data.X.shape[1], n_sets, n_targets)
         self._weight = weight.astype(np.float32)
@@ -114,18 +121,20 @@ class _TrainingSets:
         for rows, chunk in self._chunks():
             weight = self._weight[rows]
             centred = Y[rows, None] - self._y_mean
-            labels = _flat(weight[:, :, None] * centred)
-            product = chunk.T @ labels
+            weighted = weight[:, :, None] * centred
+            product = chunk.T @ _flat(weighted)
             products += product.reshape(self._shape)
             x_sums += chunk.T @ weight
-            squares += (chunk * chunk).T @ weight
+            squared = chunk * chunk
+            squares += squared.T @ weight
         squares /= sums
         self._x_mean = x_sums / sums
         variance = squares - self._x_mean**2
         least = 1e-6 * squares
         scale = column_scales(variance, least, is_scaled=is_scaled)
         self._scale = scale[:, :, None]
-        self.right = _flat(products / self._scale)
+        right = products / self._scale
+        self.right = _flat(right)
 
     def _chunks(self) -> Iterator[tuple[slice, Float32s]]:
         n_features = len(self._shift)
@@ -143,19 +152,22 @@ class _TrainingSets:
         scaled = direction.reshape(self._shape) / self._scale
         right = _flat(scaled)
         offset = np.einsum("ds,dst->st", self._x_mean, scaled)
-        shift = offset.astype(np.float32)
+        offset = offset.astype(np.float32)
         out = np.zeros(self._shape)
         total = np.zeros(of_sets)
         for rows, chunk in self._chunks():
             flat = chunk @ right
             scores = flat.reshape(-1, *of_sets)
-            scores -= shift
-            scores *= self._weight[rows, :, None]
+            scores -= offset
+            weight = self._weight[rows]
+            scores *= weight[:, :, None]
             total += scores.sum(axis=0)
             product = chunk.T @ flat
             out += product.reshape(self._shape)
-        out -= self._x_mean[:, :, None] * total
-        return _flat(out / self._scale)
+        x_mean = self._x_mean[:, :, None]
+        out -= x_mean * total
+        out /= self._scale
+        return _flat(out)
 
     def paths(self, solution: Float32s, is_solved: Bools) -> dict[Held, RidgePath]:
         """Return the solutions by training set, for the features as they are stored."""
@@ -164,8 +176,10 @@ class _TrainingSets:
         for s, held in enumerate(self._helds):
             first = s * n_targets
             mine = slice(first, first + n_targets)
-            scale = self._scale[:, s, None].astype(np.float32)
-            coef = np.moveaxis(solution[:, :, mine], 1, 0)
+            scale = self._scale[:, s, None]
+            scale = scale.astype(np.float32)
+            by_alpha = solution[:, :, mine]
+            coef = np.moveaxis(by_alpha, 1, 0)
             found[held] = RidgePath(
                 coef=coef / scale,
                 x_mean=self._shift + self._x_mean[:, s],

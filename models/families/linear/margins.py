@@ -5,29 +5,27 @@ from __future__ import annotations
 import logging
 import warnings
 from abc import abstractmethod
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from joblib import Parallel, cpu_count, delayed
 
 from extract.config.arrays import Bools, Floats, Ints, Matrix
 from models.data.features import Features
-from models.data.folds import Folds
-from models.families.family import NO_CONTEXT, Family, FitContext, Task, list_labels
+from models.families.family import Family, FitContext
+from models.families.training_rows import (
+    TargetLabels,
+    TargetRows,
+    Task,
+    TrainingRows,
+    list_labels,
+    take_labelled,
+)
 
 LOG = logging.getLogger(__name__)
 CS = tuple(float(c) for c in 10.0 ** np.arange(-6, 1))
 _DEFAULT = 1e-3  # where there are no folds to choose on
 _LARGEST_LOG = 10.0  # of the factor that calibrates
-
-
-class _Rows(NamedTuple):
-    """Rows with a label of one target: X (n, n_features), y and weight (n,), and their folds."""
-
-    X: Matrix
-    y: Floats
-    weight: Floats
-    folds: Folds
 
 
 class _Linear(NamedTuple):
@@ -95,58 +93,53 @@ class ChosenC(Family):
         """
         return 1.0
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Choose C of every target, and fit it on all its labelled rows."""
         from sklearn.exceptions import ConvergenceWarning
 
-        matrix = X.array()
-        labels = list_labels(Y, self.task)
-        n_columns = Y.shape[1] if self.task == "class" else 1
-        jobs = []
-        for rows, y in labels:
-            own = _Rows(matrix[rows], y, weight[rows], folds.take(rows))
-            jobs.append(delayed(self._fit_target)(own, n_columns))
+        X = data.X.array()
+        labels = list_labels(data.Y, self.task)
+        n_targets = data.Y.shape[1]
+        n_columns = n_targets if self.task == "class" else 1
+        fit_target = delayed(self._fit_target)
+        jobs = [fit_target(data, X, one, n_columns) for one in labels]
         beside = 1
         if self.is_parallel:
             beside = self.n_jobs if self.n_jobs > 0 else cpu_count()
         with warnings.catch_warnings():  # said below, of what was chosen
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = Parallel(n_jobs=min(beside, len(jobs)), require="sharedmem")(jobs)
-        linear = [one for one, _, _ in fitted]
+        linear, Cs, factors = zip(*fitted, strict=True)
         self.coef_ = np.column_stack([one.coef for one in linear])
         self.intercept_ = np.concatenate([one.intercept for one in linear])
         self.codes_ = linear[0].codes
-        self.n_outputs_ = Y.shape[1]
-        self.chosen_ = [{"C": C} for _, C, _ in fitted]
-        self.factor_ = fitted[0][2]
+        self.n_outputs_ = n_targets
+        self.chosen_ = [{"C": C} for C in Cs]
+        self.factor_ = factors[0]
         for target, one in enumerate(linear):
             if not one.is_converged:
                 name = context.describe(target)
-                LOG.warning("%s: C = %g did not converge", name, self.chosen_[target]["C"])
-        return self
+                LOG.warning("%s: C = %g did not converge", name, Cs[target])
 
-    def _fit_target(self, rows: _Rows, n_columns: int) -> tuple[_Linear, float, float]:
+    def _fit_target(
+        self, data: TrainingRows, X: Matrix, labels: TargetLabels, n_columns: int
+    ) -> tuple[_Linear, float, float]:
         """Return the model of a target, its C, and the factor that calibrates it."""
+        rows = take_labelled(data, X, labels)
         Cs = np.sort(self.C)
         scores, is_asked = self._score_out_of_fold(rows, Cs, n_columns)
-        C = min(Cs, key=lambda c: abs(np.log(c / _DEFAULT)))
+        distance = np.abs(np.log(Cs / _DEFAULT))
+        C = Cs[distance.argmin()]
         factor = 1.0
         if is_asked.any():
             truth = rows.y[is_asked]
             weight = rows.weight[is_asked]
-            losses = [self._measure_loss(one, truth, weight) for one in scores[:, is_asked]]
-            best = int(np.argmin(losses))
+            asked = scores[:, is_asked]
+            losses = [self._measure_loss(one, truth, weight) for one in asked]
+            best = np.argmin(losses)
             C = Cs[best]
             if self.task == "class":
-                factor = self._calibrate(scores[best, is_asked], truth.astype(np.int64))
+                factor = self._calibrate(asked[best], truth.astype(np.int64))
         mean, scale = self._measure_scales(rows.X, rows.weight)
         scaled = (rows.X - mean) / scale
         whole = self._fit_scaled(scaled, rows.y, rows.weight, C)
@@ -154,27 +147,29 @@ class ChosenC(Family):
         intercept = whole.intercept - mean @ coef
         return whole._replace(coef=coef, intercept=intercept), float(C), factor
 
-    def _score_out_of_fold(self, rows: _Rows, Cs: Floats, n_columns: int) -> tuple[Floats, Bools]:
+    def _score_out_of_fold(
+        self, rows: TargetRows, Cs: Floats, n_columns: int
+    ) -> tuple[Floats, Bools]:
         """Return the scores of every C on the inner folds, and the rows that have any.
 
         Returns
         -------
         (n_Cs, n_rows, n_columns), −inf of a class that the training rows lack; and (n_rows,).
         """
-        scores = np.full((len(Cs), len(rows.y), n_columns), -np.inf)
-        is_asked = np.zeros(len(rows.y), dtype=bool)
+        n_rows = len(rows.y)
+        scores = np.full((len(Cs), n_rows, n_columns), -np.inf)
+        is_asked = np.zeros(n_rows, dtype=bool)
         for train, held in rows.folds.splits():
-            labels = rows.y[train]
-            if not len(held) or not len(train) or np.ptp(labels) == 0:
+            inside = rows.take(train)
+            if np.ptp(inside.y) == 0:
                 continue
             is_asked[held] = True
-            weight = rows.weight[train]
-            mean, scale = self._measure_scales(rows.X[train], weight)
-            scaled = (rows.X[train] - mean) / scale
+            mean, scale = self._measure_scales(inside.X, inside.weight)
+            scaled = (inside.X - mean) / scale
             asked = (rows.X[held] - mean) / scale
-            for i, C in enumerate(Cs):
-                one = self._fit_scaled(scaled, labels, weight, C)
-                scores[i][np.ix_(held, one.codes)] = one.score(asked)
+            for of_C, C in zip(scores, Cs, strict=True):
+                one = self._fit_scaled(scaled, inside.y, inside.weight, C)
+                of_C[np.ix_(held, one.codes)] = one.score(asked)
         return scores, is_asked
 
     def _measure_scales(self, X: Matrix, weight: Floats) -> tuple[Matrix, Matrix]:
@@ -192,12 +187,18 @@ class ChosenC(Family):
         n_features = X.shape[1]
         if np.ptp(y) == 0:
             code = 0 if self.task == "number" else int(y[0])
-            return _Linear(np.zeros((n_features, 1)), np.full(1, float(y[0])), np.array([code]))
+            return _Linear(
+                coef=np.zeros((n_features, 1)),
+                intercept=y[:1],
+                codes=np.array([code]),
+            )
         estimator = self._build(C)
         if self.task == "number":
             mean = np.average(y, weights=weight)
-            spread = np.sqrt(np.average((y - mean) ** 2, weights=weight))
-            estimator.fit(X, (y - mean) / spread, sample_weight=weight)
+            centred = y - mean
+            variance = np.average(centred**2, weights=weight)
+            spread = np.sqrt(variance)
+            estimator.fit(X, centred / spread, sample_weight=weight)
             coef = spread * estimator.coef_.reshape(n_features, 1)
             intercept = spread * np.ravel(estimator.intercept_) + mean
             codes = np.zeros(1, np.int64)
@@ -207,14 +208,14 @@ class ChosenC(Family):
             intercept = np.ravel(estimator.intercept_)
             codes = estimator.classes_.astype(np.int64)
             if len(codes) == 2:  # one column: the second class against the first
-                coef = np.hstack([np.zeros_like(coef), coef])
+                no_slope = np.zeros_like(coef)
+                coef = np.hstack([no_slope, coef])
                 intercept = np.append(0.0, intercept)
-        n_steps = np.max(estimator.n_iter_)
         return _Linear(
             coef=coef.astype(np.float64),
             intercept=intercept.astype(np.float64),
             codes=codes,
-            is_converged=bool(n_steps < estimator.max_iter),
+            is_converged=bool(np.max(estimator.n_iter_) < estimator.max_iter),
         )
 
     def _measure_loss(self, scores: Floats, truth: Floats, weight: Floats) -> float:
@@ -222,7 +223,8 @@ class ChosenC(Family):
         from sklearn.metrics import balanced_accuracy_score
 
         if self.task == "number":
-            return float(np.average((scores[:, 0] - truth) ** 2, weights=weight))
+            squares = (scores[:, 0] - truth) ** 2
+            return float(np.average(squares, weights=weight))
         likeliest = scores.argmax(axis=1)
         score = balanced_accuracy_score(truth, likeliest, sample_weight=weight)
         return round(1 - float(score), 12)
@@ -275,19 +277,24 @@ class SupportVectors(ChosenC):
         is_known = np.isfinite(own)
         if not is_known.any():
             return 1.0
+        known = scores[is_known]
+        true_class = truth[is_known]
+        rows = np.arange(len(known))
 
-        def measure(log_factor: float) -> float:
+        def measure_log_loss(log_factor: float) -> float:
             factor = np.exp(log_factor)
-            shares = softmax(factor * scores[is_known])
-            of_truth = shares[np.arange(len(shares)), truth[is_known]]
-            return float(-np.log(np.maximum(of_truth, 1e-300)).mean())
+            shares = softmax(factor * known)
+            of_truth = np.maximum(shares[rows, true_class], 1e-300)
+            return float(-np.log(of_truth).mean())
 
-        found = minimize_scalar(measure, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded")
+        bounds = (-_LARGEST_LOG, _LARGEST_LOG)
+        found = minimize_scalar(measure_log_loss, bounds=bounds, method="bounded")
         return float(np.exp(found.x))
 
 
 def softmax(scores: Floats) -> Floats:
     """Return shares that sum to 1 in each row, of scores (n_rows, n_classes)."""
-    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    largest = scores.max(axis=1, keepdims=True)
+    raised = np.exp(scores - largest)
     shares: Floats = raised / raised.sum(axis=1, keepdims=True)
     return shares

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 
 from extract.config.arrays import Floats, Ints
 from models.data.features import Features
 from models.data.folds import Folds, Held
-from models.families.family import (
-    NO_CONTEXT,
-    Chosen,
-    Family,
-    FitContext,
-    HeldOut,
-    Task,
-    as_probabilities,
-    labelled_groups,
-)
+from models.families.family import Family, FitContext, as_probabilities
+from models.families.fit_results import Chosen, HeldOut
 from models.families.linear.dual_ridge import Dual
 from models.families.linear.gram_ridge import Gram
 from models.families.linear.iterative_ridge import Iterative
-from models.families.linear.labelled_rows import LabelledRows, RidgePath, few_threads
+from models.families.linear.ridge_paths import RidgePath, few_threads
+from models.families.training_rows import Task, TrainingRows
 
 LOG = logging.getLogger(__name__)
 ALPHAS = tuple(float(a) for a in 10.0 ** np.arange(-1, 8.5, 0.5))
@@ -86,69 +79,54 @@ class SharedRidge(Family):
         self.standardise = standardise
         self.task = task
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Choose the penalties, then fit every target on all its labelled rows."""
-        data = LabelledRows(X, Y, weight, folds)
         linear = self._solve(data, [_EVERYTHING])[_EVERYTHING]
         self.coef_ = linear.coef
         self.intercept_ = linear.intercept
         self.chosen_ = linear.chosen
-        return self
 
     def predict(self, X: Features) -> Floats:
         """Return X · coef + intercept: (n_rows, n_targets)."""
-        return as_probabilities(_predict(X, self.coef_, self.intercept_), self.task)
+        predicted = _predict(X, self.coef_, self.intercept_)
+        return as_probabilities(predicted, self.task)
 
     def slopes(self) -> Floats | None:
         """Return the sum of the coefficients' sizes: (n_features,)."""
-        return np.abs(self.coef_).sum(axis=1)
+        sizes = np.abs(self.coef_)
+        return sizes.sum(axis=1)
 
     def predict_held(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        asked: Mapping[Held, Ints],
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
+        self, data: TrainingRows, asked: Mapping[Held, Ints], context: FitContext
     ) -> Iterator[tuple[Held, HeldOut]]:
         """Yield what a model without each set of held parts gives, all from the same sums."""
-        data = LabelledRows(X, Y, weight, folds)
         solutions = self._solve(data, sorted(asked, key=sorted))
         for held, rows in asked.items():
             linear = solutions[held]
-            predicted = _predict(X.rows(rows), linear.coef, linear.intercept)
-            yield held, HeldOut(as_probabilities(predicted, self.task), linear.chosen)
+            X = data.X.rows(rows)
+            predicted = _predict(X, linear.coef, linear.intercept)
+            predicted = as_probabilities(predicted, self.task)
+            yield held, HeldOut(predicted, linear.chosen)
 
-    def _solve(self, data: LabelledRows, outers: list[Held]) -> dict[Held, Linear]:
+    def _solve(self, data: TrainingRows, outers: list[Held]) -> dict[Held, Linear]:
         """Solve every set of parts left out; the targets with labels in the same rows together."""
-        shape = (data.X.shape[1], data.Y.shape[1])
+        n_targets = data.Y.shape[1]
         whole = {}
         for outer in outers:
             whole[outer] = Linear(
-                coef=np.zeros(shape),
-                intercept=np.zeros(shape[1]),
-                alpha=np.zeros(shape[1]),
-                error=np.zeros(shape[1]),
+                coef=np.zeros((data.X.shape[1], n_targets)),
+                intercept=np.zeros(n_targets),
+                alpha=np.zeros(n_targets),
+                error=np.zeros(n_targets),
             )
-        for rows, columns in labelled_groups(data.Y):
-            labelled = data._replace(Y=data.Y[:, columns]).take(rows)
+        for _, columns, labelled in data.split_labelled():
             solver = self._choose_solver(labelled)
             for outer, linear in solve_sets(solver, outers, task=self.task).items():
                 for name, values in linear._asdict().items():
                     getattr(whole[outer], name)[..., columns] = values
         return whole
 
-    def _choose_solver(self, data: LabelledRows) -> Solver:
+    def _choose_solver(self, data: TrainingRows) -> Solver:
         n_rows, n_features = data.X.shape
         kind: type[Solver] = Dual
         if n_features <= n_rows:
@@ -208,7 +186,9 @@ def _inner_parts(folds: Folds, outer: Held) -> list[int]:
         training = folds.training(outer | {part})
         if len(asked) and len(training):
             usable.append(part)
-    return usable if len(usable) > 1 else []
+    if len(usable) < 2:
+        return []
+    return usable
 
 
 def _errors(
@@ -223,10 +203,12 @@ def _errors(
         errors += np.where(inside.is_solved, of_part, np.inf)
     if not inner:
         n_features = len(path.coef)
-        distance = np.abs(np.log(solver.alphas / n_features))
+        ratio = solver.alphas / n_features
+        distance = np.abs(np.log(ratio))
         errors += distance[:, None]
     if task == "class":
-        errors[:] = errors.sum(axis=1, keepdims=True)
+        total = errors.sum(axis=1, keepdims=True)
+        errors[:] = total
     return errors
 
 
@@ -244,7 +226,8 @@ def _is_past(errors: Floats) -> bool:
     below = errors[best - 1, columns]
     lowest = errors[best - 2, columns]
     is_rising = (lowest > below) & (below > least)
-    is_past = is_rising & np.isfinite(lowest)
+    is_solved = np.isfinite(lowest)
+    is_past = is_rising & is_solved
     return bool(is_past.all())
 
 
@@ -252,12 +235,14 @@ def _choose(path: RidgePath, errors: Floats, alphas: Floats) -> Linear:
     """Choose the penalty of least error among those solved, for each target."""
     n_features = len(path.coef)
     is_candidate = np.isfinite(errors)
-    if not is_candidate.any(axis=0).all():
+    has_candidate = is_candidate.any(axis=0)
+    if not has_candidate.all():
         raise ValueError(
             f"ridge: no penalty up to {alphas[-1]:g} could be solved on {n_features} features. "
             "Reduce them first: 'ridge+pca:256'."
         )
-    missed = alphas[~is_candidate.any(axis=1)]
+    is_reached = is_candidate.any(axis=1)
+    missed = alphas[~is_reached]
     if len(missed) and not _is_past(errors):
         LOG.warning(
             "ridge on %d features: penalties up to %g were not reached in time, and are no "
@@ -267,7 +252,8 @@ def _choose(path: RidgePath, errors: Floats, alphas: Floats) -> Linear:
         )
     best = errors.argmin(axis=0)
     targets = np.arange(len(best))
-    coef = path.coef[:, best, targets].astype(np.float64)
+    chosen = path.coef[:, best, targets]
+    coef = chosen.astype(np.float64)
     return Linear(
         coef=coef,
         intercept=path.y_mean - path.x_mean @ coef,
@@ -277,7 +263,8 @@ def _choose(path: RidgePath, errors: Floats, alphas: Floats) -> Linear:
 
 
 def _predict(X: Features, coef: Floats, intercept: Floats) -> Floats:
-    out = np.empty((len(X), len(intercept)))
+    n_targets = len(intercept)
+    out = np.empty((len(X), n_targets))
     for rows, chunk in X.chunks():
         out[rows] = chunk @ coef + intercept
     return out

@@ -21,15 +21,17 @@ class ShiftedGradients:
     """
 
     def __init__(self, right: Float32s, alphas: Floats) -> None:
+        n_alphas = len(alphas)
         n_right = right.shape[1]
-        self.solution = np.zeros((len(alphas), *right.shape), np.float32)
         self.direction = right.copy()
-        self._directions = np.repeat(right[None], len(alphas), axis=0)
+        self._directions = np.repeat(right[None], n_alphas, axis=0)
+        self.solution = np.zeros_like(self._directions)
         self._r = right.copy()
         self._square = _dots(right, right)
         self._sigma = alphas[0]
-        self._gap = (alphas - alphas[0])[:, None]
-        self._zeta = np.ones((len(alphas), n_right))
+        gap = alphas - self._sigma
+        self._gap = gap[:, None]
+        self._zeta = np.ones((n_alphas, n_right))
         self._zeta_before = self._zeta
         self._a_before = np.ones(n_right)
         self._b_before = np.zeros(n_right)
@@ -61,17 +63,18 @@ class ShiftedGradients:
         self._r -= change.astype(np.float32)
         square = _dots(self._r, self._r)
         b = _divide(square, self._square)
-        steps = np.where(is_open, a * ratio, 0)
-        lengths = steps.astype(np.float32)
+        step = a * ratio
+        step = np.where(is_open, step, 0)
+        step = step.astype(np.float32)
         kept = b * ratio**2
         kept = kept.astype(np.float32)
-        residuals = zeta.astype(np.float32)
+        residual = zeta.astype(np.float32)
         is_any_open = is_open.any(axis=1)
         for i in np.flatnonzero(is_any_open):
             direction = self._directions[i]
-            self.solution[i] += lengths[i] * direction
+            self.solution[i] += step[i] * direction
             direction *= kept[i]
-            direction += residuals[i] * self._r
+            direction += residual[i] * self._r
         p *= b.astype(np.float32)
         p += self._r
         self._zeta_before = np.where(is_open, self._zeta, self._zeta_before)
@@ -86,9 +89,11 @@ class ShiftedGradients:
         before = self._zeta_before
         scaled = before * self._a_before
         growth = 1 + self._gap * a
-        below = a * self._b_before * (before - zeta)
+        change = before - zeta
+        below = a * self._b_before * change
         below += scaled * growth
-        return _divide(zeta * scaled, below)
+        above = zeta * scaled
+        return _divide(above, below)
 
 
 def _dots(a: Float32s, b: Float32s) -> Floats:
@@ -98,4 +103,6 @@ def _dots(a: Float32s, b: Float32s) -> Floats:
 
 def _divide(a: Floats, b: Floats) -> Floats:
     """Divide, with 0 where the denominator is not positive."""
-    return np.divide(a, b, out=np.zeros_like(b), where=b > 0)
+    quotient = np.zeros_like(b)
+    np.divide(a, b, out=quotient, where=b > 0)
+    return quotient

@@ -1,4 +1,4 @@
-"""Phases of a training, and its state on disk, so that a killed one goes on where it stopped."""
+"""Phases of a training, its state on disk, so that a killed one goes on, and what came of it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from extract.config.arrays import Float32s
 from extract.files.atomic import write_atomically
 from models.families.family import FitContext
+from models.families.fit_results import Epoch
 
 Arrays = list[Float32s]
 _LISTS = ("best_weights", "variables")
@@ -73,6 +74,22 @@ class TrainingState:
     best_weights: Arrays = field(default_factory=list)
     variables: Arrays = field(default_factory=list)
 
+    def list_epochs(self, tower: int) -> list[Epoch]:
+        """Return the learning curve of a tower."""
+        best = self.best_epoch[tower]
+        epochs = []
+        for number, (loss, held_loss) in enumerate(self.curves[tower], 1):
+            is_best = number == best
+            epochs.append(Epoch(number, loss, held_loss, is_best))
+        return epochs
+
+
+class TrainedNetwork(NamedTuple):
+    """Weights of a trained network, and the columns of Y that its outputs predict, in order."""
+
+    columns: list[int]
+    weights: Arrays
+
 
 def checkpoint_path(context: FitContext, columns: Sequence[int]) -> Path | None:
     """Return the checkpoint of the training of some targets, or None where none is kept.
@@ -83,7 +100,8 @@ def checkpoint_path(context: FitContext, columns: Sequence[int]) -> Path | None:
     if context.folder is None or max(columns) >= len(context.keys):
         return None
     first, *others = (context.keys[column] for column in columns)
-    name = f"{_digest(first)}-{_digest(' '.join([context.held, *others]))}.npz"
+    rest = " ".join([context.held, *others])
+    name = f"{_digest(first)}-{_digest(rest)}.npz"
     return context.folder / "checkpoints" / name
 
 
@@ -93,33 +111,58 @@ def remove_checkpoints(folder: Path, keys: Iterable[str] | None = None) -> None:
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         return
     for key in keys:
-        for path in (folder / "checkpoints").glob(f"{_digest(key)}-*"):
+        pattern = f"checkpoints/{_digest(key)}-*"
+        for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 
 
 def write_state(path: Path, state: TrainingState) -> None:
     """Write a state as plain arrays and JSON."""
     arrays = {}
+    numbers = dict(vars(state))
     for name in _LISTS:
-        for i, value in enumerate(getattr(state, name)):
+        for i, value in enumerate(numbers.pop(name)):
             arrays[f"{name}_{i}"] = value
-    numbers = {name: value for name, value in vars(state).items() if name not in _LISTS}
+    arrays["state"] = np.array(json.dumps(numbers))
     path.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(path) as partial, partial.open("wb") as file:
-        np.savez(file, allow_pickle=False, state=np.array(json.dumps(numbers)), **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_state(path: Path) -> TrainingState | None:
     """Read a state; None where there is none. A damaged file is removed."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            lists: dict[str, Any] = {name: read_list(arrays, name) for name in _LISTS}
-            return TrainingState(**json.loads(str(arrays["state"])), **lists)
+            numbers = json.loads(str(arrays["state"]))
+            return TrainingState(
+                **numbers,
+                best_weights=read_list(arrays, "best_weights"),
+                variables=read_list(arrays, "variables"),
+            )
     except FileNotFoundError:
         return None
     except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile):
         path.unlink()
         return None
+
+
+def write_networks(path: Path, networks: Sequence[TrainedNetwork]) -> None:
+    """Write the weights of trained networks as plain arrays."""
+    arrays = {}
+    for n, trained in enumerate(networks):
+        for i, value in enumerate(trained.weights):
+            arrays[f"weight_{n}_{i}"] = value
+    np.savez(path, allow_pickle=False, **arrays)
+
+
+def read_networks(path: Path, columns: Sequence[list[int]]) -> list[TrainedNetwork]:
+    """Read what `write_networks` wrote, given the columns of each network."""
+    networks = []
+    with np.load(path, allow_pickle=False) as arrays:
+        for n, mine in enumerate(columns):
+            weights = read_list(arrays, f"weight_{n}")
+            networks.append(TrainedNetwork(mine, weights))
+    return networks
 
 
 def read_list(arrays: np.lib.npyio.NpzFile, name: str) -> Arrays:
@@ -129,4 +172,5 @@ def read_list(arrays: np.lib.npyio.NpzFile, name: str) -> Arrays:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    digest = hashlib.sha256(text.encode())
+    return digest.hexdigest()[:16]

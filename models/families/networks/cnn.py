@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from extract.networks.registry import Origin
 from models.data.features import Features
-from models.families.family import Task
-from models.families.networks.checkpoints import Arrays, Phase
-from models.families.networks.network_family import NetworkFamily, check_is_map
+from models.families.networks.network_family import Compiled, NetworkFamily, check_is_map
+from models.families.training_rows import Task
 
 _SMALLEST = 10  # side of a map that two convolutions and two poolings leave something of
 
@@ -64,11 +63,7 @@ class Convolutional(NetworkFamily):
                 " Take a larger map."
             )
 
-    def build(
-        self,
-        n_outputs: int,
-        origin: Origin,
-    ) -> tuple[list[Phase], Arrays]:
+    def build(self, n_outputs: int, origin: Origin) -> Compiled:
         """Build and compile the network."""
         import keras
 

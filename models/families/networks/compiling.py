@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from models.families.family import Task
+from models.families.training_rows import Task
 
 # Steps of a small network that TensorFlow and JAX run in one call: with 12,000 tiles of 512
 # features and batches of 32, an epoch of a head takes 0.6 s instead of 1.5 s.
@@ -22,17 +22,20 @@ def compile_model(model: Any, rate: float, task: Task, n_towers: int = 1) -> Non
     """Compile a model for Adam: squared error for numbers, cross entropy for classes."""
     backend = keras.backend.backend()
     if backend == "tensorflow":  # it warns of several compiled networks, which are meant here
-        logging.getLogger("tensorflow").setLevel(logging.ERROR)
+        logger = logging.getLogger("tensorflow")
+        logger.setLevel(logging.ERROR)
     errors = choose_errors(task, model.output_shape[-1], n_towers)
 
     def loss(labels: Any, outputs: Any) -> Any:
-        return keras.ops.sum(errors(labels, outputs), axis=-1)
+        of_towers = errors(labels, outputs)
+        return keras.ops.sum(of_towers, axis=-1)
 
     is_small = model.count_params() < _SMALL and backend != "torch"
+    metric = MeanErrors(errors, n_towers)
     model.compile(
         keras.optimizers.Adam(rate),
         loss,
-        weighted_metrics=[MeanErrors(errors, n_towers)],
+        weighted_metrics=[metric],
         jit_compile=False if backend == "tensorflow" else "auto",
         steps_per_execution=_STEPS_PER_CALL if is_small else 1,
     )
@@ -57,14 +60,18 @@ class MeanErrors(keras.metrics.Metric):
         """Add the errors of a batch, each times the weight of its row."""
         errors = self._errors(y_true, y_pred)
         if sample_weight is not None:
-            errors = errors * keras.ops.reshape(sample_weight, (-1, 1))
-        self._total.assign_add(keras.ops.sum(errors, axis=0))
-        n_rows = keras.ops.shape(errors)[0]
-        self._count.assign_add(keras.ops.cast(n_rows, self.dtype))
+            weight = keras.ops.reshape(sample_weight, (-1, 1))
+            errors = errors * weight
+        total = keras.ops.sum(errors, axis=0)
+        self._total.assign_add(total)
+        n_rows, _ = keras.ops.shape(errors)
+        count = keras.ops.cast(n_rows, self.dtype)
+        self._count.assign_add(count)
 
     def result(self) -> Any:
         """Return the means: (n_towers,)."""
-        return self._total / keras.ops.maximum(self._count, 1.0)
+        count = keras.ops.maximum(self._count, 1.0)
+        return self._total / count
 
 
 def choose_errors(task: Task, n_outputs: int, n_towers: int) -> Errors:
@@ -81,8 +88,9 @@ def choose_errors(task: Task, n_outputs: int, n_towers: int) -> Errors:
     def squared(labels: Any, outputs: Any) -> Any:
         is_known = keras.ops.isfinite(labels)
         errors = keras.ops.where(is_known, outputs - labels, 0.0)
-        squares = keras.ops.reshape(keras.ops.square(errors), (-1, n_towers, n_outputs // n_towers))
-        return keras.ops.mean(squares, axis=-1)
+        squares = keras.ops.square(errors)
+        by_tower = keras.ops.reshape(squares, (-1, n_towers, n_outputs // n_towers))
+        return keras.ops.mean(by_tower, axis=-1)
 
     if task == "class" and n_outputs > 1:  # one class alone needs no training
         return cross_entropy

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from extract.config.suggestions import suggest
 from extract.networks.registry import Origin
 from models.data.features import Features
-from models.families.family import Task
-from models.families.networks.checkpoints import Arrays, Phase
-from models.families.networks.network_family import NetworkFamily, check_is_map
+from models.families.networks.checkpoints import Phase
+from models.families.networks.network_family import Compiled, NetworkFamily, check_is_map
+from models.families.training_rows import Task
 
 
 class Finetune(NetworkFamily):
@@ -84,7 +84,7 @@ class Finetune(NetworkFamily):
                 "'finetune:vgg16'"
             )
 
-    def build(self, n_outputs: int, origin: Origin) -> tuple[list[Phase], Arrays]:
+    def build(self, n_outputs: int, origin: Origin) -> Compiled:
         """Build and compile the network, one model a phase, with the pretrained weights.
 
         Raises

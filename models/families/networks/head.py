@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from extract.networks.registry import Origin
-from models.families.family import Task
-from models.families.networks.checkpoints import Arrays, Phase
-from models.families.networks.network_family import NetworkFamily
+from models.families.networks.network_family import Compiled, NetworkFamily
+from models.families.training_rows import Task
 
 
 class Head(NetworkFamily):
@@ -48,11 +47,7 @@ class Head(NetworkFamily):
         self.seed = seed
         self.task = task
 
-    def build(
-        self,
-        n_outputs: int,
-        origin: Origin,
-    ) -> tuple[list[Phase], Arrays]:
+    def build(self, n_outputs: int, origin: Origin) -> Compiled:
         """Build and compile the network."""
         import keras
 

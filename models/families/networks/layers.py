@@ -29,7 +29,8 @@ def draw_start(model: Any, given: Arrays, seed: int, n_towers: int = 1) -> Array
     rng = np.random.default_rng(seed)
     drawn = []
     for variable in model.weights[len(given) :]:
-        one = draw_weights(shape_of_one(variable, n_towers), rng)
+        shape = shape_of_one(variable, n_towers)
+        one = draw_weights(shape, rng)
         drawn.append(repeat_weight(one, variable, n_towers))
     write_variables(model.weights, [*given, *drawn])
     seeds = [variable for variable in model.variables if "seed_generator" in variable.path]
@@ -43,9 +44,11 @@ def draw_weights(shape: tuple[int, ...], rng: np.random.Generator) -> Float32s:
     """Draw a kernel (Glorot and Bengio 2010); a bias is 0."""
     if len(shape) < 2:
         return np.zeros(shape, np.float32)
-    area = int(np.prod(shape[:-2]))
-    limit = np.sqrt(6 / (area * (shape[-2] + shape[-1])))
-    return rng.uniform(-limit, limit, shape).astype(np.float32)
+    *window, n_inputs, n_outputs = shape
+    area = int(np.prod(window))
+    limit = np.sqrt(6 / (area * (n_inputs + n_outputs)))
+    drawn = rng.uniform(-limit, limit, shape)
+    return drawn.astype(np.float32)
 
 
 @contextmanager
@@ -79,7 +82,8 @@ def measure_scales(X: Features) -> Arrays:
     scaler = StandardScaler()
     for _, chunk in X.chunks():
         scaler.partial_fit(chunk.reshape(-1, n_channels))
-    return [scaler.mean_.astype(np.float32), (scaler.scale_**2).astype(np.float32)]
+    variance = scaler.scale_**2
+    return [scaler.mean_.astype(np.float32), variance.astype(np.float32)]
 
 
 def add_dense(

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.special import softmax
@@ -15,26 +15,25 @@ from scipy.special import softmax
 from extract.config.arrays import Floats
 from extract.networks.registry import Origin
 from models.data.features import Features
-from models.data.folds import Folds
-from models.families.family import NO_CONTEXT, Chosen, Epoch, Family, FitContext, labelled_groups
+from models.families.family import Family, FitContext
+from models.families.fit_results import Chosen, Epoch
 from models.families.networks.checkpoints import (
     Arrays,
     Phase,
+    TrainedNetwork,
     TrainingState,
     checkpoint_path,
-    read_list,
+    read_networks,
+    write_networks,
 )
+from models.families.training_rows import TrainingRows, labelled_groups
 
 NO_ORIGIN = Origin(backbone="", layer="", size=0)  # of features that no network can go on from
 _FORWARD_ROWS = 1024
 _FORWARD_BYTES = 4 << 20
 
 
-class TrainedNetwork(NamedTuple):
-    """Weights of a trained network, and the columns of Y that its outputs predict, in order."""
-
-    columns: list[int]
-    weights: Arrays
+Compiled = tuple[list[Phase], Arrays]  # phases of the training, and pretrained weights
 
 
 class NetworkFamily(Family):
@@ -61,7 +60,7 @@ class NetworkFamily(Family):
     min_delta: float = 0.0
     joint: bool = False
     side_by_side: bool = False
-    _compiled_networks: dict[tuple[Any, ...], tuple[list[Phase], Arrays]]
+    compiled_: dict[tuple[Any, ...], Compiled]
 
     batch: int
     epochs: int
@@ -69,7 +68,7 @@ class NetworkFamily(Family):
     learning_rate: float
 
     @abstractmethod
-    def build(self, n_outputs: int, origin: Origin) -> tuple[list[Phase], Arrays]:
+    def build(self, n_outputs: int, origin: Origin) -> Compiled:
         """Build and compile the network for `shape_`.
 
         Parameters
@@ -95,15 +94,7 @@ class NetworkFamily(Family):
     def check(self, X: Features) -> None:
         """Check that the family can be fed with these features; raises ValueError."""
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Train the networks; a missing label counts nothing for its target alone.
 
         Raises
@@ -111,47 +102,59 @@ class NetworkFamily(Family):
         ValueError : features that the family cannot be fed with.
         DivergedError : a loss is not finite.
         """
-        from models.families.networks import layers, training
+        from models.families.networks import layers
 
+        X = data.X
+        Y = data.Y
         self.check(X)
         self.shape_: tuple[int, ...] = X.grid or (X.shape[1],)
         self.origin_ = X.origin or NO_ORIGIN
         groups = self._group_columns(Y)
         self.y_mean_ = np.nanmean(Y, axis=0)
         self.y_scale_ = np.nanstd(Y, axis=0)
-        labels = Y
         if self.task == "number":
-            labels = (Y - self.y_mean_) / np.where(self.y_scale_ > 1e-12, self.y_scale_, 1.0)
+            scale = np.where(self.y_scale_ > 1e-12, self.y_scale_, 1.0)
+            data = data._replace(Y=(Y - self.y_mean_) / scale)
         n_targets = 1 if self.task == "class" else Y.shape[1]
         scales: Arrays = []
         self.networks_: list[TrainedNetwork] = []
         self.chosen_: list[Chosen] = [{} for _ in range(n_targets)]
         self.curves_: list[list[Epoch]] = [[] for _ in range(n_targets)]
         for columns in groups:
-            mine = labels[:, columns]
-            train_rows, held_rows = training.split_rows(folds, np.isfinite(mine))
             phases, pretrained = self._compiled(len(columns))
             if not pretrained and not scales:
                 scales = layers.measure_scales(X)
             n_towers = self.count_towers(len(columns))
             layers.draw_start(phases[-1].model, pretrained or scales, self.seed, n_towers)
-            firsts = columns[:n_towers]
-            state = training.train(
-                phases,
-                training.Batches(
-                    X, train_rows, self.batch, labels=mine, weight=weight, seed=self.seed
-                ),
-                training.Batches(X, held_rows, self._forward_batch(X), labels=mine, weight=weight),
-                min_delta=self.min_delta,
-                names=[context.describe(column) for column in firsts],
-                path=checkpoint_path(context, columns),
-            )
+            state = self._train(phases, data, columns, context)
             self.networks_.append(TrainedNetwork(columns, state.best_weights))
             for number, column in enumerate(columns[:n_targets]):
                 tower = min(number, n_towers - 1)
                 self.chosen_[column] = {"epochs": state.best_epoch[tower]}
-                self.curves_[column] = _learning_curve(state, tower)
-        return self
+                self.curves_[column] = state.list_epochs(tower)
+
+    def _train(
+        self, phases: list[Phase], data: TrainingRows, columns: list[int], context: FitContext
+    ) -> TrainingState:
+        """Train the network of some columns of the labels, which are standardised."""
+        from models.families.networks.training import Batches, split_rows, train
+
+        X = data.X
+        labels = data.Y[:, columns]
+        training_rows, held_rows = split_rows(data.folds, np.isfinite(labels))
+        batches = Batches(
+            X, training_rows, self.batch, labels=labels, weight=data.weight, seed=self.seed
+        )
+        held = Batches(X, held_rows, self._forward_batch(X), labels=labels, weight=data.weight)
+        towers = columns[: self.count_towers(len(columns))]
+        return train(
+            phases,
+            batches,
+            held,
+            min_delta=self.min_delta,
+            names=[context.describe(column) for column in towers],
+            path=checkpoint_path(context, columns),
+        )
 
     def _group_columns(self, Y: Floats) -> list[list[int]]:
         """Return the columns of each network; raises ValueError for a target without a label."""
@@ -183,29 +186,37 @@ class NetworkFamily(Family):
             outputs[:, trained.columns] = network.predict(batches, verbose=0)
         if self.task == "number":
             return outputs * self.y_scale_ + self.y_mean_
-        shares: Floats = softmax(np.where(self.y_mean_ > 0, outputs, -np.inf), axis=1)
-        return shares  # a class that no training row has gets 0
+        is_trained = self.y_mean_ > 0  # a class that no training row has gets 0
+        scores = np.where(is_trained, outputs, -np.inf)
+        shares: Floats = softmax(scores, axis=1)
+        return shares
 
     def fresh(self) -> Self:
         """Return an unfitted one with the same parameters, that shares the compiled network."""
         fresh = super().fresh()
-        fresh._compiled_networks = vars(self).setdefault("_compiled_networks", {})
+        fresh.compiled_ = self._share_compiled()
         return fresh
 
-    def _compiled(self, n_outputs: int) -> tuple[list[Phase], Arrays]:
+    def _share_compiled(self) -> dict[tuple[Any, ...], Compiled]:
+        """Return the networks that were built, to be shared by the models of all folds."""
+        if not hasattr(self, "compiled_"):
+            self.compiled_ = {}
+        return self.compiled_
+
+    def _compiled(self, n_outputs: int) -> Compiled:
         """Build the network, or take the one that another fold built: to compile takes long."""
         form = (self.shape_, self.origin_, str(self.get_params()))
-        held = vars(self).setdefault("_compiled_networks", {})
-        if any(key[1:] != form for key in held):
-            held.clear()
+        shared = self._share_compiled()
+        if any(key[1:] != form for key in shared):
+            shared.clear()
         key = (n_outputs, *form)
-        if key not in held:
-            held[key] = self.build(n_outputs, self.origin_)
-        found: tuple[list[Phase], Arrays] = held[key]
-        return found
+        if key not in shared:
+            shared[key] = self.build(n_outputs, self.origin_)
+        return shared[key]
 
     def _load_network(self, trained: TrainedNetwork) -> Any:
-        model = self._compiled(len(trained.columns))[0][-1].model
+        phases, _ = self._compiled(len(trained.columns))
+        model = phases[-1].model
         model.set_weights(trained.weights)
         return model
 
@@ -221,11 +232,13 @@ class NetworkFamily(Family):
 
         trained = next(one for one in self.networks_ if column in one.columns)
         shared = self._load_network(trained)
-        model = keras.models.clone_model(keras.Model(shared.inputs, shared.outputs))
+        uncompiled = keras.Model(shared.inputs, shared.outputs)
+        model = keras.models.clone_model(uncompiled)
         model.set_weights(trained.weights)
-        flow = model.outputs[0]
+        (flow,) = model.outputs
         kernel = np.zeros((len(trained.columns), 1))
-        kernel[trained.columns.index(column)] = 1.0
+        place = trained.columns.index(column)
+        kernel[place] = 1.0
         offset = 0.0
         if self.task == "class":
             flow = keras.layers.Softmax()(flow)
@@ -239,12 +252,7 @@ class NetworkFamily(Family):
 
     def save(self, folder: Path) -> None:
         """Write weights and scales as plain arrays, and the parameters as JSON."""
-        arrays = {}
-        for n, trained in enumerate(self.networks_):
-            for i, value in enumerate(trained.weights):
-                arrays[f"weight_{n}_{i}"] = value
-        path = folder / f"{self.name}.npz"
-        np.savez(path, allow_pickle=False, **arrays)
+        write_networks(folder / f"{self.name}.npz", self.networks_)
         origin = replace(self.origin_, weights="", cuts=(), sha256="")
         text = {
             "params": self.get_params(),
@@ -255,24 +263,25 @@ class NetworkFamily(Family):
             "columns": [trained.columns for trained in self.networks_],
             "origin": asdict(origin),
         }
-        (folder / f"{self.name}.json").write_text(json.dumps(text))
+        path = folder / f"{self.name}.json"
+        path.write_text(json.dumps(text))
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote; the file of pretrained weights is not needed."""
-        text = json.loads((folder / f"{cls.name}.json").read_text())
+        path = folder / f"{cls.name}.json"
+        text = json.loads(path.read_text())
         params = text["params"]
-        model = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in params.items()})
+        for name, value in params.items():
+            if isinstance(value, list):
+                params[name] = tuple(value)
+        model = cls(**params)
         model.chosen_ = text["chosen"]
         model.shape_ = tuple(text["shape"])
         model.y_mean_ = np.array(text["y_mean"])
         model.y_scale_ = np.array(text["y_scale"])
         model.origin_ = Origin(**{**text["origin"], "cuts": ()})
-        with np.load(folder / f"{cls.name}.npz", allow_pickle=False) as arrays:
-            model.networks_ = [
-                TrainedNetwork(columns, read_list(arrays, f"weight_{n}"))
-                for n, columns in enumerate(text["columns"])
-            ]
+        model.networks_ = read_networks(folder / f"{cls.name}.npz", text["columns"])
         return model
 
 
@@ -284,11 +293,3 @@ def check_is_map(X: Features, name: str) -> None:
             "height, width and channels; got vectors. Add such a cut to [extract], or remove "
             f"{name!r} from names."
         )
-
-
-def _learning_curve(state: TrainingState, tower: int) -> list[Epoch]:
-    best = state.best_epoch[tower]
-    return [
-        Epoch(epoch, loss, held, epoch == best)
-        for epoch, (loss, held) in enumerate(state.curves[tower], 1)
-    ]

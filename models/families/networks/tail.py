@@ -6,9 +6,8 @@ from typing import Literal
 
 from extract.networks.registry import Origin
 from models.data.features import Features
-from models.families.family import Task
-from models.families.networks.checkpoints import Arrays, Phase
-from models.families.networks.network_family import NetworkFamily, check_is_map
+from models.families.networks.network_family import Compiled, NetworkFamily, check_is_map
+from models.families.training_rows import Task
 
 
 class Tail(NetworkFamily):
@@ -75,7 +74,7 @@ class Tail(NetworkFamily):
                 "from names."
             )
 
-    def build(self, n_outputs: int, origin: Origin) -> tuple[list[Phase], Arrays]:
+    def build(self, n_outputs: int, origin: Origin) -> Compiled:
         """Build and compile the network, with the pretrained weights in its first layers."""
         import keras
 

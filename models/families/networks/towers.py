@@ -20,7 +20,8 @@ from models.families.networks.checkpoints import Arrays
 
 def read_variables(variables: Sequence[Any]) -> Arrays:
     """Copy the values of Keras variables."""
-    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    return [np.array(value) for value in values]
 
 
 def add_towers(
@@ -34,24 +35,30 @@ def add_towers(
         flow = _add_layer(flow, n_towers, units)
         flow = keras.layers.ReLU()(flow)
         same = (None, 1, units)
-        flow = keras.layers.Dropout(dropout, noise_shape=same, seed=seed)(flow)
+        drop = keras.layers.Dropout(dropout, noise_shape=same, seed=seed)
+        flow = drop(flow)
     outputs = _add_layer(flow, n_towers, 1, dtype="float32")
-    return keras.layers.Reshape((n_towers,), dtype="float32")(outputs)
+    flatten = keras.layers.Reshape((n_towers,), dtype="float32")
+    return flatten(outputs)
 
 
 def _add_layer(flow: Any, n_towers: int, units: int, **given: Any) -> Any:
     shape = (n_towers, units)
     if len(flow.shape) == 2:  # the inputs, which all towers share
-        wide = keras.layers.Dense(n_towers * units, **given)(flow)
-        return keras.layers.Reshape(shape, **given)(wide)
-    return keras.layers.EinsumDense("btd,dte->bte", shape, bias_axes="te", **given)(flow)
+        dense = keras.layers.Dense(n_towers * units, **given)
+        reshape = keras.layers.Reshape(shape, **given)
+        return reshape(dense(flow))
+    by_tower = keras.layers.EinsumDense("btd,dte->bte", shape, bias_axes="te", **given)
+    return by_tower(flow)
 
 
 def repeat_weight(one: Float32s, variable: Any, n_towers: int) -> Float32s:
     """Return a weight of a network of one tower for every tower, in the shape of the variable."""
-    by_tower = one.reshape(-1, 1, one.shape[-1])
+    n_outputs = one.shape[-1]
+    by_tower = one.reshape(-1, 1, n_outputs)
     repeated = np.repeat(by_tower, n_towers, axis=1)
-    return repeated.reshape(tuple(variable.shape))
+    shape = tuple(variable.shape)
+    return repeated.reshape(shape)
 
 
 def shape_of_one(variable: Any, n_towers: int) -> tuple[int, ...]:
@@ -80,12 +87,14 @@ def copy_towers(best: Arrays, model: Any, is_better: Bools) -> None:
         if not variable.trainable:
             continue
         shape = _shape_by_tower(variable, len(is_better), ours.shape)
-        by_tower = ours.reshape(shape)
-        by_tower[:, is_better] = theirs.reshape(shape)[:, is_better]
+        our_towers = ours.reshape(shape)
+        their_towers = theirs.reshape(shape)
+        our_towers[:, is_better] = their_towers[:, is_better]
 
 
 def _shape_by_tower(variable: Any, n_towers: int, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return the inputs, towers and outputs of a weight; a bias has one input."""
     n_inputs = 1 if variable.name == "bias" else shape[0]
-    n_outputs = math.prod(shape) // (n_inputs * n_towers)
+    n_values = math.prod(shape)
+    n_outputs = n_values // (n_inputs * n_towers)
     return n_inputs, n_towers, n_outputs

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import joblib
 import numpy as np
 
 from extract.config.arrays import Floats
 from models.data.features import Features
+from models.families.training_rows import TrainingRows
 
 if TYPE_CHECKING:
     import xgboost
@@ -24,6 +25,50 @@ _BINNED_BYTES = 1 << 30  # of the matrices of fits side by side; one alone may b
 _SKETCHED = 1 << 27
 _FEWEST_SKETCHED = 1024  # rows
 _BYTES_A_VALUE = 2  # a bin by rows and the same by columns
+
+
+class BinnedRows(NamedTuple):
+    """Some rows, and the binned matrix of their features."""
+
+    rows: TrainingRows
+    matrix: xgboost.QuantileDMatrix
+
+    def set_labels(self, columns: slice) -> bool:
+        """Set the labels of a booster, and weights, on the matrix; a row that lacks one weighs
+        nothing.
+
+        Parameters
+        ----------
+        columns : of the labels.
+
+        Returns
+        -------
+        Whether any row has all labels; nothing is set where none has.
+        """
+        labels = self.rows.Y[:, columns]
+        is_missing = np.isnan(labels).any(axis=1)
+        if is_missing.all():
+            return False
+        known = labels[~is_missing]
+        filled = labels.copy()
+        filled[is_missing] = known[0]
+        self.matrix.set_label(filled)
+        self.matrix.set_weight(np.where(is_missing, 0.0, self.rows.weight))
+        return True
+
+
+def bin_rows(
+    rows: TrainingRows, *, max_bin: int, threads: int, reference: BinnedRows | None = None
+) -> BinnedRows:
+    """Bin the features of some rows, by the bins of others where there is a `reference`."""
+    matrix = bin_features(
+        rows.X,
+        weight=rows.weight,
+        max_bin=max_bin,
+        threads=threads,
+        reference=None if reference is None else reference.matrix,
+    )
+    return BinnedRows(rows, matrix)
 
 
 def bin_features(
@@ -112,5 +157,6 @@ def choose_device(device: Device) -> str:
     import xgboost
 
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-    has_gpu = any(Path("/dev").glob("nvidia[0-9]*")) and not is_hidden
-    return "cuda" if has_gpu and xgboost.build_info()["USE_CUDA"] else "cpu"
+    gpus = list(Path("/dev").glob("nvidia[0-9]*"))
+    is_built_for_it = xgboost.build_info()["USE_CUDA"]
+    return "cuda" if gpus and is_built_for_it and not is_hidden else "cpu"

@@ -7,57 +7,38 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from joblib import Parallel, delayed
 
 from extract.config.arrays import Floats, Ints
 from models.data.features import Features
-from models.data.folds import Folds, Held
-from models.families.family import (
-    NO_CONTEXT,
-    Chosen,
-    Family,
-    FitContext,
-    HeldOut,
-    Task,
-    as_probabilities,
-    labelled_groups,
+from models.data.folds import Held
+from models.families.family import Family, FitContext
+from models.families.fit_results import Chosen, HeldOut
+from models.families.training_rows import Task, TrainingRows, labelled_groups
+from models.families.trees.binned_matrix import Device, bin_rows, choose_device, share_threads
+from models.families.trees.boosters import (
+    Boosted,
+    load_booster,
+    predict_boosters,
+    read_boosters,
+    set_classes,
+    write_boosters,
 )
-from models.families.trees.binned_matrix import Device, bin_features, choose_device, share_threads
-from models.families.trees.tree_checks import check_booster
+from models.families.trees.early_stopping import neighbours, train_watched
 
 if TYPE_CHECKING:
     import xgboost
 
 DEFAULT_ROUNDS = 100  # where there are not two parts, so that none can be watched
 _NOTHING: Held = frozenset()
-_FILE = "booster-{}.ubj"
-
-
-class _Table(NamedTuple):
-    """What is fitted; of classes, Y is (n_rows, 1), the row's class, NaN where it has none."""
-
-    X: Features
-    Y: Floats
-    folds: Folds
-    weight: Floats
-
-
-class _Boosted(NamedTuple):
-    """The boosters of one set of training rows.
-
-    Attributes
-    ----------
-    boosters : one a target, of the rounds that were asked for; empty where none were. Classes have
-        one together.
-    best : watched part → round of the lowest error there, for each target; None where it has no
-        label.
-    """
-
-    boosters: list[xgboost.Booster]
-    best: dict[int, list[int | None]]
+# parameters of XGBoost that the constructor takes by XGBoost's names
+_XGBOOSTS_OWN = (
+    "max_bin max_depth learning_rate subsample colsample_bytree colsample_bynode min_child_weight "
+    "seed"
+)
 
 
 class Boosting(Family):
@@ -88,6 +69,7 @@ class Boosting(Family):
     """
 
     revision = 6  # bins by weight, of the whole matrix
+    is_joint = False  # whether one booster is of all targets
 
     def __init__(
         self,
@@ -119,44 +101,31 @@ class Boosting(Family):
         self.seed = seed
         self.task = task
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Choose the rounds of every target on the first and last part, then boost on all rows."""
-        table = self._table(X, Y, folds, weight)
-        for _, rounds, boosters in self._boost_all(table, [_NOTHING]):
+        coded = self._code_classes(data)
+        for _, rounds, boosters in self._boost_all(coded, [_NOTHING]):
             self.boosters_ = [bytes(booster.save_raw("ubj")) for booster in boosters]
-            self.chosen_ = self._list_chosen(rounds, table.Y.shape[1])
-        return self
+            self.chosen_ = self._list_chosen(rounds, coded.Y.shape[1])
 
     def predict(self, X: Features) -> Floats:
         """Sum the trees: (n_rows, n_targets)."""
-        return _predict([_load(raw) for raw in self.boosters_], X)
+        boosters = [load_booster(raw) for raw in self.boosters_]
+        return predict_boosters(boosters, X)
 
     def predict_held(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        asked: Mapping[Held, Ints],
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
+        self, data: TrainingRows, asked: Mapping[Held, Ints], context: FitContext
     ) -> Iterator[tuple[Held, HeldOut]]:
         """Yield what a model without each set of held parts gives; each is boosted once."""
-        table = self._table(X, Y, folds, weight)
-        for held, rounds, boosters in self._boost_all(table, asked):
-            predicted = _predict(boosters, X.rows(asked[held]))
-            yield held, HeldOut(predicted, self._list_chosen(rounds, table.Y.shape[1]))
+        coded = self._code_classes(data)
+        for held, rounds, boosters in self._boost_all(coded, asked):
+            predicted = predict_boosters(boosters, data.X.rows(asked[held]))
+            yield held, HeldOut(predicted, self._list_chosen(rounds, coded.Y.shape[1]))
 
     def _share_boosters(self, n_targets: int) -> list[slice]:
         """Return the columns of Y that each booster is trained on."""
+        if self.is_joint:
+            return [slice(0, n_targets)]
         return [slice(target, target + 1) for target in range(n_targets)]
 
     def _list_chosen(self, rounds: list[int], n_targets: int) -> list[Chosen]:
@@ -167,16 +136,18 @@ class Boosting(Family):
                 one["rounds"] = n_rounds
         return chosen
 
-    def _table(self, X: Features, Y: Floats, folds: Folds, weight: Floats) -> _Table:
+    def _code_classes(self, data: TrainingRows) -> TrainingRows:
+        """Return the rows; of classes with the row's class as label, (n_rows, 1)."""
         if self.task == "number":
-            return _Table(X, Y, folds, weight)
-        self.n_classes_ = Y.shape[1]
-        codes = Y.argmax(axis=1).astype(np.float64)
-        codes[np.isnan(Y[:, 0])] = np.nan
-        return _Table(X, codes[:, None], folds, weight)
+            return data
+        self.n_classes_ = data.Y.shape[1]
+        codes = data.Y.argmax(axis=1).astype(np.float64)
+        is_missing = np.isnan(data.Y[:, 0])
+        codes[is_missing] = np.nan
+        return data._replace(Y=codes[:, None])
 
     def _boost_all(
-        self, table: _Table, asked: Collection[Held]
+        self, data: TrainingRows, asked: Collection[Held]
     ) -> Iterator[tuple[Held, list[int], list[xgboost.Booster]]]:
         """Yield the held parts, rounds and boosters of every set of held parts that is asked for.
 
@@ -184,18 +155,17 @@ class Boosting(Family):
         """
         watched: defaultdict[Held, list[int]] = defaultdict(list)
         for held in asked:
-            for part in neighbours(table.folds, held):
+            for part in neighbours(data.folds, held):
                 watched[held | {part}].append(part)
         best: dict[tuple[Held, int], list[int | None]] = {}
         every = sorted({*asked, *watched}, key=lambda held: (-len(held), sorted(held)))
         for _, group in groupby(every, key=len):
             sets = list(group)
-            rounds = {
-                held: self._choose_rounds(table, held, best) for held in sets if held in asked
-            }
-            beside, threads = share_threads(self.n_jobs, len(sets), table.X.shape)
+            kept = [held for held in sets if held in asked]
+            rounds = {held: self._choose_rounds(data, held, best) for held in kept}
+            beside, threads = share_threads(self.n_jobs, len(sets), data.X.shape)
             boost = delayed(self._boost_without)
-            jobs = [boost(table, held, watched[held], rounds.get(held), threads) for held in sets]
+            jobs = [boost(data, held, watched[held], rounds.get(held), threads) for held in sets]
             boosted = Parallel(n_jobs=beside, require="sharedmem")(jobs)
             for held, one in zip(sets, boosted, strict=True):
                 for part, of_targets in one.best.items():
@@ -204,21 +174,27 @@ class Boosting(Family):
                     yield held, rounds[held], one.boosters
 
     def _choose_rounds(
-        self, table: _Table, held: Held, best: dict[tuple[Held, int], list[int | None]]
+        self, data: TrainingRows, held: Held, best: dict[tuple[Held, int], list[int | None]]
     ) -> list[int]:
         """Average the best rounds on the watched parts, for each booster."""
         rounds = []
-        parts = neighbours(table.folds, held)
-        for b in range(len(self._share_boosters(table.Y.shape[1]))):
+        parts = neighbours(data.folds, held)
+        boosters = self._share_boosters(data.Y.shape[1])
+        for b in range(len(boosters)):
             of_parts = [best[held | {part}, part][b] for part in parts]
             known = [n for n in of_parts if n is not None]
-            fallback = min(DEFAULT_ROUNDS, self.n_estimators)
-            rounds.append(round(float(np.mean(known))) if known else fallback)
+            mean = float(np.mean(known)) if known else min(DEFAULT_ROUNDS, self.n_estimators)
+            rounds.append(round(mean))
         return rounds
 
     def _boost_without(
-        self, table: _Table, held: Held, parts: list[int], rounds: list[int] | None, threads: int
-    ) -> _Boosted:
+        self,
+        data: TrainingRows,
+        held: Held,
+        parts: list[int],
+        rounds: list[int] | None,
+        threads: int,
+    ) -> Boosted:
         """Boost every target without the held parts.
 
         Parameters
@@ -226,47 +202,39 @@ class Boosting(Family):
         parts : held parts to watch, until the error of none falls any more.
         rounds : of each target's booster that is to be kept; None to keep none.
         """
-        rows = table.folds.training(held)
+        rows = data.folds.training(held)
         if rounds is not None:
-            list(labelled_groups(table.Y[rows]))
-        matrix = self._bin(table, rows, threads)
+            list(labelled_groups(data.Y[rows]))  # raises where a target has no label
+        training = bin_rows(data.take(rows), max_bin=self.max_bin, threads=threads)
         watched = {}
         for part in parts:
-            rows_of_part = table.folds.asked(part, held - {part})
+            rows_of_part = data.folds.asked(part, held - {part})
             if len(rows_of_part):
-                watched[part] = (self._bin(table, rows_of_part, threads, matrix), rows_of_part)
-        groups = self._share_boosters(table.Y.shape[1])
-        boosted = _Boosted([], {part: [None] * len(groups) for part in parts})
+                watched[part] = bin_rows(
+                    data.take(rows_of_part),
+                    max_bin=self.max_bin,
+                    threads=threads,
+                    reference=training,
+                )
+        groups = self._share_boosters(data.Y.shape[1])
+        boosted = Boosted([], {part: [None] * len(groups) for part in parts})
         for b, columns in enumerate(groups):
-            if not set_labels(matrix, table, rows, columns):
+            if not training.set_labels(columns):
                 continue
             labelled = {}
-            for part, (part_matrix, part_rows) in watched.items():
-                if set_labels(part_matrix, table, part_rows, columns):
-                    labelled[part] = part_matrix
+            for part, binned in watched.items():
+                if binned.set_labels(columns):
+                    labelled[part] = binned.matrix
             n_rounds = rounds[b] if rounds else 0
-            booster, best = self._train(matrix, labelled, n_rounds, threads)
+            booster, best = self._train(training.matrix, labelled, n_rounds, threads)
             for part, round_ in best.items():
                 boosted.best[part][b] = round_
             if rounds is not None:
-                finished = self._finish(booster[:n_rounds], table.Y[rows, columns])
-                boosted.boosters.append(finished)
+                kept = booster[:n_rounds]
+                if self.task == "class":
+                    set_classes(kept, training.rows.Y)
+                boosted.boosters.append(kept)
         return boosted
-
-    def _bin(
-        self,
-        table: _Table,
-        rows: Ints,
-        threads: int,
-        reference: xgboost.QuantileDMatrix | None = None,
-    ) -> xgboost.QuantileDMatrix:
-        return bin_features(
-            table.X.rows(rows),
-            weight=table.weight[rows],
-            max_bin=self.max_bin,
-            threads=threads,
-            reference=reference,
-        )
 
     def _train(
         self,
@@ -275,70 +243,32 @@ class Boosting(Family):
         n_rounds: int,
         threads: int,
     ) -> tuple[xgboost.Booster, dict[int, int]]:
-        """Train at least so many rounds, and until no part's error falls.
-
-        Returns
-        -------
-        The booster, and each watched part's round of the lowest error.
-        """
-        import xgboost
-
-        patience = self.early_stopping_rounds
-
-        class StopWatching(xgboost.callback.TrainingCallback):
-            """Stops when `n_rounds` are done and no watched part improves."""
-
-            def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-                if epoch + 1 < n_rounds:
-                    return False
-                best = [find_best(errors, patience) for errors in _errors(evals_log).values()]
-                return epoch + 1 - max(best, default=0) >= patience or not best
-
-        log: dict[str, dict[str, list[float]]] = {}
-        booster = xgboost.train(
+        """Train at least so many rounds, and until no part's error falls, as `train_watched`."""
+        return train_watched(
             self._parameters(threads),
             matrix,
-            max(n_rounds, self.n_estimators if watched else 0),
-            evals=[(part_matrix, str(part)) for part, part_matrix in watched.items()],
-            evals_result=log,
-            callbacks=[StopWatching()],
-            verbose_eval=False,
+            watched,
+            n_rounds=n_rounds,
+            most=self.n_estimators,
+            patience=self.early_stopping_rounds,
         )
-        best = {part: find_best(errors, patience) for part, errors in _errors(log).items()}
-        return booster, best
 
     def _parameters(self, threads: int) -> dict[str, Any]:
-        parameters = {
-            "tree_method": "hist",
-            "device": choose_device(self.device),
-            "max_bin": self.max_bin,
-            "max_depth": self.max_depth,
-            "learning_rate": self.learning_rate,
-            "subsample": self.subsample,
-            "colsample_bytree": self.colsample_bytree,
-            "colsample_bynode": self.colsample_bynode,
-            "min_child_weight": self.min_child_weight,
-            "seed": self.seed,
-            "nthread": threads,
-            "verbosity": 0,
-        }
+        parameters = {name: getattr(self, name) for name in _XGBOOSTS_OWN.split()}
+        parameters["tree_method"] = "hist"
+        parameters["device"] = choose_device(self.device)
+        parameters["nthread"] = threads
+        parameters["verbosity"] = 0
+        if self.is_joint:
+            parameters["multi_strategy"] = "multi_output_tree"
         if self.task == "class":
-            parameters |= {"objective": "multi:softprob", "num_class": self.n_classes_}
+            parameters["objective"] = "multi:softprob"
+            parameters["num_class"] = self.n_classes_
         return parameters
-
-    def _finish(self, booster: xgboost.Booster, y: Floats) -> xgboost.Booster:
-        """Note the classes of the training rows: softmax leaves a little to those that no row
-        has.
-        """
-        if self.task == "class":
-            codes = np.unique(y[~np.isnan(y)]).astype(int)
-            booster.set_attr(classes=json.dumps(codes.tolist()))
-        return booster
 
     def save(self, folder: Path) -> None:
         """Write every booster as UBJSON, and what was chosen."""
-        for b, raw in enumerate(self.boosters_):
-            (folder / _FILE.format(b)).write_bytes(raw)
+        write_boosters(folder, self.boosters_)
         document = {
             "params": self.get_params(),
             "chosen": self.chosen_,
@@ -348,20 +278,11 @@ class Boosting(Family):
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        ValueError : a tree that does not end, or leaves its arrays; XGBoost would follow it unseen.
-        """
+        """Read what `save` wrote; errors as of `read_boosters`."""
         document = json.loads((folder / "boosting.json").read_text())
         model = cls(**document["params"])
         model.chosen_ = document["chosen"]
-        model.boosters_ = []
-        for b in range(document["n_boosters"]):
-            raw = (folder / _FILE.format(b)).read_bytes()
-            check_booster(json.loads(_load(raw).save_raw("json")))
-            model.boosters_.append(raw)
+        model.boosters_ = read_boosters(folder, document["n_boosters"])
         return model
 
 
@@ -372,89 +293,4 @@ class JointBoosting(Boosting):
     a target's result depends on which others are fitted with it.
     """
 
-    def _share_boosters(self, n_targets: int) -> list[slice]:
-        return [slice(0, n_targets)]
-
-    def _parameters(self, threads: int) -> dict[str, Any]:
-        return {**super()._parameters(threads), "multi_strategy": "multi_output_tree"}
-
-
-def neighbours(folds: Folds, held: Held) -> list[int]:
-    """Return the parts before and after the held ones, round the circle.
-
-    Where none is held, those on both sides of a gap in their numbers, which is the part that was
-    held when the rows were taken. None where holding one out would leave no rows.
-    """
-    parts = folds.parts
-    if len(set(parts) - held) < 2:
-        return []
-    if held:
-        found = [
-            part for i, part in enumerate(parts) if part not in held and _beside(parts, i) & held
-        ]
-    else:
-        gaps = [i for i in range(1, len(parts)) if parts[i] - parts[i - 1] > 1]
-        after = gaps[0] if gaps else 0
-        found = sorted((parts[after - 1], parts[after]))
-    return [part for part in found if len(folds.training(held | {part}))]
-
-
-def _beside(parts: list[int], i: int) -> set[int]:
-    return {parts[i - 1], parts[(i + 1) % len(parts)]}
-
-
-def set_labels(matrix: xgboost.QuantileDMatrix, table: _Table, rows: Ints, columns: slice) -> bool:
-    """Set the labels and weights of a booster on a matrix; a row that lacks one weighs nothing.
-
-    Returns
-    -------
-    Whether any row has all labels; nothing is set where none has.
-    """
-    labels = table.Y[rows, columns]
-    is_known = ~np.isnan(labels).any(axis=1)
-    if not is_known.any():
-        return False
-    first = np.flatnonzero(is_known)[0]
-    labels[~is_known] = labels[first]
-    matrix.set_label(labels)
-    matrix.set_weight(np.where(is_known, table.weight[rows], 0.0))
-    return True
-
-
-def find_best(errors: list[float], patience: int) -> int:
-    """Return the round of the lowest error, before `patience` rounds passed without a lower one."""
-    best = 0
-    lowest = np.inf
-    for n_before, error in enumerate(errors):
-        if n_before - best >= patience:
-            break
-        if error < lowest:
-            lowest = error
-            best = n_before + 1
-    return best
-
-
-def _errors(log: dict[str, dict[str, list[float]]]) -> dict[int, list[float]]:
-    """Return watched part → its error after each round."""
-    return {int(part): next(iter(metrics.values())) for part, metrics in log.items()}
-
-
-def _predict(boosters: list[xgboost.Booster], X: Features) -> Floats:
-    pieces = []
-    for _, piece in X.chunks():
-        columns = [booster.inplace_predict(piece) for booster in boosters]
-        pieces.append(np.column_stack(columns))
-    predicted = np.vstack(pieces).astype(np.float64)
-    classes = boosters[0].attr("classes")
-    if classes is None:
-        return predicted
-    is_trained = np.isin(np.arange(predicted.shape[1]), json.loads(classes))
-    return as_probabilities(predicted * is_trained, "class")
-
-
-def _load(raw: bytes) -> xgboost.Booster:
-    import xgboost
-
-    booster = xgboost.Booster()
-    booster.load_model(bytearray(raw))
-    return booster
+    is_joint = True

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from extract.config.arrays import Float32s, Floats, Ints
+from extract.config.arrays import Floats
 from models.data.features import Features
-from models.data.folds import Folds
-from models.families.family import NO_CONTEXT, Family, FitContext, Task, list_labels
+from models.families.family import Family, FitContext
+from models.families.training_rows import (
+    TargetRows,
+    Task,
+    TrainingRows,
+    list_labels,
+    take_labelled,
+)
 from models.families.trees.tree_checks import check_forest
 
 if TYPE_CHECKING:
@@ -56,29 +62,20 @@ class Forest(Family):
         self.seed = seed
         self.task = task
 
-    def fit(
-        self,
-        X: Features,
-        Y: Floats,
-        *,
-        folds: Folds,
-        weight: Floats,
-        context: FitContext = NO_CONTEXT,
-    ) -> Self:
+    def fit_rows(self, data: TrainingRows, context: FitContext) -> None:
         """Grow the forests on one float32 matrix; nothing is chosen.
 
         They are grown one after the other, each on all threads: side by side, seven targets on two
         threads would take as long as eight.
         """
-        labels = list_labels(Y, self.task)
-        matrix = X.array()
-        self.forests_ = [self._grow(matrix, y, rows, weight) for rows, y in labels]
+        labels = list_labels(data.Y, self.task)
+        X = data.X.array()
+        self.forests_ = [self._grow(take_labelled(data, X, one)) for one in labels]
         self.chosen_ = [{} for _ in labels]
-        self.n_outputs_ = Y.shape[1]
-        return self
+        self.n_outputs_ = data.Y.shape[1]
 
-    def _grow(self, X: Float32s, y: Floats, rows: Ints, weight: Floats) -> BaseForest:
-        kind, max_features, min_samples_leaf = self._choose_kind(X.shape[1])
+    def _grow(self, rows: TargetRows) -> BaseForest:
+        kind, max_features, min_samples_leaf = self._choose_kind(rows.X.shape[1])
         forest = kind(
             n_estimators=self.n_estimators,
             max_features=max_features if self.max_features is None else self.max_features,
@@ -86,11 +83,8 @@ class Forest(Family):
             random_state=self.seed,
             n_jobs=self.n_jobs or -1,
         )
-        if len(rows) < len(X):
-            X = X[rows]
-        own = weight[rows]
-        is_weighted = bool(np.ptp(own) > 0)  # equal weights would draw other rows than none
-        forest.fit(X, y, sample_weight=own if is_weighted else None)
+        is_weighted = np.ptp(rows.weight) > 0  # equal weights would draw other rows than none
+        forest.fit(rows.X, rows.y, sample_weight=rows.weight if is_weighted else None)
         forest.n_jobs = 1  # threads add the trees up in any order, and round each time otherwise
         return forest
 

@@ -1,4 +1,4 @@
-"""Rows to fit ridge regression on, its solutions, and what all solvers do with columns."""
+"""Solutions of ridge regression for every penalty, and what all solvers do with columns."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from extract.config.arrays import Bools, Floats, Ints, Matrix
-from models.data.features import Features
-from models.data.folds import Folds, Held
+from extract.config.arrays import Bools, Floats, Matrix
+from models.data.folds import Held
 
 _ONE_THREAD = 1024  # rows or columns of the largest matrix that one thread factors as fast as two
 
@@ -35,24 +34,6 @@ class RidgePath(NamedTuple):
 
 # Whether the penalties solved so far show that no smaller one can be the best.
 Enough = Callable[[dict[Held, RidgePath]], bool]
-
-
-class LabelledRows(NamedTuple):
-    """Rows that all have labels: X (n, d), Y (n, n_targets), weight (n,), and their folds."""
-
-    X: Features
-    Y: Floats
-    weight: Floats
-    folds: Folds
-
-    def take(self, rows: Ints) -> LabelledRows:
-        """Return some of the rows."""
-        return LabelledRows(
-            X=self.X.rows(rows),
-            Y=self.Y[rows],
-            weight=self.weight[rows],
-            folds=self.folds.take(rows),
-        )
 
 
 def column_scales(variance: Floats, least: Floats, *, is_scaled: bool) -> Floats:
