@@ -37,8 +37,8 @@ def pool_rows(X: Features, row: Ints) -> Features:
     ends = np.flatnonzero(is_last) + 1
     pieces = []
     for members in np.split(order, ends):
-        piece = X.rows(members)
-        pieces.append(_pool_piece(piece, row[members]))
+        piece = _pool_piece(X.rows(members), row[members])
+        pieces.append(piece)
     pooled = np.concatenate(pieces)
     core, beside = np.split(pooled, [X.n_core], axis=2)
     features = Features(_flatten(core))
@@ -61,8 +61,10 @@ def _pool_piece(X: Features, row: Ints) -> Float32s:
     divisor = n[:, None]
     total = np.add.reduceat(values, starts)
     mean = total / divisor
-    values -= np.repeat(mean, n, axis=0)
-    squares = np.add.reduceat(values**2, starts)
+    mean_of_tile = np.repeat(mean, n, axis=0)
+    values -= mean_of_tile
+    values **= 2
+    squares = np.add.reduceat(values, starts)
     variance = squares / divisor
     deviation = np.sqrt(variance)
     pooled = np.stack([mean, deviation], axis=1)

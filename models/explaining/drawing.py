@@ -32,7 +32,8 @@ def draw_overlay(tile: Picture, heat: Floats, limit: float) -> Picture:
     size = len(tile)
     grey = cv2.cvtColor(tile, cv2.COLOR_RGB2GRAY)
     grey = grey[..., None]
-    strength = np.abs(_enlarge(heat, size)) / limit
+    enlarged = _enlarge(heat, size)
+    strength = np.abs(enlarged) / limit
     strength = np.minimum(strength, 1)
     opacity = _MOST_OPAQUE * np.sqrt(strength)
     opacity = opacity[..., None]

@@ -71,9 +71,10 @@ class ExplainedModel:
         """Predict each tile, or its area: (n,)."""
         X = self.features()
         predicted = np.empty(len(X))
-        for i, column in enumerate(self.columns.tolist()):
+        for i, column in enumerate(self.columns):
             row = X.rows(np.array([i]))
-            (values,) = self.asked(i).predict(row)
+            model = self.asked(i)
+            (values,) = model.predict(row)
             predicted[i] = values[column]
         return predicted
 
@@ -91,7 +92,8 @@ class ExplainedModel:
         beside = np.tile(groups, (len(pooled), 1))
         ordered = core[:, order]
         X = self._features(ordered, beside)
-        predicted = self.asked(i).predict(X)
+        model = self.asked(i)
+        predicted = model.predict(X)
         column = self.columns[i]
         return predicted[:, column]
 

@@ -129,7 +129,8 @@ def read_explanation(path: Path) -> Explanation:
         raise RunFileError(_describe_changed(path / "explain.json"))
     for name, sha256 in facts["files"].items():
         file = path / name
-        if name != Path(name).name or not file.is_file() or hash_file(file) != sha256:
+        is_inside = name == Path(name).name
+        if not is_inside or not file.is_file() or hash_file(file) != sha256:
             raise RunFileError(_describe_changed(file))
     table = path / "tiles.parquet"
     tiles = pd.read_parquet(table)

@@ -52,10 +52,11 @@ class TileMaps:
         pictures = []
         for row in rows.tolist():
             batch = self._reader.read(range(row, row + 1), clock)
-            if batch.reasons[0]:
+            (reason,) = batch.reasons
+            if reason:
                 raise ExplainError(
                     f"row {row + 1} of the tile table: expected the picture that its features were "
-                    f"made of, got: {batch.reasons[0]}. Put the picture back, or run "
+                    f"made of, got: {reason}. Put the picture back, or run "
                     "`make features FRESH=1`."
                 )
             pictures.append(batch.pictures)
@@ -122,9 +123,11 @@ class TileMaps:
     def _check_same(self, maps: Maps, rows: Ints) -> None:
         stored = self._read_stored(rows).astype(np.float64)
         stored = stored.reshape(len(rows), -1)
-        made = pool_maps(maps, self.cut.pooling).astype(np.float64)
+        pooled = pool_maps(maps, self.cut.pooling)
+        made = pooled.astype(np.float64)
         norms = np.linalg.norm(stored, axis=1) * np.linalg.norm(made, axis=1)
-        products = (stored * made).sum(axis=1)
+        products = stored * made
+        products = products.sum(axis=1)
         cosine = np.ones(len(rows))
         np.divide(products, norms, out=cosine, where=norms > 0)
         least = cosine.min()

@@ -54,8 +54,10 @@ def read_predicted_tiles(folder: Path, cell: Cell, target: str, tiles: Tiles) ->
 def _miss_classes(frame: pd.DataFrame, names: list[str]) -> Floats:
     """Return one less the probability that the true class of each row was given."""
     classes = pd.Index(names)
-    true_class = classes.get_indexer(pd.Index(frame["truth"]))
-    probability = np.stack(frame["probability"].tolist())
+    truth = pd.Index(frame["truth"])
+    true_class = classes.get_indexer(truth)
+    shares = frame["probability"].tolist()
+    probability = np.stack(shares)
     row = np.arange(len(frame))
     return 1 - probability[row, true_class]
 
@@ -77,7 +79,8 @@ def choose_gallery(predicted: pd.DataFrame, area: pd.Series[str]) -> pd.DataFram
     best = _take(ranked, N_ENDS, "best")
     free = ranked.drop(best.index)
     free = free.sort_values("truth", kind="stable")
-    places = spread_sample(np.arange(len(free)), N_RANGE)
+    every = np.arange(len(free))
+    places = spread_sample(every, N_RANGE)
     spread = free.iloc[places]
     spread = spread.assign(role="range")
     gallery = pd.concat([best, worst, spread])
@@ -106,7 +109,8 @@ def find_tiles(asked: Sequence[str], tiles: Tiles, predicted: pd.DataFrame) -> p
         raise ExplainError("tiles: expected ids with commas between, or 'gallery', got nothing.")
     names = tiles.id.astype(str)
     wanted = pd.Index(asked).unique()
-    rows = pd.Index(names).get_indexer(wanted)
+    known = pd.Index(names)
+    rows = known.get_indexer(wanted)
     is_unknown = rows < 0
     unknown = wanted[is_unknown]
     if len(unknown):

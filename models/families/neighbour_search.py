@@ -66,12 +66,13 @@ class Choice(NamedTuple):
             default = self._choose_unseen(len(X))
             no_errors = np.zeros(n_targets)
             return [default] * n_targets, no_errors
-        largest = min(len(train) for train, _ in splits)
-        usable = [k for k in self.n_neighbors if k <= largest]
-        ks = np.unique(usable or [largest])
+        fewest = min(len(train) for train, _ in splits)
+        usable = [k for k in self.n_neighbors if k <= fewest]
+        ks = np.unique(usable or [fewest])
+        largest = int(ks[-1])
         tally = _Tally((len(self.weights), len(ks), n_targets))
         for train, held in splits:
-            found = self.search(X[train], X[held], int(ks[-1]))
+            found = self.search(X[train], X[held], largest)
             known = Y[train]
             counts = weight[train]
             for w, weighting in enumerate(self.weights):
@@ -86,7 +87,10 @@ class Choice(NamedTuple):
         chosen: list[Chosen] = []
         for number in best.tolist():
             w, k = divmod(number, len(ks))
-            one = {"n_neighbors": int(ks[k]), "weights": self.weights[w]}
+            one = {
+                "n_neighbors": int(ks[k]),
+                "weights": self.weights[w],
+            }
             chosen.append(one)
         columns = np.arange(n_targets)
         return chosen, errors[best, columns]
@@ -135,14 +139,16 @@ class _Tally:
         """
         errors = self._errors.reshape(-1, self._n_targets)
         if task == "class":
-            errors[:] = errors.sum(axis=1, keepdims=True)
+            total = errors.sum(axis=1, keepdims=True)
+            errors[:] = total
         return errors
 
     def find_most_hits(self) -> int:
         """Return the choice of the highest balanced accuracy, of equals that of least error."""
         is_there = self._true > 0
         hits = self._hits[..., is_there]
-        recall = hits / self._true[is_there]
+        true = self._true[is_there]
+        recall = hits / true
         accuracy = recall.mean(axis=2)
         missed = -accuracy.round(12)
         errors = self._errors.sum(axis=2)
@@ -163,8 +169,9 @@ def predict_nearest(
         sizes = np.minimum(wanted, len(rows))
         weightings = np.array([one["weights"] for one in of_columns])
         ks = np.unique(sizes)
+        largest = int(ks[-1])
         counts = weight[rows]
-        found = search(X[rows], asked, int(ks[-1]))
+        found = search(X[rows], asked, largest)
         for weighting in WEIGHTS:
             is_mine = weightings == weighting
             targets = columns[is_mine]

@@ -213,8 +213,8 @@ def _find_mean_distance(points: Float32s) -> float:
     n_points = len(points)
     n_pairs = n_points * (n_points - 1)
     sums = pairwise_distances_chunked(points, reduce_func=sum_rows)
-    total = sum(part.sum() for part in sums)
-    return float(total) / max(n_pairs, 1)
+    total = float(sum(part.sum() for part in sums))
+    return total / max(n_pairs, 1)
 
 
 def _hold_out(points: Float32s, fold: Ints) -> Floats:
@@ -238,9 +238,10 @@ def _find_nearest(asked: Float32s, points: Float32s, radius: float) -> tuple[Flo
         return found.min(axis=1), is_near.sum(axis=1)
 
     parts = pairwise_distances_chunked(asked, points, reduce_func=reduce)
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    nearest, n_near = (column.astype(np.float64) for column in columns)
-    return nearest, n_near
+    nearest, n_near = zip(*parts, strict=True)
+    distance = np.concatenate(nearest)
+    density = np.concatenate(n_near)
+    return distance.astype(np.float64), density.astype(np.float64)
 
 
 def _find_limit(training: Floats) -> float:
@@ -248,4 +249,5 @@ def _find_limit(training: Floats) -> float:
     lower, upper = np.quantile(training, [0.25, 0.75])
     spread = upper - lower
     whisker = upper + _WHISKER * spread
-    return float(min(whisker, training.max()))
+    largest = training.max()
+    return float(min(whisker, largest))

@@ -65,7 +65,8 @@ def describe_intervals(
         if split != cell.split:
             of_split = _read_errors_of_choice(folder, fitted, target, tiles)
         for level, errors in of_split.items():
-            rows += [{"split": split, "level": level, **one} for one in _describe_coverage(errors)]
+            for one in _describe_coverage(errors):
+                rows.append({"split": split, "level": level, **one})
     return {"intervals": widths, "coverage": rows}
 
 
@@ -95,8 +96,11 @@ def build_coverage(kept: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
 def _find_widths(errors: Errors) -> dict[str, float | None]:
     """Return the half width of each nominal coverage; None where areas are too few."""
-    widths = {str(nominal): find_half_width(errors, nominal) for nominal in NOMINAL}
-    return {name: width if np.isfinite(width) else None for name, width in widths.items()}
+    widths: dict[str, float | None] = {}
+    for nominal in NOMINAL:
+        width = find_half_width(errors, nominal)
+        widths[str(nominal)] = width if np.isfinite(width) else None
+    return widths
 
 
 def _describe_coverage(errors: Errors) -> Iterator[dict[str, Any]]:

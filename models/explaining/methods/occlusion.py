@@ -42,7 +42,8 @@ def occlude(predict: Predict, maps: Maps, reference: Float32s, pooling: Pooling)
     for window in windows:
         n_windows[window] += 1
     substitute = np.broadcast_to(reference, maps.shape[1:])
-    step = max(1, _BYTES // maps[0].nbytes)
+    map_bytes = maps[0].nbytes
+    step = max(1, _BYTES // map_bytes)
     heat = np.zeros((n_tiles, height, width))
     for i, whole in enumerate(maps):
         raised = heat[i]
@@ -53,8 +54,9 @@ def occlude(predict: Predict, maps: Maps, reference: Float32s, pooling: Pooling)
             occluded = _occlude_each(whole, some, substitute)
             pooled = pool_maps(occluded, pooling)
             without = predict(i, pooled)
-            for window, value in zip(some, without, strict=True):
-                raised[window] += prediction - value
+            fall = prediction - without
+            for window, value in zip(some, fall, strict=True):
+                raised[window] += value
     return heat / n_windows
 
 
@@ -76,7 +78,8 @@ def list_windows(height: int, width: int) -> list[Window]:
 def _cover(length: int) -> list[slice]:
     if length <= MAX_WINDOWS:
         return [slice(i, i + 1) for i in range(length)]
-    half = math.ceil(length / (MAX_WINDOWS + 1))
+    n_halves = MAX_WINDOWS + 1
+    half = math.ceil(length / n_halves)
     side = 2 * half
     starts = np.arange(0, length, half)
     starts = np.minimum(starts, length - side)

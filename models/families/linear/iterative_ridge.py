@@ -128,8 +128,9 @@ class _TrainingSets:
             squared = chunk * chunk
             squares += squared.T @ weight
         squares /= sums
-        self._x_mean = x_sums / sums
-        variance = squares - self._x_mean**2
+        x_mean = x_sums / sums
+        self._x_mean = x_mean
+        variance = squares - x_mean**2
         least = 1e-6 * squares
         scale = column_scales(variance, least, is_scaled=is_scaled)
         self._scale = scale[:, :, None]
@@ -149,7 +150,8 @@ class _TrainingSets:
     def product(self, direction: Float32s) -> Float32s:
         """Multiply each set's columns by its Gram matrix: (n_features, n_right), in one pass."""
         of_sets = self._shape[1:]
-        scaled = direction.reshape(self._shape) / self._scale
+        by_set = direction.reshape(self._shape)
+        scaled = by_set / self._scale
         right = _flat(scaled)
         offset = np.einsum("ds,dst->st", self._x_mean, scaled)
         offset = offset.astype(np.float32)
@@ -180,9 +182,10 @@ class _TrainingSets:
             scale = scale.astype(np.float32)
             by_alpha = solution[:, :, mine]
             coef = np.moveaxis(by_alpha, 1, 0)
+            x_mean = self._x_mean[:, s]
             found[held] = RidgePath(
                 coef=coef / scale,
-                x_mean=self._shift + self._x_mean[:, s],
+                x_mean=self._shift + x_mean,
                 y_mean=self._y_mean[s],
                 is_solved=is_solved[:, mine],
             )

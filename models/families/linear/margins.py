@@ -99,21 +99,21 @@ class ChosenC(Family):
 
         X = data.X.array()
         labels = list_labels(data.Y, self.task)
-        n_targets = data.Y.shape[1]
-        n_columns = n_targets if self.task == "class" else 1
+        self.n_outputs_ = data.Y.shape[1]
+        n_columns = self.n_outputs_ if self.task == "class" else 1
         fit_target = delayed(self._fit_target)
         jobs = [fit_target(data, X, one, n_columns) for one in labels]
         beside = 1
         if self.is_parallel:
             beside = self.n_jobs if self.n_jobs > 0 else cpu_count()
+            beside = min(beside, len(jobs))
         with warnings.catch_warnings():  # said below, of what was chosen
             warnings.simplefilter("ignore", ConvergenceWarning)
-            fitted = Parallel(n_jobs=min(beside, len(jobs)), require="sharedmem")(jobs)
+            fitted = Parallel(n_jobs=beside, require="sharedmem")(jobs)
         linear, Cs, factors = zip(*fitted, strict=True)
         self.coef_ = np.column_stack([one.coef for one in linear])
         self.intercept_ = np.concatenate([one.intercept for one in linear])
         self.codes_ = linear[0].codes
-        self.n_outputs_ = n_targets
         self.chosen_ = [{"C": C} for C in Cs]
         self.factor_ = factors[0]
         for target, one in enumerate(linear):

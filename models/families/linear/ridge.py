@@ -150,20 +150,21 @@ def solve_sets(solver: Solver, outers: list[Held], *, task: Task = "number") -> 
     folds = solver.data.folds
     inner = {outer: _inner_parts(folds, outer) for outer in outers}
     helds = list(outers)
-    for outer in outers:
-        helds += [outer | {part} for part in inner[outer]]
+    for outer, parts in inner.items():
+        helds += [outer | {part} for part in parts]
+    distinct = list(dict.fromkeys(helds))
 
     def measure(paths: dict[Held, RidgePath]) -> dict[Held, Floats]:
-        return {outer: _errors(solver, paths, outer, inner[outer], task) for outer in outers}
+        return {outer: _errors(solver, paths, outer, parts, task) for outer, parts in inner.items()}
 
     def is_enough(paths: dict[Held, RidgePath]) -> bool:
-        return all(_is_past(errors) for errors in measure(paths).values())
+        every = measure(paths)
+        return all(_is_past(errors) for errors in every.values())
 
     with few_threads(min(solver.data.X.shape)):
-        distinct = list(dict.fromkeys(helds))
         paths = solver.solve(distinct, is_enough)
-        errors = measure(paths)
-    return {outer: _choose(paths[outer], errors[outer], solver.alphas) for outer in outers}
+        every = measure(paths)
+    return {outer: _choose(paths[outer], errors, solver.alphas) for outer, errors in every.items()}
 
 
 def _inner_parts(folds: Folds, outer: Held) -> list[int]:
