@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.spatial import KDTree
 
 from extract.errors import OptionError
 from extract.files.atomic import write_atomically
@@ -40,6 +41,7 @@ class Guess:
     area, groups, targets : columns.
     places : columns of x and y [m].
     block_m : side of blocks [m] of which there are enough; None without.
+    spacing_m : median distance of a tile to its nearest neighbour [m]; None without.
     notes : what the user should look at.
     """
 
@@ -52,6 +54,7 @@ class Guess:
     targets: list[str] = field(default_factory=list)
     places: list[str] = field(default_factory=list)
     block_m: int | None = None
+    spacing_m: float | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -78,6 +81,7 @@ def guess_settings(tiles: Path, table: Path) -> Guess:
     guess.targets = _find_targets(frame, candidates[usable], guess)
     guess.groups = _find_groups(frame, numbers, guess)
     guess.block_m = _choose_block(numbers, guess)
+    guess.spacing_m = _measure_spacing(numbers, guess)
     return guess
 
 
@@ -197,6 +201,19 @@ def _choose_block(numbers: pd.DataFrame, guess: Guess) -> int | None:
     return None
 
 
+def _measure_spacing(numbers: pd.DataFrame, guess: Guess) -> float | None:
+    """Return how far tiles lie apart, and note that wider ones overlap."""
+    xy = numbers[guess.places].dropna().drop_duplicates().to_numpy(np.float64)
+    if not guess.places or len(xy) < 2:
+        return None
+    distances, _ = KDTree(xy).query(xy, k=2)
+    spacing = float(np.median(distances[:, 1]))
+    guess.notes.append(
+        f"tiles lie {spacing:g} m apart: set size_m if a tile is wider, so that check sees overlaps"
+    )
+    return spacing
+
+
 def render(guess: Guess, path: Path, *, tiles: Path, table: Path) -> str:
     """Return the settings file, with a comment for what was guessed."""
     base = path.resolve().parent
@@ -216,8 +233,10 @@ def render(guess: Guess, path: Path, *, tiles: Path, table: Path) -> str:
     ]
     for axis, column in zip("xy", guess.places, strict=False):
         lines.append(_key(axis, column, "tile centres in projected metres"))
-    if guess.places:
-        lines.append("# size_m = 200  # side of a tile [m]; inferred where it is left out")
+    if guess.spacing_m:
+        lines.append(
+            f"# size_m = {guess.spacing_m:g}  # side of a tile [m]; set it where tiles overlap"
+        )
     if guess.groups:
         lines.append(_key("groups", guess.groups, "describe areas; the baselines use them"))
     lines += [

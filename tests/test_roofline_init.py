@@ -50,6 +50,8 @@ def test_what_a_table_means_is_guessed_and_said(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "pictures: LIDAR_{tile}.png, 40 of 40 rows have one" in done.stdout
     assert "next: " in done.stderr
+    assert "tiles lie 200 m apart: set size_m" in done.stderr
+    assert "# size_m = 200 " in (tmp_path / "town.toml").read_text()
     settings = read_settings(tmp_path / "town.toml", ReportSettings)
     assert settings.tiles.id == "tile"
     assert settings.tiles.area == "LSOA11CD"

@@ -36,6 +36,7 @@ _METADATA_BYTES = 1 << 18
 _INDEX_BYTES = 32  # of the address of a chunk, and its checksum
 _TEXT_BYTES = 40  # of a text beside its letters: an address in its dataset, and a heap header
 _BLOCK = bytes(1 << 20)
+_LIBVER = "v110"  # HDF5 2.0 writes types as "latest" that HDF5 1.14 cannot read
 
 
 class ShardWriter:
@@ -71,7 +72,7 @@ class ShardWriter:
     ) -> None:
         self._path = path
         self._partial = path.with_name(f"{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
-        self._file = h5py.File(self._partial, "w", libver="v110")
+        self._file = h5py.File(self._partial, "w", libver=_LIBVER)
         of_each = dict.fromkeys(shapes, dtype) if isinstance(dtype, str) else dtype
         self._dtypes = {name: np.dtype(of_each[name]) for name in shapes}
         self._n_tiles = len(ids)
@@ -244,7 +245,7 @@ def write_virtual(path: Path, shards: Sequence[Path], **attributes_of_all: str) 
     columns = read_columns(shards)
     stops = np.cumsum([len(part) for part in columns["id"]]).tolist()
     starts = [0, *stops[:-1]]
-    with write_atomically(path) as partial, h5py.File(partial, "w", libver="latest") as file:
+    with write_atomically(path) as partial, h5py.File(partial, "w", libver=_LIBVER) as file:
         _write_attributes(file, attributes)
         for name, parts in columns.items():
             _write_column(file, name, np.concatenate(parts))
