@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scipy.linalg
 from threadpoolctl import threadpool_limits
 
+from benchmarks.ridge_rows import N_FOLDS, predict_out_of_fold
 from benchmarks.rows import Row, save_rows
-from extract.config.arrays import Array, Floats, Ints
+from benchmarks.split_statistics import study_blocks, study_cities
+from extract.config.arrays import Array, Floats
 from models.data.features import Features
 from models.data.fold_assignment import assign_folds
 from models.data.folds import build_folds
 from models.data.model_names import parse_model
-from models.evaluation import simultaneous
 from models.evaluation.bootstrap import bootstrap_scores, draw_units, sum_units
 from models.evaluation.comparisons import AGAINST_OTHERS, compare_cells
 from models.evaluation.evaluate import CellName, Evaluated, evaluate_level
 from models.evaluation.levels import tile_level
-from models.evaluation.training_variance import stretch, widen
+from models.evaluation.training_variance import TRAINING_VARIANCE, stretch, widen
 from models.families.registry import build_model
 from models.uncertainty.applicability import measure_applicability
 from models.uncertainty.conformal import (
@@ -36,9 +37,7 @@ from models.uncertainty.conformal import (
     measure_coverage,
 )
 
-N_FOLDS = 5
 N_TRAITS = 6
-ALPHAS = 10.0 ** np.arange(-1, 6, 0.5)
 BOOTSTRAP_ALONE = 1.0  # as if the models were given
 
 
@@ -61,40 +60,6 @@ def draw_embeddings(
     return Embeddings(y, blurred)
 
 
-def predict_out_of_fold(y: Floats, X: Floats, fold: Ints) -> Floats:
-    """Predict every area by a ridge that has not seen its fold, the penalty chosen by leave one
-    out.
-    """
-    gram = X @ X.T
-    predicted = np.empty(len(y))
-    for number in np.unique(fold):
-        held = np.flatnonzero(fold == number)
-        rows = np.flatnonzero(fold != number)
-        predicted[held] = _predict_held(gram, y[rows], rows, held)
-    return predicted
-
-
-def _predict_held(gram: Floats, y: Floats, rows: Ints, held: Ints) -> Floats:
-    within = gram[np.ix_(rows, rows)]
-    across = gram[np.ix_(held, rows)]
-    column_mean = within.mean(axis=0)
-    mean = column_mean.mean()
-    centred = within - column_mean - column_mean[:, None] + mean
-    centred_across = across - across.mean(axis=1, keepdims=True) - column_mean + mean
-    values, vectors = scipy.linalg.eigh(centred)
-    values = np.maximum(values, 0)
-    deviations = y - y.mean()
-    turned = vectors.T @ deviations
-    shrunk = values[:, None] / (values[:, None] + ALPHAS)
-    fitted = vectors @ (shrunk * turned[:, None])
-    leverage = vectors**2 @ shrunk + 1 / len(y)
-    errors = (deviations[:, None] - fitted) / (1 - leverage)
-    best = np.argmin(np.mean(errors**2, axis=0))
-    weights = vectors @ (turned / (values + ALPHAS[best]))
-    predicted: Floats = centred_across @ weights + y.mean()
-    return predicted
-
-
 def evaluate_embeddings(seed: tuple[int, int], n: int, noises: list[float]) -> Evaluated:
     """Fit every embedding out of fold, and score it over areas of one tile."""
     rng = np.random.default_rng(seed)
@@ -109,14 +74,11 @@ def evaluate_embeddings(seed: tuple[int, int], n: int, noises: list[float]) -> E
 
 def share_better(evaluated: list[Evaluated], variance: float) -> float:
     """Return in what share of data sets the best cell is called better than some other."""
-    stated = simultaneous.TRAINING_VARIANCE
-    simultaneous.TRAINING_VARIANCE = variance
     found = []
     for one in evaluated:
-        rows, _ = compare_cells(one)
+        rows, _ = compare_cells(replace(one, training_variance=variance))
         verdicts = [row["verdict"] for row in rows if row["kind"] == AGAINST_OTHERS]
         found.append("better" in verdicts)
-    simultaneous.TRAINING_VARIANCE = stated
     return float(np.mean(found))
 
 
@@ -130,7 +92,7 @@ def study_better(n_sets: int) -> Iterator[Row]:
         what = f"{n_cells} equal embeddings, {n} areas, {some} sets, seeds (1, i)"
         before = share_better(sets, BOOTSTRAP_ALONE)
         yield Row("false better, bootstrap alone", what, before)
-        after = share_better(sets, simultaneous.TRAINING_VARIANCE)
+        after = share_better(sets, TRAINING_VARIANCE)
         yield Row("false better", what, after, at_most=0.07)
         if n_cells == 2:
             yield Row("variance beside the bootstrap's", what, _compare_variance(sets))
@@ -139,7 +101,7 @@ def study_better(n_sets: int) -> Iterator[Row]:
         sets = [evaluate_embeddings((2, i), n, noises) for i in range(some)]
         r2 = np.array([one.values for one in sets]).mean(axis=0)
         what = f"true R² {r2[0]:.2f} and {r2[1]:.2f}, {n} areas, {some} sets, seeds (2, i)"
-        power = share_better(sets, simultaneous.TRAINING_VARIANCE)
+        power = share_better(sets, TRAINING_VARIANCE)
         yield Row("power", what, power)
 
 
@@ -300,6 +262,8 @@ STUDIES: dict[str, tuple[Callable[[int], Iterator[Row]], int]] = {
     "chosen": (study_chosen_intervals, 200),
     "outside": (study_outside, 20),
     "weights": (study_weights, 12),
+    "blocks": (study_blocks, 200),
+    "cities": (study_cities, 40),
 }
 
 

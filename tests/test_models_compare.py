@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import norm, t
 
-from models.evaluation import evaluate, simultaneous
+from models.evaluation import evaluate
 from models.evaluation.bootstrap import draw_units
 from models.evaluation.comparisons import (
     AGAINST_PLACE,
@@ -74,14 +76,14 @@ def fit_out_of_fold(seed: int, n_embeddings: int, n: int = 60) -> Evaluated:
 @pytest.mark.usefixtures("few_replicates")
 @pytest.mark.parametrize("n_embeddings", [2, 6])
 def test_embeddings_that_tell_as_much_are_seldom_told_apart(
-    n_embeddings: int, monkeypatch: pytest.MonkeyPatch
+    n_embeddings: int,
 ) -> None:
     """The bootstrap alone takes the luck of a training set for a difference."""
     shares = {}
     sets = [fit_out_of_fold(seed, n_embeddings) for seed in range(80)]
-    for variance in (1.0, simultaneous.TRAINING_VARIANCE):
-        monkeypatch.setattr(simultaneous, "TRAINING_VARIANCE", variance)
-        found = [compare_cells(one)[0] for one in sets]
+    for variance in (1.0, TRAINING_VARIANCE):
+        as_if = [replace(one, training_variance=variance) for one in sets]
+        found = [compare_cells(one)[0] for one in as_if]
         shares[variance] = np.mean([any(r["verdict"] == "better" for r in rows) for rows in found])
     alone, corrected = shares.values()
     assert alone > 0.12

@@ -24,7 +24,7 @@ from models.evaluation.bootstrap import (
 from models.evaluation.class_scores import ClassSums, sum_classes
 from models.evaluation.levels import Level
 from models.evaluation.scores import score_columns
-from models.evaluation.training_variance import widen
+from models.evaluation.training_variance import TRAINING_VARIANCE, widen
 
 Sees = Literal["none", "pictures", "pictures and groups"]
 ENOUGH = 500  # replicates of a mean; the ends of an interval need more
@@ -69,6 +69,7 @@ class Evaluated:
         (n_cells,).
     replicates : (n_replicates, n_cells), the score that ranks in each resample.
     correct : computes what the best cell can be expected to keep where it was not chosen.
+    training_variance : variance of a difference over data sets, beside that over the replicates.
     """
 
     rows: Level
@@ -78,6 +79,7 @@ class Evaluated:
     replicates: Floats
     correct: Callable[[], float]
     n_units: int
+    training_variance: float = TRAINING_VARIANCE
 
     @property
     def values(self) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 
 from extract.config.arrays import Floats
 from models.evaluation.evaluate import Evaluated
-from models.evaluation.training_variance import TRAINING_VARIANCE, stretch
+from models.evaluation.training_variance import stretch
 
 ALPHA = 0.05
 NORMAL = 1.959964  # what a normal deviate exceeds in 5 % of cases
@@ -69,7 +69,7 @@ def compare_with(cell: int, evaluated: Evaluated, largest: Largest) -> Differenc
     spread = np.nanstd(drawn, axis=0)
     is_same = spread <= _LEAST_SPREAD
     spread[is_same] = np.nan
-    sd = spread * np.sqrt(TRAINING_VARIANCE)
+    sd = spread * np.sqrt(evaluated.training_variance)
     values = stretch(evaluated.values, evaluated.score)
     difference = np.abs(values[cell] - values)
     statistic = difference / sd
