@@ -357,7 +357,7 @@ def test_the_command_says_what_it_did(experiment):
         "tiles: 12, without a vector: 0, not finite: 0; vectors that the table lacks: 0"
         in result.stdout
     )
-    assert "add to [extract] cuts: dinov2/cls:avg" in result.stdout
+    assert 'add to [extract] cuts: "dinov2/cls:avg"; then roofline models' in result.stderr
     result = CliRunner().invoke(app, [*words[:-1], "cls"])
     assert result.exit_code == 1
     assert "expected '<backbone>/<layer>:<pooling>'" in result.stderr
