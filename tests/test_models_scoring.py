@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from extract.errors import RunFileError
 from models.data.fold_assignment import assign_folds
@@ -148,8 +149,8 @@ def test_standings_put_the_splits_side_by_side_and_keep_their_numbers_whole_on_8
     assert table["verdict"].tolist() == ["best", "worse"]
     assert {"r2 random", "r2 area", "r2_low", "r2_high"} <= set(table.columns)
     text = io.StringIO()
-    Console(file=text, width=80).print(render_standings(table))
-    print(*explain_standings(table, scored), sep="\n", file=text)
+    reading = map(Text, explain_standings(table, scored))
+    Console(file=text, width=80).print(render_standings(table), *reading, sep="\n")
     assert max(map(len, text.getvalue().splitlines())) <= 80
     for row in table.to_dict("records"):
         assert f"{row['r2_low']:.3f} … {row['r2_high']:.3f}".replace("-", "−") in text.getvalue()

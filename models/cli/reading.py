@@ -42,6 +42,8 @@ def scores(
 
     Example: roofline scores --config examples/london.toml --target income
     """
+    from rich.text import Text
+
     from extract.settings import read_settings
     from models.cli.targets import list_targets
     from models.evaluation.current import open_current
@@ -59,9 +61,10 @@ def scores(
             typer.echo(table.to_csv(index=False), nl=False)
             return
         if out.is_terminal:
-            out.print(render_standings(table), width=max(out.width, _NARROWEST), crop=False)
+            drawn = [render_standings(table), *map(Text, reading)]
+            out.print(*drawn, sep="\n", width=max(out.width, _NARROWEST), crop=False)
         else:
             typer.echo(table.to_csv(index=False, sep="\t"), nl=False)
-        for line in reading:
-            print_line(line, console=out if out.is_terminal else err)
+            for line in reading:
+                print_line(line, console=err)
         print_next(f"roofline explain --config {config} --target {shlex.quote(target)}")
