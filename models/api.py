@@ -19,7 +19,7 @@ from models.execution.keep_models import open_kept
 from models.families.family import Family
 from models.predicting.write_predictions import check_written, read_facts
 from models.settings import FitSettings
-from models.store import runs
+from models.store import score_tables
 from models.store.kept_models import KeptModel, find_kept
 from models.store.kept_models import load_model as read_model
 from models.store.scores_file import read_stated
@@ -41,7 +41,7 @@ def read_scores(experiment: str | Path) -> pd.DataFrame:
     RunFileError : not there, unfinished, or changed since.
     """
     folder = find_experiment(experiment)
-    scores = runs.read_scores(folder)
+    scores = score_tables.read_scores(folder)
     read_stated(folder)
     return scores
 

@@ -18,7 +18,7 @@ from models.execution.fit_progress import FitProgress, format_seconds
 from models.execution.keep_models import rank_cells
 from models.settings import FitSettings
 from models.store.cells import Planned
-from models.store.runs import join_cut
+from models.store.score_tables import join_cut
 from models.store.staleness import count_reasons
 
 Row = Sequence[str]  # split, cut, model, numbers, and last a text that may be long

@@ -90,7 +90,7 @@ def diff(
 
     Example: roofline diff examples/london.toml artifacts/other
     """
-    from models.store.runs import write_csv
+    from models.store.score_tables import write_csv
     from reports.diff import compare_experiments
     from reports.page.diff_table import render_diff
 

@@ -24,7 +24,8 @@ from models.evaluation.levels import area_level
 from models.evaluation.out_of_fold import read_predicted, read_probabilities
 from models.evaluation.score_split import Labelled
 from models.evaluation.simultaneous import compare_with, largest_differences
-from models.store.runs import SCHEMA, SCHEMA_VERSION, read_document
+from models.store.documents import read_document
+from models.store.runs import SCHEMA, SCHEMA_VERSION
 from reports.data.collect import SPLITS, read_checked_scores
 from reports.settings import ReportSettings
 

@@ -22,7 +22,8 @@ from models.execution.fit_progress import FitProgress
 from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.fitted import Fitted
-from models.store.runs import join_cut, read_scores, run_folder
+from models.store.runs import run_folder
+from models.store.score_tables import join_cut, read_scores
 from models.store.scores_file import hash_runs, write_stated
 
 TEXT = """name = "x"

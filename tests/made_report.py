@@ -19,7 +19,8 @@ from models.evaluation.comparisons import (
     COMPARISON_COLUMNS,
     WINNER_COLUMNS,
 )
-from models.store.runs import run_folder, split_cut, write_run
+from models.store.runs import run_folder, write_run
+from models.store.score_tables import split_cut
 from reports.build import build_content, build_report
 from reports.data.collect import collect
 from reports.page.page import render_page

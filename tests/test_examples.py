@@ -12,7 +12,8 @@ from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from models.fit import fit_all
 from models.settings import FitSettings
-from models.store.runs import read_run, read_scores
+from models.store.runs import read_run
+from models.store.score_tables import read_scores
 from reports.settings import ReportSettings
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

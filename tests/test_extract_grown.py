@@ -23,7 +23,7 @@ from extract.checks.plan import plan_extraction
 from extract.errors import EmbeddingsError, ExtractionError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
-from extract.store.checksums import hash_file
+from extract.store.checksums import hash_embeddings
 from extract.store.embeddings import Embeddings, ShardReader
 from extract.store.recipes import check_recipes
 from extract.store.verify import find_damage
@@ -212,7 +212,7 @@ def test_retry_looks_again_at_rejected_pictures_that_did_not_change(experiment, 
             from extract.store.checksums import hash_rows
 
             file[name].attrs["sha256"] = hash_rows(values)
-        file.attrs["sha256"] = hash_file(file)
+        file.attrs["sha256"] = hash_embeddings(file)
     assert read is image_folder.ImageFolder.read
     summary, n_pictures = extract(path, retry=True)
     assert (summary.n_rejected, n_pictures) == (0, 1)
@@ -291,7 +291,7 @@ def test_shards_of_the_second_schema_are_used_again_by_their_pixels(experiment):
             recipe = json.loads(file.attrs["recipe"]) | {"tiles": table_sha256, "shard": 5}
             file.attrs["recipe"] = json.dumps(recipe)
             file.attrs["schema_version"] = 2
-            file.attrs["sha256"] = hash_file(file)
+            file.attrs["sha256"] = hash_embeddings(file)
     assert extract(path)[0].done == []
     draw(path, "900", seed=9)
     change_table(path, lambda table: add(table, 7))

@@ -16,7 +16,7 @@ from extract.errors import EmbeddingsError, ExtractionError, LockError
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from extract.store.backbone_shards import BackboneShards
-from extract.store.checksums import hash_file
+from extract.store.checksums import hash_embeddings
 from extract.store.embeddings import Embeddings
 from extract.store.verify import find_damage, move_aside
 from extract.tables.tile_table import read_tiles
@@ -188,7 +188,7 @@ def test_a_shard_made_in_another_precision_is_refused(made):
     settings, folder = made
     with h5py.File(folder / "part-00002.h5", "r+") as file:
         file.attrs["precision"] = "bfloat16"
-        file.attrs["sha256"] = hash_file(file)
+        file.attrs["sha256"] = hash_embeddings(file)
     with pytest.raises(
         ExtractionError,
         match=r"first: part-00002.h5: precision was bfloat16, float32 in the shards before",

@@ -39,7 +39,8 @@ from models.families.registry import BASELINES, FAMILIES, build_model
 from models.families.trees.forest import ExtraTrees, Forest
 from models.settings import FitSettings
 from models.store.kept_models import load_model, save_model
-from models.store.runs import read_classes, read_run, read_scores, run_folder
+from models.store.runs import read_classes, read_run, run_folder
+from models.store.score_tables import read_scores
 
 IMAGES_ONLY = (
     "cnn",

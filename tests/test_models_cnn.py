@@ -28,7 +28,7 @@ from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.cells import list_cells
 from models.store.kept_models import load_model, save_model
-from models.store.runs import read_scores
+from models.store.score_tables import read_scores
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 N, SIDE = 160, 12

@@ -14,7 +14,8 @@ from extract.errors import LockError, PlaceError
 from extract.files.locks import locked, locked_to_read
 from models.api import read_predictions
 from models.cli import app as models_app
-from models.store.runs import read_scores, run_folder
+from models.store.runs import run_folder
+from models.store.score_tables import read_scores
 from reports.cli import app as reports_app
 
 RUN = ("area", "net/last:avg", "ridge")

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from extract.errors import RunFileError
+from extract.files.file_hash import hash_file
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from models.cli import app
@@ -28,7 +29,7 @@ from models.explaining.heat_maps import WORDS, describe_method, measure_border
 from models.explaining.tile_selection import choose_gallery
 from models.fit import fit_all
 from models.settings import FitSettings
-from models.store.runs import hash_file, read_predictions
+from models.store.runs import read_predictions
 from models.store.seal import seal
 
 pytestmark = pytest.mark.slow

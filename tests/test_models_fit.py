@@ -25,7 +25,8 @@ from models.execution.fit_progress import FitDisplay, FitProgress, format_second
 from models.fit import fit_all
 from models.settings import FitSettings
 from models.store.kept_models import load_model
-from models.store.runs import SCORE_COLUMNS, read_predictions, read_run, read_scores
+from models.store.runs import read_predictions, read_run
+from models.store.score_tables import SCORE_COLUMNS, read_scores
 
 NAMES = ["mean", "location", "ridge", "ridge@area", "knn", "stack"]
 

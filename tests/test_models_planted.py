@@ -13,7 +13,7 @@ from made_experiment import TEXT, change, fit
 
 from extract.store.shards import ShardWriter, write_virtual
 from models.evaluation.standings import build_standings
-from models.store.runs import read_table
+from models.store.score_tables import read_table
 
 SIDE, TILES = 12, 5  # areas along each side of the map, tiles of an area
 AREA = np.repeat(np.arange(SIDE**2), TILES)

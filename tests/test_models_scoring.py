@@ -19,7 +19,8 @@ from models.data.folds import FoldOptions, build_folds
 from models.evaluation.render_standings import explain_standings, render_standings
 from models.evaluation.score_runs import Labels, build_labels, score_runs
 from models.evaluation.standings import build_standings
-from models.store.runs import SCORE_COLUMNS, read_scores, read_table, run_folder, write_run
+from models.store.runs import run_folder, write_run
+from models.store.score_tables import SCORE_COLUMNS, read_scores, read_table
 from models.store.scores_file import FILES
 
 N = 120

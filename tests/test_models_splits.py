@@ -18,7 +18,7 @@ from models.data.fold_distances import measure_held_out, measure_nearest
 from models.data.fold_file import number_score_units, open_folds
 from models.data.knndm import match_distances
 from models.settings import FitSettings
-from models.store.runs import read_scores
+from models.store.score_tables import read_scores
 
 RNG = np.random.default_rng(7)
 AREA = np.repeat(np.arange(120), 4)

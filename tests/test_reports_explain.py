@@ -14,8 +14,8 @@ from made_report import CUTS, EVIL, Experiment
 from extract.errors import RunFileError
 from models.explaining.drawing import encode_png
 from models.explaining.explanations import explanation_folder, name_file, write_explanation
+from models.store.documents import write_json
 from models.store.kept_models import SCHEMA, SCHEMA_VERSION, model_folder
-from models.store.runs import write_json
 from models.store.seal import seal
 
 SANITY = {"rank_correlation": 0.1, "depends_on_weights": True, "n_tiles": 5, "shuffles": 3}

@@ -49,7 +49,7 @@ def hash_dataset(dataset: h5py.Dataset) -> str:
     return total.hexdigest()
 
 
-def hash_file(file: h5py.File) -> str:
+def hash_embeddings(file: h5py.File) -> str:
     """Return the SHA-256 of a file's attributes and of the checksums of its datasets."""
     attributes = {name: str(value) for name, value in file.attrs.items() if name != "sha256"}
     sums = {name: file[name].attrs.get("sha256") for name in dataset_names(file)}

@@ -20,7 +20,7 @@ from typing import TypedDict, cast
 import h5py
 
 from extract.errors import EmbeddingsError, LockError
-from extract.store.checksums import dataset_names, hash_file
+from extract.store.checksums import dataset_names, hash_embeddings
 
 SCHEMA = "roofline.embeddings"
 SCHEMA_VERSION = 3
@@ -185,7 +185,7 @@ def check_seal(file: h5py.File, path: Path) -> None:
     EmbeddingsError : they differ.
     """
     try:
-        is_damaged = is_sealed(file) and file.attrs.get("sha256") != hash_file(file)
+        is_damaged = is_sealed(file) and file.attrs.get("sha256") != hash_embeddings(file)
     except UNREADABLE:
         is_damaged = True
     if is_damaged:

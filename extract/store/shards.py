@@ -20,7 +20,7 @@ from extract.config.arrays import Array, Bools
 from extract.config.stored_type import saturate
 from extract.errors import EmbeddingsError
 from extract.files.atomic import name_place, publish, write_atomically
-from extract.store.checksums import CHUNK_SUMS, ChunkSums, dataset_names, hash_file, hash_rows
+from extract.store.checksums import CHUNK_SUMS, ChunkSums, dataset_names, hash_embeddings, hash_rows
 from extract.store.columns import encode_ids, read_columns
 from extract.store.schema import (
     OK,
@@ -184,7 +184,7 @@ class ShardWriter:
             attributes = self._file[f"cuts/{name}"].attrs
             attributes["sha256"] = digest.hexdigest()
             attributes[CHUNK_SUMS] = self._chunk_sums[name].finish()
-        self._file.attrs["sha256"] = hash_file(self._file)
+        self._file.attrs["sha256"] = hash_embeddings(self._file)
         self._file.flush()
         n_bytes = self._file.id.get_filesize()
         self._file.close()
@@ -257,7 +257,7 @@ def write_virtual(path: Path, shards: Sequence[Path], **attributes_of_all: str) 
                     source, f"cuts/{name}", (stop - start, *shape), dtype
                 )
             file.create_virtual_dataset(f"cuts/{name}", layout, fillvalue=np.nan)
-        file.attrs["sha256"] = hash_file(file)
+        file.attrs["sha256"] = hash_embeddings(file)
 
 
 def _write_column(file: h5py.File, name: str, values: Array) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from extract.errors import EmbeddingsError, LockError
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
-from extract.store.checksums import as_bytes, dataset_names, hash_dataset, hash_file
+from extract.store.checksums import as_bytes, dataset_names, hash_dataset, hash_embeddings
 from extract.store.columns import decode_ids, encode_ids, read_columns
 from extract.store.recipes import IMPORTED, list_lacking
 from extract.store.schema import UNREADABLE, UNSEALED, get_attributes, is_sealed, open_embeddings
@@ -139,7 +139,7 @@ def _find_wrong_sums(file: h5py.File) -> Iterator[str]:
         expected = file[name].attrs.get("sha256")
         if (is_sealed(file) or expected is not None) and expected != hash_dataset(file[name]):
             yield f"{name}: data differ from their checksum"
-    if is_sealed(file) and file.attrs.get("sha256") != hash_file(file):
+    if is_sealed(file) and file.attrs.get("sha256") != hash_embeddings(file):
         yield UNSEALED
 
 
@@ -167,7 +167,7 @@ def _compare_virtual(file: h5py.File, shards: list[Path], tiles: Tiles) -> Itera
     for name, data in file["cuts"].items():
         if sorted(source.file_name for source in data.virtual_sources()) != names:
             yield f"cuts/{name}: does not show the shards"
-    if is_sealed(file) and file.attrs.get("sha256") != hash_file(file):
+    if is_sealed(file) and file.attrs.get("sha256") != hash_embeddings(file):
         yield UNSEALED
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pandas as pd
 from extract.config.arrays import Array, Float32s, Ints
 from extract.config.cuts import Cut, parse_cut
 from extract.errors import RasterError
+from extract.files.file_hash import hash_file
 from extract.files.locks import locked
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards
@@ -247,15 +247,10 @@ def _describe(rasters: Mapping[Cut, list[Raster]], request: RasterRequest) -> Or
     for cut, sheets in rasters.items():
         first = sheets[0]
         facts[cut.dataset] = {
-            "files": {str(sheet.path): _hash(sheet.path) for sheet in sheets},
+            "files": {str(sheet.path): hash_file(sheet.path) for sheet in sheets},
             "bands": first.bands,
             "crs": first.crs.to_string(),
             "license": first.license,
         }
     name = f"{request.reading.code} {','.join(request.reading.pools)}"
     return Origin(description=json.dumps(facts), version=name)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

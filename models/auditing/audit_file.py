@@ -18,7 +18,7 @@ import pandas as pd
 
 from extract.errors import RunFileError
 from models.auditing.findings import SEVERITIES, AuditInputs, Finding
-from models.store.runs import read_document, write_json
+from models.store.documents import read_document, write_json
 from models.store.seal import SEAL, is_sealed, seal
 
 SCHEMA = "roofline.audit"

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import pandas as pd
 
 from extract.errors import RunFileError
+from extract.files.file_hash import hash_file
 from extract.files.locks import locked_to_read
 from extract.tables.tile_table import Tiles, read_tiles
 from models.data.fold_file import open_folds
@@ -23,7 +24,7 @@ from models.evaluation.score_runs import build_labels, describe_inputs
 from models.settings import FitSettings
 from models.store.cells import Cell, CurrentInputs, Inputs, list_cells
 from models.store.kept_models import KeptModel, list_kept
-from models.store.runs import hash_file, read_finished, run_folder
+from models.store.runs import read_finished, run_folder
 from models.store.scores_file import MadeFrom, read_stated
 from models.store.staleness import count_reasons, name_changes
 from models.uncertainty.coverage import build_coverage

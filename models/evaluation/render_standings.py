@@ -16,7 +16,7 @@ from models.evaluation.bootstrap import REPLICATES
 from models.evaluation.comparisons import AGAINST_PLACE, FUSED_PICTURES, FUSED_PLACE
 from models.evaluation.standings import BALANCED, select_rows
 from models.settings import STRICTNESS
-from models.store.runs import read_table
+from models.store.score_tables import read_table
 
 HELD_OUT = {
     "random": "single tiles were held out, others of their area trained on. Too optimistic.",

@@ -29,14 +29,8 @@ from models.evaluation.evaluate import CellName
 from models.evaluation.out_of_fold import Run, read_predicted, read_probabilities
 from models.evaluation.score_split import BY_TILES_COLUMNS, Labelled, Scored, score_split
 from models.store.cells import hash_labels
-from models.store.runs import (
-    SCORE_COLUMNS,
-    read_run,
-    read_scores,
-    split_cut,
-    write_csv,
-    write_scores,
-)
+from models.store.runs import read_run
+from models.store.score_tables import SCORE_COLUMNS, read_scores, split_cut, write_csv, write_scores
 from models.store.scores_file import (
     MadeFrom,
     hash_runs,
@@ -129,7 +123,7 @@ def score_runs(
 
     Returns
     -------
-    The scores, `models.store.runs.SCORE_COLUMNS`.
+    The scores, `models.store.score_tables.SCORE_COLUMNS`.
 
     Raises
     ------

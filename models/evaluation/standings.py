@@ -13,7 +13,7 @@ from models.evaluation.comparisons import (
 )
 from models.evaluation.evaluate import CellName
 from models.settings import STRICTNESS
-from models.store.runs import join_cut, read_scores, read_table
+from models.store.score_tables import join_cut, read_scores, read_table
 
 BALANCED = "balanced_accuracy"
 

@@ -25,7 +25,8 @@ from models.settings import FitSettings
 from models.store.cells import Cell, Planned, hash_labels
 from models.store.feature_origin import read_licence, read_look, read_made
 from models.store.kept_models import KeptModel, load_model, model_folder, read_key, save_model
-from models.store.runs import join_cut, read_run
+from models.store.runs import read_run
+from models.store.score_tables import join_cut
 from models.uncertainty.applicability import measure_applicability
 from models.uncertainty.coverage import describe_intervals
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from extract.config.arrays import Bools
 from extract.config.cuts import PIXELS, Cut
 from extract.errors import PlaceError, TableError
+from extract.files.file_hash import hash_file
 from extract.pictures.archives import open_images
 from extract.settings import TargetsSection
 from extract.store.embeddings import Embeddings
@@ -30,7 +31,6 @@ from models.data.features import Features, open_matrix
 from models.data.place_settings import PlaceSettings
 from models.store.feature_origin import read_look
 from models.store.kept_models import KeptModel
-from models.store.runs import hash_file
 
 PIECE_TILES = 65_536
 _PIECE_BYTES = 128 << 20  # of the features of a piece in float32

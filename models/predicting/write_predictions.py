@@ -34,14 +34,15 @@ import pyarrow.parquet as pq
 
 from extract.errors import PlaceError
 from extract.files.atomic import name_place, publish
+from extract.files.file_hash import hash_file
 from extract.tables.spreadsheets import quote_formulas
 from models.predicting.geojson import GeoJson, open_geojson
 from models.predicting.geopackage import GeoPackage
 from models.predicting.nearness import Nearness, describe_nearness
 from models.predicting.place import Place
 from models.predicting.predictions_table import AreaTable, build_schema, build_tile_table
+from models.store.documents import describe_file, read_document, write_json
 from models.store.kept_models import KeptModel
-from models.store.runs import describe_file, hash_file, read_document, write_json
 from models.store.seal import is_sealed, seal
 
 SCHEMA = "roofline.prediction"

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from extract.config.cuts import PIXELS, CellCut, Cut, parse_cut
+from extract.files.file_hash import hash_file
 from extract.networks.registry import Origin
 from extract.store.schema import ShardAttributes, read_attributes
 from models.data.model_names import FINETUNE, ModelSpec
 from models.settings import FitSettings
-from models.store.runs import hash_file
 
 # What Keras's documentation states under "License" of each network whose ImageNet weights it hands
 # out (Keras 2.3, Applications). Of those that came later (EfficientNet, EfficientNetV2,

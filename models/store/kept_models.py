@@ -25,9 +25,10 @@ from models.families.pca import Reduced
 from models.families.registry import BASELINES, FAMILIES
 from models.families.training_rows import Task
 from models.store.cells import Cell
+from models.store.documents import describe_file, read_document, write_json
 from models.store.model_folder import check_seal, check_sealed
 from models.store.model_readme import describe_model
-from models.store.runs import describe_file, place_cell, read_document, write_json
+from models.store.runs import place_cell
 from models.store.seal import seal
 
 SCHEMA = "roofline.model"

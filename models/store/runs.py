@@ -1,4 +1,4 @@
-"""The fitted cells on disk: `runs/<split>/<cut>/<model>/`, and `scores.csv` over all of them.
+"""The fitted cells on disk: `runs/<split>/<cut>/<model>/`.
 
 Schema `roofline.run`, version 3; version 1 had one key a run instead of one a target, and is fitted
 again; version 2 did not carry its own hash, and is read as it is. To raise it: add one to
@@ -7,23 +7,23 @@ again; version 2 did not carry its own hash, and is read as it is. To raise it: 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from extract.config.cuts import CellCut, Cut, parse_cell_cut
+from extract.config.cuts import CellCut
 from extract.errors import RunFileError
-from extract.files.atomic import publish, write_atomically
+from extract.files.atomic import publish
+from extract.files.file_hash import hash_file
 from extract.files.names import encode_name
+from models.store.documents import check_names, describe_file, read_document
 from models.store.run_schema import find_fault
+from models.store.score_tables import read_table
 from models.store.seal import SEAL, is_sealed, seal
 
 SCHEMA = "roofline.run"
@@ -48,46 +48,6 @@ _COLUMNS = {
     "classes.parquet": CLASS_COLUMNS,
     "curves.csv": CURVE_COLUMNS,
 }
-_FIRST_COLUMNS = (
-    "split",
-    "backbone",
-    "layer",
-    "pooling",
-    "model",
-    "target",
-    "level",
-    "n",
-    "mse",
-    "rmse",
-    "nrmse",
-    "mae",
-    "r2",
-    "spearman",
-    "r2_low",
-    "r2_high",
-    "rmse_low",
-    "rmse_high",
-    "fit_seconds",
-)
-_LATER_COLUMNS = (
-    "r2_training_mean",
-    "calibration_slope",
-    "spearman_low",
-    "spearman_high",
-    "accuracy",
-    "balanced_accuracy",
-    "f1_macro",
-    "log_loss",
-    "accuracy_low",
-    "accuracy_high",
-    "balanced_accuracy_low",
-    "balanced_accuracy_high",
-    "f1_macro_low",
-    "f1_macro_high",
-    "log_loss_low",
-    "log_loss_high",
-)
-SCORE_COLUMNS = (*_FIRST_COLUMNS, *_LATER_COLUMNS)
 
 
 def run_folder(folder: Path, split: str, cut: CellCut | str, model: str) -> Path:
@@ -163,11 +123,6 @@ def _write_partial(path: Path, frame: pd.DataFrame) -> dict[str, Any]:
     return describe_file(partial)
 
 
-def describe_file(path: Path) -> dict[str, Any]:
-    """Return SHA-256 and size [bytes] of a file."""
-    return {"sha256": hash_file(path), "bytes": path.stat().st_size}
-
-
 def _partial(path: Path) -> Path:
     return path.with_name(path.name + ".partial")
 
@@ -203,18 +158,6 @@ def _find(path: Path, sha256: str) -> Path | None:
     return next((p for p in (_partial(path), path) if p.is_file() and hash_file(p) == sha256), None)
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    with write_atomically(path) as partial:
-        partial.write_text(json.dumps(document, indent=1), encoding="utf-8")
-
-
 def read_run(folder: Path, split: str, cut: CellCut | str, model: str) -> dict[str, Any]:
     """Read `run.json` of a run.
 
@@ -231,51 +174,6 @@ def read_run(folder: Path, split: str, cut: CellCut | str, model: str) -> dict[s
         )
     check_names(path, run, {"split": split, "cut": str(cut), "model": model})
     return run
-
-
-def check_names(path: Path, document: dict[str, Any], expected: dict[str, str]) -> None:
-    """Check that a file says that it is of what its folder is of.
-
-    Raises
-    ------
-    RunFileError : it says something else: it was moved here, or changed.
-    """
-    for name, value in expected.items():
-        stated = document.get(name, value)
-        if stated != value:
-            raise RunFileError(
-                f"{path}: says that it is of the {name} {stated!r}, in the folder of {value!r}. "
-                f"Delete {path.parent} and run `make models` again."
-            )
-
-
-def read_document(path: Path, schema: str, newest: int) -> dict[str, Any]:
-    """Read a JSON artifact and check its schema; `RunFileError` where it cannot be used."""
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RunFileError(f"{path}: no such file. Run `make models` first.") from None
-    except (ValueError, RecursionError) as error:
-        raise RunFileError(
-            f"{path}: not JSON ({error}). Delete it and run `make models` again."
-        ) from None
-    if not isinstance(document, dict) or document.get("schema") != schema:
-        raise RunFileError(
-            f"{path}: expected schema {schema!r}. This file was not written by `make models`."
-        )
-    if not isinstance(document.get("schema_version"), int):
-        raise RunFileError(
-            f"{path}: expected a number as schema_version, got {document.get('schema_version')!r}. "
-            "This file was not "
-            "written by `make models`."
-        )
-    if document["schema_version"] > newest:
-        raise RunFileError(
-            f"{path}: written by a newer Roofline (schema version {document['schema_version']}; "
-            "this one reads "
-            f"up to {newest}). Update Roofline."
-        )
-    return document
 
 
 def read_finished(folder: Path, split: str, cut: CellCut | str, model: str) -> dict[str, Any]:
@@ -384,8 +282,7 @@ def _read_frame(folder: Path, cell: tuple[str, CellCut | str, str], name: str) -
 def _unreadable(path: Path, why: object) -> RunFileError:
     return RunFileError(
         f"{path}: not what `make models` writes ({why}). Delete {path.parent} and run `make "
-        "models` "
-        "again."
+        "models` again."
     )
 
 
@@ -403,66 +300,3 @@ def _checked_file(folder: Path, cell: tuple[str, CellCut | str, str], name: str)
             f"Delete {path.parent} and run `make models` again."
         )
     return path
-
-
-def split_cut(cut: CellCut | str) -> dict[str, str]:
-    """Return backbone, layer and pooling of a cut; all `none` (or `all`) for the cuts `none` and
-    `all`.
-    """
-    parsed = parse_cell_cut(cut) if isinstance(cut, str) else cut
-    if isinstance(parsed, Cut):
-        return parsed._asdict()
-    return dict.fromkeys(Cut._fields, str(parsed))
-
-
-def join_cut(backbone: str, layer: str, pooling: str) -> str:
-    """Return the cut back from its three columns."""
-    return backbone if backbone == layer else f"{backbone}/{layer}:{pooling}"
-
-
-def write_scores(folder: Path, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Write `scores.csv`, and give it."""
-    frame = pd.DataFrame(rows, columns=list(SCORE_COLUMNS)).astype({"n": int})
-    write_csv(folder / "scores.csv", frame)
-    return frame
-
-
-def write_csv(path: Path, frame: pd.DataFrame) -> None:
-    """Write a CSV file whole or not at all."""
-    with write_atomically(path) as partial:
-        frame.to_csv(partial, index=False)
-
-
-def read_scores(folder: Path) -> pd.DataFrame:
-    """Read `scores.csv`; the text `none` stays text, and columns that an older file does not have
-    are NaN.
-
-    Raises
-    ------
-    RunFileError : not there, or without a column.
-    """
-    path = folder / "scores.csv"
-    if not path.is_file():
-        raise RunFileError(f"{path}: no such file. Run `make models` first.")
-    frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    lost = [name for name in _FIRST_COLUMNS if name not in frame.columns]
-    if lost:
-        raise RunFileError(f"{path}: no column {', '.join(lost)}. Run `make models` again.")
-    return frame.assign(**{name: np.nan for name in _LATER_COLUMNS if name not in frame.columns})
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """Read `comparisons.csv`, `winners.csv` or `scores_by_tiles.csv`; the text `none` stays text.
-
-    Raises
-    ------
-    RunFileError : not there, or not a table.
-    """
-    if not path.is_file():
-        raise RunFileError(f"{path}: no such file. Run `make models` first.")
-    try:
-        return pd.read_csv(path, keep_default_na=False, na_values=[""])
-    except (ValueError, OSError) as error:
-        raise RunFileError(
-            f"{path}: not readable ({error}). Delete it and run `make models` again."
-        ) from None

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from extract.errors import RunFileError
-from models.store.runs import hash_file, read_document, run_folder, write_json
+from extract.files.file_hash import hash_file
+from models.store.documents import read_document, write_json
+from models.store.runs import run_folder
 from models.store.seal import is_sealed, seal
 
 SCHEMA = "roofline.scores"

@@ -14,7 +14,8 @@ import pandas as pd
 from extract.config.arrays import Floats
 from extract.tables.tile_table import Tiles
 from models.store.cells import Cell
-from models.store.runs import read_classes, read_finished, read_predictions, write_csv
+from models.store.runs import read_classes, read_finished, read_predictions
+from models.store.score_tables import write_csv
 from models.uncertainty.conformal import (
     NOMINAL,
     Errors,

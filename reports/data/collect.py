@@ -13,7 +13,8 @@ from extract.tables.tile_table import Tiles, read_tiles
 from models.auditing.audit_file import AuditDocument, read_audit
 from models.evaluation.comparisons import COMPARISON_COLUMNS, WINNER_COLUMNS
 from models.settings import STRICTNESS
-from models.store.runs import join_cut, read_predictions, read_scores, read_table, run_folder
+from models.store.runs import read_predictions, run_folder
+from models.store.score_tables import join_cut, read_scores, read_table
 from models.uncertainty.coverage import COLUMNS as COVERAGE_COLUMNS
 from reports.data.boundaries import Boundaries, open_boundaries
 from reports.data.extraction_summary import read_rejects, read_stages, read_weights
