@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-import models.auditing.audit
 from extract.errors import AuditError, RunFileError
 from extract.pictures.decode import PICTURE, DecodeOptions, decode_tile, describe
 from extract.settings import read_settings
 from extract.store.shards import ShardWriter, write_virtual
 from extract.tables.tile_table import read_tiles
+from models.auditing import audit_file
 from models.auditing.audit import CHECKS, audit, check_fatal, gather_inputs, list_skipped, run_audit
 from models.auditing.audit_file import read_audit, write_audit
 from models.auditing.findings import AuditInputs, Finding
@@ -389,7 +389,7 @@ def test_data_that_an_older_audit_passed_are_audited_anew(tmp_path: Path) -> Non
 def test_every_check_stands_in_the_table_of_the_docstring() -> None:
     listed = [
         line.split()[0]
-        for line in (models.auditing.audit.__doc__ or "").splitlines()
+        for line in (audit_file.__doc__ or "").splitlines()
         if "-" in line[:20] and "  " in line
     ]
     assert sorted(listed) == sorted(CHECKS)

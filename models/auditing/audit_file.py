@@ -1,5 +1,47 @@
 """The findings of an audit on disk, `audit.json`.
 
+A fatal finding ends `fit` unless `[models] accept` names its code; it then stands in the report. A
+share is fatal above 1 %, `findings.SHARE`: if a share s of the tiles is answered from memory, R²
+rises by about s · (1 − R²).
+
+=========================  ===================  ==================================================
+code                       severity             found where
+=========================  ===================  ==================================================
+repeated-id                fatal                an id stands in two rows
+area-variants              fatal                area codes are the same to a person
+label-variants             warning              classes or group values are
+area-in-two-folds          fatal                `area` or `block` holds an area out only in part
+labels-differ              fatal above 1 %      tiles of an area have different labels of a target
+same-picture-across-areas  fatal above 1 %      equal pixels under two areas
+missing-labels             note, warning, fatal  labels missing; over 20 %; all
+near-picture-across-areas  warning              hashes differ in at most 3 of 64 bits
+overlap-across-folds       warning, note        footprints overlap another fold; note on `random`
+same-place                 warning              two tiles have one centre
+degrees-for-metres         warning              coordinates within ±180, ±90
+odd-area-codes             warning              up to 5 % of the codes have another form
+mixed-area-levels          warning              LSOA beside MSOA, ward … codes
+mixed-vintage              warning, note        LSOA codes of 2021 beside others
+few-areas                  warning              fewer than 30 areas
+few-blocks                 warning              `block` has fewer than 20 blocks
+group-is-area              warning              90 % of a column's values stand for one area
+group-holds-target         warning              over 85 % of the rank variance between groups
+constant-target            warning              one value
+sentinel-labels            warning              −9999 and the like, far outside the others
+target-copies              warning              |r| of two targets above 0.999
+twin-areas                 warning              equal labels of three targets or more
+target-follows-tile-count  warning              |ρ| above 0.3 over areas, p < 0.01 (Bonferroni)
+target-follows-file-size   warning              the same, with the mean size of the picture files
+rare-classes               warning              a class in fewer areas than folds
+areas-without-pictures     warning above 1 %    every picture was rejected; else note
+blank-pictures             warning above 5 %    one colour, or half without data; else note
+same-picture-within-area   note                 equal pixels under one area
+one-tile-areas             note                 an area has one tile
+uneven-areas               note                 Kish's effective number under half of all
+few-values                 note                 at most 10 values, or one in most areas
+neighbours-alike           note                 labels of nearest areas correlate; no `block`
+inferred-tile-size         note                 no tile size is set
+=========================  ===================  ==================================================
+
 Schema `roofline.audit`, version 3: ranges in `neighbours-alike`. To raise it: add one to
 `SCHEMA_VERSION`, and write a line in CHANGELOG.md; the data are then audited anew.
 """
