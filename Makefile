@@ -8,6 +8,7 @@ PYTHON := .venv/bin/python
 READY  := .venv/.ready-$(EXTRA)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 export PYTHONUNBUFFERED = 1
+export NO_MKDOCS_2_WARNING = 1
 ifeq ($(CONFIG),$(DEMO)/demo.toml)  # made where it is not there, and run with random weights without internet
 SAMPLE := sample
 RANDOM := --allow-random-weights
