@@ -80,6 +80,14 @@ def test_page_of_the_map_has_names_escaped_and_is_linked(collected, places):
     assert MAP in [link.file for link in build_content(collected).links]
 
 
+def test_map_that_is_sent_alone_warns_of_too_few_areas(collected, places):
+    assert "Too few areas" not in render_map(collected, places)
+    finding = {"code": "few-areas", "what": "60 tiles lie in 7 areas"}
+    warned = replace(collected, audit={"findings": [finding]})
+    text = "no accuracy can be claimed from this map.</strong> 60 tiles lie in 7 areas."
+    assert text in render_map(warned, places)
+
+
 def test_without_coordinates_there_is_no_map(tmp_path):
     city = Experiment(tmp_path / "city").write(("income",), ("area",), places=False)
     content = build_content(collect(read_settings(city.config, ReportSettings)))

@@ -18,8 +18,9 @@ from extract.settings import read_settings
 from reports.cli import app
 from reports.data.collect import collect
 from reports.page.figures import build_figures
-from reports.sections.answer import build_answer_chart
+from reports.sections.answer import build_answer_chart, build_answers, describe_exceptions
 from reports.sections.comparison import build_heat
+from reports.sections.headline import build_headline
 from reports.sections.model_card import flatten_settings
 from reports.settings import ReportSettings
 
@@ -61,6 +62,19 @@ def test_page_has_the_numbers_of_the_farthest_split(page):
     assert "Pictures beat the best baseline on 2 of 2 indices" in page
     assert "12.5" in page
     assert "Random weights" not in page
+
+
+def test_many_alike_are_one_sentence_instead_of_seven(city):
+    targets = [f"t{i}" for i in range(7)]
+    collected = collect(read_settings(city.write(targets, ("area",)).config, ReportSettings))
+    assert build_headline(collected).startswith(
+        "Yes, on 7 of 7: pictures predict every index better than the best baseline."
+    )
+    exceptions = describe_exceptions(build_answers(collected), collected)
+    assert exceptions[0] == (
+        "Pictures are better on 7 indices. They explain 44\u202f%, the best baselines 12\u202f%."
+    )
+    assert not [text for text in exceptions if text.startswith("t0")]
 
 
 def test_verdict_is_that_of_the_paired_comparison_not_of_the_interval(city):
@@ -282,9 +296,9 @@ def test_figures_say_what_they_show_and_where_it_is_from(city):
     assert titles["heat-0"] == "ridge on vgg16/block5_pool:avg leads with R² 0.51"
     assert titles["distributions"] == "Predictions spread less than the truth on 2 of 2 indices"
     assert titles["tiles"] == "Half of the areas have 3 tiles or fewer, the largest 3"
-    assert titles["pareto"] == "ridge has the best mean R² (0.51 in 0.500 s)"
-    # the truths of two indices, halved: as alike as before
-    assert titles["correlations"].startswith("Indices are less alike as predicted (")
+    assert titles["pareto"] == "ridge has the best mean R² (0.51 in 0.50\u202fs)"
+    # predictions are halves of the truths
+    assert titles["correlations"].startswith("Indices are about as alike in prediction (")
     assert figures["truth-0"].spec["encoding"]["x"]["title"].endswith("(right: more deprived)")
     assert figures["heat-0"].source == "scores.csv, split “block”"
     assert "" not in [figure.source for figure in figures.values()]

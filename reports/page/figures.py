@@ -102,7 +102,10 @@ TARGET_KINDS = {
         build_residual, title_residual, PREDICTIONS, "Prediction less truth, against truth"
     ),
     "curves": TargetKind(
-        build_curves, title_curves, "runs/", "Loss on training and held-out rows by epoch"
+        build_curves,
+        title_curves,
+        "curves.csv of each run",
+        "Loss on training and held-out rows by epoch",
     ),
 }
 

@@ -40,6 +40,8 @@ def render_map(collected: Collected, places: Places) -> str:
             targets=places.targets,
             n_places=len(places.names),
             headline=build_headline(collected),
+            findings=collected.audit["findings"] if collected.audit else [],
+            random_backbones=collected.random_backbones,
             direction=describe_direction(collected),
             split=collected.split,
             split_words=SPLITS.get(collected.split, f"split {collected.split}"),

@@ -55,7 +55,7 @@
   const room = document.querySelector("main section").clientWidth;
   const count = (spec, channel) => new Set(Object.values(spec.datasets)[0].map((row) => row[spec.encoding[channel].field])).size;
   function fit(spec, place) {
-    const fitted = structuredClone(spec), isHalf = Boolean(place.closest(".grid")) && room > 732;
+    const fitted = structuredClone(spec), isHalf = Boolean(place.closest(".grid")) && room > 640;
     const here = isHalf ? Math.min(500, room / 2 - 20) : room;
     if (fitted.facet) {
       fitted.columns = Math.max(1, Math.min(fitted.columns, Math.floor(here / (fitted.spec.width + 75))));
@@ -71,7 +71,7 @@
       if (count(spec, "x") > count(spec, "y")) Object.assign(fitted.encoding, { x: { ...y, axis: x.axis }, y: { ...x, axis: {} } });
       Object.assign(fitted.encoding.x.axis, { labelAngle: -90 });
       for (const layer of fitted.layer) if (layer.encoding.color?.legend) layer.encoding.color.legend = null;
-      fitted.width.step = Math.max(30, (here - 130) / count(fitted, "x"));
+      fitted.width.step = Math.max(36, (here - 130) / count(fitted, "x"));
     } else fitted.width.step = Math.max(isHalf ? 36 : 46, Math.min(fitted.width.step, (here - (isHalf ? 210 : 340)) / count(spec, "x")));
     return fitted;
   }

@@ -21,6 +21,7 @@ ADDED = {
     FUSED_PLACE: "Added to location and classification, the pictures",
     FUSED_PICTURES: "Added to the pictures, area descriptors",
 }
+MAX_ALIKE = 3  # sentences; more of a kind become one
 Rows = dict[Any, dict[Any, Any]]
 
 
@@ -213,18 +214,24 @@ def title_answer(collected: Collected) -> str:
 def describe_exceptions(answers: list[Answer], collected: Collected) -> list[str]:
     """Describe where pictures are better or worse, and what they add or lack beside descriptors.
 
-    What no comparison could tell apart is counted in one sentence.
+    Many alike are one sentence, and what no comparison could tell apart is counted in one.
     """
-    texts = [_describe_pictures(a) for a in answers if a.decision in (BETTER, WORSE)]
+    texts = []
+    for decision in (BETTER, WORSE):
+        alike = [answer for answer in answers if answer.decision == decision]
+        is_many = len(alike) > MAX_ALIKE and len({answer.score for answer in alike}) == 1
+        if is_many:
+            texts.append(_describe_alike(alike))
+        else:
+            texts += [_describe_pictures(answer) for answer in alike]
     for kind, subject in ADDED.items():
-        pairs = index_pairs(collected, kind, "r2")
-        texts += [_describe_gain(*pair, subject) for pair in pairs.items()]
+        texts += _describe_gains(index_pairs(collected, kind, "r2"), subject)
     unclear = [answer.target for answer in answers if answer.decision == UNCLEAR]
     if unclear:
         n = plural(len(unclear), "index")
         texts.append(f"We detect no difference between pictures and the best baseline on {n}.")
     texts += _list_undetected(collected)
-    return [text for text in texts if text]
+    return texts
 
 
 def _describe_pictures(answer: Answer) -> str:
@@ -241,14 +248,38 @@ def _describe_pictures(answer: Answer) -> str:
     )
 
 
+def _describe_alike(answers: list[Answer]) -> str:
+    """Describe in one sentence what pictures and the best baselines explain of many targets."""
+    verb = "find" if answers[0].score == "balanced_accuracy" else "explain"
+    pictures = [answer.kept[0] for answer in answers]
+    baselines = [answer.baseline_value for answer in answers]
+    return (
+        f"Pictures are {answers[0].decision} on {plural(len(answers), 'index')}. They {verb} "
+        f"{_describe_shares(pictures)}, the best baselines {_describe_shares(baselines)}."
+    )
+
+
+def _describe_shares(values: list[float]) -> str:
+    ends = [_describe_share(min(values)), _describe_share(max(values))]
+    return " to ".join(dict.fromkeys(ends))
+
+
 def _describe_share(value: float) -> str:
     return format_percent(value) if value > 0 else "nothing"
 
 
+def _describe_gains(pairs: Rows, subject: str) -> list[str]:
+    """Describe by how many points R² changes with what was added, where that is clear."""
+    clear = {target: pair for target, pair in pairs.items() if pair["verdict"] != UNCLEAR}
+    if len(clear) <= MAX_ALIKE:
+        return [_describe_gain(target, pair, subject) for target, pair in clear.items()]
+    gains = [pair["difference"] for pair in clear.values()]
+    ends = f"{_format_points(min(gains))} to {_format_points(max(gains))}"
+    on = f"on {len(clear)} of {plural(len(pairs), 'index')}"
+    return [f"{subject} change R² by {ends} points {on}."]
+
+
 def _describe_gain(target: str, pair: dict[Any, Any], subject: str) -> str:
-    """Describe by how many points R² rises with what was added; empty where that is unclear."""
-    if pair["verdict"] == UNCLEAR:
-        return ""
     gain = _format_points(pair["difference"])
     interval = f"{_format_points(pair['low'])} to {_format_points(pair['high'])}"
     return f"{target}: {subject} change R² by {gain} points ({interval})."

@@ -58,6 +58,7 @@ def build_pareto(collected: Collected) -> Spec | None:
     words = {True: "unbeaten", False: "another is quicker and better"}
     table["front"] = table["is_front"].map(words)
     table["drawn"] = table["r2"].clip(lower=LOWEST_R2)
+    table = table.sort_values("is_front", kind="stable")  # the front is drawn over the others
     table["beyond"] = np.where(table["r2"] < LOWEST_R2, "▾", "")
     return fill_chart("pareto", datasets={"cells": table})
 
@@ -81,7 +82,7 @@ def title_pareto(collected: Collected) -> str:
 
 
 def _describe_cell(cell: pd.Series) -> str:
-    return f"{format_number(cell['r2'])} in {format_figures(cell['seconds'])} s"
+    return f"{format_number(cell['r2'])} in {format_figures(cell['seconds'], 2)}\u202fs"
 
 
 def title_cost(collected: Collected) -> str:
@@ -90,8 +91,8 @@ def title_cost(collected: Collected) -> str:
     longest = str(by_model.idxmax())
     text = (
         f"{longest} took {format_figures(by_model[longest])} of "
-        f"{format_figures(by_model.sum())} s of fitting"
+        f"{format_figures(by_model.sum())}\u202fs of fitting"
     )
     stages = collected.stages
     seconds = stages.loc[stages["stage"] != "total", "seconds"].sum()
-    return f"{text}, the embeddings {format_figures(seconds)} s" if seconds else text
+    return f"{text}, the embeddings {format_figures(seconds)}\u202fs" if seconds else text

@@ -16,6 +16,7 @@ from reports.sections.charts import Spec, fill_chart, select_finite
 
 N_BINS = 24
 MAX_BARS = 30
+ALIKE = 0.05  # mean rank correlations that differ by less are about the same
 _VALUES = ["truth", "prediction"]
 
 
@@ -105,11 +106,12 @@ def build_correlations(collected: Collected) -> Spec | None:
 def title_correlations(collected: Collected) -> str:
     """Return whether targets are more alike as predicted than in truth."""
     mean = correlate_targets(collected).groupby("what")["rho"].mean()
+    predicted = format_number(mean["prediction"])
+    truth = f"{format_number(mean['truth'])}, mean rank correlation"
+    if abs(mean["prediction"] - mean["truth"]) < ALIKE:
+        return f"Indices are about as alike in prediction ({predicted}) as in truth ({truth})"
     word = "more" if mean["prediction"] > mean["truth"] else "less"
-    return (
-        f"Indices are {word} alike as predicted ({format_number(mean['prediction'])}) than in "
-        f"truth ({format_number(mean['truth'])}, mean rank correlation)"
-    )
+    return f"Indices are {word} alike in prediction ({predicted}) than in truth ({truth})"
 
 
 def correlate_targets(collected: Collected) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from reports.data.formats import format_number, join_words, plural
 from reports.data.words import name_baseline
 from reports.sections.answer import (
     BETTER,
+    MAX_ALIKE,
     WORSE,
     Answer,
     build_answers,
@@ -42,6 +43,8 @@ def _answer(compared: list[Answer], collected: Collected) -> str:
     better = [answer for answer in compared if answer.decision == BETTER]
     if better:
         names = join_words([answer.target for answer in better])
+        if len(better) == n > MAX_ALIKE:
+            names = "every index"
         best = max(better, key=lambda answer: answer.value)
         return (
             f"Yes, on {len(better)} of {n}: pictures predict {names} better than the best "

@@ -95,7 +95,12 @@ def _merge_versions(texts: pd.Series) -> list[str]:
         for part in text.split(", "):
             library, _, version = part.partition(" ")
             versions.setdefault(library, set()).add(version)
-    return [f"{library} {join_words(sorted(found))}" for library, found in versions.items()]
+    return [f"{library} {join_words(_drop_short(found))}" for library, found in versions.items()]
+
+
+def _drop_short(versions: set[str]) -> list[str]:
+    """Return versions in order without those, as 3.15, that another one, as 3.15.1, is of."""
+    return [one for one in sorted(versions) if not any(v.startswith(f"{one}.") for v in versions)]
 
 
 def flatten_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
