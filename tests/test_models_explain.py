@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from extract.errors import RunFileError
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 from extract.run import run_extraction
 from extract.settings import ExtractSettings, read_settings
 from models.cli import app

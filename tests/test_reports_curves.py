@@ -13,7 +13,7 @@ import pytest
 from made_report import CUTS, Experiment
 
 from extract.errors import RunFileError
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 from models.store.runs import run_folder
 from reports.sections.curves import MAX_EPOCHS, build_curves, describe_curves
 

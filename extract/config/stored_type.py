@@ -23,7 +23,10 @@ def _has_infinity(values: Array) -> bool:
     if values.dtype != np.float16:
         return bool(np.isinf(values).any())
     # NumPy takes float16 one by one, ten times as long
-    return bool(((values.view(np.uint16) & 0x7FFF) == 0x7C00).any())
+    bits = values.view(np.uint16)
+    without_sign = bits & 0x7FFF
+    is_infinite = without_sign == 0x7C00
+    return bool(is_infinite.any())
 
 
 def describe_loss(values: Array, dtype: str, *, most_lost: float = 0.0) -> str:
@@ -48,7 +51,8 @@ def describe_loss(values: Array, dtype: str, *, most_lost: float = 0.0) -> str:
     exact = _centre(columns)
     stored = _centre(stored_columns)
     varies = exact.any(axis=0)
-    is_lost = _cosine(exact[:, varies], stored[:, varies]) < LEAST_COSINE
+    cosine = _cosine(exact[:, varies], stored[:, varies])
+    is_lost = cosine < LEAST_COSINE
     n_lost = int(is_lost.sum())
     if n_lost <= most_lost * len(is_lost):
         return ""
@@ -69,5 +73,8 @@ def _centre(columns: Array) -> Floats:
 def _cosine(a: Floats, b: Floats) -> Floats:
     """Return the cosine of each pair of columns, 0 where one is zero."""
     inner = (a * b).sum(axis=0)
-    norms = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
-    return np.asarray(inner / np.where(norms == 0, 1.0, norms))
+    norm_of_a = np.linalg.norm(a, axis=0)
+    norm_of_b = np.linalg.norm(b, axis=0)
+    norms = norm_of_a * norm_of_b
+    norms[norms == 0] = 1.0
+    return np.asarray(inner / norms)

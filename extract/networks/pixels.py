@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from extract.config.arrays import Array, Pixels
 from extract.config.cuts import PIXELS, Cut
+from extract.files.hashing import hash_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class PixelForward:
     @property
     def weights_sha256(self) -> str:
         """Hash of what decides the values."""
-        return hashlib.sha256(f"{PIXELS} {self.stored}".encode()).hexdigest()
+        return hash_text(f"{PIXELS} {self.stored}")
 
     @property
     def versions(self) -> str:

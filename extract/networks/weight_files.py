@@ -84,7 +84,8 @@ def _list_arrays(file: h5py.File) -> dict[str, list[Arrays]]:
                 known.setdefault(layer, []).append(arrays)
         elif path.endswith("/vars") and len(item) > 0:
             arrays = [item[str(number)] for number in range(len(item))]
-            known.setdefault(str(item.attrs.get("name")), []).append(arrays)
+            name = str(item.attrs.get("name"))
+            known.setdefault(name, []).append(arrays)
 
     file.visititems(visit)
     return known

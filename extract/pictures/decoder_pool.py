@@ -211,7 +211,8 @@ class _Process:
             names = {number.value: number.name for number in signal.Signals}
             return f"was ended by {names.get(-code, f'signal {-code}')}"
         self._messages.seek(0)
-        last = self._messages.read().decode(errors="replace").strip().rpartition("\n")[2]
+        messages = self._messages.read().decode(errors="replace")
+        last = messages.strip().rpartition("\n")[2]
         return f"ended with code {code}: {last or 'no message'}"
 
     def end(self) -> None:

@@ -188,7 +188,8 @@ def suggest_file(name: str) -> str:
 
 def make_stamp(*facts: object) -> int:
     """Return the XXH3 (64 bit) of what tells one state of a picture from another."""
-    return xxhash.xxh3_64_intdigest("\0".join(map(str, facts)).encode(errors="surrogatepass"))
+    text = "\0".join(map(str, facts))
+    return xxhash.xxh3_64_intdigest(text.encode(errors="surrogatepass"))
 
 
 def check_size(n_bytes: int, max_bytes: int) -> None:

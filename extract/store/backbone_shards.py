@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -14,6 +13,7 @@ from uuid import uuid4
 import numpy as np
 
 from extract.errors import EmbeddingsError, ExtractionError
+from extract.files.hashing import hash_text
 from extract.pictures.archives import open_images
 from extract.pictures.decode import PICTURE
 from extract.pictures.image_folder import Images
@@ -183,7 +183,7 @@ class BackboneShards:
         """Return a hash of the ids and paths of some rows of the table."""
         ids = self.tiles.id.iloc[rows]
         texts = [str(ids.dtype), *ids.astype(str), *self.tiles.path.iloc[rows]]
-        return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+        return hash_text("\0".join(texts))
 
     def _is_current(self, shard: Path, attributes: ShardAttributes) -> bool:
         """Return whether a shard is one of those of the table, with all its pictures as they are.

@@ -15,6 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from extract.config.arrays import Array
+from extract.files.hashing import hash_text
 
 CHUNK_SUMS = "xxh3"  # attribute of a cut: (n_chunks,) uint64
 _BLOCK_BYTES = 1 << 23
@@ -55,7 +56,7 @@ def hash_embeddings(file: h5py.File) -> str:
     sums = {name: file[name].attrs.get("sha256") for name in dataset_names(file)}
     stated = {name: value for name, value in sums.items() if value is not None}
     text = json.dumps([attributes, stated], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_text(text)
 
 
 def sum_chunk(rows: Array) -> int:

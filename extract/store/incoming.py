@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ import numpy as np
 from extract.config.arrays import Array, Float32s, Ints
 from extract.config.stored_type import describe_loss
 from extract.errors import VectorFileError
+from extract.files.hashing import hash_text
 from extract.store.backbone_shards import BackboneShards
 from extract.store.recipes import IMPORTED
 from extract.store.schema import ShardAttributes
@@ -142,7 +142,7 @@ def _describe(target: BackboneShards, origin: Origin) -> ShardAttributes:
 def hash_version(backbone: str, version: str) -> str:
     """Return what imports of one backbone and version have in common, in place of weights."""
     text = f"{IMPORTED}\0{backbone}\0{version}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_text(text)
 
 
 def _choose_dtypes(

@@ -177,7 +177,8 @@ def _list_columns(settings: ExtractSettings) -> list[str]:
 def _list_folders(settings: ExtractSettings) -> pd.DataFrame:
     """List the pictures of a folder a class, sorted by path, without hidden files and folders."""
     images = settings.tiles.images
-    names = sorted(filter(_is_class_picture, open_images(settings.tiles).names()))
+    listed = open_images(settings.tiles).names()
+    names = sorted(filter(_is_class_picture, listed))
     if not names:
         raise TableError(
             f"images {images}: no pictures in subfolders; expected <class>/<picture>, as "

@@ -146,7 +146,7 @@ def _make_blocks(
     for number, found in done.items():
         shares[blocks[number]] = found
     n_before = np.isfinite(shares).sum()
-    todo = sorted(set(range(len(blocks))).difference(done))
+    todo = [number for number in range(len(blocks)) if number not in done]
     workers = maker.request.workers or cpu_count()
     parallel = Parallel(workers, backend="threading", return_as="generator")
     make = delayed(maker.make)

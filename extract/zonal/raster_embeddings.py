@@ -14,7 +14,7 @@ import pandas as pd
 from extract.config.arrays import Array, Float32s, Ints
 from extract.config.cuts import Cut, parse_cut
 from extract.errors import RasterError
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 from extract.files.locks import locked
 from extract.settings import ExtractSettings
 from extract.store.backbone_shards import BackboneShards

@@ -78,7 +78,8 @@ def _propose_folds(area: Ints, xy: Floats, n_folds: int, seed: int) -> Iterator[
     n_areas = len(centroids)
     tree = ward(centroids)
     counts = np.geomspace(n_folds, n_areas, N_CANDIDATES)
-    for n_clusters in np.unique(counts.astype(np.int64))[::-1]:
+    candidates = np.unique(counts.astype(np.int64))
+    for n_clusters in candidates[::-1]:
         cluster = fcluster(tree, n_clusters, criterion="maxclust") - 1
         loads = np.bincount(cluster, weights=n_tiles).astype(np.float64)
         if len(loads) >= n_folds:

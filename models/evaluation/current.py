@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pandas as pd
 
 from extract.errors import RunFileError
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 from extract.files.locks import locked_to_read
 from extract.tables.tile_table import Tiles, read_tiles
 from models.data.fold_file import open_folds

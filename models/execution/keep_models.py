@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 from collections.abc import Hashable, Iterator
@@ -13,6 +12,7 @@ import pandas as pd
 
 from extract.config.cuts import ALL_CUTS, parse_cell_cut
 from extract.errors import FitError, KeptModelError
+from extract.files.hashing import hash_text
 from models.data.classes import list_classes, spread_classes
 from models.data.cut_data import features_path
 from models.data.design import Design
@@ -110,7 +110,7 @@ def list_stale(
     for one in kept:
         chosen_from = [rival._replace(split=split) for rival in one.rivals for split in splits]
         made_from = [keys.get(cell, {}).get(one.target, "") for cell in chosen_from]
-        digest = hashlib.sha256(" ".join(made_from).encode()).hexdigest()
+        digest = hash_text(" ".join(made_from))
         key = f"{keys[one.cell][one.target]}-{digest[:16]}"
         if read_key(_folder_of(settings, one)) != key:
             yield one, key

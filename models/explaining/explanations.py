@@ -16,7 +16,7 @@ import pandas as pd
 from extract.config.cuts import CellCut
 from extract.errors import RunFileError
 from extract.files.atomic import write_atomically
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 from extract.files.names import encode_name
 from models.store.documents import read_document, write_json
 from models.store.runs import place_cell

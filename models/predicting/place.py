@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from extract.config.arrays import Bools
 from extract.config.cuts import PIXELS, Cut
 from extract.errors import PlaceError, TableError
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file, hash_text
 from extract.pictures.archives import open_images
 from extract.settings import TargetsSection
 from extract.store.embeddings import Embeddings
@@ -328,7 +328,7 @@ def hash_place(place: Place, kept: KeptModel) -> str:
         tiles = place.settings.tiles
         listed = hash_file(tiles.table) if tiles.table else sorted(open_images(tiles).names())
         inputs += [tiles.model_dump_json(), listed]
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+    return hash_text(json.dumps(inputs, sort_keys=True))
 
 
 def _hash_features(features: list[Embeddings], kept: KeptModel) -> list[str]:

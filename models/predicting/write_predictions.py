@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 
 from extract.errors import PlaceError
 from extract.files.atomic import name_place, publish
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 from extract.tables.spreadsheets import quote_formulas
 from models.predicting.geojson import GeoJson, open_geojson
 from models.predicting.geopackage import GeoPackage

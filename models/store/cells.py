@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pandas as pd
 
 from extract.config.cuts import ALL_CUTS, NO_CUT, CellCut, Cut
 from extract.errors import FitError
+from extract.files.hashing import hash_text
 from extract.tables.tile_table import Tiles
 from models.data.cut_data import read_source
 from models.data.fold_file import hash_array, hash_folds
@@ -327,12 +327,12 @@ def hash_labels(labels: HasLabels) -> dict[str, str]:
 
 def _hash_texts(column: pd.Series) -> str:
     text = "\0".join(map(str, column.tolist()))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_text(text)
 
 
 def _hash(value: Any) -> str:
     text = json.dumps(value, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_text(text)
 
 
 @lru_cache

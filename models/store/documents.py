@@ -8,7 +8,7 @@ from typing import Any
 
 from extract.errors import RunFileError
 from extract.files.atomic import write_atomically
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 
 
 def describe_file(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from extract.config.cuts import PIXELS, CellCut, Cut, parse_cut
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file, hash_text
 from extract.networks.registry import Origin
 from extract.store.schema import ShardAttributes, read_attributes
 from models.data.model_names import FINETUNE, ModelSpec
@@ -154,7 +153,7 @@ def hash_origin(origin: Origin) -> str:
             )
         source = _hash_weights(path, path.stat().st_mtime_ns)
     text = f"{origin.backbone} {origin.layer} {origin.size} {source}"
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_text(text)
 
 
 @lru_cache(maxsize=8)

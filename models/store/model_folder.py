@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from extract.errors import RunFileError
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 from models.store.seal import SEAL, is_sealed
 
 # an archive beyond both is a bomb: arrays of numbers do not pack so well

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from extract.config.cuts import CellCut
 from extract.errors import RunFileError
 from extract.files.atomic import publish
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 from extract.files.names import encode_name
 from models.store.documents import check_names, describe_file, read_document
 from models.store.run_schema import find_fault

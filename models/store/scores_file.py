@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from extract.errors import RunFileError
-from extract.files.file_hash import hash_file
+from extract.files.hashing import hash_file
 from models.store.documents import read_document, write_json
 from models.store.runs import run_folder
 from models.store.seal import is_sealed, seal

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
+
+from extract.files.hashing import hash_text
 
 SEAL = "sha256"
 
@@ -23,4 +24,4 @@ def is_sealed(document: dict[str, Any]) -> bool:
 def _hash_said(document: dict[str, Any]) -> str:
     plain = json.loads(json.dumps(document))  # keys are text, as they are read again
     text = json.dumps(plain, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hash_text(text)

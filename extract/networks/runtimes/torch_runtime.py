@@ -63,7 +63,8 @@ class TorchRuntime:
         with torch.inference_mode():
             if self.device == "cpu":
                 return _flatten(self._call(batch)), None
-            outputs = _flatten(self._call(batch.pin_memory().to("cuda", non_blocking=True)))
+            on_device = batch.pin_memory().to("cuda", non_blocking=True)
+            outputs = _flatten(self._call(on_device))
             outputs = [output.to("cpu", non_blocking=True) for output in outputs]
             return outputs, torch.cuda.current_stream().record_event()
 
