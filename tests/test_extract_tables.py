@@ -99,7 +99,9 @@ def test_one_text_that_two_formats_read_is_shown_in_both(read):
     assert '[targets] decimal = "," makes it 1.31.' in str(refused.value)
 
 
-@pytest.mark.parametrize("value", ['"£31,500"', "<5", "2021-01-01", "10-19", "€ 5"])
+@pytest.mark.parametrize(
+    "value", ['"£31,500"', "<5", "2021-01-01", "10-19", "€ 5", "5 km", "½", "inf"]
+)
 def test_digits_without_letters_are_never_made_classes_unless_named_so(read, value):
     rows = [f"1,a,{value}", f"2,b,{value}"]
     with pytest.raises(TableError, match=r"Name the column in \[targets\] classes where"):
@@ -107,7 +109,9 @@ def test_digits_without_letters_are_never_made_classes_unless_named_so(read, val
     assert labels(read(rows, column="classes")) == [value.strip('"')] * 2
 
 
-@pytest.mark.parametrize("values", [["1a1", "2b"], ["E01000001", "A1"], ["class 1", "class 2"]])
+@pytest.mark.parametrize(
+    "values", [["1a1", "2b"], ["E01000001", "A1"], ["class 1", "class 2"], ["1st", "2nd"]]
+)
 def test_codes_with_letters_are_classes(read, values):
     assert labels(read([f"{i},a,{value}" for i, value in enumerate(values)])) == values
 

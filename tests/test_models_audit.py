@@ -262,6 +262,8 @@ def test_welsh_beside_english_areas_are_fine_and_numbers_have_no_form() -> None:
         ("Z\u00fcrich 3", "Zu\u0308rich 3"),
         ("E01000000", "\u041501000000"),
         ("E01000000", "E01\u200b000000"),
+        ("E01000000", "E01\ufe0f000000"),
+        ("E01000000", "E01\u034f000000"),
         ("E01000000", "\ufeffe01000000 "),
         ("12", "12.0"),
         ("01001", "1001"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +15,7 @@ from extract.config.arrays import Bools, Floats
 NO_NUMBER = ("", "na", "nan", "n/a", "null", "none")  # what stands for a number that is missing
 _BLANKS = "[ \u00a0\u2009\u202f]"
 _APOSTROPHES = "['\u2019]"
+_WITH_UNIT = r"^[-+\u2212]?[\d., ]*\d ?([^\W\d_]{2,}[/\d]*)$"  # the unit of a number, as `km2`
 _SEPARATORS = {" ": _BLANKS, "'": _APOSTROPHES}
 
 
@@ -88,13 +88,22 @@ def _write_plainly(text: pd.Series[str], form: NumberFormat) -> pd.Series[str]:
     return plain.where(is_number | text.isna(), "?")
 
 
-def are_meant_as_numbers(texts: pd.Series[Any]) -> bool:
-    """Return whether at least half of some texts have digits and no letters, as `£31,500`."""
+def are_meant_as_numbers(texts: pd.Series[str]) -> bool:
+    """Return whether at least half of some texts are numerals, as `£31,500`, `½` and `inf` are, or
+    all are numbers with one unit, as `5 km`.
+    """
     if texts.empty:
         return False
-    has_digits = texts.map(lambda text: any(map(str.isdigit, text)))
-    has_letters = texts.map(lambda text: any(map(str.isalpha, text)))
-    return bool((has_digits & ~has_letters).mean() >= 0.5)
+    numbers, _ = parse_numbers(texts)
+    is_numeral = texts.map(_is_numeral) | np.isinf(numbers)
+    units = texts.str.extract(_WITH_UNIT, expand=False)
+    have_one_unit = units.notna().all() and units.nunique() == 1
+    return bool(is_numeral.mean() >= 0.5 or have_one_unit)
+
+
+def _is_numeral(text: str) -> bool:
+    """Return whether a text has digits and no letters."""
+    return any(map(str.isnumeric, text)) and not any(map(str.isalpha, text))
 
 
 def suggest_remedy(wrong: pd.Series[str], filled: pd.Series[str]) -> str:

@@ -12,7 +12,9 @@ import pandas as pd
 # "confusables"), in lower case, as the capitals of the two are alike.
 _CYRILLIC = str.maketrans("авеёкмнорстухіјѕԁһ", "abeekmhopctyxijsdh")
 _GREEK = str.maketrans("αβεζηικμνορτυχ", "abezhikmnoptyx")
-_MARKS = str.maketrans("‐‑‒–—−‘’ʼ`´", "------'''''")
+_MARKS = str.maketrans("‐‑‒–—−‘’ʼ`´“”„", "------'''''\"\"\"")
+# Joiners, fillers and variation selectors: ignorable, and of other categories than Cf
+_UNSEEN = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0]")
 _NUMBER = re.compile(r"(-?)\+?0*(\d+)(?:\.(\d*?)0*)?")
 
 
@@ -38,7 +40,8 @@ def plain_form(text: str) -> str:
 def _is_unseen(letter: str) -> bool:
     """Return whether a character is a blank, or has no width."""
     category = unicodedata.category(letter)
-    return letter.isspace() or category in {"Cf", "Cc"}
+    is_control = category in {"Cf", "Cc"}
+    return letter.isspace() or is_control or _UNSEEN.match(letter) is not None
 
 
 def group_look_alikes(texts: Iterable[str]) -> list[list[str]]:

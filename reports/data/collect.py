@@ -254,7 +254,7 @@ def _read_ceiling(path: Path | None, level: str) -> pd.DataFrame:
         raise ReportError(
             f"[targets] ceiling: no such file {path}. Mend the path, or remove the key."
         )
-    table = pd.read_csv(path)
+    table = pd.read_csv(path, keep_default_na=False, na_values={"r2": ["", "nan", "NaN"]})
     missing = {"target", "level", "r2"} - set(table)
     if missing:
         raise ReportError(f"[targets] ceiling {path}: no column {', '.join(sorted(missing))}.")
