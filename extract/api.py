@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from extract.config.arrays import Array, Bools
 from extract.config.cuts import parse_cut
 from extract.config.suggestions import suggest
-from extract.errors import EmbeddingsError
+from extract.errors import EmbeddingsError, UnknownCutError
 from extract.settings import ExtractSettings, read_settings
 from extract.store.embeddings import Embeddings
 
@@ -142,12 +142,6 @@ class ExperimentEmbeddings(Mapping[str, CutEmbeddings]):
     def __repr__(self) -> str:
         """Return the folder and the cuts."""
         return f"<embeddings of {self.folder}: {', '.join(self._paths)}>"
-
-
-class UnknownCutError(EmbeddingsError, KeyError):
-    """A cut that an experiment does not have."""
-
-    __str__ = EmbeddingsError.__str__  # a KeyError would show its text in quotes
 
 
 def open_embeddings(experiment: str | Path) -> ExperimentEmbeddings:

@@ -153,7 +153,7 @@ def guarded(*, traceback: bool, interrupted: str) -> Iterator[None]:
 
 
 def _describe(error: Exception) -> str:
-    """Return an error's text; what is said of a full disk or a missing package has no remedy."""
+    """Return the text of an error, with the remedy of a full disk or a missing package."""
     if isinstance(error, OSError) and error.errno in _FULL:
         where = f"{error.filename}: " if error.filename else ""
         return (

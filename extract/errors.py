@@ -15,6 +15,7 @@ and what to do::
     │   ├── VectorFileError       embeddings from elsewhere
     │   ├── NetworkError          a backbone, its weights or its runtime
     │   ├── EmbeddingsError       an embeddings file
+    │   │   └── UnknownCutError   a cut that is not there; a KeyError too
     │   ├── FeaturesError         features that are damaged or too large for the memory
     │   ├── AuditError            a fatal finding about the data
     │   ├── FitError              a model that cannot be fitted
@@ -85,6 +86,12 @@ class NetworkError(InputError):
 
 class EmbeddingsError(InputError):
     """An embeddings file is missing, damaged, or of another schema."""
+
+
+class UnknownCutError(EmbeddingsError, KeyError):
+    """A cut that an experiment does not have."""
+
+    __str__ = EmbeddingsError.__str__  # a KeyError would show its text in quotes
 
 
 class FeaturesError(InputError):

@@ -18,6 +18,6 @@ def load_codecs() -> Any:
 
 
 def load_early() -> None:
-    """Load what most pictures need now, and not with the first of them."""
+    """Load the codecs of PNG and Deflate before the first picture."""
     codecs = load_codecs()
     _ = codecs.spng_decode, codecs.deflate_decode

@@ -90,7 +90,7 @@ def degrees_for_metres(inputs: AuditInputs) -> Iterator[Finding]:
 
 @check("inferred-tile-size", "places")
 def inferred_tile_size(inputs: AuditInputs) -> Iterator[Finding]:
-    """Say which side a tile is taken to have where no setting does, or that none can be told."""
+    """Report the tile size inferred from the spacing of centres, or that none could be inferred."""
     if inputs.size_m is not None:
         return
     side = infer_side(_places(inputs))

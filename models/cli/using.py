@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def explain_(
     config: Config,
     target: Annotated[
-        str | None, typer.Option(help="The target to explain; every one else.")
+        str | None, typer.Option(help="The target to explain; all by default.")
     ] = None,
     tiles: Annotated[
         str,
@@ -30,8 +30,8 @@ def explain_(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A kept model, as 'ridge'; else the best, or of each that [models] "
-            "keep names, the best."
+            help="A kept model, as 'ridge'; by default the best, or the best of each family in "
+            "[models] keep."
         ),
     ] = None,
     cut: Annotated[str | None, typer.Option(help="Its cut, as 'vgg16/block5_pool:avg'.")] = None,

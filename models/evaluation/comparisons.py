@@ -2,8 +2,8 @@
 
 Three traps, and what is done about each.
 
-- Training sets vary. A bootstrap of the units knows the models as they are, and would tell two
-  embeddings that tell as much apart in a fifth of all data sets. The variance of a difference is
+- Training sets vary. A bootstrap of the units treats the models as fixed, and would call two
+  equally good embeddings different in a fifth of all data sets. The variance of a difference is
   `TRAINING_VARIANCE` times the bootstrap's.
 - Many comparisons. An interval and its verdict hold for all comparisons of a table at once: the
   interval of a difference that is called better or worse leaves out 0, and no other does.

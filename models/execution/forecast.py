@@ -23,7 +23,7 @@ class Forecast:
 
     @property
     def unknown(self) -> list[str]:
-        """Models of which nobody knows how long they take, each once."""
+        """Models without a recorded fitting time, each once."""
         return sorted({cell.model for cell, seconds in self.seconds.items() if seconds is None})
 
     def total(self, workers: int) -> float:

@@ -47,7 +47,7 @@ def make_missing(
     settings : of the experiment: its other kept models may be asked next, and the maps that they
         are fed are stored too; other maps are not.
     models : kept models that will be asked.
-    say : is told what will be run, before it runs.
+    say : called with the command before it runs.
 
     Raises
     ------

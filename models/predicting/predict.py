@@ -255,8 +255,8 @@ class AreaPredictor:
 
     @staticmethod
     def _read(place: Place, kept: KeptModel) -> tuple[Ints, list[str], Features, Bools]:
-        """Return of the usable tiles the number of their area, (n,), the areas, X, and whether each
-        area's groups are known.
+        """Return the area number of each usable tile (n,), the areas, X, and which areas have
+        groups that are known.
         """
         numbers: dict[str, int] = {}
         codes = []

@@ -137,7 +137,7 @@ def _find_weights(settings: FitSettings, backbone: str) -> tuple[str, ShardAttri
 
 
 def hash_origin(origin: Origin) -> str:
-    """Return a hash of what a model's numbers depend on of the network that it goes on with.
+    """Hash the pretrained network whose training a model continues, as far as numbers depend on it.
 
     Raises
     ------

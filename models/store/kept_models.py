@@ -126,7 +126,7 @@ def read_kept(folder: Path, path: Path) -> KeptModel:
         target, cut, model = names
         raise RunFileError(
             f"{path}: holds {model!r} on {cut!r} of {target!r}, which is kept in another folder. "
-            "Run `make models` again: this one is removed, and that one is made."
+            "Run `make models` again to rebuild both folders."
         )
     return KeptModel(path, facts)
 

@@ -56,15 +56,13 @@ def run_folder(folder: Path, split: str, cut: CellCut | str, model: str) -> Path
 
 
 def place_cell(cut: CellCut | str, model: str) -> Path:
-    """Return the folders of a cut and a model below those of what they belong to."""
+    """Return the relative folder of a cut and a model: `<cut>/<model>`, encoded."""
     parts = [*str(cut).split("/", 1), model]
     return Path(*map(encode_name, parts))
 
 
 def move_run(folder: Path, split: str, cut: CellCut | str, model: str) -> None:
-    """Give the run of an older Roofline, which took names as they are, its folder of today; to be
-    called by the one who may write.
-    """
+    """Rename the run folder of an older version to its encoded name; the caller holds the lock."""
     path = run_folder(folder, split, cut, model)
     old = folder / "runs" / split / str(cut) / model
     if old != path and old.is_dir() and not path.exists():
@@ -133,8 +131,9 @@ def _sync(path: Path) -> None:
 
 
 def mend_run(path: Path) -> None:
-    """Finish what a killed `write_run` had whole on disk, or take it back; to be called by the one
-    who may write.
+    """Complete an interrupted `write_run` if all its files are on disk, else delete them.
+
+    The caller holds the lock.
     """
     partials = list(path.glob("*.partial"))
     if not partials:

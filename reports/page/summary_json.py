@@ -1,6 +1,7 @@
 """Write `report.json`: the numbers behind the page's sentences, for programs.
 
-Schema `roofline.report`, version 2; version 1 had R² as `r2` and the winners as sentences.
+Schema `roofline.report`, version 3; version 1 had R² as `r2` and the winners as sentences, and 2
+intervals that did not reckon with other training sets.
 """
 
 from __future__ import annotations

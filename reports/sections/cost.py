@@ -18,13 +18,11 @@ def build_cost(collected: Collected) -> Spec | None:
     stages = collected.stages.rename(columns={"stage": "part"})
     stages = stages[stages["part"] != "total"]
     runs = collected.runs[["model", "seconds"]]
-    table = pd.concat(
-        [
-            stages.assign(what="features: " + stages["backbone"]),
-            runs.assign(what="models: " + runs["model"], part="fit"),
-        ]
-    )
-    seconds = table.groupby(["what", "part"])["seconds"].sum().reset_index()
+    of_stages = stages.assign(what="features: " + stages["backbone"])
+    of_fits = runs.assign(what="models: " + runs["model"], part="fit")
+    table = pd.concat([of_stages, of_fits])
+    by_part = table.groupby(["what", "part"])
+    seconds = by_part["seconds"].sum().reset_index()
     if not seconds["seconds"].any():
         return None
     return fill_chart("cost", datasets={"seconds": seconds})
@@ -44,10 +42,14 @@ def build_pareto_table(collected: Collected) -> pd.DataFrame:
         seconds=("fit_seconds", "sum"),
         r2=("r2", "mean"),
     )
-    table = table[np.isfinite(table["r2"]) & (table["seconds"] > 0)]
+    is_scored = np.isfinite(table["r2"])
+    is_timed = table["seconds"] > 0
+    table = table[is_scored & is_timed]
     table = table.sort_values(["seconds", "r2"], ascending=[True, False], ignore_index=True)
-    best_before = table["r2"].cummax().shift(fill_value=-np.inf)
-    return table.assign(is_front=table["r2"] > best_before)
+    best_so_far = table["r2"].cummax()
+    best_before = best_so_far.shift(fill_value=-np.inf)
+    is_front = table["r2"] > best_before
+    return table.assign(is_front=is_front)
 
 
 def build_pareto(collected: Collected) -> Spec | None:
@@ -59,7 +61,8 @@ def build_pareto(collected: Collected) -> Spec | None:
     table["front"] = table["is_front"].map(words)
     table["drawn"] = table["r2"].clip(lower=LOWEST_R2)
     table = table.sort_values("is_front", kind="stable")  # the front is drawn over the others
-    table["beyond"] = np.where(table["r2"] < LOWEST_R2, "▾", "")
+    is_beyond = table["r2"] < LOWEST_R2
+    table["beyond"] = np.where(is_beyond, "▾", "")
     return fill_chart("pareto", datasets={"cells": table})
 
 
@@ -69,30 +72,38 @@ def title_pareto(collected: Collected) -> str:
     """
     table = build_pareto_table(collected)
     best = table.sort_values("r2").iloc[-1]
-    quick = table[table["r2"] >= best["r2"] - NEAR].iloc[0]
-    text = f"{name_model(best['model'])} has the best mean R² ({_describe_cell(best)})"
+    is_near = table["r2"] >= best["r2"] - NEAR
+    quick = table[is_near].iloc[0]
+    best_name = name_model(best["model"])
+    text = f"{best_name} has the best mean R² ({_describe_cell(best)})"
     if quick.name != best.name:
-        text += f"; {name_model(quick['model'])} comes close in less time ({_describe_cell(quick)})"
-    beyond = table[table["r2"] < LOWEST_R2]
-    if beyond.empty:
+        quick_name = name_model(quick["model"])
+        text += f"; {quick_name} comes close in less time ({_describe_cell(quick)})"
+    is_beyond = table["r2"] < LOWEST_R2
+    if not is_beyond.any():
         return text
-    lowest = format_number(beyond["r2"].min())
+    n_beyond = plural(int(is_beyond.sum()), "cell")
+    lowest = format_number(table["r2"].min())
     edge = format_number(LOWEST_R2, 1)
-    return f"{text}. ▾ {plural(len(beyond), 'cell')} below {edge}, down to {lowest}"
+    return f"{text}. ▾ {n_beyond} below {edge}, down to {lowest}"
 
 
 def _describe_cell(cell: pd.Series) -> str:
-    return f"{format_number(cell['r2'])} in {format_figures(cell['seconds'], 2)}\u202fs"
+    r2 = format_number(cell["r2"])
+    seconds = format_figures(cell["seconds"], 2)
+    return f"{r2} in {seconds}\u202fs"
 
 
 def title_cost(collected: Collected) -> str:
     """Return which model's fits took longest, beside all fits and the extraction."""
     by_model = collected.runs.groupby("model")["seconds"].sum()
     longest = str(by_model.idxmax())
-    text = (
-        f"{longest} took {format_figures(by_model[longest])} of "
-        f"{format_figures(by_model.sum())}\u202fs of fitting"
-    )
+    of_longest = format_figures(by_model[longest])
+    of_all = format_figures(by_model.sum())
+    text = f"{longest} took {of_longest} of {of_all}\u202fs of fitting"
     stages = collected.stages
-    seconds = stages.loc[stages["stage"] != "total", "seconds"].sum()
-    return f"{text}, the embeddings {format_figures(seconds)}\u202fs" if seconds else text
+    is_part = stages["stage"] != "total"
+    seconds = stages.loc[is_part, "seconds"].sum()
+    if not seconds:
+        return text
+    return f"{text}, the embeddings {format_figures(seconds)}\u202fs"

@@ -34,7 +34,8 @@ def build_headline(collected: Collected) -> str:
     sentences = [_answer(compared, collected), _name_baselines(compared)]
     worse = [answer.target for answer in compared if answer.decision == WORSE]
     if worse:
-        sentences.append(f"They predict worse than it on {len(worse)}: {join_words(worse)}.")
+        names = join_words(worse)
+        sentences.append(f"On {len(worse)} they predict worse than the best baseline: {names}.")
     return " ".join(sentences)
 
 

@@ -84,7 +84,7 @@ class ChosenC(Family):
         """Return an unfitted estimator of scikit-learn."""
 
     def _calibrate(self, scores: Floats, truth: Ints) -> float:
-        """Return what scores are multiplied by before they are softmax's; 1 where they are already.
+        """Return the factor of scores before softmax; 1 where they are calibrated already.
 
         Parameters
         ----------

@@ -69,8 +69,8 @@ class Tail(NetworkFamily):
         check_is_map(X, self.name)
         if X.origin is None:
             raise ValueError(
-                "tail: expected maps that a network of Roofline made, so that it can be gone on "
-                "with; got others (imported, or pictures). Take another cut, or remove 'tail' "
+                "tail: expected maps of a pretrained network, whose training can continue from "
+                "there; got others (imported, or pictures). Take another cut, or remove 'tail' "
                 "from names."
             )
 
