@@ -279,10 +279,8 @@ def test_coordinates_that_are_no_place_are_refused(tmp_path: Path, crs: str, tex
 def test_help_names_what_it_speaks_of() -> None:
     shown = " ".join(CliRunner().invoke(app, ["predict", "--help"]).output.split())
     assert "a name and [tiles], its table and pictures" in shown
-    assert (
-        "Example: python -m models predict --config town.toml --tiles new.toml --target income"
-        in shown
-    )
+    example = "Example: roofline predict --config town.toml --tiles new.toml --target income"
+    assert example in shown
 
 
 @pytest.mark.parametrize(
