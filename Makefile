@@ -3,7 +3,7 @@ DEMO   ?= demo
 CONFIG ?= $(DEMO)/demo.toml
 EXTRA  ?= $(shell nvidia-smi >/dev/null 2>&1 && echo gpu || echo cpu)
 WITH   ?= dev
-JOBS   ?= 2
+JOBS   ?= 3
 PYTHON := .venv/bin/python
 READY  := .venv/.ready-$(EXTRA)
 export TF_CPP_MIN_LOG_LEVEL ?= 2
@@ -35,7 +35,7 @@ demo: $(READY)  ## Draw a made city, embed it, fit the models, write the report 
 sample: $(READY)
 	@test -f "$(DEMO)/demo.toml" || $(PYTHON) -m extract sample --out "$(DEMO)"
 
-test: $(READY)  ## Run the tests by two processes (JOBS=1 one after the other).
+test: $(READY)  ## Run the tests by three processes, since many wait (JOBS=1 one after the other).
 	$(PYTHON) -m pytest --numprocesses $(JOBS) --dist worksteal
 
 test-fast: $(READY)  ## Run the tests that train no network and start no browser or process.

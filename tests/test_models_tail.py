@@ -218,7 +218,7 @@ def test_other_weights_than_those_of_the_embeddings_are_refused() -> None:
 
 
 def test_maps_that_no_network_made_are_refused(maps: Features) -> None:
-    with pytest.raises(ValueError, match="tail: expected maps that a network of Roofline made"):
+    with pytest.raises(ValueError, match="tail: expected maps of a pretrained network"):
         Tail().fit(replace(maps, origin=None), Y, folds=make_folds(), weight=np.ones(N))
 
 
