@@ -17,6 +17,7 @@ def draw_weights(base: keras.Model, seed: int) -> keras.Model:
     """
 
     def seeded(layer: keras.layers.Layer) -> keras.layers.Layer:
+        """Return a copy of a layer whose initializers have seeds of their own."""
         config = layer.get_config()
         for key, value in config.items():
             options = value.get("config", {}) if isinstance(value, dict) else {}
